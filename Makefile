@@ -1,0 +1,63 @@
+# `make` lists what there is to do. Every target installs what it lacks into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PORT ?= 9000
+BUNDLE ?= bundles/sample
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PROTOS := $(wildcard protos/aisle/v1/*.proto)
+
+.PHONY: help serve test check stubs bench loadtest wheel clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/serve.stamp: pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@echo "installing Aisle into .venv (a few minutes the first time)"
+	@$(PIP) --editable ".[train,minilm]"
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@echo "installing Aisle and its development tools into .venv (a few minutes the first time)"
+	@$(PIP) --editable ".[dev]"
+	@touch $@ .venv/serve.stamp
+
+$(BUNDLE)/manifest.json: | .venv/serve.stamp
+	$(BIN)/aisle build --sample 20000 --out $(BUNDLE)
+
+serve: .venv/serve.stamp $(BUNDLE)/manifest.json  ## Serve the sample store on :9000 (builds it the first time)
+	$(BIN)/aisle serve --bundle $(BUNDLE) --port $(PORT) --try "red velvet sofa"
+
+test: .venv/dev.stamp  ## Run the whole test suite
+	$(BIN)/pytest
+
+check: .venv/dev.stamp  ## Format, lint, types, room contracts, fresh stubs, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory stubs OUT=.cache/stubs
+	@for f in .cache/stubs/aisle/v1/*; do cmp --silent $$f protos/aisle/v1/$$(basename $$f) || \
+		{ echo "protos/aisle/v1/$$(basename $$f) is stale: run 'make stubs' and commit"; exit 1; }; done
+	$(BIN)/pytest tests/unit -q
+
+OUT ?= protos
+stubs: .venv/dev.stamp  ## Generate the Python stubs from the .proto files
+	@mkdir -p $(OUT)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(OUT) --grpc_python_out=$(OUT) \
+		--mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
+
+bench: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Measure: gateway, search, stages, index (minutes)
+	$(BIN)/aisle bench --bundle $(BUNDLE)
+
+loadtest: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Serve and run the Locust load test against it, headless
+	$(BIN)/python -m loadtest.run --bundle $(BUNDLE)
+
+wheel: .venv/dev.stamp  ## Build dist/aisle-*.whl
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## Remove caches and build output (keeps .venv and bundles)
+	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

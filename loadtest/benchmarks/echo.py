@@ -1,0 +1,90 @@
+"""Echo servers to measure the gateway's own cost: the same SearchRequest in, the same prepared SearchResponse out.
+
+    python -m loadtest.benchmarks.echo bare 7001      # grpc.aio and nothing else
+    python -m loadtest.benchmarks.echo gateway 7002   # the gateway's listener and guard, inside a Ray Serve deployment
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+
+import grpc
+from ray import serve
+
+from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc
+from serving import app
+from serving.config import AisleConfig, LogConfig, ServerConfig
+from serving.gateway import Listener
+from serving.rpc import Call, Guard, guarded
+
+METHOD = "/aisle.v1.SearchService/Search"
+REQUEST = search_pb2.SearchRequest(query="noise cancelling headphones", locale="en-US").SerializeToString()
+
+
+def prepared_answer() -> search_pb2.SearchResponse:
+    """24 hits of usual size, about 5 kB."""
+    product = product_pb2.Product(
+        title="Halden Wireless Noise Cancelling Over-Ear Headphones", brand="Halden", category="Electronics > Audio",
+        price_minor=19_999, in_stock=True, attributes={"colour": "midnight blue", "description": "Thirty hours of music."},
+    )  # fmt: skip
+    hits = [search_pb2.Hit(product_id=f"AS-{n:07}", score=1 - n / 100, product=product) for n in range(24)]
+    return search_pb2.SearchResponse(hits=hits, request_id="0" * 32, bundle_version="0" * 12)
+
+
+class BareEcho(search_pb2_grpc.SearchServiceServicer):
+    def __init__(self) -> None:
+        self._answer = prepared_answer()
+
+    async def Search(  # noqa: N802
+        self, request: search_pb2.SearchRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> search_pb2.SearchResponse:
+        return self._answer
+
+
+class GuardedEcho(search_pb2_grpc.SearchServiceServicer):
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self._answer = prepared_answer()
+
+    @guarded("search")
+    async def Search(self, _: search_pb2.SearchRequest, call: Call) -> search_pb2.SearchResponse:  # noqa: N802
+        return self._answer
+
+
+class EchoGateway:
+    """What the gateway deployment is, less the pipeline."""
+
+    async def __init__(self, port: int) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._listener = Listener(AisleConfig(server=ServerConfig(port=port)), lambda: True)
+        guard = Guard(None, 10.0, LogConfig())
+        search_pb2_grpc.add_SearchServiceServicer_to_server(GuardedEcho(guard), self._listener.server)
+        await self._listener.start()
+
+
+async def serve_bare(port: int) -> None:
+    server = grpc.aio.server()
+    search_pb2_grpc.add_SearchServiceServicer_to_server(BareEcho(), server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+def serve_gateway(port: int) -> None:
+    app.start_ray()
+    serve.run(serve.deployment(EchoGateway, ray_actor_options={"num_cpus": 0}).bind(port), route_prefix=None)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()
+    app.stop()
+
+
+if __name__ == "__main__":
+    kind, port_text = sys.argv[1:]
+    if kind == "bare":
+        asyncio.run(serve_bare(int(port_text)))
+    else:
+        serve_gateway(int(port_text))

@@ -1,0 +1,94 @@
+"""Open-loop load: calls at planned Poisson times, whether or not earlier ones were answered, so that queueing shows.
+
+python -m loadtest.open_loop --rate 300 --seconds 20 --queries queries.txt
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import random
+import time
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+from rich.console import Console
+
+from aisle.v1 import search_pb2, search_pb2_grpc
+from loadtest.report import LoadReport
+from loadtest.traffic import QueryMix, read_queries
+
+CHANNELS = 4
+
+
+async def open_loop(
+    target: str,
+    queries: QueryMix,
+    *,
+    rate: float,
+    seconds: float,
+    deadline_s: float = 1.0,
+    retries: bool = False,
+    seed: int = 0,
+) -> LoadReport:
+    """Sends `rate` searches a second for `seconds`; returns when the last is answered or late.
+
+    Without `retries` an error is counted as it comes; with them the documented retry policy is at work.
+    """
+    policy = importlib.resources.files("aisle.v1").joinpath("service_config.json").read_text(encoding="utf-8")
+    options: list[tuple[str, str | int]] = [("grpc.use_local_subchannel_pool", 1)]
+    options.append(("grpc.service_config", policy) if retries else ("grpc.enable_retries", 0))
+    report = LoadReport(seconds)
+    rng = random.Random(seed)
+    channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(CHANNELS)]
+    stubs = [search_pb2_grpc.SearchServiceStub(channel) for channel in channels]  # type: ignore[no-untyped-call]
+
+    async def call(number: int, planned: float) -> None:
+        request = search_pb2.SearchRequest(query=queries.draw())
+        try:
+            await stubs[number % CHANNELS].Search(request, timeout=deadline_s)
+        except grpc.aio.AioRpcError as error:
+            report.codes[error.code().name] += 1
+            return
+        took = time.perf_counter() - planned
+        report.codes["OK"] += 1
+        report.late += took > deadline_s
+        report.latencies_ms.append(took * 1000)
+
+    await asyncio.gather(*(channel.channel_ready() for channel in channels))
+    pending: set[asyncio.Task[None]] = set()
+    planned = start = time.perf_counter()
+    number = 0
+    while planned < start + seconds:
+        wait = planned - time.perf_counter()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        task = asyncio.ensure_future(call(number, planned))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+        number += 1
+        planned += rng.expovariate(rate)
+    if pending:
+        await asyncio.wait(pending)
+    for channel in channels:
+        await channel.close()
+    return report
+
+
+def main(
+    queries: Annotated[Path, typer.Option(help="One query a line, the most popular first.")],
+    server: Annotated[str, typer.Option(help="host:port of the service.")] = "127.0.0.1:9000",
+    rate: Annotated[float, typer.Option(help="Calls a second.")] = 100,
+    seconds: Annotated[float, typer.Option(max=600, help="For how long.")] = 20,
+    deadline_s: Annotated[float, typer.Option(help="Deadline of a call, from its planned time.")] = 1,
+) -> None:
+    """Sends searches at planned times and prints the percentiles, counted from those times."""
+    mix = QueryMix(read_queries(queries))
+    report = asyncio.run(open_loop(server, mix, rate=rate, seconds=seconds, deadline_s=deadline_s))
+    report.print(Console(), f"open loop, {rate:g} calls/s for {seconds:g} s against {server}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,53 @@
+"""Where a bundle's products come from: a catalogue file or the sample store."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from models.build_bundle import Source
+from models.bundle import file_sha256
+from models.catalogue import CatalogueReader, CatalogueReport, ColumnMapping, currency_digits
+# SS
+
+SAMPLE_TEXT = ("description",)
+
+
+def catalogue_source(
+    path: Path, columns: dict[str, str], text: tuple[str, ...], attributes: tuple[str, ...], currency: str
+) -> Source:
+    """A catalogue file or folder. `columns` maps fields of a product to columns; a field that is not in it takes the column of
+    its own name, if there is one. Raises CatalogueError when the file or the mapping cannot be used."""
+    digits = currency_digits(currency)
+    by_name = CatalogueReader(path, ColumnMapping(columns.get("id", "id"), columns.get("title", "title")))
+    mapping = dataclasses.replace(ColumnMapping.by_name(by_name.columns), **columns, text=text, attributes=attributes)
+    reader = CatalogueReader(path, mapping, currency_digits=digits)
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    hashes = [file_sha256(file) for file in files]
+    return Source(
+        name=path.name,
+        fingerprint=hashlib.sha256(json.dumps([hashes, dataclasses.asdict(mapping), digits]).encode()).hexdigest(),
+        products=reader.products,
+        report=lambda: dict(reader.report.as_json()),
+        attributes=mapping.kept(),
+        text_attributes=mapping.text,
+        num_products=reader.num_rows,
+    )
+
+
+def sample_source(num_products: int, seed: int) -> Source:
+    """The sample store. Its data is simulated."""
+    store = SampleStore(num_products, seed=seed)
+    report: dict[str, Any] = dict(CatalogueReport(rows=num_products, products=num_products).as_json())
+    return Source(
+        name=f"sample store, simulated, seed {seed}",
+        fingerprint=f"sample {num_products} {seed} {SampleStore.VERSION}",
+        products=store.products,
+        report=lambda: report,
+        attributes=SampleStore.ATTRIBUTES,
+        text_attributes=SAMPLE_TEXT,
+        num_products=num_products,
+    )

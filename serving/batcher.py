@@ -1,0 +1,305 @@
+"""Turns single items into batches for a stage whose compute is cheaper per item in a batch.
+
+The batcher pulls: a batch is made of what is queued at the moment the stage is free, so an idle stage adds no wait and a
+busy one gets larger batches the busier it is, with nothing to tune. Its promises, each held by a property-based test:
+
+- every item that was accepted is answered exactly once, with its own result or its own error;
+- a batch costs at most `max_batch_cost` (counted with padding), unless it is a single item;
+- items leave in order of their deadlines, first come first served among equals;
+- an item whose caller left or whose deadline passed is never computed;
+- an item that makes its batch fail fails alone;
+- what cannot be answered in time is refused at once, with the time after which to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from serving.errors import DeadlineExceeded, Overloaded, Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+RECENT = 2048  # items whose times make the quantiles
+COLD_QUEUE_BATCHES = 64  # bound of the queue until the stage's speed is known
+MIN_RETRY_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Result]):
+    """A result and what it took to get it."""
+
+    value: Result
+    queue_ms: float
+    compute_ms: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStats:
+    items: int
+    batches: int
+    mean_batch_items: float
+    mean_batch_cost: float
+    queue_ms_p50: float
+    queue_ms_p99: float
+    compute_ms_p50: float
+    compute_ms_p99: float
+    refused: dict[str, int]
+    failed: int
+    queued_items: int
+    queued_cost: int
+
+
+@dataclass(slots=True, eq=False)
+class _Entry(Generic[Item, Result]):
+    item: Item
+    cost: int
+    deadline: float
+    arrived: float
+    future: asyncio.Future[Outcome[Result]]
+    queued: bool = True
+
+
+@dataclass(slots=True)
+class _Recent:
+    queue_ms: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    compute_ms: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    @staticmethod
+    def quantile(values: deque[float], q: float) -> float:
+        return float(np.quantile(values, q)) if values else 0.0
+
+
+class Batcher(Generic[Item, Result]):
+    """Queue and batch former in front of one stage. Belongs to one event loop.
+
+    `compute` gets a list of items and returns as many results; a result that is an exception fails its item alone.
+    `slots()` says how many batches may be in flight now: 1 for a stage in this process, more for remote replicas.
+    `max_wait_s` bounds the queue: it holds no more work than the stage does in that time, at its measured speed.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        max_batch_cost: int,
+        slots: Callable[[], int] = lambda: 1,
+        max_wait_s: float = 0.25,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if max_batch_cost < 1:
+            raise ValueError(f"max_batch_cost is {max_batch_cost}; it must be at least 1")
+        self._compute = compute
+        self._max_batch_cost = max_batch_cost
+        self._slots = slots
+        self._max_wait_s = max_wait_s
+        self._clock = clock
+        self._heap: list[tuple[float, int, _Entry[Item, Result]]] = []
+        self._order = itertools.count()
+        self._queued_items = 0  # live entries; the heap may also hold entries whose caller left
+        self._queued_cost = 0
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._pull_scheduled = False
+        self._closed = False
+        self._cost_per_s = 0.0  # of one slot
+        self._items = self._batches = self._batched_cost = self._failed = 0
+        self._refused: Counter[str] = Counter()
+        self._recent = _Recent()
+
+    async def submit(self, item: Item, *, cost: int = 1, deadline: float = math.inf) -> Outcome[Result]:
+        """The outcome of one item. `cost` is in the unit of `max_batch_cost`; `deadline` is a time of the clock.
+
+        Raises Overloaded when the queue is full or the deadline cannot be met, DeadlineExceeded when it passes in the
+        queue, Unavailable when the batcher is closed, and whatever the item's own computation raised.
+        """
+        self.check_admission(cost, deadline)
+        entry = _Entry(item, cost, deadline, self._clock(), asyncio.get_running_loop().create_future())
+        heapq.heappush(self._heap, (deadline, next(self._order), entry))
+        self._queued_items += 1
+        self._queued_cost += cost
+        self._schedule_pull()
+        try:
+            return await entry.future
+        except asyncio.CancelledError:
+            if entry.queued:  # its place is free at once, its entry is dropped when it surfaces
+                self._leave_queue(entry)
+                self._refused["cancelled"] += 1
+                self._drop_dead_entries()
+            raise
+
+    def check_admission(self, cost: int = 1, deadline: float = math.inf) -> None:
+        """Raises what `submit` would refuse an item with; cheap, so that a call can be refused before its other work."""
+        if self._closed:
+            self._refused["closed"] += 1
+            raise Unavailable("the server is shutting down; send the call to another replica")
+        now = self._clock()
+        if deadline <= now:
+            self._refused["expired"] += 1
+            raise DeadlineExceeded("the deadline had passed before any work was done")
+        if self._queued_items == 0:
+            return
+        wait_s = self.expected_wait_s()
+        too_long = wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost)
+        hopeless = now + wait_s > deadline
+        if too_long or hopeless:
+            self._refused["full" if too_long else "hopeless"] += 1
+            excess_s = wait_s - min(self._max_wait_s, max(deadline - now, 0.0)) / 2
+            raise Overloaded(
+                "the server has more work than it can do in time; try again after the given delay",
+                retry_after_s=max(MIN_RETRY_S, excess_s),
+            )
+
+    def expected_wait_s(self) -> float:
+        """Time until an item that came now would be computed, at the speed measured so far (0 before any batch)."""
+        return self._queued_cost / (self._cost_per_s * max(1, self._slots())) if self._cost_per_s else 0.0
+
+    def oldest_wait_s(self) -> float:
+        """How long the longest-waiting queued item has waited; 0 with an empty queue."""
+        now = self._clock()
+        return max((now - entry.arrived for _, _, entry in self._heap if entry.queued), default=0.0)
+
+    def wake(self) -> None:
+        """To be called when `slots()` may have grown."""
+        self._schedule_pull()
+
+    async def close(self) -> None:
+        """Takes no more items, computes those that are queued, and returns when the last is answered."""
+        self._closed = True
+        while self._queued_items or self._in_flight:
+            self._pull()
+            if self._in_flight:
+                await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(0.01)  # no slot yet: a remote stage without a live replica
+
+    def stats(self) -> BatcherStats:
+        recent, batches = self._recent, max(1, self._batches)
+        return BatcherStats(
+            items=self._items,
+            batches=self._batches,
+            mean_batch_items=self._items / batches,
+            mean_batch_cost=self._batched_cost / batches,
+            queue_ms_p50=recent.quantile(recent.queue_ms, 0.5),
+            queue_ms_p99=recent.quantile(recent.queue_ms, 0.99),
+            compute_ms_p50=recent.quantile(recent.compute_ms, 0.5),
+            compute_ms_p99=recent.quantile(recent.compute_ms, 0.99),
+            refused=dict(self._refused),
+            failed=self._failed,
+            queued_items=self._queued_items,
+            queued_cost=self._queued_cost,
+        )
+
+    def _over_cold_bound(self, cost: int) -> bool:
+        return self._queued_cost + cost > COLD_QUEUE_BATCHES * self._max_batch_cost
+
+    def _schedule_pull(self) -> None:
+        # Not at once: what arrives in the same turn of the event loop shares the batch.
+        if not self._pull_scheduled and self._queued_items:
+            self._pull_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pull)
+
+    def _pull(self) -> None:
+        self._pull_scheduled = False
+        while self._queued_items and len(self._in_flight) < self._slots():
+            batch = self._take_batch()
+            if not batch:
+                return
+            task = asyncio.ensure_future(self._run(batch))
+            self._in_flight.add(task)
+            task.add_done_callback(self._batch_done)
+
+    def _batch_done(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._pull()
+
+    def _take_batch(self) -> list[_Entry[Item, Result]]:
+        """The most urgent live entries that fit the budget when each is padded to the costliest of them."""
+        batch: list[_Entry[Item, Result]] = []
+        widest = 0
+        now = self._clock()
+        while self._heap:
+            entry = self._heap[0][2]
+            if entry.future.done():  # its caller left
+                heapq.heappop(self._heap)
+                continue
+            if entry.deadline <= now:
+                heapq.heappop(self._heap)
+                self._leave_queue(entry)
+                self._refused["expired"] += 1
+                entry.future.set_exception(DeadlineExceeded("the deadline passed while the call was queued"))
+                continue
+            if batch and (len(batch) + 1) * max(widest, entry.cost) > self._max_batch_cost:
+                break
+            heapq.heappop(self._heap)
+            self._leave_queue(entry)
+            widest = max(widest, entry.cost)
+            batch.append(entry)
+        return batch
+
+    def _leave_queue(self, entry: _Entry[Item, Result]) -> None:
+        self._queued_items -= 1
+        self._queued_cost -= entry.cost
+        entry.queued = False
+
+    def _drop_dead_entries(self) -> None:
+        if len(self._heap) > 2 * self._queued_items + 64:
+            self._heap = [row for row in self._heap if not row[2].future.done()]
+            heapq.heapify(self._heap)
+
+    async def _run(self, batch: list[_Entry[Item, Result]]) -> None:
+        backlog = self._queued_items > 0
+        started = self._clock()
+        results = await self._compute_or_bisect([entry.item for entry in batch])
+        seconds = self._clock() - started
+        cost = sum(entry.cost for entry in batch)
+        self._measure(cost, seconds, len(batch), backlog)
+        for entry, result in zip(batch, results, strict=True):
+            queue_ms = (started - entry.arrived) * 1000
+            self._recent.queue_ms.append(queue_ms)
+            if entry.future.done():
+                continue
+            if isinstance(result, BaseException):
+                self._failed += 1
+                entry.future.set_exception(result)
+            else:
+                entry.future.set_result(Outcome(result, queue_ms, seconds * 1000, len(batch)))
+
+    async def _compute_or_bisect(self, items: list[Item]) -> Sequence[Result | BaseException]:
+        """As many results as items. A batch that fails is halved until the items that make it fail stand alone."""
+        try:
+            results = await self._compute(items)
+            if len(results) != len(items):
+                raise RuntimeError(f"a stage returned {len(results)} results for {len(items)} items")
+        except (Unavailable, Overloaded) as error:  # the stage's trouble, not an item's
+            return [error] * len(items)
+        except asyncio.CancelledError:
+            return [Unavailable("the server is shutting down; send the call to another replica")] * len(items)
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            middle = len(items) // 2
+            left = await self._compute_or_bisect(items[:middle])
+            return [*left, *await self._compute_or_bisect(items[middle:])]
+        return results
+
+    def _measure(self, cost: int, seconds: float, num_items: int, backlog: bool) -> None:
+        self._items += num_items
+        self._batches += 1
+        self._batched_cost += cost
+        self._recent.compute_ms.append(seconds * 1000)
+        # A small batch is slower per item and says nothing about a busy stage, so the speed that bounds the queue is
+        # learned only from batches that left a backlog or were at least half full.
+        if backlog or 2 * cost >= self._max_batch_cost:
+            speed = cost / max(seconds, 1e-6)
+            self._cost_per_s = 0.8 * self._cost_per_s + 0.2 * speed if self._cost_per_s else speed

@@ -1,0 +1,180 @@
+"""The typed configuration: `aisle.toml`, checked as a whole before anything starts.
+
+Every key has a default that serves a bundle on this machine's loopback. One knob per decision; the rest is derived.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names each key and what it may be."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(_Section):
+    """Where and how the gateway listens."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback wants [tls].")
+    port: int = Field(9000, ge=1, le=65535)
+    replicas: int = Field(1, ge=1, le=64, description="Gateway processes; those of one node share the port.")
+    num_cpus: float = Field(0, ge=0, description="CPUs that Ray reserves for each gateway process.")
+    max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request or answer.")
+    max_deadline_ms: int = Field(10_000, ge=1, description="Deadline of a call that states none, and the longest.")
+    keepalive_s: float = Field(60, gt=0, description="Idle time after which a connection is probed.")
+    max_connection_age_s: float = Field(
+        600, gt=0, description="Age at which a connection is closed gently, so that clients spread over new replicas."
+    )
+    drain_s: float = Field(10, ge=0, description="Time that a stopping replica gives to the calls it has.")
+    reflection: bool = Field(True, description="Serve gRPC reflection.")
+    allow_insecure: bool = Field(False, description="Listen beyond loopback without TLS (behind a mesh, say).")
+
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class TlsConfig(_Section):
+    """PEM files. Without a certificate the gateway speaks plain HTTP/2. Changed files are taken up without a restart."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = Field(None, description="Set: only clients with a certificate of this CA (mTLS).")
+
+    @model_validator(mode="after")
+    def _complete(self) -> TlsConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together: one of them is missing")
+        if self.client_ca and not self.certificate:
+            raise ValueError("client_ca needs certificate and key")
+        for name in ("certificate", "key", "client_ca"):
+            path = getattr(self, name)
+            if path and not path.is_file():
+                raise ValueError(f"{name}: there is no file {path}")
+        return self
+
+
+class AuthConfig(_Section):
+    """API keys. Without a file every caller may call everything."""
+
+    keys_file: Path | None = Field(None, description="Lines made by `aisle key`: name, SHA-256 of the key, scopes.")
+
+
+class LimitsConfig(_Section):
+    """What one request may ask for."""
+
+    max_query_chars: int = Field(512, ge=1, le=8192)
+    default_page_size: int = Field(24, ge=1)
+    max_page_size: int = Field(100, ge=1, le=1000)
+    max_results: int = Field(1000, ge=1, le=10_000, description="Hits that paging can reach.")
+    max_embed_items: int = Field(256, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LimitsConfig:
+        if not self.default_page_size <= self.max_page_size <= self.max_results:
+            raise ValueError(
+                f"default_page_size ({self.default_page_size}) <= max_page_size ({self.max_page_size}) <= "
+                f"max_results ({self.max_results}) must hold"
+            )
+        return self
+
+
+class StageConfig(_Section):
+    """Where a stage computes and how it scales."""
+
+    placement: Literal["local", "remote"] = Field(
+        "local", description="local: in each gateway process. remote: in Ray Serve replicas of its own."
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(0, ge=0, description="CPU threads of one replica; 0: as many as it has cores.")
+    max_wait_ms: float = Field(250, gt=0, description="Work that may wait for the stage before calls are refused.")
+    min_replicas: int = Field(1, ge=1, description="remote only")
+    max_replicas: int = Field(1, ge=1, description="remote only; above min_replicas the stage scales by itself")
+    target_queue_ms: float = Field(20, gt=0, description="remote only: queue age that adds a replica")
+    num_cpus: float = Field(1, ge=0, description="remote only: CPUs that Ray reserves for one replica")
+    num_gpus: float = Field(0, ge=0, description="remote only: share of a GPU for one replica")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> StageConfig:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})")
+        if self.placement == "local" and self.max_replicas > 1:
+            raise ValueError(
+                "a local stage has one replica in each gateway: set placement = 'remote' or server.replicas"
+            )
+        if self.placement == "remote" and self.device == "cuda" and not self.num_gpus:
+            raise ValueError("device = 'cuda' on a remote stage needs num_gpus above 0")
+        return self
+
+
+class LogConfig(_Section):
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    requests: Literal["all", "failed", "off"] = Field("failed", description="Which calls get a line.")
+
+
+class AisleConfig(_Section):
+    """All of `aisle.toml`."""
+
+    server: ServerConfig = ServerConfig()
+    tls: TlsConfig = TlsConfig()
+    auth: AuthConfig = AuthConfig()
+    limits: LimitsConfig = LimitsConfig()
+    encoder: StageConfig = StageConfig()
+    retriever: StageConfig = StageConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _safe(self) -> AisleConfig:
+        if not self.server.is_loopback() and not self.tls.certificate and not self.server.allow_insecure:
+            raise ValueError(
+                f"server.host = '{self.server.host}' is reachable from other machines: set [tls] certificate and key, "
+                "or server.allow_insecure = true"
+            )
+        return self
+
+
+def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None = None) -> AisleConfig:
+    """The configuration of a file, with sections of `overrides` (from the command line) on top."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"there is no configuration file {path}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    for section, keys in (overrides or {}).items():
+        values[section] = {**values.get(section, {}), **keys}
+    try:
+        return AisleConfig.model_validate(values)
+    except ValidationError as error:
+        where = f"{path}: " if path else ""
+        raise ConfigError(where + "; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "configuration"
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {str(problem['msg']).removeprefix('Value error, ')} (it is {problem['input']!r})"[:400]
+    *parents, name = problem["loc"]
+    section: Any = AisleConfig
+    for parent in parents:
+        section = section.model_fields[parent].annotation
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"{key}: unknown key; " + (f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}")

@@ -1,0 +1,181 @@
+"""The gateway: a `grpc.aio` server inside a Ray Serve deployment.
+
+Ray Serve places it, updates it and restarts it; the calls never pass through Serve. Replicas of one node listen on the same port
+(`SO_REUSEPORT`); a stopping one turns its health to NOT_SERVING, sends GOAWAY and finishes the calls it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from aisle.v1 import embedding_pb2, embedding_pb2_grpc, info_pb2, info_pb2_grpc, search_pb2, search_pb2_grpc
+from models.bundle import Bundle
+from serving.config import AisleConfig
+from serving.logs import configure_logging, log
+from serving.messages import Messages
+from serving.pipeline import SearchPipeline
+from serving.retriever import FilterMasks
+from serving.rpc import Guard
+from serving.security import KeyRing, server_credentials
+from serving.services import EmbeddingService, InfoService, SearchService, Served
+from serving.stages import LocalStage, RemoteStage, Stage, StagePlan
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (search_pb2, "SearchService"),
+        (embedding_pb2, "EmbeddingService"),
+        (info_pb2, "InfoService"),
+    )
+)
+READINESS_S = 0.5
+# Between NOT_SERVING and GOAWAY: the time in which a client that watches health turns elsewhere.
+NOTICE_S = 0.5
+
+
+def server_options(config: AisleConfig) -> list[tuple[str, int]]:
+    """The channel arguments of the gateway's server."""
+    server = config.server
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", server.max_message_bytes),
+        ("grpc.max_send_message_length", server.max_message_bytes),
+        ("grpc.keepalive_time_ms", int(server.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.max_connection_age_ms", int(server.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", server.max_deadline_ms),
+    ]
+
+
+class Listener:
+    """A gRPC server with health and reflection. Binds only when it may serve, so that a starting replica takes no call."""
+
+    def __init__(self, config: AisleConfig, is_ready: Callable[[], bool]) -> None:
+        self._config = config
+        self._is_ready = is_ready
+        self._health = health.aio.HealthServicer()
+        self._ready = True
+        self.server = grpc.aio.server(options=server_options(config))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        if config.server.reflection:
+            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
+
+    async def start(self) -> None:
+        """Raises OSError when the address cannot be had."""
+        host = self._config.server.host
+        address = f"[{host}]:{self._config.server.port}" if ":" in host else f"{host}:{self._config.server.port}"
+        try:
+            if self._config.tls.certificate:
+                self.server.add_secure_port(address, server_credentials(self._config.tls))
+            else:
+                self.server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}") from None
+        await self._set_health(True)
+        await self.server.start()
+
+    async def follow_readiness(self) -> None:
+        """Turns health with the readiness of the stages, for ever."""
+        while True:
+            await asyncio.sleep(READINESS_S)
+            if self._is_ready() != self._ready:
+                await self._set_health(not self._ready)
+                log.warning("health", extra={"fields": {"serving": self._ready}})
+
+    async def drain(self) -> None:
+        """NOT_SERVING, then GOAWAY, then the end of the calls in progress or of their time."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(NOTICE_S)
+        await self.server.stop(self._config.server.drain_s)
+
+    async def _set_health(self, ready: bool) -> None:
+        self._ready = ready
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+
+class Gateway:
+    """One replica: the bundle's products, the stages, the listener."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self,
+        bundle_folder: Path,
+        config: AisleConfig,
+        plans: tuple[StagePlan[Any, Any], StagePlan[Any, Any]],
+        log_socket: str,
+        *handles: DeploymentHandle | None,
+    ) -> None:
+        configure_logging(config.log.format, config.log.level, log_socket)
+        started = time.monotonic()
+        bundle = Bundle(bundle_folder)
+        products = await asyncio.to_thread(bundle.products)
+        masks = await asyncio.to_thread(FilterMasks, products)
+        self._stages = [await _start_stage(plan, handle) for plan, handle in zip(plans, handles, strict=True)]
+        encoder, retriever = self._stages
+        pipeline = SearchPipeline(encoder, retriever, products, masks, config.limits.max_results)
+        self._replica_id = serve.get_replica_context().replica_id.unique_id
+        served = Served(
+            replica_id=self._replica_id,
+            started=time.monotonic(),
+            manifest=bundle.manifest,
+            config=config,
+            pipeline=pipeline,
+            messages=Messages(bundle.manifest, config.limits, pipeline),
+        )
+        keys = KeyRing(config.auth.keys_file) if config.auth.keys_file else None
+        guard = Guard(keys, config.server.max_deadline_ms / 1000, config.log)
+        self._listener = Listener(config, pipeline.is_ready)
+        search_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(served, guard), self._listener.server)
+        embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(
+            EmbeddingService(served, guard), self._listener.server
+        )
+        info_pb2_grpc.add_InfoServiceServicer_to_server(InfoService(served, guard), self._listener.server)
+        await self._listener.start()
+        self._readiness = asyncio.ensure_future(self._listener.follow_readiness())
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: no need to look through it again
+        log.info(
+            "gateway ready",
+            extra={
+                "fields": {
+                    "replica": self._replica_id,
+                    "pid": os.getpid(),
+                    "port": config.server.port,
+                    "bundle": bundle.manifest.version,
+                    "encoder": encoder.backend,
+                    "retriever": retriever.backend,
+                    "seconds": time.monotonic() - started,
+                }
+            },
+        )
+
+    async def __del__(self) -> None:
+        """Called by Serve when it stops the replica, and waited for."""
+        listener = getattr(self, "_listener", None)
+        if listener is None:
+            return
+        log.info("gateway draining", extra={"fields": {"replica": self._replica_id}})
+        self._readiness.cancel()
+        await listener.drain()
+        for stage in self._stages:
+            await stage.close()
+        log.info("gateway stopped", extra={"fields": {"replica": self._replica_id}})
+
+
+async def _start_stage(plan: StagePlan[Any, Any], handle: DeploymentHandle | None) -> Stage[Any, Any]:
+    return await RemoteStage.start(plan, handle) if handle else await LocalStage.start(plan)

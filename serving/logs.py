@@ -1,0 +1,102 @@
+"""One line per event, for people or as JSON, from every process to the one that was started.
+
+Ray prefixes what its workers print, which breaks JSON; so the processes of one machine send their lines to `aisle serve` over a Unix
+socket, and fall back to their own stderr (a file in Ray's log folder) where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+LOGGER = "aisle"
+MAX_LINE = 60_000  # bytes of one datagram
+
+log = logging.getLogger(LOGGER)
+
+
+class LineFormat(logging.Formatter):
+    """`log.info("event", extra={"fields": {...}})` as text or JSON."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__()
+        self._json = style == "json"
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields: dict[str, object] = dict(getattr(record, "fields", {}))
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if self._json:
+            line = {
+                "at": at,
+                "level": record.levelname.lower(),
+                "event": record.getMessage(),
+                "pid": record.process,
+                **fields,
+            }
+            return json.dumps(line, ensure_ascii=False, default=str)
+        pairs = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+        return f"{at} {record.levelname.lower():<7} {record.getMessage()} {pairs}".rstrip()
+
+
+class SocketHandler(logging.Handler):
+    """Sends formatted lines to a `LineCollector`, without ever waiting for it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        try:
+            self._socket.sendto(line.encode()[:MAX_LINE], self._path)
+        except OSError:  # the collector is gone or its buffer is full: a log must not hold up an answer
+            print(line, file=sys.stderr, flush=True)
+
+
+class LineCollector:
+    """Prints the lines that other processes send to `path` on this one's stderr."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        os.chmod(path, 0o600)
+        self.path = path
+        threading.Thread(target=self._print, daemon=True, name="aisle-log").start()
+
+    def _print(self) -> None:
+        while True:
+            try:
+                line = self._socket.recv(MAX_LINE)
+            except OSError:
+                return
+            print(line.decode(errors="replace"), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
+
+
+def configure_logging(style: str, level: str, collector: str = "") -> None:
+    """Sends this process's Aisle log to a collector's socket, or to stderr."""
+    reachable = collector and Path(collector).exists()
+    handler: logging.Handler = SocketHandler(collector) if reachable else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormat(style))
+    log.handlers[:] = [handler]
+    log.setLevel(level.upper())
+    log.propagate = False
+
+
+def _plain(value: object) -> str:
+    text = f"{value:.1f}" if isinstance(value, float) else str(value)
+    return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text or "\n" in text else text

@@ -1,0 +1,305 @@
+"""The door: protos in, frozen dataclasses out, and back. Nothing else in `serving` reads or writes a request's proto.
+
+Every rule of a request is checked here, and all violations of one request are reported together.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import struct
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from aisle.v1 import embedding_pb2, info_pb2, product_pb2, search_pb2
+from models.bundle import Manifest
+from models.catalogue import Product, product_text
+from models.product_table import ATTRIBUTE, CORE_FIELDS
+from models.text_encoder import Text, cut_to
+from serving.config import LimitsConfig
+from serving.errors import InvalidRequest, StaleVersion, Violation
+from serving.pipeline import Results, Search, SearchPipeline
+from serving.retriever import NO_FILTER, ProductFilter
+from serving.stages import Stage
+
+MAX_SHOPPER_ID_CHARS = 128
+MAX_FILTER_VALUES = 64
+MAX_FILTER_CHARS = 256
+MAX_TITLE_CHARS = 2000
+MAX_TEXT_CHARS = 20_000
+_TOKEN = struct.Struct("<I")  # offset
+_MAC_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCall:
+    """A valid SearchRequest: what to search, and how to answer."""
+
+    search: Search
+    fields: tuple[str, ...]
+    explain: bool
+    warnings: tuple[str, ...]
+    digest: bytes  # of all that a next page must repeat
+
+
+class Messages:
+    """Translates for one served bundle."""
+
+    def __init__(self, manifest: Manifest, limits: LimitsConfig, pipeline: SearchPipeline) -> None:
+        self._manifest = manifest
+        self._limits = limits
+        self._pipeline = pipeline
+        self._fields = pipeline.products.fields
+        self._locales = {locale.casefold(): locale for locale in manifest.locales}
+        self._token_key = hashlib.sha256(f"aisle page token {manifest.version}".encode()).digest()
+
+    def read_search(self, request: search_pb2.SearchRequest) -> SearchCall:
+        """Raises InvalidRequest with every violation, StaleVersion for a page token of another index."""
+        wrong: list[Violation] = []
+        _refuse_unknown(request, "", wrong)
+        query = self._query(request.query, "query", wrong)
+        self._locale(request.locale, wrong)
+        if len(request.shopper_id) > MAX_SHOPPER_ID_CHARS or not request.shopper_id.isprintable():
+            wrong.append(Violation("shopper_id", f"must be at most {MAX_SHOPPER_ID_CHARS} printable characters"))
+        page_size = request.page_size if request.HasField("page_size") else self._limits.default_page_size
+        if not 1 <= page_size <= self._limits.max_page_size:
+            wrong.append(Violation("page_size", f"is {page_size}; it must be 1 to {self._limits.max_page_size}"))
+        wanted = self._filter(request.filter, wrong) if request.HasField("filter") else NO_FILTER
+        fields = self._product_fields(request.product_fields, wrong)
+        digest = _digest(query, request, wanted)
+        offset = self._offset(request.page_token, digest, wrong) if request.page_token else 0
+        if wrong:
+            raise InvalidRequest(*wrong)
+        return SearchCall(
+            Search(query, page_size, offset, wanted), fields, request.explain, self._warnings(wanted), digest
+        )
+
+    def write_search(self, call: SearchCall, results: Results) -> search_pb2.SearchResponse:
+        """The answer, but for what only the gateway knows (request id, total time)."""
+        response = search_pb2.SearchResponse(
+            bundle_version=self._manifest.version, index_version=self._manifest.version, warnings=call.warnings
+        )
+        found = results.candidates
+        for at in range(results.first, results.stop):
+            row = found.rows[at]
+            hit = response.hits.add(product_id=self._pipeline.products.id(row), score=found.scores[at])
+            self._fill_product(hit.product, row, hit.product_id, call.fields)
+            if call.explain:
+                explanation = hit.explanation
+                explanation.similarity = found.similarities[at]
+                explanation.identifier_boost = found.boosts[at]
+                explanation.matched_identifiers.extend(found.matched.get(row, ()))
+                explanation.rank = at + 1
+        if results.has_more:
+            response.next_page_token = self._page_token(results.stop, call.digest)
+        for phase in results.phases:
+            response.timing.phases.add(
+                name=phase.name, queue_ms=phase.queue_ms, compute_ms=phase.compute_ms, batch_size=phase.batch_size
+            )
+        return response
+
+    def read_queries(self, request: embedding_pb2.EmbedQueriesRequest) -> tuple[list[Text], int]:
+        """The texts and the dimensions to answer with."""
+        wrong: list[Violation] = []
+        self._locale(request.locale, wrong)
+        self._item_count("queries", len(request.queries), wrong)
+        texts = [
+            Text(self._query(query, f"queries[{n}]", wrong))
+            for n, query in enumerate(request.queries[: self._limits.max_embed_items])
+        ]
+        dimensions = self._dimensions(request, wrong)
+        if wrong:
+            raise InvalidRequest(*wrong)
+        return texts, dimensions
+
+    def read_products(self, request: embedding_pb2.EmbedProductsRequest) -> tuple[list[Text], int]:
+        wrong: list[Violation] = []
+        self._item_count("products", len(request.products), wrong)
+        texts = []
+        for n, message in enumerate(request.products[: self._limits.max_embed_items]):
+            where = f"products[{n}]"
+            if not message.title.strip():
+                wrong.append(Violation(f"{where}.title", "must not be empty"))
+            elif len(message.title) > MAX_TITLE_CHARS:
+                wrong.append(
+                    Violation(f"{where}.title", f"has {len(message.title)} characters; at most {MAX_TITLE_CHARS}")
+                )
+            for name, value in message.attributes.items():
+                if len(value) > MAX_TEXT_CHARS:
+                    wrong.append(
+                        Violation(
+                            f"{where}.attributes[{name!r}]", f"has {len(value)} characters; at most {MAX_TEXT_CHARS}"
+                        )
+                    )
+            product = Product(
+                id=message.id,
+                title=message.title,
+                brand=message.brand,
+                category=message.category,
+                attributes=dict(message.attributes),
+            )
+            texts.append(Text(product_text(product, self._manifest.text_attributes), "product"))
+        dimensions = self._dimensions(request, wrong)
+        if wrong:
+            raise InvalidRequest(*wrong)
+        return texts, dimensions
+
+    def _query(self, text: str, field: str, wrong: list[Violation]) -> str:
+        if len(text) > self._limits.max_query_chars:
+            wrong.append(Violation(field, f"has {len(text)} characters; at most {self._limits.max_query_chars}"))
+            return ""
+        if not text.isprintable():  # rare: tell blanks that a paste leaves behind from what does not belong
+            text = text.replace("\t", " ").replace("\n", " ").replace("\r", " ")
+            bad = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Cn", "Co")), "")
+            if bad:
+                wrong.append(Violation(field, f"holds the control character U+{ord(bad):04X}"))
+                return ""
+        text = unicodedata.normalize("NFC", text).strip()
+        if not text:
+            wrong.append(Violation(field, "must not be empty"))
+        return text
+
+    def _locale(self, locale: str, wrong: list[Violation]) -> None:
+        if locale and locale.casefold() not in self._locales:
+            wrong.append(Violation("locale", f"is {locale[:40]!r}; served are {', '.join(self._manifest.locales)}"))
+
+    def _filter(self, message: product_pb2.ProductFilter, wrong: list[Violation]) -> ProductFilter:
+        _refuse_unknown(message, "filter.", wrong)
+        for name in ("brands", "categories"):
+            values = getattr(message, name)
+            if len(values) > MAX_FILTER_VALUES:
+                wrong.append(Violation(f"filter.{name}", f"has {len(values)} values; at most {MAX_FILTER_VALUES}"))
+            for n, value in enumerate(values[:MAX_FILTER_VALUES]):
+                if not value or len(value) > MAX_FILTER_CHARS:
+                    wrong.append(Violation(f"filter.{name}[{n}]", f"must have 1 to {MAX_FILTER_CHARS} characters"))
+        low = message.min_price_minor if message.HasField("min_price_minor") else None
+        high = message.max_price_minor if message.HasField("max_price_minor") else None
+        for name, price in (("min_price_minor", low), ("max_price_minor", high)):
+            if price is not None and price < 0:
+                wrong.append(Violation(f"filter.{name}", f"is {price}; it must be 0 or more"))
+        if low is not None and high is not None and low > high:
+            wrong.append(Violation("filter.min_price_minor", f"is {low}, above max_price_minor, which is {high}"))
+        return ProductFilter(tuple(message.brands), tuple(message.categories), low, high, message.in_stock_only)
+
+    def _warnings(self, wanted: ProductFilter) -> tuple[str, ...]:
+        unknown = [
+            f"filter.{plural}: the catalogue has no {field} {value!r}"
+            for plural, field, values in (
+                ("brands", "brand", wanted.brands),
+                ("categories", "category", wanted.categories),
+            )
+            for value in values
+            if not self._pipeline.masks.knows(field, value)
+        ]
+        return tuple(unknown)
+
+    def _product_fields(self, names: Sequence[str], wrong: list[Violation]) -> tuple[str, ...]:
+        if not names:
+            return self._fields
+        for n, name in enumerate(names):
+            if name not in self._fields:
+                wrong.append(
+                    Violation(f"product_fields[{n}]", f"{name[:80]!r} is unknown; known are {', '.join(self._fields)}")
+                )
+        return tuple(dict.fromkeys(names))
+
+    def _fill_product(self, product: product_pb2.Product, row: int, product_id: str, fields: Sequence[str]) -> None:
+        table = self._pipeline.products
+        product.id = product_id
+        for field in fields:
+            if field == "price_minor":
+                price = table.price_minor(row)
+                if price is not None:
+                    product.price_minor = price
+            elif field == "in_stock":
+                product.in_stock = bool(table.in_stock[row])
+            elif field in CORE_FIELDS:
+                setattr(product, field, table.string(field, row))
+            else:
+                product.attributes[field.removeprefix(ATTRIBUTE)] = table.string(field, row)
+
+    def _item_count(self, field: str, count: int, wrong: list[Violation]) -> None:
+        if not 1 <= count <= self._limits.max_embed_items:
+            wrong.append(Violation(field, f"has {count} items; it must have 1 to {self._limits.max_embed_items}"))
+
+    def _dimensions(
+        self, request: embedding_pb2.EmbedQueriesRequest | embedding_pb2.EmbedProductsRequest, wrong: list[Violation]
+    ) -> int:
+        offered = self._manifest.encoder["dimensions"]
+        dimensions = request.dimensions if request.HasField("dimensions") else self._manifest.dim
+        if dimensions not in offered:
+            wrong.append(Violation("dimensions", f"is {dimensions}; offered are {', '.join(map(str, offered))}"))
+        if request.encoding not in embedding_pb2.VectorEncoding.values():
+            wrong.append(Violation("encoding", f"is {request.encoding}, which this server does not know"))
+        return dimensions
+
+    def _page_token(self, offset: int, digest: bytes) -> str:
+        """Opaque to the caller: index version, offset and a MAC over both and the request."""
+        body = bytes.fromhex(self._manifest.version) + _TOKEN.pack(offset)
+        return base64.urlsafe_b64encode(body + self._mac(body, digest)).decode()
+
+    def _mac(self, body: bytes, digest: bytes) -> bytes:
+        return hmac.digest(self._token_key, body + digest, "sha256")[:_MAC_BYTES]
+
+    def _offset(self, token: str, digest: bytes, wrong: list[Violation]) -> int:
+        version = bytes.fromhex(self._manifest.version)
+        try:
+            raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+        except ValueError:
+            raw = b""
+        if len(raw) != len(version) + _TOKEN.size + _MAC_BYTES:
+            wrong.append(Violation("page_token", "is not a token of this service"))
+            return 0
+        body, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+        if body[: len(version)] != version:
+            raise StaleVersion(
+                f"page_token: was made by index {body[: len(version)].hex()}, served is {version.hex()}; ask for the first page",
+                reason="STALE_PAGE_TOKEN",
+            )
+        if not hmac.compare_digest(mac, self._mac(body, digest)):
+            wrong.append(Violation("page_token", "does not belong to this request: repeat every other field unchanged"))
+            return 0
+        return int(_TOKEN.unpack(body[len(version) :])[0])
+
+
+def write_vectors(
+    vectors: npt.NDArray[np.float32], dimensions: int, encoding: embedding_pb2.VectorEncoding.ValueType
+) -> embedding_pb2.Vectors:
+    """(rows, dim) unit vectors as the caller wants them."""
+    half = encoding == embedding_pb2.VECTOR_ENCODING_FLOAT16
+    cut = cut_to(vectors, dimensions)
+    return embedding_pb2.Vectors(
+        data=cut.astype("<f2" if half else "<f4").tobytes(),
+        rows=len(cut),
+        dimensions=dimensions,
+        encoding=embedding_pb2.VECTOR_ENCODING_FLOAT16 if half else embedding_pb2.VECTOR_ENCODING_FLOAT32,
+    )
+
+
+def write_stage_stats(stage: Stage[Any, Any]) -> info_pb2.StageStats:
+    return info_pb2.StageStats(
+        stage=stage.name, placement=stage.placement, replicas=stage.replicas(), **asdict(stage.batcher.stats())
+    )
+
+
+def _refuse_unknown(message: Message, where: str, wrong: list[Violation]) -> None:
+    """A field that this server does not know may be a filter: ignoring it would answer another question."""
+    wrong.extend(
+        Violation(
+            f"{where}{unknown.field_number}", "is a field number that this server does not know; it may be newer here"
+        )
+        for unknown in UnknownFieldSet(message)  # type: ignore[attr-defined]  # its stub lacks __iter__
+    )
+
+
+def _digest(query: str, request: search_pb2.SearchRequest, wanted: ProductFilter) -> bytes:
+    """What identifies the result list that a page is cut from."""
+    return hashlib.sha256(repr((query, request.locale.casefold(), request.shopper_id, wanted)).encode()).digest()
