@@ -38,8 +38,12 @@ async def open_loop(
     Without `retries` an error is counted as it comes; with them the documented retry policy is at work.
     """
     policy = importlib.resources.files("aisle.v1").joinpath("service_config.json").read_text(encoding="utf-8")
-    options: list[tuple[str, str | int]] = [("grpc.use_local_subchannel_pool", 1)]
-    options.append(("grpc.service_config", policy) if retries else ("grpc.enable_retries", 0))
+    options: list[tuple[str, str | int]] = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.service_config", policy) if retries else ("grpc.enable_retries", 0),
+    ]
     report = LoadReport(seconds)
     rng = random.Random(seed)
     channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(CHANNELS)]
@@ -51,6 +55,7 @@ async def open_loop(
             await stubs[number % CHANNELS].Search(request, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
             report.codes[error.code().name] += 1
+            report.errors[f"{error.code().name}: {(error.details() or '')[:200]}"] += 1
             return
         took = time.perf_counter() - planned
         report.codes["OK"] += 1

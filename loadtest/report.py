@@ -20,6 +20,7 @@ class LoadReport:
     seconds: float
     latencies_ms: list[float] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)  # "CODE: message"
     late: int = 0  # answered, but after the deadline of a planned call
 
     @property
@@ -52,3 +53,5 @@ class LoadReport:
             f"{self.calls:,}", f"{self.goodput:,.0f}", *(f"{self.percentile(q):.2f}" for q in PERCENTILES), codes
         )
         console.print(table)
+        for error, count in self.errors.most_common(5):
+            console.print(f"  {count:,} x {error}", highlight=False, markup=False)

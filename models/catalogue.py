@@ -207,7 +207,7 @@ class CatalogueReport:
     def _first(self, reason: Skipped | Repaired) -> str:
         for problem in self.examples:
             if problem.reason == reason:
-                value = f" ({_cut(problem.value, 60)!r})" if problem.value else ""
+                value = f" ({_quote(problem.value, 60)!r})" if problem.value else ""
                 return f", first at {problem.file}:{problem.row}{value}"
         return ""
 
@@ -322,7 +322,9 @@ class CatalogueReader:
             cells = dict(zip(self._names, map(_shown, row.values), strict=False))
             content = row.line or json.dumps(cells, ensure_ascii=False)
             self.report.examples.append(
-                RowProblem(row.file, row.number, reason, _cut(value, MAX_ID_CHARS), _cut(content, MAX_CONTENT_CHARS))
+                RowProblem(
+                    row.file, row.number, reason, _quote(value, MAX_ID_CHARS), _quote(content, MAX_CONTENT_CHARS)
+                )
             )
 
 
@@ -380,11 +382,12 @@ def _amount(value: object) -> Decimal | Repaired | None:
         return Decimal(str(value))
     if isinstance(value, int) and not isinstance(value, bool):
         return Decimal(value)
-    if not isinstance(value, str):
-        return Repaired.PRICE_NOT_A_NUMBER
-    text = value.strip()
-    if not text:
-        return None
+    if isinstance(value, str):
+        return _written_amount(value.strip()) if value.strip() else None
+    return Repaired.PRICE_NOT_A_NUMBER
+
+
+def _written_amount(text: str) -> Decimal | Repaired:
     sign = -1 if text.startswith("-") else 1
     text = text.removeprefix("-")
     if text and unicodedata.category(text[0]) == "Sc":
@@ -453,7 +456,9 @@ def _shown(value: object) -> str:
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _cut(text: str, max_chars: int) -> str:
+def _quote(text: str, max_chars: int) -> str:
+    """The text as a report may hold it: not too long, and valid as UTF-8."""
+    text = _SURROGATE.sub("\ufffd", text)
     return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,7 @@ from typing import Any
 from models.build_bundle import Source
 from models.bundle import file_sha256
 from models.catalogue import CatalogueReader, CatalogueReport, ColumnMapping, currency_digits
-# SS
-
-SAMPLE_TEXT = ("description",)
+from models.sample_store import SAMPLE_COLUMNS, SampleStore
 
 
 def catalogue_source(
@@ -44,10 +43,10 @@ def sample_source(num_products: int, seed: int) -> Source:
     report: dict[str, Any] = dict(CatalogueReport(rows=num_products, products=num_products).as_json())
     return Source(
         name=f"sample store, simulated, seed {seed}",
-        fingerprint=f"sample {num_products} {seed} {SampleStore.VERSION}",
+        fingerprint=f"sample {num_products} {seed} {importlib.metadata.version('aisle')}",
         products=store.products,
         report=lambda: report,
-        attributes=SampleStore.ATTRIBUTES,
-        text_attributes=SAMPLE_TEXT,
+        attributes=SAMPLE_COLUMNS.kept(),
+        text_attributes=SAMPLE_COLUMNS.text,
         num_products=num_products,
     )

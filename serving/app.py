@@ -5,6 +5,7 @@ gateway (grpc.aio) -> pipeline -> encoder stage -> retriever stage -> products
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -84,7 +85,9 @@ def _on_cuda(stage: StageConfig) -> bool:
 def build_app(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> serve.Application:
     """The Serve application: the gateway, and a deployment for each remote stage."""
     plans = plan_stages(bundle_folder, config)
-    remote = [stage_deployment(plan) if plan.config.placement == "remote" else None for plan in plans]
+    remote = [
+        stage_deployment(plan, config.log, log_socket) if plan.config.placement == "remote" else None for plan in plans
+    ]
     gateway = serve.deployment(
         Gateway,
         name="gateway",
@@ -128,8 +131,11 @@ def deploy(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> No
 
 
 def stop() -> None:
-    serve.shutdown()
-    ray.shutdown()
+    """Drains and ends what was deployed, and the Ray that was started."""
+    # Ray prints that its own controller died of being stopped; whoever reads the log would look for a fault.
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+        serve.shutdown()
+        ray.shutdown()
 
 
 def log_socket_path() -> Path:

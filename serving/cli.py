@@ -89,12 +89,11 @@ def build(
 
     Rows that cannot be used are counted and reported with their line and reason.
     """
-    from models.index_tuner import IndexTarget
-
     from models.build_bundle import Recipe, build_bundle
     from models.bundle import BundleError
     from models.catalogue import CatalogueError
     from models.export_encoder import EncoderError
+    from models.index_tuner import IndexTarget
     from models.sources import catalogue_source, sample_source
 
     if (catalogue is None) == (sample is None):
@@ -156,14 +155,15 @@ def serve(
     except (ConfigError, BundleError) as error:
         fail(str(error))
     wanted, reload_wanted = threading.Event(), threading.Event()
-    for number, event in ((signal.SIGTERM, wanted), (signal.SIGINT, wanted), (signal.SIGHUP, reload_wanted)):
-        signal.signal(number, lambda *_, event=event: event.set())
     collector = LineCollector(wiring.log_socket_path())
     configure_logging(settings.log.format, settings.log.level)
     started = time.monotonic()
     log.info("starting", extra={"fields": {"bundle": str(bundle), "port": settings.server.port}})
     try:
         wiring.start_ray(ray_address)
+        # After Ray, which sets handlers of its own.
+        for number, event in ((signal.SIGTERM, wanted), (signal.SIGINT, wanted), (signal.SIGHUP, reload_wanted)):
+            signal.signal(number, lambda *_, event=event: event.set())
         wiring.deploy(bundle, settings, str(collector.path))
         fields = {"address": f"{settings.server.host}:{settings.server.port}", "seconds": time.monotonic() - started}
         log.info("serving", extra={"fields": fields})

@@ -26,6 +26,9 @@ def retry_policy() -> str:
 def channel_options() -> list[tuple[str, str | int]]:
     return [
         ("grpc.service_config", retry_policy()),
+        # gRPC would wait a second after a refused connection, longer than the retries last.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ]

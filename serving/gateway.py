@@ -20,26 +20,24 @@ from grpc_reflection.v1alpha import reflection
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from aisle.v1 import embedding_pb2, embedding_pb2_grpc, info_pb2, info_pb2_grpc, search_pb2, search_pb2_grpc
+from aisle.v1 import embedding_pb2, info_pb2, search_pb2
 from models.bundle import Bundle
 from serving.config import AisleConfig
 from serving.logs import configure_logging, log
 from serving.messages import Messages
 from serving.pipeline import SearchPipeline
 from serving.retriever import FilterMasks
-from serving.rpc import Guard
+from serving.rpc import Guard, add_service
 from serving.security import KeyRing, server_credentials
 from serving.services import EmbeddingService, InfoService, SearchService, Served
 from serving.stages import LocalStage, RemoteStage, Stage, StagePlan
 
-SERVICES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in (
-        (search_pb2, "SearchService"),
-        (embedding_pb2, "EmbeddingService"),
-        (info_pb2, "InfoService"),
-    )
-)
+SERVICES = {
+    search_pb2.DESCRIPTOR.services_by_name["SearchService"]: SearchService,
+    embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]: EmbeddingService,
+    info_pb2.DESCRIPTOR.services_by_name["InfoService"]: InfoService,
+}
+SERVICE_NAMES = tuple(descriptor.full_name for descriptor in SERVICES)
 READINESS_S = 0.5
 # Between NOT_SERVING and GOAWAY: the time in which a client that watches health turns elsewhere.
 NOTICE_S = 0.5
@@ -72,7 +70,9 @@ class Listener:
         self.server = grpc.aio.server(options=server_options(config))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         if config.server.reflection:
-            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
+            reflection.enable_server_reflection(
+                (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server
+            )
 
     async def start(self) -> None:
         """Raises OSError when the address cannot be had."""
@@ -105,7 +105,7 @@ class Listener:
     async def _set_health(self, ready: bool) -> None:
         self._ready = ready
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", *SERVICES):
+        for service in ("", *SERVICE_NAMES):
             await self._health.set(service, status)
 
 
@@ -140,11 +140,8 @@ class Gateway:
         keys = KeyRing(config.auth.keys_file) if config.auth.keys_file else None
         guard = Guard(keys, config.server.max_deadline_ms / 1000, config.log)
         self._listener = Listener(config, pipeline.is_ready)
-        search_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(served, guard), self._listener.server)
-        embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingService(served, guard), self._listener.server
-        )
-        info_pb2_grpc.add_InfoServiceServicer_to_server(InfoService(served, guard), self._listener.server)
+        for descriptor, servicer in SERVICES.items():
+            add_service(self._listener.server, descriptor, servicer(served, guard))
         await self._listener.start()
         self._readiness = asyncio.ensure_future(self._listener.follow_readiness())
         gc.collect()

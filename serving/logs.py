@@ -72,6 +72,7 @@ class LineCollector:
         self._socket.bind(str(path))
         os.chmod(path, 0o600)
         self.path = path
+        self._out = sys.stderr  # as it is now, wherever it is turned later
         threading.Thread(target=self._print, daemon=True, name="aisle-log").start()
 
     def _print(self) -> None:
@@ -80,7 +81,7 @@ class LineCollector:
                 line = self._socket.recv(MAX_LINE)
             except OSError:
                 return
-            print(line.decode(errors="replace"), file=sys.stderr, flush=True)
+            print(line.decode(errors="replace"), file=self._out, flush=True)
 
     def close(self) -> None:
         self._socket.close()

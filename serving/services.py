@@ -6,14 +6,7 @@ import importlib.metadata
 import time
 from dataclasses import dataclass
 
-from aisle.v1 import (
-    embedding_pb2,
-    embedding_pb2_grpc,
-    info_pb2,
-    info_pb2_grpc,
-    search_pb2,
-    search_pb2_grpc,
-)
+from aisle.v1 import embedding_pb2, info_pb2, search_pb2
 from models.bundle import Manifest
 from serving.config import AisleConfig
 from serving.messages import Messages, write_stage_stats, write_vectors
@@ -33,7 +26,7 @@ class Served:
     messages: Messages
 
 
-class SearchService(search_pb2_grpc.SearchServiceServicer):
+class SearchService:
     def __init__(self, served: Served, guard: Guard) -> None:
         self.guard = guard
         self._pipeline = served.pipeline
@@ -53,7 +46,7 @@ class SearchService(search_pb2_grpc.SearchServiceServicer):
         return response
 
 
-class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
+class EmbeddingService:
     def __init__(self, served: Served, guard: Guard) -> None:
         self.guard = guard
         self._pipeline = served.pipeline
@@ -85,7 +78,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         )
 
 
-class InfoService(info_pb2_grpc.InfoServiceServicer):
+class InfoService:
     def __init__(self, served: Served, guard: Guard) -> None:
         self.guard = guard
         self._served = served

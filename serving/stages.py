@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serving.batcher import Batcher, Outcome
-from serving.config import StageConfig
+from serving.config import LogConfig, StageConfig
 from serving.errors import Unavailable
+from serving.logs import configure_logging, log
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -168,9 +170,11 @@ class RemoteStage(Stage[Item, Result]):
 class StageReplica:
     """A replica of a remote stage. Reports how long items wait for it at the gateways, which is what scales it."""
 
-    def __init__(self, load: Callable[[], Compute[Any, Any]]) -> None:
+    def __init__(self, name: str, load: Callable[[], Compute[Any, Any]], logging: LogConfig, log_socket: str) -> None:
+        configure_logging(logging.format, logging.level, log_socket)
         self._work = load()
         self._work.warm_up()
+        log.info("stage ready", extra={"fields": {"stage": name, "pid": os.getpid(), "backend": self._work.backend}})
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self._ages: list[tuple[float, float]] = []
 
@@ -216,7 +220,7 @@ class QueueAgePolicy:
         return current, {**state, "fresh_since": fresh_since}
 
 
-def stage_deployment(plan: StagePlan[Any, Any]) -> Any:
+def stage_deployment(plan: StagePlan[Any, Any], logging: LogConfig, log_socket: str) -> Any:
     """The Serve application node of a remote stage."""
     config = plan.config
     scaling: dict[str, Any] = {"num_replicas": config.min_replicas}
@@ -245,4 +249,4 @@ def stage_deployment(plan: StagePlan[Any, Any]) -> Any:
         graceful_shutdown_timeout_s=20,
         **scaling,
     )
-    return deployment.bind(plan.load)
+    return deployment.bind(plan.name, plan.load, logging, log_socket)

@@ -1,7 +1,7 @@
 """Echo servers to measure the gateway's own cost: the same SearchRequest in, the same prepared SearchResponse out.
 
-    python -m loadtest.benchmarks.echo bare 7001      # grpc.aio and nothing else
-    python -m loadtest.benchmarks.echo gateway 7002   # the gateway's listener and guard, inside a Ray Serve deployment
+python -m loadtest.benchmarks.echo bare 7001      # grpc.aio and nothing else
+python -m loadtest.benchmarks.echo gateway 7002   # the gateway's listener and guard, inside a Ray Serve deployment
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc
 from serving import app
 from serving.config import AisleConfig, LogConfig, ServerConfig
 from serving.gateway import Listener
-from serving.rpc import Call, Guard, guarded
+from serving.rpc import Call, Guard, add_service, guarded
 
 METHOD = "/aisle.v1.SearchService/Search"
 REQUEST = search_pb2.SearchRequest(query="noise cancelling headphones", locale="en-US").SerializeToString()
@@ -44,7 +44,7 @@ class BareEcho(search_pb2_grpc.SearchServiceServicer):
         return self._answer
 
 
-class GuardedEcho(search_pb2_grpc.SearchServiceServicer):
+class GuardedEcho:
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
         self._answer = prepared_answer()
@@ -60,7 +60,8 @@ class EchoGateway:
     async def __init__(self, port: int) -> None:  # type: ignore[misc]  # Serve awaits it
         self._listener = Listener(AisleConfig(server=ServerConfig(port=port)), lambda: True)
         guard = Guard(None, 10.0, LogConfig())
-        search_pb2_grpc.add_SearchServiceServicer_to_server(GuardedEcho(guard), self._listener.server)
+        service = search_pb2.DESCRIPTOR.services_by_name["SearchService"]
+        add_service(self._listener.server, service, GuardedEcho(guard))
         await self._listener.start()
 
 

@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(bundle: Path, config: str = "") -> Iterator[Service]:
+def served(bundle: Path, config: str = "", credentials: grpc.ChannelCredentials | None = None) -> Iterator[Service]:
     """Serves `bundle` with the configuration text `config` (TOML) until the block ends. Raises RuntimeError with the log if it
     does not start."""
     port = free_port()
@@ -57,7 +57,7 @@ def served(bundle: Path, config: str = "") -> Iterator[Service]:
             )
         service = Service(f"127.0.0.1:{port}", process, log)
         try:
-            wait_until_serving(service)
+            wait_until_serving(service, credentials)
             yield service
         finally:
             process.send_signal(signal.SIGTERM)
@@ -68,14 +68,14 @@ def served(bundle: Path, config: str = "") -> Iterator[Service]:
                 process.wait()
 
 
-def wait_until_serving(service: Service) -> None:
+def wait_until_serving(service: Service, credentials: grpc.ChannelCredentials | None) -> None:
     give_up = time.monotonic() + START_S
     while time.monotonic() < give_up:
         if service.process.poll() is not None:
             raise RuntimeError(
                 f"the service stopped while starting:\n{service.log.read_text(errors='replace')[-3000:]}"
             )
-        if is_serving(service.address):
+        if is_serving(service.address, credentials):
             return
         time.sleep(0.1)
     raise RuntimeError(
@@ -83,8 +83,12 @@ def wait_until_serving(service: Service) -> None:
     )
 
 
-def is_serving(address: str) -> bool:
-    with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+def is_serving(address: str, credentials: grpc.ChannelCredentials | None = None) -> bool:
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    opened = (
+        grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, options)
+    )
+    with opened as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
         except grpc.RpcError:

@@ -1,0 +1,57 @@
+"""Random numbers that are the same on every platform and in every version: splitmix64 (Steele, Lea, Flood, 2014)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+UInt64s = npt.NDArray[np.uint64]
+T = TypeVar("T")
+
+_MASK = 2**64 - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+def mix(value: int) -> int:
+    """splitmix64's finaliser: 64 bits -> 64 bits, one to one."""
+    value &= _MASK
+    value = ((value ^ (value >> 30)) * _MIX_1) & _MASK
+    value = ((value ^ (value >> 27)) * _MIX_2) & _MASK
+    return value ^ (value >> 31)
+
+
+def draw_words(seed: int, start: int, stop: int, num_words: int) -> UInt64s:
+    """Random words (stop - start, num_words) of the numbers start to stop; a row depends on the seed and its number."""
+    first, last = start * num_words + 1, stop * num_words + 1
+    values = np.arange(first, last, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(mix(seed + _GOLDEN))
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX_1)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX_2)
+    values ^= values >> np.uint64(31)
+    return values.reshape(-1, num_words)  # (stop - start, num_words)
+
+
+class Draws:
+    """One stream of random draws."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = mix(seed + _GOLDEN)
+
+    def word(self) -> int:
+        """64 random bits."""
+        self._state = (self._state + _GOLDEN) & _MASK
+        return mix(self._state)
+
+    def below(self, stop: int) -> int:
+        """0 to stop - 1; uneven by no more than stop / 2**64."""
+        return (self.word() * stop) >> 64
+
+    def chance(self, probability: float) -> bool:
+        return (self.word() >> 11) < probability * 2**53
+
+    def pick(self, items: Sequence[T]) -> T:
+        return items[self.below(len(items))]
