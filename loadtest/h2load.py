@@ -13,7 +13,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 
 from loadtest.report import LoadReport
@@ -29,14 +31,24 @@ def frame(message: bytes) -> bytes:
 
 
 def h2load(
-    address: str, method: str, messages: Sequence[bytes], *, clients: int, seconds: float, warm_up_s: float = 1.0
+    address: str,
+    method: str,
+    messages: Sequence[bytes],
+    *,
+    clients: int,
+    seconds: float,
+    warm_up_s: float = 1.0,
+    rate: float = 0.0,
+    deadline_ms: int = 0,
 ) -> LoadReport:
     """Calls `method` ("/package.Service/Method") from `clients` connections, each waiting for its answer (a closed loop).
 
-    Clients are spread over up to eight of the messages. Latencies and rate leave out the warm-up.
+    Clients are spread over up to eight of the messages. Latencies and rate leave out the warm-up. With a `rate` (calls a second of
+    all clients) a client sends at its times, with up to 32 calls open. `deadline_ms` goes to the server as `grpc-timeout`.
     """
     if not shutil.which("h2load"):
         raise LoadError("h2load is not installed: apt-get install nghttp2-client")
+    _check_answer(address, method, messages[0])
     chosen = messages[: min(8, clients, len(messages))]
     shares = [clients // len(chosen) + (n < clients % len(chosen)) for n in range(len(chosen))]
     with tempfile.TemporaryDirectory() as name:
@@ -45,7 +57,17 @@ def h2load(
         for n, (message, share) in enumerate(zip(chosen, shares, strict=True)):
             (folder / f"{n}.bin").write_bytes(frame(message))
             command = [
-                *("h2load", "--clients", str(share), "--max-concurrent-streams", "1", "--threads", "1"),
+                *(
+                    "h2load",
+                    "--clients",
+                    str(share),
+                    "--threads",
+                    "1",
+                    "--max-concurrent-streams",
+                    "32" if rate else "1",
+                ),
+                *(("--rps", f"{rate / clients:g}") if rate else ()),
+                *(("--header", f"grpc-timeout: {deadline_ms}m") if deadline_ms else ()),
                 *(
                     "--duration",
                     f"{seconds:g}",
@@ -70,6 +92,24 @@ def h2load(
             if process.returncode:
                 raise LoadError(f"h2load failed: {printed[-500:]}")
         return _read_logs([folder / f"{n}.log" for n in range(len(running))], seconds)
+
+
+def raw_call(channel: grpc.Channel, method: str, message: bytes) -> bytes:
+    """One call with a serialised message."""
+    call: Any = channel.unary_unary(method)
+    answer: bytes = call(message, timeout=10)
+    return answer
+
+
+def _check_answer(address: str, method: str, message: bytes) -> None:
+    """One real call: h2load would count refusals as answers."""
+    with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        try:
+            answer = raw_call(channel, method, message)
+        except grpc.RpcError as error:
+            raise LoadError(f"{address} answers {method} with {error.code().name}: {error.details()}") from None
+    if not answer:
+        raise LoadError(f"{address} answers {method} with an empty message")
 
 
 def _read_logs(paths: Sequence[Path], seconds: float) -> LoadReport:

@@ -47,7 +47,7 @@ async def open_loop(
     report = LoadReport(seconds)
     rng = random.Random(seed)
     channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(CHANNELS)]
-    stubs = [search_pb2_grpc.SearchServiceStub(channel) for channel in channels]  # type: ignore[no-untyped-call]
+    stubs = [search_pb2_grpc.SearchServiceStub(channel) for channel in channels]
 
     async def call(number: int, planned: float) -> None:
         request = search_pb2.SearchRequest(query=queries.draw())

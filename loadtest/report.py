@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.console import Console
@@ -37,11 +37,13 @@ class LoadReport:
 
     def as_json(self) -> str:
         values = {
-            **asdict(self),
+            "seconds": self.seconds,
+            "codes": self.codes,
+            "errors": self.errors,
+            "late": self.late,
             "goodput": self.goodput,
-            "percentiles": {str(q): self.percentile(q) for q in PERCENTILES},
+            "percentiles": {str(q): self.percentile(q) if self.latencies_ms else None for q in PERCENTILES},
         }
-        values.pop("latencies_ms")
         return json.dumps(values)
 
     def print(self, console: Console, title: str) -> None:

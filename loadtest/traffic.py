@@ -32,6 +32,8 @@ class QueryMix:
 
 def queries_from_titles(titles: Sequence[str], count: int, seed: int = 0) -> list[str]:
     """Up to `count` distinct queries of one to four neighbouring words of titles, most with two or three, in random order."""
+    if not titles:
+        raise ValueError("there are no titles to take queries from")
     rng = random.Random(seed)
     found: dict[str, None] = {}
     for _ in range(20 * count):

@@ -8,6 +8,7 @@ on there after an interruption, and another recipe starts anew.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -41,8 +42,8 @@ from models.bundle import (
     record_files,
     sync_files,
 )
-from models.catalogue import Product, currency_digits, product_text
-from models.export_encoder import PACKAGED, export_encoder
+from models.catalogue import CatalogueError, Product, currency_digits, product_text
+from models.export_encoder import PACKAGED, EncoderError, encoder_fingerprint, export_encoder
 from models.identifiers import IdentifierIndex
 from models.index_tuner import IndexTarget, tune
 from models.product_table import ProductTable, write_products
@@ -50,6 +51,7 @@ from models.text_encoder import EncoderSpec, Text, TextEncoder
 
 PROGRESS = "progress.json"
 ENCODE_BLOCK = 1024  # products between two safe points
+FULL_DISK_BYTES = 64 * 1024  # a disk with less room has failed whatever write failed
 TUNING_QUERIES = 400
 
 # What is going on, how much is done, how much there is (None when unknown).
@@ -86,37 +88,53 @@ class Recipe:
 def build_bundle(source: Source, recipe: Recipe, out: Path, progress: Progress, *, replace: bool = False) -> Manifest:
     """Builds `out`, or goes on where an interrupted build of the same recipe stopped.
 
-    Raises BundleError when `out` exists (unless `replace`), when another build is at work there, when the source holds no product, and
-    when the disk is full; what was done until then is kept.
+    Raises BundleError when `out` exists (unless `replace`, and it is a bundle), when another build is at work there, when the source
+    holds no product, and when the disk is full; what was done until then is kept. Raises EncoderError and CatalogueError for an
+    encoder and a currency that do not exist.
     """
-    if out.exists() and not replace:
-        raise BundleError(f"{out} exists; choose another --out, or replace it with --force")
+    out = out.resolve()  # so that "." has a name, and a link is followed rather than replaced
+    _check_out(out, replace)
+    currency_digits(recipe.currency)
     partial = out.with_name(out.name + ".partial")
-    recipe_key = hashlib.sha256(json.dumps([source.fingerprint, asdict(recipe)]).encode()).hexdigest()
+    made_by = [FORMAT_VERSION, importlib.metadata.version("aisle"), encoder_fingerprint(recipe.encoder)]
+    recipe_key = hashlib.sha256(json.dumps([source.fingerprint, asdict(recipe), made_by]).encode()).hexdigest()
     try:
         with _work_folder(partial, recipe_key):
+            _check_out(out, replace)  # another build may have finished meanwhile
             manifest = _build(source, recipe, partial, progress)
             _put_in_place(partial, out)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not _disk_is_full(error, out.parent):
             raise
         raise BundleError(
             f"the disk is full; make room beside {out} and give the same command again: it goes on where it stopped"
-        ) from None
+        ) from error
     return manifest
 
 
+def _check_out(out: Path, replace: bool) -> None:
+    if not out.exists():
+        return
+    if not replace:
+        raise BundleError(f"{out} exists; choose another --out, or replace it with --force")
+    if not (out / MANIFEST).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise BundleError(f"{out} exists and is not a bundle, so --force does not replace it; choose another --out")
+
+
+def _disk_is_full(error: BaseException, folder: Path) -> bool:
+    """OSError says so by its number; NumPy, safetensors, tokenizers and FAISS each in a way of their own, or not at all."""
+    if isinstance(error, BundleError | CatalogueError | EncoderError):
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "No space left" in str(error) or shutil.disk_usage(folder).free < FULL_DISK_BYTES
+
+
 def _build(source: Source, recipe: Recipe, partial: Path, progress: Progress) -> Manifest:
-    state = json.loads((partial / PROGRESS).read_text())
-    if "products" not in state:
-        products = _counted(source.products(), source.num_products, progress)
-        state["products"] = write_products(partial / PRODUCTS, products, source.attributes)
-        state["report"] = source.report()
-        _save_state(partial, state)
-    if not state["products"]:
-        raise BundleError(f"{source.name} holds no usable product: {json.dumps(state['report'])[:600]}")
+    state = _saved_state(partial)
     if "encoder" not in state:
         progress("export the encoder", 0, None)
+        shutil.rmtree(partial / ENCODER, ignore_errors=True)  # of an export that was interrupted
         export_encoder(
             recipe.encoder,
             partial / ENCODER,
@@ -124,8 +142,17 @@ def _build(source: Source, recipe: Recipe, partial: Path, progress: Progress) ->
             max_query_tokens=recipe.max_query_tokens,
             max_product_tokens=recipe.max_product_tokens,
         )
+        sync_files(partial, [path for path in (partial / ENCODER).rglob("*") if path.is_file()])
         state["encoder"] = True
         _save_state(partial, state)
+    if "products" not in state:
+        products = _counted(source.products(), source.num_products, progress)
+        state["products"] = write_products(partial / PRODUCTS, products, source.attributes)
+        state["report"] = source.report()
+        sync_files(partial, [partial / PRODUCTS])
+        _save_state(partial, state)
+    if not state["products"]:
+        raise BundleError(f"{source.name} holds no usable product: {json.dumps(state['report'])[:600]}")
     table = ProductTable(partial / PRODUCTS)
     encoder = TextEncoder(partial / ENCODER)
     _encode_products(table, encoder, source.text_attributes, partial, state, progress)
@@ -135,16 +162,20 @@ def _build(source: Source, recipe: Recipe, partial: Path, progress: Progress) ->
     report = tune(
         vectors, _tuning_queries(table, encoder), recipe.index, lambda step: progress(f"index: {step}", 0, None)
     )
-    (partial / INDEX).mkdir(exist_ok=True)
+    shutil.rmtree(partial / INDEX, ignore_errors=True)  # of a build that was interrupted and may have chosen another
+    (partial / INDEX).mkdir()
     report.index.save(partial / INDEX)
     return _write_manifest(source, recipe, partial, state, encoder.spec, report)
 
 
 def _counted(products: Iterator[Product], total: int | None, progress: Progress) -> Iterator[Product]:
-    for count, product in enumerate(products):
+    count = 0
+    for product in products:
         if count % 1000 == 0:
             progress("read products", count, total)
         yield product
+        count += 1
+    progress("read products", count, count)
 
 
 def _encode_products(
@@ -199,15 +230,11 @@ def _tuning_queries(table: ProductTable, encoder: TextEncoder) -> npt.NDArray[np
 def _write_manifest(
     source: Source, recipe: Recipe, partial: Path, state: dict[str, Any], spec: EncoderSpec, report: Any
 ) -> Manifest:
-    progress_file = partial / PROGRESS
-    state_text = progress_file.read_text()
-    progress_file.unlink()
-    files = record_files(partial)
-    progress_file.write_text(state_text)
+    files = record_files(partial, but=[PROGRESS])
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=recipe.name,
-        version=content_version(files),
+        version="",  # comes of the rest
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         aisle_version=importlib.metadata.version("aisle"),
         commit=_commit(),
@@ -223,6 +250,7 @@ def _write_manifest(
         index=report.to_json(),
         files=files,
     )
+    manifest = dataclasses.replace(manifest, version=content_version(manifest))
     sync_files(partial, [partial / name for name in files])
     (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     sync_files(partial, [partial / MANIFEST])
@@ -230,50 +258,79 @@ def _write_manifest(
 
 
 def _put_in_place(partial: Path, out: Path) -> None:
-    (partial / PROGRESS).unlink()
+    """Killed anywhere in here, the same command ends what is left to do: the progress goes last."""
+    old = out.with_name(out.name + ".replaced")
+    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
-        old = out.with_name(out.name + ".replaced")
-        shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-    else:
-        partial.rename(out)
+    partial.rename(out)
     sync_files(out.parent, [])
+    (out / PROGRESS).unlink()
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def _work_folder(partial: Path, recipe_key: str) -> Iterator[None]:
     """The folder of an unfinished build of this recipe, made or found, and held against a second build."""
-    partial.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BundleError(f"{partial} cannot be made: {error.strerror}") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BundleError(f"another build is at work in {partial}") from None
-        state_file = partial / PROGRESS
-        state = json.loads(state_file.read_text()) if state_file.is_file() else {}
-        if state.get("recipe") != recipe_key:
-            for path in partial.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not partial.exists() or not os.path.samestat(os.fstat(descriptor), partial.stat()):
+            raise BundleError(f"another build has just finished in {partial}")
+        if _saved_state(partial).get("recipe") != recipe_key:
+            _empty(partial)
             _save_state(partial, {"recipe": recipe_key})
         yield
     finally:
         os.close(descriptor)
 
 
+def _empty(partial: Path) -> None:
+    """Clears what another recipe left. The progress goes last, since by it the folder is known as ours."""
+    paths = sorted(partial.iterdir(), key=lambda path: path.name == PROGRESS)
+    if paths and paths[-1].name != PROGRESS:
+        raise BundleError(f"{partial} is not an unfinished build; move it away or choose another --out")
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _saved_state(partial: Path) -> dict[str, Any]:
+    """The progress of an unfinished build, empty where there is none or it was damaged."""
+    try:
+        state = json.loads((partial / PROGRESS).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
 def _save_state(partial: Path, state: dict[str, Any]) -> None:
     new = partial / (PROGRESS + ".new")
     new.write_text(json.dumps(state))
+    sync_files(partial, [new])
     new.replace(partial / PROGRESS)
 
 
 def _commit() -> str:
-    """The commit of the checkout that built this, "" outside one."""
+    """The commit of the checkout that built this, "" outside one, as where Aisle is installed into another repository's .venv."""
+    here = Path(__file__)
+    if not _git("-C", str(here.parent), "ls-files", here.name):
+        return ""
+    return _git("-C", str(here.parent), "describe", "--always", "--dirty")
+
+
+def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],  # noqa: S607
+            ["git", *arguments],  # noqa: S607
             capture_output=True,
             text=True,
             check=False,

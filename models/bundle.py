@@ -16,10 +16,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ import numpy.typing as npt
 from models.identifiers import IdentifierIndex
 from models.product_table import ProductTable
 from models.text_encoder import EncoderSpec
-from models.vector_index import IndexSpec, VectorIndex
+from models.vector_index import Device, IndexSpec, VectorIndex
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -50,7 +50,8 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a bundle holds. `version` is derived from the hashes of all files: the same content has the same version."""
+    """What a bundle holds. `version` is derived from the files and from what is said of them to callers: the same content has the
+    same version, and a manifest that was edited by hand has not."""
 
     format_version: int
     name: str
@@ -76,13 +77,15 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         values = json.loads(text)
+        if not isinstance(values, dict):
+            raise BundleError(f"{MANIFEST}: holds a {type(values).__name__}, not an object; build the bundle again")
         found = values.get("format_version")
         if found != FORMAT_VERSION:
             raise BundleError(
                 f"{MANIFEST}: format_version is {found}, this Aisle reads {FORMAT_VERSION}; build the bundle again"
             )
         try:
-            return cls(
+            manifest = cls(
                 **{
                     **values,
                     "locales": tuple(values["locales"]),
@@ -90,8 +93,13 @@ class Manifest:
                     "files": {name: FileRecord(**record) for name, record in values["files"].items()},
                 }
             )
-        except (KeyError, TypeError) as error:
-            raise BundleError(f"{MANIFEST}: not a manifest of format {FORMAT_VERSION}: {error}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"{MANIFEST}: not a manifest of format {FORMAT_VERSION}: {error!r}") from None
+        for name in manifest.files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise BundleError(f"{MANIFEST}: the file {name!r} lies outside the bundle")
+        return manifest
 
 
 class Bundle:
@@ -102,22 +110,39 @@ class Bundle:
         path = folder / MANIFEST
         try:
             text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            hint = "it was not finished" if folder.is_dir() else "there is no such directory"
-            raise BundleError(
-                f"{folder} is not a bundle ({hint}); make one with 'aisle build --out {folder}'"
-            ) from None
+        except (FileNotFoundError, NotADirectoryError):
+            hint = f"it holds no {MANIFEST}" if folder.is_dir() else "it is a file"
+            hint = hint if folder.exists() else "there is no such directory"
+            raise BundleError(f"{folder} is not a bundle ({hint}); make one with 'aisle build'") from None
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{path} is damaged: {error}; build the bundle again") from None
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}") from None
         try:
             self.manifest = Manifest.from_json(text)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except json.JSONDecodeError as error:
             raise BundleError(f"{path} is damaged: {error}; build the bundle again") from None
-        version = content_version(self.manifest.files)
+        version = content_version(self.manifest)
         if version != self.manifest.version:
-            raise BundleError(f"{path}: version is {self.manifest.version}, its files make {version}")
+            raise BundleError(f"{path} was altered: it says version {self.manifest.version}, its content is {version}")
         self._verified: set[str] = set()
 
     def verify(self, *parts: str) -> None:
-        """Checks size and SHA-256 of the files under `parts` (all files when there are none), each once."""
+        """Checks size and SHA-256 of the files under `parts`, each once. Without parts: of all files, and that what they hold is as
+        many and as wide as the manifest says."""
+        absent = [part for part in parts if not any(name.startswith(part) for name in self.manifest.files)]
+        if absent:
+            raise BundleError(f"{self.folder / MANIFEST} lists no file of {', '.join(absent)}")
+        try:
+            self._verify_files(parts)
+        except OSError as error:
+            raise BundleError(f"{error.filename or self.folder} cannot be read: {error.strerror}") from None
+        if not parts:
+            self.products()
+            self.vectors()
+            self.encoder_folder  # noqa: B018 - for its check
+
+    def _verify_files(self, parts: tuple[str, ...]) -> None:
         records = {
             name: record
             for name, record in self.manifest.files.items()
@@ -135,7 +160,8 @@ class Bundle:
             for (name, record), found in zip(records.items(), hashes, strict=True):
                 if found != record.sha256:
                     raise BundleError(
-                        f"{self.folder / name} was altered: its SHA-256 is {found[:16]}…, the manifest says {record.sha256[:16]}…"
+                        f"{self.folder / name} was altered: its SHA-256 is {found[:16]}..., "
+                        f"the manifest says {record.sha256[:16]}..."
                     )
         self._verified.update(records)
 
@@ -164,9 +190,12 @@ class Bundle:
         self._expect(VECTORS, "dimensions", vectors.shape[1], self.manifest.dim)
         return vectors
 
-    def index(self, device: str = "cpu") -> VectorIndex:
+    def index(self, device: Device = "cpu") -> VectorIndex:
         self.verify(INDEX)
-        index = VectorIndex.load(self.folder / INDEX, self.vectors(), device)
+        try:
+            index = VectorIndex.load(self.folder / INDEX, self.vectors(), device)
+        except ValueError as error:
+            raise BundleError(f"{self.folder / INDEX}: {error}") from error
         self._expect(INDEX, "vectors", index.size, self.manifest.products)
         self._expect(INDEX, "dimensions", index.dim, self.manifest.dim)
         return index
@@ -193,9 +222,10 @@ def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> st
     return digest.hexdigest()
 
 
-def record_files(folder: Path) -> dict[str, FileRecord]:
-    """Hash and size of every file of a folder but the manifest."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+def record_files(folder: Path, *, but: Collection[str] = ()) -> dict[str, FileRecord]:
+    """Hash and size of every file of a folder except its manifest and those named in `but`."""
+    left_out = {folder / name for name in (MANIFEST, *but)}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path not in left_out)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         hashes = pool.map(file_sha256, paths)
         return {
@@ -204,15 +234,22 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
         }
 
 
-def content_version(files: dict[str, FileRecord]) -> str:
-    """Twelve hex digits that change when any file does."""
-    lines = "".join(f"{name} {record.sha256}\n" for name, record in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()[:12]
+# What a client may keep until the version changes; not when, where and how fast the bundle was made.
+_VERSIONED = ("products", "dim", "currency", "currency_digits", "locales", "text_attributes", "encoder", "files")
 
 
-def sync_files(folder: Path, names: Iterable[Path]) -> None:
-    """Makes files and their folder survive a power cut."""
-    for path in [*names, folder]:
+def content_version(manifest: Manifest) -> str:
+    """Twelve hex digits that change when any file does, or what the manifest says of them."""
+    values = asdict(manifest)
+    content = json.dumps({name: values[name] for name in _VERSIONED}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def sync_files(folder: Path, files: Iterable[Path]) -> None:
+    """Makes files below `folder` and their names in it survive a power cut."""
+    files = list(files)
+    folders = {parent for file in files for parent in file.parents if parent.is_relative_to(folder)}
+    for path in [*files, *folders, folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

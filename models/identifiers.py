@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,14 +56,13 @@ class IdentifierIndex:
 
     @classmethod
     def build(cls, products: Iterable[Product]) -> IdentifierIndex:
-        hashes: list[int] = []
-        rows: list[int] = []
+        hashes, rows = array("Q"), array("q")  # 16 bytes an identifier, where lists take about 80
         for row, product in enumerate(products):
             for plain in {**identifiers_in(product.id), **identifiers_in(product.title)}:
                 hashes.append(_hash(plain))
                 rows.append(row)
-        hash_array = np.array(hashes, np.uint64)
-        row_array = np.array(rows, np.int64)
+        hash_array = np.frombuffer(hashes, np.uint64)
+        row_array = np.frombuffer(rows, np.int64)
         order = np.lexsort((row_array, hash_array))
         return cls(hash_array[order], row_array[order])
 

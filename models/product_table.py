@@ -105,7 +105,7 @@ class ProductTable:
         return self._strings["id"][row]
 
     def string(self, field: str, row: int) -> str:
-        """A string field or "attributes.NAME" of one product."""
+        """A string field or "attributes.NAME" of one product, "" where it has none."""
         return self._strings[field][row]
 
     def price_minor(self, row: int) -> int | None:
@@ -120,7 +120,7 @@ class ProductTable:
             category=text["category"][row],
             price_minor=self.price_minor(row),
             in_stock=bool(self.in_stock[row]),
-            attributes={name: text[ATTRIBUTE + name][row] for name in self.attributes},
+            attributes={name: value for name in self.attributes if (value := text[ATTRIBUTE + name][row])},
         )
 
     def products(self, start: int = 0, stop: int | None = None) -> Iterator[Product]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from models.build_bundle import Source
 from models.bundle import file_sha256
-from models.catalogue import CatalogueReader, CatalogueReport, ColumnMapping, currency_digits
+from models.catalogue import CatalogueError, CatalogueReader, CatalogueReport, ColumnMapping, currency_digits
 from models.sample_store import SAMPLE_COLUMNS, SampleStore
 
 
@@ -21,13 +21,17 @@ def catalogue_source(
     """A catalogue file or folder. `columns` maps fields of a product to columns; a field that is not in it takes the column of
     its own name, if there is one. Raises CatalogueError when the file or the mapping cannot be used."""
     digits = currency_digits(currency)
-    by_name = CatalogueReader(path, ColumnMapping(columns.get("id", "id"), columns.get("title", "title")))
-    mapping = dataclasses.replace(ColumnMapping.by_name(by_name.columns), **columns, text=text, attributes=attributes)
-    reader = CatalogueReader(path, mapping, currency_digits=digits)
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    hashes = [file_sha256(file) for file in files]
+    try:
+        stated = dataclasses.replace(ColumnMapping(), **columns, text=text, attributes=attributes)
+        by_name = ColumnMapping.by_name(CatalogueReader(path, stated).columns)
+        mapping = dataclasses.replace(by_name, **columns, text=text, attributes=attributes)
+        reader = CatalogueReader(path, mapping, currency_digits=digits)
+        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        hashes = [file_sha256(file) for file in files]
+    except OSError as error:
+        raise CatalogueError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
     return Source(
-        name=path.name,
+        name=path.resolve().name,
         fingerprint=hashlib.sha256(json.dumps([hashes, dataclasses.asdict(mapping), digits]).encode()).hexdigest(),
         products=reader.products,
         report=lambda: dict(reader.report.as_json()),

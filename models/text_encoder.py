@@ -66,6 +66,15 @@ class Text:
     side: Side = "query"
 
 
+@dataclass(frozen=True, slots=True)
+class PaddedBatch:
+    """Texts ready for one call of the model: where they stood, and their padded tokens (batch, length)."""
+
+    rows: list[int]
+    ids: Ints
+    mask: Ints
+
+
 class Backend(Protocol):
     """Runs the network. Safe to call from several threads."""
 
@@ -92,12 +101,15 @@ class TextEncoder:
     def encode(self, texts: Sequence[Text]) -> Floats:
         """texts -> unit vectors (len(texts), dim)."""
         vectors = np.empty((len(texts), self.spec.dim), np.float32)
-        token_ids = self._tokenize(texts)
-        lengths = [len(ids) for ids in token_ids]
-        for rows in group_by_length(lengths):
-            ids, mask = _pad([token_ids[row] for row in rows], self._pad_id)
-            vectors[rows] = self.backend(ids, mask)
+        for batch in self.prepare(texts):
+            vectors[batch.rows] = self.backend(batch.ids, batch.mask)
         return vectors
+
+    def prepare(self, texts: Sequence[Text]) -> list[PaddedBatch]:
+        """Tokens of texts, in groups of similar length; each text is in exactly one."""
+        token_ids = self._tokenize(texts)
+        groups = group_by_length([len(ids) for ids in token_ids])
+        return [PaddedBatch(rows, *_pad([token_ids[row] for row in rows], self._pad_id)) for rows in groups]
 
     def count_tokens(self, texts: Sequence[Text]) -> list[int]:
         return [len(ids) for ids in self._tokenize(texts)]
@@ -151,8 +163,12 @@ def load_backend(folder: Path, device: str, threads: int = 0) -> Backend:
         device = "cuda" if cuda_is_usable() else "cpu"
     if device == "cpu":
         return OpenVinoBackend(folder, threads)
-    from models.torch_backend import TorchBackend
-
+    try:
+        from models.torch_backend import TorchBackend
+    except ImportError as error:
+        raise RuntimeError(f"device '{device}' needs {error.name}: pip install 'aisle[gpu]'") from error
+    if not cuda_is_usable():
+        raise RuntimeError(f"device '{device}': this process sees no CUDA device; use 'auto' or 'cpu'")
     return TorchBackend(folder, device)
 
 
@@ -203,15 +219,17 @@ def _tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
 
 
 def _pad_id(folder: Path) -> int:
-    return int(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id") or 0)
+    """What fills the places that the mask hides: any token of the vocabulary where the model names none."""
+    stated = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id")
+    return max(0, int(stated or 0))  # -1 also means none
 
 
 def _pad(token_ids: Sequence[list[int]], pad_id: int) -> tuple[Ints, Ints]:
-    """ids, mask (batch, longest)."""
+    """ids, mask (batch, longest). A text without a token attends to one padding token: of nothing the softmax would be NaN."""
     longest = max(1, *map(len, token_ids))
     ids = np.full((len(token_ids), longest), pad_id, np.int64)
     mask = np.zeros((len(token_ids), longest), np.int64)
     for row, values in enumerate(token_ids):
         ids[row, : len(values)] = values
-        mask[row, : len(values)] = 1
+        mask[row, : max(1, len(values))] = 1
     return ids, mask

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from transformers import AutoModel
 
-from models.text_encoder import Floats, Ints
+from models.text_encoder import EncoderSpec, Floats, Ints
 
-LENGTH_BUCKETS = (8, 16, 32, 64, 128, 256, 512)
+LENGTH_BUCKETS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -36,7 +36,9 @@ class PooledEncoder(torch.nn.Module):
 
 
 def load_pooled_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> PooledEncoder:
-    transformer = AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    transformer = AutoModel.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+    )
     return PooledEncoder(transformer, pooling_of(folder)).eval()
 
 
@@ -62,6 +64,9 @@ class TorchBackend:
         self._device = torch.device(device)
         on_gpu = self._device.type == "cuda"
         self._encoder = load_pooled_encoder(folder, torch.bfloat16 if on_gpu else torch.float32).to(self._device)
+        spec = EncoderSpec.load(folder)
+        # No text is longer, and a position past the model's last would end the process.
+        self._max_length = max(spec.max_query_tokens, spec.max_product_tokens)
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._lock = threading.Lock()
         self.name = f"torch {torch.cuda.get_device_name(self._device)} bf16" if on_gpu else "torch cpu fp32"
@@ -74,7 +79,8 @@ class TorchBackend:
         if batch > BATCH_BUCKETS[-1]:
             middle = batch // 2
             return np.concatenate([self(ids[:middle], mask[:middle]), self(ids[middle:], mask[middle:])])
-        shape = (_bucket(batch, BATCH_BUCKETS), _bucket(length, LENGTH_BUCKETS))
+        padded = max(length, min(_bucket(length, LENGTH_BUCKETS), self._max_length))
+        shape = (_bucket(batch, BATCH_BUCKETS), padded)
         with self._lock:
             graph, ids_in, mask_in, out = self._graphs.get(shape) or self._capture(shape)
             mask_in.zero_()
@@ -94,7 +100,8 @@ class TorchBackend:
                 self._encoder(ids, mask)
         torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # By default what other threads do on the device, such as a search, would spoil the capture.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             out = self._encoder(ids, mask)
         self._graphs[shape] = (graph, ids, mask, out)
         return self._graphs[shape]

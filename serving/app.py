@@ -20,6 +20,7 @@ from ray.serve.schema import LoggingConfig
 
 from models.bundle import Bundle
 from models.text_encoder import Text, TextEncoder, cuda_is_usable
+from models.vector_index import Device
 from serving.config import AisleConfig, StageConfig
 from serving.gateway import NOTICE_S, Gateway
 from serving.pipeline import Vector
@@ -53,8 +54,8 @@ def load_encoder(bundle_folder: Path, device: str, threads: int, max_batch_token
     return Encoder(TextEncoder(Bundle(bundle_folder).encoder_folder, device, threads), max_batch_tokens)
 
 
-def load_retriever(bundle_folder: Path, device: str) -> Retriever:
-    return Retriever(Bundle(bundle_folder), device)
+def load_retriever(bundle_folder: Path, device: Device, threads: int) -> Retriever:
+    return Retriever(Bundle(bundle_folder), device, threads)
 
 
 def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any], StagePlan[Any, Any]]:
@@ -69,7 +70,7 @@ def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any
         StagePlan(
             "retriever",
             config.retriever,
-            functools.partial(load_retriever, bundle_folder, config.retriever.device),
+            functools.partial(load_retriever, bundle_folder, config.retriever.device, config.retriever.threads),
             MAX_BATCH,
         ),
     )
@@ -103,7 +104,9 @@ def build_app(bundle_folder: Path, config: AisleConfig, log_socket: str = "") ->
 def start_ray(address: str = "local", num_cpus: int | None = None) -> None:
     """Joins or starts Ray with the settings that Aisle needs; they must be set before Ray starts."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE", "100")
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # Ray would let everything else on the machine go before its workers
     options: dict[str, Any] = {}
     if address == "local":
         # Batches are small and short-lived; Ray would reserve a third of the memory for its object store.

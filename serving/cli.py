@@ -227,7 +227,8 @@ def search(
             hint = f"; is there a service on {server}?" if error.code() is grpc.StatusCode.UNAVAILABLE else ""
             fail(f"{error.code().name}: {error.details()}{hint}")
         elapsed_ms = (time.perf_counter() - started) * 1000
-    _print_answer(query, answer, elapsed_ms)
+        digits = _currency_digits(channel, metadata)
+    _print_answer(query, answer, elapsed_ms, digits)
 
 
 @app.command()
@@ -346,9 +347,9 @@ def progress_bars() -> Iterator[Any]:
 
         def update(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
-                for task in tasks.values():
-                    if bars.tasks[task].total is None:
-                        bars.update(task, total=1, completed=1)
+                for task in tasks.values():  # what went before is done
+                    whole = bars.tasks[task].total or 1
+                    bars.update(task, total=whole, completed=whole)
                     bars.stop_task(task)
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done, total=total)
@@ -364,13 +365,27 @@ def _print_report(report: dict[str, Any]) -> None:
         out.print(f"  {example}", highlight=False, markup=False)
 
 
-def _print_answer(query: str, answer: Any, elapsed_ms: float) -> None:
+def _currency_digits(channel: Any, metadata: tuple[tuple[str, str], ...]) -> int:
+    """Minor digits of the service's prices; 2 where the key may not ask."""
+    import grpc
+
+    from aisle.v1 import info_pb2, info_pb2_grpc
+    from models.catalogue import currency_digits
+
+    try:
+        told = info_pb2_grpc.InfoServiceStub(channel).GetInfo(info_pb2.GetInfoRequest(), timeout=5, metadata=metadata)
+    except grpc.RpcError:
+        return 2
+    return currency_digits(told.catalogue.currency)
+
+
+def _print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> None:
     table = Table(title=f"{query!r}", title_justify="left", box=None)
     for column in ("", "score", "product", "brand", "price", "why"):
         table.add_column(column, justify="right" if column in ("", "score", "price") else "left", overflow="fold")
     for hit in answer.hits:
         product, why = hit.product, hit.explanation
-        price = f"{product.price_minor / 100:,.2f}" if product.HasField("price_minor") else ""
+        price = f"{product.price_minor / 10**digits:,.{digits}f}" if product.HasField("price_minor") else ""
         reason = f"similar {why.similarity:.2f}"
         if why.matched_identifiers:
             reason = f"holds {', '.join(why.matched_identifiers)}; " + reason

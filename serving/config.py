@@ -9,33 +9,43 @@ import difflib
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the message names each key and what it may be."""
 
 
+# The processes that read the file may run elsewhere: a relative path is one from where `aisle serve` was started.
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ServerConfig(_Section):
     """Where and how the gateway listens."""
 
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback wants [tls].")
-    port: int = Field(9000, ge=1, le=65535)
+    port: int = Field(9000, ge=1, le=65535, description="Port of the gRPC API.")
     replicas: int = Field(1, ge=1, le=64, description="Gateway processes; those of one node share the port.")
     num_cpus: float = Field(0, ge=0, description="CPUs that Ray reserves for each gateway process.")
-    max_message_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="Largest request or answer.")
-    max_deadline_ms: int = Field(10_000, ge=1, description="Deadline of a call that states none, and the longest.")
-    keepalive_s: float = Field(60, gt=0, description="Idle time after which a connection is probed.")
-    max_connection_age_s: float = Field(
-        600, gt=0, description="Age at which a connection is closed gently, so that clients spread over new replicas."
+    # gRPC takes its settings as 32-bit milliseconds and bytes, so each has a greatest value.
+    max_message_bytes: int = Field(4 * 1024**2, ge=1024, le=1024**3, description="Largest request or answer.")
+    max_deadline_ms: int = Field(
+        10_000, ge=1, le=3_600_000, description="Deadline of a call that states none, and the longest."
     )
-    drain_s: float = Field(10, ge=0, description="Time that a stopping replica gives to the calls it has.")
+    keepalive_s: float = Field(60, ge=1, le=86_400, description="Idle time after which a connection is probed.")
+    max_connection_age_s: float = Field(
+        600,
+        ge=0.1,
+        le=86_400,
+        description="Age at which a connection is closed gently, so that clients spread over new replicas.",
+    )
+    drain_s: float = Field(10, ge=0, le=3600, description="Time that a stopping replica gives to the calls it has.")
     reflection: bool = Field(True, description="Serve gRPC reflection.")
     allow_insecure: bool = Field(False, description="Listen beyond loopback without TLS (behind a mesh, say).")
 
@@ -51,9 +61,9 @@ class ServerConfig(_Section):
 class TlsConfig(_Section):
     """PEM files. Without a certificate the gateway speaks plain HTTP/2. Changed files are taken up without a restart."""
 
-    certificate: Path | None = None
-    key: Path | None = None
-    client_ca: Path | None = Field(None, description="Set: only clients with a certificate of this CA (mTLS).")
+    certificate: AbsolutePath | None = Field(None, description="The server's certificate and those that vouch for it.")
+    key: AbsolutePath | None = Field(None, description="The certificate's private key.")
+    client_ca: AbsolutePath | None = Field(None, description="Set: only clients with a certificate of this CA (mTLS).")
 
     @model_validator(mode="after")
     def _complete(self) -> TlsConfig:
@@ -71,17 +81,19 @@ class TlsConfig(_Section):
 class AuthConfig(_Section):
     """API keys. Without a file every caller may call everything."""
 
-    keys_file: Path | None = Field(None, description="Lines made by `aisle key`: name, SHA-256 of the key, scopes.")
+    keys_file: AbsolutePath | None = Field(
+        None, description="Lines made by `aisle key`: name, SHA-256 of the key, scopes."
+    )
 
 
 class LimitsConfig(_Section):
     """What one request may ask for."""
 
-    max_query_chars: int = Field(512, ge=1, le=8192)
-    default_page_size: int = Field(24, ge=1)
-    max_page_size: int = Field(100, ge=1, le=1000)
+    max_query_chars: int = Field(512, ge=1, le=8192, description="Characters of one query.")
+    default_page_size: int = Field(24, ge=1, description="Hits of a search that states no page size.")
+    max_page_size: int = Field(100, ge=1, le=1000, description="Hits of one page.")
     max_results: int = Field(1000, ge=1, le=10_000, description="Hits that paging can reach.")
-    max_embed_items: int = Field(256, ge=1, le=4096)
+    max_embed_items: int = Field(256, ge=1, le=4096, description="Queries or products of one embedding call.")
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitsConfig:
@@ -99,7 +111,7 @@ class StageConfig(_Section):
     placement: Literal["local", "remote"] = Field(
         "local", description="local: in each gateway process. remote: in Ray Serve replicas of its own."
     )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one.")
     threads: int = Field(0, ge=0, description="CPU threads of one replica; 0: as many as it has cores.")
     max_wait_ms: float = Field(250, gt=0, description="Work that may wait for the stage before calls are refused.")
     min_replicas: int = Field(1, ge=1, description="remote only")
@@ -122,8 +134,10 @@ class StageConfig(_Section):
 
 
 class LogConfig(_Section):
-    format: Literal["text", "json"] = "text"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is written to stderr, one line for each event."""
+
+    format: Literal["text", "json"] = Field("text", description="text: for people. json: one object a line.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is at least this grave.")
     requests: Literal["all", "failed", "off"] = Field("failed", description="Which calls get a line.")
 
 
@@ -153,13 +167,17 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError(f"there is no configuration file {path}") from None
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from None
     for section, keys in (overrides or {}).items():
-        values[section] = {**values.get(section, {}), **keys}
+        stated = values.get(section, {})
+        if isinstance(stated, dict):  # what is not a section is refused below
+            values[section] = {**stated, **keys}
     try:
         return AisleConfig.model_validate(values)
     except ValidationError as error:
@@ -170,7 +188,8 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
 def _explain(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "configuration"
     if problem["type"] != "extra_forbidden":
-        return f"{key}: {str(problem['msg']).removeprefix('Value error, ')} (it is {problem['input']!r})"[:400]
+        found = "" if isinstance(problem["input"], dict | BaseModel) else f" (it is {problem['input']!r})"
+        return f"{key}: {str(problem['msg']).removeprefix('Value error, ')}{found}"[:400]
     *parents, name = problem["loc"]
     section: Any = AisleConfig
     for parent in parents:

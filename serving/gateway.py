@@ -127,7 +127,7 @@ class Gateway:
         masks = await asyncio.to_thread(FilterMasks, products)
         self._stages = [await _start_stage(plan, handle) for plan, handle in zip(plans, handles, strict=True)]
         encoder, retriever = self._stages
-        pipeline = SearchPipeline(encoder, retriever, products, masks, config.limits.max_results)
+        pipeline = SearchPipeline(encoder, retriever, config.limits.max_results)
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         served = Served(
             replica_id=self._replica_id,
@@ -135,7 +135,8 @@ class Gateway:
             manifest=bundle.manifest,
             config=config,
             pipeline=pipeline,
-            messages=Messages(bundle.manifest, config.limits, pipeline),
+            products=products,
+            messages=Messages(bundle.manifest, config.limits, products, masks),
         )
         keys = KeyRing(config.auth.keys_file) if config.auth.keys_file else None
         guard = Guard(keys, config.server.max_deadline_ms / 1000, config.log)

@@ -6,6 +6,7 @@ socket, and fall back to their own stderr (a file in Ray's log folder) where the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 
 LOGGER = "aisle"
 MAX_LINE = 60_000  # bytes of one datagram
+MAX_EXCEPTION_CHARS = 12_000  # the end of a traceback; JSON may write a character as four, and the line must stay whole
 
 log = logging.getLogger(LOGGER)
 
@@ -32,7 +34,7 @@ class LineFormat(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields: dict[str, object] = dict(getattr(record, "fields", {}))
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = self.formatException(record.exc_info)[-MAX_EXCEPTION_CHARS:]
         if self._json:
             line = {
                 "at": at,
@@ -58,7 +60,7 @@ class SocketHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
         try:
-            self._socket.sendto(line.encode()[:MAX_LINE], self._path)
+            self._socket.sendto(line.encode(errors="replace")[:MAX_LINE], self._path)
         except OSError:  # the collector is gone or its buffer is full: a log must not hold up an answer
             print(line, file=sys.stderr, flush=True)
 
@@ -73,17 +75,20 @@ class LineCollector:
         os.chmod(path, 0o600)
         self.path = path
         self._out = sys.stderr  # as it is now, wherever it is turned later
-        threading.Thread(target=self._print, daemon=True, name="aisle-log").start()
+        self._thread = threading.Thread(target=self._print, daemon=True, name="aisle-log")
+        self._thread.start()
 
     def _print(self) -> None:
-        while True:
-            try:
-                line = self._socket.recv(MAX_LINE)
-            except OSError:
-                return
+        while line := self._socket.recv(MAX_LINE):
             print(line.decode(errors="replace"), file=self._out, flush=True)
 
     def close(self) -> None:
+        """Prints what was sent until now. An empty line ends the thread, which closing its socket would not wake."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.settimeout(1.0)
+            with contextlib.suppress(OSError):
+                last.sendto(b"", str(self.path))
+        self._thread.join(1.0)
         self._socket.close()
         self.path.unlink(missing_ok=True)
 
@@ -99,5 +104,8 @@ def configure_logging(style: str, level: str, collector: str = "") -> None:
 
 
 def _plain(value: object) -> str:
+    """One word, or a quoted text: a value with a line break must not look like a line of its own."""
     text = f"{value:.1f}" if isinstance(value, float) else str(value)
-    return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text or "\n" in text else text
+    if not text.isprintable():
+        return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False) if not text or " " in text or '"' in text else text

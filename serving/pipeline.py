@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.product_table import ProductTable
 from models.text_encoder import Text
 from serving.batcher import Outcome
-from serving.retriever import NO_FILTER, Candidates, FilterMasks, ProductFilter, Retrieval
+from serving.retriever import NO_FILTER, Candidates, ProductFilter, Retrieval
 from serving.stages import Stage
 
 Vector = npt.NDArray[np.float32]
@@ -51,20 +50,16 @@ class Results:
 
 
 class SearchPipeline:
-    """The stages of a search and the products they speak of."""
+    """The stages of a search, one after the other."""
 
     def __init__(
         self,
         encoder: Stage[Text, Vector],
         retriever: Stage[Retrieval, Candidates],
-        products: ProductTable,
-        masks: FilterMasks,
         max_results: int,
     ) -> None:
         self.encoder = encoder
         self.retriever = retriever
-        self.products = products
-        self.masks = masks
         self._max_results = max_results
 
     @property

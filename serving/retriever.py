@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from models.bundle import Bundle
 from models.identifiers import IdentifierMatch
 from models.product_table import ProductTable
+from models.vector_index import Device
 
 MAX_BATCH = 64  # queries
 MAX_CACHED_MASKS = 64  # of one byte a product each
@@ -108,8 +110,9 @@ class Retriever:
 
     max_batch_cost = MAX_BATCH
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, device: Device = "cpu", threads: int = 0) -> None:
         self._index = bundle.index(device)
+        self._threads = threads or len(os.sched_getaffinity(0))
         self._vectors = bundle.vectors()
         self._masks = FilterMasks(bundle.products())
         self._identifiers = bundle.identifiers()
@@ -130,7 +133,7 @@ class Retriever:
         for (wanted, depth), positions in groups.items():
             mask = self._masks.mask(wanted)
             queries = np.stack([items[position].vector for position in positions])
-            found = self._index.search(queries, min(depth, self._index.size), mask)
+            found = self._index.search(queries, min(depth, self._index.size), mask, self._threads)
             for at, position in enumerate(positions):
                 answers[position] = self._merge(items[position], found.ids[at], found.scores[at], mask)
         return [answers[position] for position in range(len(items))]

@@ -36,9 +36,10 @@ def new_key(name: str, scopes: list[str]) -> tuple[str, str]:
     """A fresh key and the line of the keys file that admits it."""
     if not re.fullmatch(r"[\w.-]{1,64}", name):
         raise ConfigError(f"the name {name!r} must be 1 to 64 letters, digits, '.', '_' or '-'")
-    unknown = set(scopes) - {*SCOPES, ALL}
+    unknown = sorted(set(scopes) - {*SCOPES, ALL})
     if unknown or not scopes:
-        raise ConfigError(f"scopes {sorted(unknown)} are unknown; known are {', '.join(SCOPES)} and {ALL}")
+        wrong = f"scopes {', '.join(map(repr, unknown))} are unknown" if unknown else "a key needs a scope"
+        raise ConfigError(f"{wrong}; known are {', '.join(SCOPES)} and {ALL}")
     key = "aisle_" + secrets.token_urlsafe(32)
     return key, f"{name} {hashlib.sha256(key.encode()).hexdigest()} {','.join(scopes)}"
 
@@ -46,9 +47,11 @@ def new_key(name: str, scopes: list[str]) -> tuple[str, str]:
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """The keys of a file. Raises ConfigError with the line that is wrong."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ConfigError(f"auth.keys_file: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}:{error.object[: error.start].count(10) + 1}: is not UTF-8") from None
     keys = []
     for number, line in enumerate(lines, 1):
         parts = line.split("#", 1)[0].split()
@@ -71,8 +74,8 @@ class KeyRing:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
+        self._stamp = self._file_stamp()  # before reading, or a change in between would never be seen
         self._keys = read_keys(path)
-        self._stamp = self._file_stamp()
         self._checked = clock()
 
     def admit(self, presented: str, scope: str) -> str:
@@ -106,12 +109,12 @@ class KeyRing:
         except ConfigError as error:
             log.error("api keys not reloaded", extra={"fields": {"error": str(error)}})
 
-    def _file_stamp(self) -> tuple[float, int]:
+    def _file_stamp(self) -> tuple[int, int, int]:
         try:
             status = self._path.stat()
         except OSError:
-            return (0.0, 0)
-        return (status.st_mtime, status.st_size)
+            return (0, 0, 0)
+        return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
@@ -121,8 +124,8 @@ def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
         raise ConfigError("tls: certificate and key are needed")
     files = [path for path in (certificate, key, tls.client_ca) if path]
 
-    def stamp() -> tuple[float, ...]:
-        return tuple(path.stat().st_mtime for path in files)
+    def stamp() -> tuple[int, ...]:
+        return tuple(path.stat().st_mtime_ns for path in files)
 
     def read() -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(

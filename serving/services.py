@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aisle.v1 import embedding_pb2, info_pb2, search_pb2
 from models.bundle import Manifest
+from models.product_table import ProductTable
 from serving.config import AisleConfig
 from serving.messages import Messages, write_stage_stats, write_vectors
 from serving.pipeline import SearchPipeline
@@ -23,6 +24,7 @@ class Served:
     manifest: Manifest
     config: AisleConfig
     pipeline: SearchPipeline
+    products: ProductTable
     messages: Messages
 
 
@@ -95,7 +97,7 @@ class InfoService:
                 products=manifest.products,
                 currency=manifest.currency,
                 locales=manifest.locales,
-                product_fields=pipeline.products.fields,
+                product_fields=self._served.products.fields,
             ),
             encoder=info_pb2.EncoderInfo(
                 model=manifest.encoder["model"],

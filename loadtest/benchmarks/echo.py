@@ -39,7 +39,7 @@ class BareEcho(search_pb2_grpc.SearchServiceServicer):
         self._answer = prepared_answer()
 
     async def Search(  # noqa: N802
-        self, request: search_pb2.SearchRequest, context: grpc.aio.ServicerContext[object, object]
+        self, _request: search_pb2.SearchRequest, _context: grpc.aio.ServicerContext[object, object]
     ) -> search_pb2.SearchResponse:
         return self._answer
 
@@ -50,7 +50,7 @@ class GuardedEcho:
         self._answer = prepared_answer()
 
     @guarded("search")
-    async def Search(self, _: search_pb2.SearchRequest, call: Call) -> search_pb2.SearchResponse:  # noqa: N802
+    async def Search(self, _: search_pb2.SearchRequest, _call: Call) -> search_pb2.SearchResponse:  # noqa: N802
         return self._answer
 
 

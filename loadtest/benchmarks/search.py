@@ -1,0 +1,76 @@
+"""Search against its floor: the same stages called in this process, without gRPC, queue or threads in between."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from aisle.v1 import search_pb2
+from models.bundle import Bundle
+from models.text_encoder import Text
+from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
+from serving.config import LimitsConfig
+from serving.messages import Messages
+from serving.pipeline import Results
+from serving.retriever import FilterMasks, Retrieval
+
+METHOD = "/aisle.v1.SearchService/Search"
+
+
+class Floor:
+    """What one process can do with the stages of a bundle: read the request, encode, retrieve, write the answer."""
+
+    def __init__(self, bundle_folder: Path) -> None:
+        bundle = Bundle(bundle_folder)
+        self._encoder = load_encoder(bundle_folder, "cpu", 0, CPU_BATCH_TOKENS)
+        self._encoder.warm_up()
+        self._retriever = load_retriever(bundle_folder, "cpu", 0)
+        self._retriever.warm_up()
+        products = bundle.products()
+        self._messages = Messages(bundle.manifest, LimitsConfig(), products, FilterMasks(products))
+
+    def answer(self, requests: Sequence[bytes]) -> list[bytes]:
+        """A batch of serialised requests, answered."""
+        calls = [self._messages.read_search(search_pb2.SearchRequest.FromString(data)) for data in requests]
+        vectors = self._encoder.compute([Text(call.search.query) for call in calls])
+        wanted = [
+            Retrieval(vector, call.search.page_size + 1, call.search.filter, call.search.query)
+            for call, vector in zip(calls, vectors, strict=True)
+            if not isinstance(vector, Exception)
+        ]
+        answers = []
+        for call, found in zip(calls, self._retriever.compute(wanted), strict=True):
+            if isinstance(found, Exception):
+                raise found
+            size = call.search.page_size
+            results = Results(found, 0, min(size, len(found.rows)), len(found.rows) > size, ())
+            answers.append(self._messages.write_search(call, results).SerializeToString())
+        return answers
+
+    def p50_ms(self, requests: Sequence[bytes], seconds: float) -> float:
+        """Median time of one request by itself."""
+        times = []
+        end = time.perf_counter() + seconds
+        for request in itertools.cycle(requests):
+            started = time.perf_counter()
+            self.answer([request])
+            times.append(time.perf_counter() - started)
+            if started > end:
+                return statistics.median(times) * 1000
+        raise AssertionError("unreachable")
+
+    def throughput(self, requests: Sequence[bytes], batch: int, seconds: float) -> float:
+        """Requests a second in batches of `batch`, one after the other."""
+        endless = itertools.cycle(requests)
+        started = time.perf_counter()
+        done = 0
+        while time.perf_counter() - started < seconds:
+            done += len(self.answer([next(endless) for _ in range(batch)]))
+        return done / (time.perf_counter() - started)
+
+
+def search_messages(queries: Sequence[str]) -> list[bytes]:
+    return [search_pb2.SearchRequest(query=query).SerializeToString() for query in queries]

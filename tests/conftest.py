@@ -1,0 +1,117 @@
+"""A real but tiny encoder, so that a whole bundle builds in a second: a random two-layer BERT over single letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from models.build_bundle import Recipe, Source, build_bundle
+from models.bundle import Manifest
+from models.catalogue import Product
+
+MakeSource = Callable[..., Source]
+BuildTiny = Callable[..., Manifest]
+
+SHOP = [
+    Product("A-1001", "Velvet Sofa", "Halden", "Furniture > Sofas", 49_900, True, {"colour": "red", "care": "wipe"}),
+    Product("A-1002", "Velvet Armchair", "halden", "Furniture > Armchairs", 19_900, False, {"colour": "blue"}),
+    Product("A-1003", "Sofa Bed HX-4210", "Nord", "Furniture > Sofas > Sofa Beds", None, True),
+    Product("A-1004", "Café Table", "Nord", "Furniture > Tables", 9_900, True, {"colour": "grün"}),
+    Product("A-1005", "Furniture Polish", "Glanz", "Furniture Care", 499, True),
+    Product("A-1006", "Lamp", "", "", 0, True),
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face model folder."""
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoders") / "tiny")
+
+
+def write_tiny_encoder(folder: Path, *, pad_token: str | None = "[PAD]") -> Path:  # noqa: S107
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,-"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), "sofa", "velvet"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad_token, unk_token="[UNK]").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(pieces),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=66,
+        initializer_range=0.3,
+        pad_token_id=0 if pad_token else None,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_encoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as `TextEncoder` loads it; a build only copies it."""
+    from models.export_encoder import export_encoder
+
+    folder = tmp_path_factory.mktemp("encoders") / "exported"
+    export_encoder(str(tiny_encoder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_encoder() -> Callable[..., Path]:
+    return write_tiny_encoder
+
+
+@pytest.fixture(scope="session")
+def make_source() -> MakeSource:
+    def make(products: Iterable[Product], *, fingerprint: str = "1", text: Sequence[str] = ("care",)) -> Source:
+        """Like a catalogue it may be read only once, and in its order."""
+        once = iter(products)
+
+        def read() -> Iterator[Product]:
+            yield from once
+
+        return Source("test shop", fingerprint, read, dict, ("colour", *text), tuple(text))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def build_tiny(exported_encoder: Path, make_source: MakeSource) -> BuildTiny:
+    def build(
+        out: Path,
+        products: Iterable[Product] = tuple(SHOP),
+        *,
+        fingerprint: str = "1",
+        replace: bool = False,
+        **recipe: object,
+    ) -> Manifest:
+        stated = {"name": "tiny", "encoder": str(exported_encoder), "dimensions": (16,), "locales": ("en-US", "de-DE")}
+        source = make_source(products, fingerprint=fingerprint)
+        return build_bundle(source, Recipe(**(stated | recipe)), out, lambda *_: None, replace=replace)  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def shop() -> list[Product]:
+    return SHOP
+
+
+@pytest.fixture(scope="session")
+def shop_bundle(build_tiny: BuildTiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `shop`. Read only."""
+    folder = tmp_path_factory.mktemp("shop") / "bundle"
+    build_tiny(folder)
+    return folder
