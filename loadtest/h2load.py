@@ -70,9 +70,9 @@ def h2load(
                 *(("--header", f"grpc-timeout: {deadline_ms}m") if deadline_ms else ()),
                 *(
                     "--duration",
-                    f"{seconds:g}",
+                    f"{seconds * 1000:.0f}ms",
                     "--warm-up-time",
-                    f"{warm_up_s:g}",
+                    f"{warm_up_s * 1000:.0f}ms",
                     "--log-file",
                     str(folder / f"{n}.log"),
                 ),

@@ -296,8 +296,8 @@ def _work_folder(partial: Path, recipe_key: str) -> Iterator[None]:
 
 def _empty(partial: Path) -> None:
     """Clears what another recipe left. The progress goes last, since by it the folder is known as ours."""
-    paths = sorted(partial.iterdir(), key=lambda path: path.name == PROGRESS)
-    if paths and paths[-1].name != PROGRESS:
+    paths = sorted(partial.iterdir(), key=lambda path: path.name.startswith(PROGRESS))
+    if paths and not paths[-1].name.startswith(PROGRESS):
         raise BundleError(f"{partial} is not an unfinished build; move it away or choose another --out")
     for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -53,6 +53,9 @@ GATHERED_SHARE = 1 / 25
 MAX_LISTS_SHARE = 1 / 2
 # Under a filter more candidates are refined: far from the query products differ less from each other than their codes err.
 FILTERED_EFFORT = 2
+# ... and lists are read down to this share of the margin below the k-th product found. At 1,000,000 a whole margin takes twice the
+# time for a recall of 0.995 instead of 0.99; unfiltered search has 0.98.
+RECEDE_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +212,8 @@ class VectorIndex:
         return best
 
     def _through_lists(self, query: Floats, k: int, selector: Any) -> _Found:
-        """Reads the lists within the margin of the nearest one. Under a filter the horizon then recedes until it is the margin
-        below the k-th product found, since what passes may lie far from the query."""
+        """Reads the lists within the margin of the nearest one. Under a filter the horizon then recedes until it is well below
+        the k-th product found, since what passes may lie far from the query."""
         faiss.omp_set_num_threads(1)
         nearness = _inner_products(query, self._centroids)  # (num_lists,)
         lowest = float(nearness.min())
@@ -224,7 +227,7 @@ class VectorIndex:
             too_few = len(best.ids) < k
             if horizon <= lowest or (selector is None and not too_few):
                 return best
-            needed = -math.inf if too_few else float(best.scores[-1]) - self.spec.margin
+            needed = -math.inf if too_few else float(best.scores[-1]) - RECEDE_SHARE * self.spec.margin
             if needed >= horizon:
                 return best
             horizon, nearer = max(needed, horizon - self.spec.margin), horizon

@@ -10,7 +10,15 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from aisle.v1 import embedding_pb2, embedding_pb2_grpc, product_pb2, search_pb2, search_pb2_grpc
+from aisle.v1 import (
+    embedding_pb2,
+    embedding_pb2_grpc,
+    info_pb2,
+    info_pb2_grpc,
+    product_pb2,
+    search_pb2,
+    search_pb2_grpc,
+)
 
 Stub = search_pb2_grpc.SearchServiceStub
 REQUEST = search_pb2.SearchRequest
@@ -124,6 +132,22 @@ def test_a_call_without_a_deadline_is_answered(search: Stub) -> None:
 
 def test_an_expired_deadline_is_not_computed(search: Stub) -> None:
     refusal(search.Search, REQUEST(query="sofa"), grpc.StatusCode.DEADLINE_EXCEEDED, timeout=0.000001)
+
+
+def test_a_deadline_that_passes_mid_way_ends_the_call_and_its_work(
+    search: Stub, info: info_pb2_grpc.InfoServiceStub
+) -> None:
+    def encoded() -> int:
+        return info.GetStats(info_pb2.GetStatsRequest(), timeout=5).stages[0].items
+
+    before = encoded()
+    long_query = "a long and winding query about shoes for the garden " * 9
+    calls = [search.Search.future(REQUEST(query=f"{long_query}{n}"), timeout=0.06) for n in range(200)]
+    codes = [call.exception().code() if call.exception() else grpc.StatusCode.OK for call in calls]
+    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert grpc.StatusCode.DEADLINE_EXCEEDED in codes
+    assert encoded() - before < 200  # what was too late was never computed
+    assert search.Search(REQUEST(query="sofa"), timeout=5).hits
 
 
 def test_a_client_that_cancels_leaves_the_service_well(search: Stub) -> None:
