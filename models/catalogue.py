@@ -278,7 +278,8 @@ class CatalogueReader:
         try:
             title = clean_text(_text(cell["title"]))
             brand = clean_text(_text(cell.get("brand")))
-            category = clean_text(_text(cell.get("category")))
+            steps = clean_text(_text(cell.get("category"))).split(">")
+            category = " > ".join(step.strip() for step in steps if step.strip())
             pairs = [(name, clean_text(_text(row.values[self._place[name]]))) for name in self._kept]
         except UnicodeDecodeError:
             self._note(row, Skipped.NOT_UTF8)

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,8 @@ def start_ray(address: str = "local", num_cpus: int | None = None) -> None:
     if address == "local":
         # Batches are small and short-lived; Ray would reserve a third of the memory for its object store.
         options = {"num_cpus": num_cpus, "object_store_memory": 256 * 1024**2, "include_dashboard": False}
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    for name, level in (("ray.serve", logging.WARNING), ("ray._private.authentication", logging.ERROR)):
+        logging.getLogger(name).setLevel(level)
     ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **options)
     serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False))
 
@@ -139,7 +139,3 @@ def stop() -> None:
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
         serve.shutdown()
         ray.shutdown()
-
-
-def log_socket_path() -> Path:
-    return Path(tempfile.mkdtemp(prefix="aisle-")) / "log.sock"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -40,7 +42,7 @@ SERVER = Annotated[str, typer.Option(help="Where the service listens, as host:po
 
 
 def fail(message: str) -> NoReturn:
-    err.print(f"[red]error:[/red] {message}", highlight=False, soft_wrap=True)
+    err.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 
@@ -94,10 +96,13 @@ def build(
     from models.catalogue import CatalogueError
     from models.export_encoder import EncoderError
     from models.index_tuner import IndexTarget
+    from models.sample_store import CURRENCY as SAMPLE_CURRENCY
     from models.sources import catalogue_source, sample_source
 
     if (catalogue is None) == (sample is None):
         fail("give either --catalogue FILE or --sample NUMBER")
+    if sample is not None and currency != SAMPLE_CURRENCY:
+        fail(f"the sample store's prices are in {SAMPLE_CURRENCY}, not {currency}")
     recipe = Recipe(
         name=name or out_folder.name,
         encoder=encoder,
@@ -155,7 +160,8 @@ def serve(
     except (ConfigError, BundleError) as error:
         fail(str(error))
     wanted, reload_wanted = threading.Event(), threading.Event()
-    collector = LineCollector(wiring.log_socket_path())
+    log_folder = tempfile.TemporaryDirectory(prefix="aisle-", dir="/tmp")
+    collector = LineCollector(Path(log_folder.name) / "log.sock")
     configure_logging(settings.log.format, settings.log.level)
     started = time.monotonic()
     log.info("starting", extra={"fields": {"bundle": str(bundle), "port": settings.server.port}})
@@ -187,6 +193,7 @@ def serve(
         log.info("stopping")
         wiring.stop()
         collector.close()
+        log_folder.cleanup()
 
 
 @app.command()
@@ -202,7 +209,9 @@ def search(
     max_price: Annotated[int | None, typer.Option(help="In minor units (cents).")] = None,
     in_stock: Annotated[bool, typer.Option("--in-stock", help="Only what can be bought now.")] = False,
     api_key: Annotated[str, typer.Option(envvar="AISLE_API_KEY", help="API key, if the service wants one.")] = "",
-    ca: Annotated[Path | None, typer.Option(help="CA certificate of a TLS service.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="CA certificate of a TLS service.")
+    ] = None,
 ) -> None:
     """Asks a running service and shows the hits, why they are there, and where the time went."""
     import grpc
@@ -279,15 +288,18 @@ def bench(
     ] = False,
 ) -> None:
     """Measures the gateway, the search, the stages and the index as ratios against their floors, in one run."""
+    from models.bundle import BundleError
+
     try:
         from loadtest.benchmarks.run import run_benchmarks
+        from loadtest.h2load import LoadError
     except ImportError as error:
         fail(f"bench needs {error.name}: pip install 'aisle[loadtest]'")
     try:
         run_benchmarks(
             bundle, only=only or [], rounds=rounds, json_file=json_file, vectors=vectors, quick=quick, console=out
         )
-    except ValueError as error:
+    except (ValueError, BundleError, LoadError) as error:
         fail(str(error))
 
 
@@ -314,7 +326,7 @@ def show(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) 
         "size": f"{sum(record.bytes for record in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",
     }
     for label, value in rows.items():
-        table.add_row(label, value)
+        table.add_row(label, escape(value))
     out.print(table)
     _print_report(manifest.catalogue["report"])
 
@@ -360,7 +372,7 @@ def progress_bars() -> Iterator[Any]:
 def _print_report(report: dict[str, Any]) -> None:
     for label, counts in (("skipped", report.get("skipped", {})), ("repaired", report.get("repaired", {}))):
         for reason, count in counts.items():
-            out.print(f"[yellow]{label}[/yellow] {count:,} rows: {reason}", highlight=False)
+            out.print(f"[yellow]{label}[/yellow] {count:,} rows: {escape(reason)}", highlight=False)
     for example in report.get("examples", [])[:10]:
         out.print(f"  {example}", highlight=False, markup=False)
 
@@ -380,7 +392,7 @@ def _currency_digits(channel: Any, metadata: tuple[tuple[str, str], ...]) -> int
 
 
 def _print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> None:
-    table = Table(title=f"{query!r}", title_justify="left", box=None)
+    table = Table(title=escape(repr(query)), title_justify="left", box=None)
     for column in ("", "score", "product", "brand", "price", "why"):
         table.add_column(column, justify="right" if column in ("", "score", "price") else "left", overflow="fold")
     for hit in answer.hits:
@@ -390,10 +402,17 @@ def _print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> No
         if why.matched_identifiers:
             reason = f"holds {', '.join(why.matched_identifiers)}; " + reason
         stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
-        table.add_row(str(why.rank), f"{hit.score:.3f}", product.title + stock, product.brand, price, reason)
+        table.add_row(
+            str(why.rank),
+            f"{hit.score:.3f}",
+            escape(product.title + stock),
+            escape(product.brand),
+            price,
+            escape(reason),
+        )
     out.print(table)
     for warning in answer.warnings:
-        out.print(f"[yellow]{warning}[/yellow]")
+        out.print(f"[yellow]{escape(warning)}[/yellow]")
     phases = ", ".join(f"{p.name} {p.queue_ms + p.compute_ms:.1f}" for p in answer.timing.phases)
     out.print(
         f"{len(answer.hits)} hits in {elapsed_ms:.1f} ms (server {answer.timing.total_ms:.1f}: {phases}), "

@@ -22,6 +22,7 @@ from ray.serve.handle import DeploymentHandle
 
 from aisle.v1 import embedding_pb2, info_pb2, search_pb2
 from models.bundle import Bundle
+from models.text_encoder import EncoderSpec
 from serving.config import AisleConfig
 from serving.logs import configure_logging, log
 from serving.messages import Messages
@@ -127,7 +128,7 @@ class Gateway:
         masks = await asyncio.to_thread(FilterMasks, products)
         self._stages = [await _start_stage(plan, handle) for plan, handle in zip(plans, handles, strict=True)]
         encoder, retriever = self._stages
-        pipeline = SearchPipeline(encoder, retriever, config.limits.max_results)
+        pipeline = SearchPipeline(encoder, retriever, EncoderSpec(**bundle.manifest.encoder), config.limits.max_results)
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         served = Served(
             replica_id=self._replica_id,

@@ -37,7 +37,7 @@ MAX_FILTER_CHARS = 256
 MAX_TITLE_CHARS = 2000
 MAX_TEXT_CHARS = 20_000
 MAX_UNKNOWN_FIELDS = 32  # named in one refusal
-MAX_KEPT_PRODUCTS = 20_000  # messages of about 1 kB
+MAX_KEPT_BYTES = 32 * 1024**2  # of finished product messages
 _TOKEN = struct.Struct("<I")  # offset
 _MAC_BYTES = 12
 
@@ -63,6 +63,7 @@ class Messages:
         self._masks = masks
         self._fields = products.fields
         self._made: dict[tuple[int, tuple[str, ...]], product_pb2.Product] = {}
+        self._made_bytes = 0
         self._locales = {locale.casefold(): locale for locale in manifest.locales}
         self._token_key = hashlib.sha256(f"aisle page token {manifest.version}".encode()).digest()
 
@@ -211,9 +212,10 @@ class Messages:
         key = (row, fields)
         product = self._made.get(key)
         if product is None:
-            if len(self._made) >= MAX_KEPT_PRODUCTS:
-                self._made.clear()
             product = self._made[key] = self._make_product(row, fields)
+            self._made_bytes += product.ByteSize()
+            if self._made_bytes > MAX_KEPT_BYTES:
+                self._made, self._made_bytes = {}, 0
         return product
 
     def _make_product(self, row: int, fields: Sequence[str]) -> product_pb2.Product:

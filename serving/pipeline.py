@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.text_encoder import Text
+from models.text_encoder import EncoderSpec, Text
 from serving.batcher import Outcome
 from serving.retriever import NO_FILTER, Candidates, ProductFilter, Retrieval
 from serving.stages import Stage
@@ -56,10 +56,12 @@ class SearchPipeline:
         self,
         encoder: Stage[Text, Vector],
         retriever: Stage[Retrieval, Candidates],
+        encoder_spec: EncoderSpec,
         max_results: int,
     ) -> None:
         self.encoder = encoder
         self.retriever = retriever
+        self._max_tokens = {"query": encoder_spec.max_query_tokens, "product": encoder_spec.max_product_tokens}
         self._max_results = max_results
 
     @property
@@ -69,6 +71,10 @@ class SearchPipeline:
     def is_ready(self) -> bool:
         return all(stage.replicas() > 0 for stage in self.stages)
 
+    def _cost(self, text: Text) -> int:
+        """About how many tokens a text makes, without a tokenizer: four bytes to a token, and two that mark the ends."""
+        return min(2 + max(1, len(text.text.encode()) // 4), self._max_tokens[text.side])
+
     def check_admission(self, deadline: float) -> None:
         """Raises what a search that came now would be refused with, before any work on it."""
         for stage in self.stages:
@@ -77,7 +83,7 @@ class SearchPipeline:
     async def search(self, search: Search, deadline: float) -> Results:
         """The page that `search` asks for. `deadline` is a time of `time.monotonic`."""
         text = Text(search.query)
-        vector = await self.encoder(text, cost=estimate_tokens(text), deadline=deadline)
+        vector = await self.encoder(text, cost=self._cost(text), deadline=deadline)
         stop = min(search.offset + search.page_size, self._max_results)
         wanted = Retrieval(vector.value, min(stop + 1, self._max_results), search.filter, search.query)
         found = await self.retriever(wanted, cost=1, deadline=deadline)
@@ -92,15 +98,8 @@ class SearchPipeline:
     async def embed(self, texts: list[Text], deadline: float) -> npt.NDArray[np.float32]:
         """Unit vectors (len(texts), dim)."""
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self.encoder(text, cost=estimate_tokens(text), deadline=deadline)) for text in texts
-            ]
+            tasks = [group.create_task(self.encoder(text, cost=self._cost(text), deadline=deadline)) for text in texts]
         return np.stack([task.result().value for task in tasks])
-
-
-def estimate_tokens(text: Text) -> int:
-    """About how many tokens a text makes, without a tokenizer: English has four characters to a token, and two mark the ends."""
-    return 2 + max(1, len(text.text) // 4)
 
 
 def _phase(name: str, outcome: Outcome[Any]) -> PhaseTime:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from models.bundle import Bundle
 from models.identifiers import IdentifierMatch
 from models.product_table import ProductTable
-from models.vector_index import Device
+from models.vector_index import Device, Neighbours
 
 MAX_BATCH = 64  # queries
 MAX_CACHED_MASKS = 64  # of one byte a product each
+MAX_TIE_DEPTH = 2048
 PATH_SEPARATOR = " > "
 
 Mask = npt.NDArray[np.bool_]
@@ -135,20 +136,37 @@ class Retriever:
             queries = np.stack([items[position].vector for position in positions])
             found = self._index.search(queries, min(depth, self._index.size), mask, self._threads)
             for at, position in enumerate(positions):
-                answers[position] = self._merge(items[position], found.ids[at], found.scores[at], mask)
+                nearest = Neighbours(found.ids[at : at + 1], found.scores[at : at + 1])
+                answers[position] = self._merge(items[position], self._in_order(items[position], nearest, mask), mask)
         return [answers[position] for position in range(len(items))]
 
-    def _merge(
-        self, item: Retrieval, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], mask: Mask | None
-    ) -> Candidates:
-        """The index's neighbours with the products that hold an identifier of the query lifted to where they belong."""
-        found = int((ids >= 0).sum())
-        rows, similarities = ids[:found].tolist(), scores[:found].tolist()
+    def _in_order(self, item: Retrieval, nearest: Neighbours, mask: Mask | None) -> dict[int, float]:
+        """Row -> similarity, best first, equals by row: a product has one place, whatever the page.
+
+        Where equals go on past what was searched, which of them were found is chance, so the search goes deeper.
+        """
+        depth = nearest.ids.shape[1]
+        while (
+            depth < min(self._index.size, MAX_TIE_DEPTH)
+            and nearest.scores[0, min(item.k, depth) - 1] == nearest.scores[0, -1]
+        ):
+            if nearest.ids[0, -1] < 0:  # no more products pass the filter
+                break
+            depth = min(2 * depth, self._index.size)
+            nearest = self._index.search(item.vector[None], depth, mask)
+        found = int((nearest.ids[0] >= 0).sum())
+        ids, scores = nearest.ids[0, :found], nearest.scores[0, :found]
+        order = np.lexsort((ids, -scores))
+        return dict(zip(ids[order].tolist(), scores[order].tolist(), strict=True))
+
+    def _merge(self, item: Retrieval, similarity: dict[int, float], mask: Mask | None) -> Candidates:
+        """The nearest products, with those that hold an identifier of the query lifted to where they belong."""
         matches = self._identifiers.find(item.query) if item.query else []
-        if not matches:
-            rows, similarities = rows[: item.k], similarities[: item.k]
-            return Candidates(rows, similarities, similarities, [0.0] * len(rows), {})
-        return self._boosted(item, dict(zip(rows, similarities, strict=True)), matches, mask)
+        if matches:
+            return self._boosted(item, similarity, matches, mask)
+        rows = list(similarity)[: item.k]
+        similarities = list(similarity.values())[: item.k]
+        return Candidates(rows, similarities, similarities, [0.0] * len(rows), {})
 
     def _boosted(
         self, item: Retrieval, similarity: dict[int, float], matches: Sequence[IdentifierMatch], mask: Mask | None

@@ -26,6 +26,9 @@ from serving.security import KeyRing
 DOMAIN = "aisle"
 REQUEST_ID = "x-request-id"
 MAX_REQUEST_ID_CHARS = 128
+# Errors travel in HTTP/2 headers, of which gRPC takes 8 KiB surely and 16 KiB at most.
+MAX_MESSAGE_CHARS = 500
+MAX_VIOLATIONS_BYTES = 3000
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -49,7 +52,6 @@ class Guard:
     max_deadline_s: float
     logging: LogConfig
     ended: Counter[tuple[str, str]] = field(default_factory=Counter)
-    in_progress: int = 0
 
     def admit(self, context: grpc.aio.ServicerContext[Any, Any], scope: str) -> Call:
         now = time.monotonic()
@@ -61,7 +63,9 @@ class Guard:
                 key = str(value).removeprefix("Bearer ").strip()
         if not 0 < len(request_id) <= MAX_REQUEST_ID_CHARS or not request_id.isprintable():
             request_id = uuid.uuid4().hex
-        call = Call(request_id, now, now + min(context.time_remaining() or self.max_deadline_s, self.max_deadline_s))
+        remaining = context.time_remaining()
+        budget_s = self.max_deadline_s if remaining is None else min(remaining, self.max_deadline_s)
+        call = Call(request_id, now, now + budget_s)
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         if self.keys:
             try:
@@ -120,7 +124,6 @@ def guarded(
             self: Service, request: Request, context: grpc.aio.ServicerContext[Request, Response]
         ) -> Response:
             guard = self.guard
-            guard.in_progress += 1
             try:
                 call = guard.admit(context, scope)
                 try:
@@ -146,8 +149,6 @@ def guarded(
                 guard.done(name, refused.call, refused.error.code, refused.error)
                 await _abort(context, refused.call, refused.error)
                 raise
-            finally:
-                guard.in_progress -= 1
 
         return run
 
@@ -180,13 +181,15 @@ def _parser(message: type[Message]) -> Callable[[bytes], Message | DecodeError]:
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], call: Call, error: AisleError) -> None:
     """Ends the call with its code and google.rpc details. Raises."""
-    status = status_pb2.Status(code=error.code.value[0], message=error.message)
+    message = error.message[:MAX_MESSAGE_CHARS]
+    status = status_pb2.Status(code=error.code.value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata={"request_id": call.request_id})
     details: list[Any] = [info]
     if error.violations:
         bad = error_details_pb2.BadRequest()
-        for violation in error.violations[:32]:
-            bad.field_violations.add(field=violation.field, description=violation.description)
+        for violation in error.violations:
+            if bad.ByteSize() < MAX_VIOLATIONS_BYTES:
+                bad.field_violations.add(field=violation.field[:200], description=violation.description[:500])
         details.append(bad)
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
@@ -196,9 +199,8 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], call: Call, error:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
-    # Headers have an 8 KiB budget in most clients; the text is cut before the details are.
     await context.abort(
         error.code,
-        error.message[:1000],
+        message,
         ((REQUEST_ID, call.request_id), ("grpc-status-details-bin", status.SerializeToString())),
     )

@@ -74,6 +74,8 @@ class Stage(Generic[Item, Result]):
         )
 
     async def __call__(self, item: Item, *, cost: int, deadline: float) -> Outcome[Result]:
+        if not self.replicas():
+            raise Unavailable(f"no replica of the {self.name} stage is up; send the call again")
         return await self.batcher.submit(item, cost=cost, deadline=deadline)
 
     def replicas(self) -> int:

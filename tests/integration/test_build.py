@@ -217,7 +217,6 @@ class TestLookingInto:
         assert result.exit_code == 1
         assert "is not a bundle" in result.output
 
-    @pytest.mark.xfail(reason="serving.cli.fail prints the message as Rich markup")
     def test_brackets_in_a_path_are_shown(self, aisle: Aisle, tmp_path: Path) -> None:
         result = aisle("bundle", "show", tmp_path / "[/new]")
         assert "[/new] is not a bundle" in result.output

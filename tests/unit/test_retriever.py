@@ -194,7 +194,7 @@ def twins(build_tiny: Callable[..., Manifest], tmp_path_factory: pytest.TempPath
 @pytest.mark.parametrize(
     "query",
     [
-        pytest.param("", marks=pytest.mark.xfail(reason="Retriever._merge keeps the index's order of equal scores")),
+        "",
         "id-0007",
     ],
     ids=["similar only", "with an identifier"],
