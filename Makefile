@@ -5,7 +5,7 @@ PYTHON ?= python3
 PORT ?= 9000
 BUNDLE ?= bundles/sample
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 PROTOS := $(wildcard protos/aisle/v1/*.proto)
 
 .PHONY: help serve test check stubs bench loadtest wheel clean

@@ -176,7 +176,7 @@ def serve(
         if try_query:
             target = f"{settings.server.host}:{settings.server.port}"
             search(try_query, server=target)
-            out.print(f'\nask the next with: .venv/bin/aisle search "{try_query}" --server {target}', highlight=False)
+            out.print(f'\nask the next with: .venv/bin/aisle search "{try_query}" --server {target}', highlight=False, soft_wrap=True)
         while not wanted.wait(0.2):
             if reload_wanted.is_set():
                 reload_wanted.clear()

@@ -10,8 +10,8 @@ the real set does. Medians (5th, 95th percentile) of the cosine over 44,828 elec
 
     k                  5                 10                100               1000
     real               .73 (.55, .94)    .68 (.52, .92)    .56 (.38, .78)    .42 (.25, .67)
-    45k of 1,000,000   REPLACE
-    NOISE = 0          .80 (.58, .96)    .74 (.54, .94)    .59 (.39, .81)    .45 (.25, .71)
+    of 1,000,000       .74 (.54, .93)    .69 (.50, .91)    .54 (.36, .81)    .41 (.24, .72)
+    of 200,000, no g   .83 (.62, .97)    .78 (.57, .95)    .62 (.40, .86)    .47 (.26, .77)
 
 Only the nearest few neighbours stay nearer than real ones: copies of the same product.
 """

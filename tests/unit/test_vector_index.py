@@ -214,11 +214,15 @@ def test_an_index_of_other_vectors_is_refused(vectors: Halves, listed: VectorInd
         VectorIndex.load(tmp_path, vectors[:-1], "cpu")
 
 
-def test_wrong_shapes_are_refused_with_both_numbers(queries: Floats, exact: VectorIndex) -> None:
+def test_what_cannot_be_searched_is_refused(queries: Floats, exact: VectorIndex) -> None:
     with pytest.raises(ValueError, match=r"\(40, 32\).*64"):
         exact.search(queries[:, :32], K)
     with pytest.raises(ValueError, match=r"\(10,\).*30000"):
         exact.search(queries, K, np.ones(10, bool))
+    with pytest.raises(ValueError, match="finite"):
+        exact.search(np.full((1, DIM), np.nan, np.float32), K)
+    with pytest.raises(ValueError, match="k is 0"):
+        exact.search(queries, 0)
     with pytest.raises(ValueError, match="501 lists cannot be made of 500"):
         VectorIndex.build(clustered(500, seed=4), IndexSpec("ivf", num_lists=501))
 
