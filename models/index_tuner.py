@@ -96,7 +96,7 @@ def tune(
 
 def lists_for(num_products: int) -> int:
     """About twice the root of the number of products, a power of two. Twice as many were no faster at a recall of 0.98 at 45,000,
-    200,000 and 1,000,000 products, and took two to four times as long to build."""
+    200,000 and 1,000,000 products, and took at least twice as long to build."""
     return int(2 ** round(math.log2(2 * math.sqrt(num_products))))
 
 
