@@ -47,6 +47,7 @@ from models.export_encoder import PACKAGED, EncoderError, encoder_fingerprint, e
 from models.identifiers import IdentifierIndex
 from models.index_tuner import IndexTarget, tune
 from models.product_table import ProductTable, write_products
+from models.spelling import Speller
 from models.text_encoder import EncoderSpec, Text, TextEncoder
 
 PROGRESS = "progress.json"
@@ -158,6 +159,8 @@ def _build(source: Source, recipe: Recipe, partial: Path, progress: Progress) ->
     _encode_products(table, encoder, source.text_attributes, partial, state, progress)
     progress("look-up of model numbers", 0, None)
     IdentifierIndex.build(table.products()).save(partial)
+    progress("words for spelling", 0, None)
+    Speller.build(table.products()).save(partial)
     vectors = np.load(partial / VECTORS, mmap_mode="r")
     report = tune(
         vectors, _tuning_queries(table, encoder), recipe.index, lambda step: progress(f"index: {step}", 0, None)

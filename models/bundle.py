@@ -6,6 +6,7 @@
     vectors.npy        their unit vectors, float16 (products, dim)
     index/             the FAISS index (`models.vector_index`)
     identifier_*.npy   exact look-up of model numbers (`models.identifiers`)
+    words.json         the words of the products (`models.spelling`)
 
 A bundle never changes once it has its name. It is written to a folder beside and renamed; it is verified before use, and what does not
 fit is refused with both values named.
@@ -27,8 +28,9 @@ import numpy.typing as npt
 
 from models.identifiers import IdentifierIndex
 from models.product_table import ProductTable
+from models.spelling import WORDS_FILE, Speller, usual_words
 from models.text_encoder import EncoderSpec
-from models.vector_index import Device, IndexSpec, VectorIndex
+from models.vector_index import Device, VectorIndex
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -204,8 +206,9 @@ class Bundle:
         self.verify("identifier_")
         return IdentifierIndex.load(self.folder)
 
-    def index_spec(self) -> IndexSpec:
-        return IndexSpec.from_json(self.manifest.index["spec"])
+    def speller(self) -> Speller:
+        self.verify(WORDS_FILE)
+        return Speller.load(self.folder, usual_words(self.encoder_folder / "tokenizer.json"))
 
     def _expect(self, name: str, what: str, found: int, stated: int) -> None:
         if found != stated:

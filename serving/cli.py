@@ -176,7 +176,11 @@ def serve(
         if try_query:
             target = f"{settings.server.host}:{settings.server.port}"
             search(try_query, server=target)
-            out.print(f'\nask the next with: .venv/bin/aisle search "{try_query}" --server {target}', highlight=False, soft_wrap=True)
+            out.print(
+                f'\nask the next with: .venv/bin/aisle search "{try_query}" --server {target}',
+                highlight=False,
+                soft_wrap=True,
+            )
         while not wanted.wait(0.2):
             if reload_wanted.is_set():
                 reload_wanted.clear()
@@ -208,6 +212,7 @@ def search(
     min_price: Annotated[int | None, typer.Option(help="In minor units (cents).")] = None,
     max_price: Annotated[int | None, typer.Option(help="In minor units (cents).")] = None,
     in_stock: Annotated[bool, typer.Option("--in-stock", help="Only what can be bought now.")] = False,
+    verbatim: Annotated[bool, typer.Option("--verbatim", help="Do not mend typing errors.")] = False,
     api_key: Annotated[str, typer.Option(envvar="AISLE_API_KEY", help="API key, if the service wants one.")] = "",
     ca: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="CA certificate of a TLS service.")
@@ -224,7 +229,7 @@ def search(
         in_stock_only=in_stock,
     )  # fmt: skip
     request = search_pb2.SearchRequest(
-        query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True,
+        query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True, verbatim=verbatim,
         filter=wanted if wanted.ByteSize() else None,
     )  # fmt: skip
     metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
@@ -411,6 +416,10 @@ def _print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> No
             escape(reason),
         )
     out.print(table)
+    if answer.corrected_query:
+        out.print(
+            f"[yellow]searched for {escape(repr(answer.corrected_query))}[/yellow] (--verbatim to search as typed)"
+        )
     for warning in answer.warnings:
         out.print(f"[yellow]{escape(warning)}[/yellow]")
     phases = ", ".join(f"{p.name} {p.queue_ms + p.compute_ms:.1f}" for p in answer.timing.phases)

@@ -128,7 +128,13 @@ class Gateway:
         masks = await asyncio.to_thread(FilterMasks, products)
         self._stages = [await _start_stage(plan, handle) for plan, handle in zip(plans, handles, strict=True)]
         encoder, retriever = self._stages
-        pipeline = SearchPipeline(encoder, retriever, EncoderSpec(**bundle.manifest.encoder), config.limits.max_results)
+        pipeline = SearchPipeline(
+            encoder,
+            retriever,
+            EncoderSpec(**bundle.manifest.encoder),
+            await asyncio.to_thread(bundle.speller),
+            config.limits.max_results,
+        )
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         served = Served(
             replica_id=self._replica_id,

@@ -85,13 +85,20 @@ class Messages:
         if wrong:
             raise InvalidRequest(*wrong)
         return SearchCall(
-            Search(query, page_size, offset, wanted), fields, request.explain, self._warnings(wanted), digest
+            Search(query, page_size, offset, wanted, request.verbatim),
+            fields,
+            request.explain,
+            self._warnings(wanted),
+            digest,
         )
 
     def write_search(self, call: SearchCall, results: Results) -> search_pb2.SearchResponse:
         """The answer, but for what only the gateway knows (request id, total time)."""
         response = search_pb2.SearchResponse(
-            bundle_version=self._manifest.version, index_version=self._manifest.version, warnings=call.warnings
+            bundle_version=self._manifest.version,
+            index_version=self._manifest.version,
+            warnings=call.warnings,
+            corrected_query=results.corrected_query,
         )
         found = results.candidates
         for at in range(results.first, results.stop):
@@ -338,4 +345,6 @@ def _read_product(message: product_pb2.Product, where: str, wrong: list[Violatio
 
 def _digest(query: str, request: search_pb2.SearchRequest, wanted: ProductFilter) -> bytes:
     """What identifies the result list that a page is cut from."""
-    return hashlib.sha256(repr((query, request.locale.casefold(), request.shopper_id, wanted)).encode()).digest()
+    return hashlib.sha256(
+        repr((query, request.verbatim, request.locale.casefold(), request.shopper_id, wanted)).encode()
+    ).digest()

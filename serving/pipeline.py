@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.spelling import Speller
 from models.text_encoder import EncoderSpec, Text
 from serving.batcher import Outcome
 from serving.retriever import NO_FILTER, Candidates, ProductFilter, Retrieval
@@ -28,6 +29,7 @@ class Search:
     page_size: int
     offset: int = 0
     filter: ProductFilter = NO_FILTER
+    verbatim: bool = False  # no mending of typing errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Results:
     stop: int
     has_more: bool
     phases: tuple[PhaseTime, ...]
+    corrected_query: str = ""  # what was searched, where that is not what was asked
 
 
 class SearchPipeline:
@@ -57,11 +60,13 @@ class SearchPipeline:
         encoder: Stage[Text, Vector],
         retriever: Stage[Retrieval, Candidates],
         encoder_spec: EncoderSpec,
+        speller: Speller,
         max_results: int,
     ) -> None:
         self.encoder = encoder
         self.retriever = retriever
         self._max_tokens = {"query": encoder_spec.max_query_tokens, "product": encoder_spec.max_product_tokens}
+        self._speller = speller
         self._max_results = max_results
 
     @property
@@ -82,10 +87,13 @@ class SearchPipeline:
 
     async def search(self, search: Search, deadline: float) -> Results:
         """The page that `search` asks for. `deadline` is a time of `time.monotonic`."""
-        text = Text(search.query)
+        query = search.query
+        if not search.verbatim and self._speller.needs_mending(query):
+            query = await asyncio.to_thread(self._speller.mend, query)
+        text = Text(query)
         vector = await self.encoder(text, cost=self._cost(text), deadline=deadline)
         stop = min(search.offset + search.page_size, self._max_results)
-        wanted = Retrieval(vector.value, min(stop + 1, self._max_results), search.filter, search.query)
+        wanted = Retrieval(vector.value, min(stop + 1, self._max_results), search.filter, query)
         found = await self.retriever(wanted, cost=1, deadline=deadline)
         return Results(
             candidates=found.value,
@@ -93,6 +101,7 @@ class SearchPipeline:
             stop=min(stop, len(found.value.rows)),
             has_more=len(found.value.rows) > stop,
             phases=(_phase("encode", vector), _phase("retrieve", found)),
+            corrected_query=query if query != search.query else "",
         )
 
     async def embed(self, texts: list[Text], deadline: float) -> npt.NDArray[np.float32]:

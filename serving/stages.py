@@ -48,6 +48,10 @@ class Compute(Protocol[Item_contra, Result_co]):
 
     def compute(self, items: Sequence[Item_contra]) -> Sequence[Result_co | Exception]: ...
 
+    def is_quick(self, item: Item_contra) -> bool:
+        """Whether this item by itself takes a few milliseconds at most."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class StagePlan(Generic[Item, Result]):
@@ -112,6 +116,10 @@ class LocalStage(Stage[Item, Result]):
         self._thread.shutdown(wait=False)
 
     async def _compute(self, items: list[Item]) -> Sequence[Result | Exception]:
+        # A quick item that is alone is computed on the event loop: nobody waits behind it, and waking a thread and the loop again costs
+        # a tenth of a search. Whatever comes meanwhile would have to wait for this stage anyway, and then leaves in a batch.
+        if len(items) == 1 and self._work.is_quick(items[0]):
+            return self._work.compute(items)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._work.compute, items)
 
 

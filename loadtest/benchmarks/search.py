@@ -29,16 +29,18 @@ class Floor:
         self._encoder.warm_up()
         self._retriever = load_retriever(bundle_folder, "cpu", 0)
         self._retriever.warm_up()
+        self._speller = bundle.speller()
         products = bundle.products()
         self._messages = Messages(bundle.manifest, LimitsConfig(), products, FilterMasks(products))
 
     def answer(self, requests: Sequence[bytes]) -> list[bytes]:
         """A batch of serialised requests, answered."""
         calls = [self._messages.read_search(search_pb2.SearchRequest.FromString(data)) for data in requests]
-        vectors = self._encoder.compute([Text(call.search.query) for call in calls])
+        queries = [self._speller.mend(call.search.query) for call in calls]
+        vectors = self._encoder.compute([Text(query) for query in queries])
         wanted = [
-            Retrieval(vector, call.search.page_size + 1, call.search.filter, call.search.query)
-            for call, vector in zip(calls, vectors, strict=True)
+            Retrieval(vector, call.search.page_size + 1, call.search.filter, query)
+            for call, query, vector in zip(calls, queries, vectors, strict=True)
             if not isinstance(vector, Exception)
         ]
         answers = []

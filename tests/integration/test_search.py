@@ -129,6 +129,14 @@ def test_a_product_id_or_model_number_finds_its_product_first(search: Stub, bund
         assert answer.hits[0].explanation.matched_identifiers == [table.id(row)]
 
 
+def test_a_misspelt_word_is_mended_and_the_answer_says_so(search: Stub) -> None:
+    answer = search.Search(REQUEST(query="red velvte sofaa", page_size=5), timeout=5)
+    assert answer.corrected_query.startswith("red velvet ")
+    assert ids(answer)[0] == ids(search.Search(REQUEST(query=answer.corrected_query, page_size=5), timeout=5))[0]
+    assert not search.Search(REQUEST(query="red velvet sofa"), timeout=5).corrected_query
+    assert not search.Search(REQUEST(query="red velvte sofaa", verbatim=True), timeout=5).corrected_query
+
+
 def test_an_explanation_adds_up(search: Stub) -> None:
     answer = search.Search(REQUEST(query="AS-0000003 chair", explain=True), timeout=5)
     for rank, hit in enumerate(answer.hits, 1):

@@ -31,6 +31,7 @@ class SearchRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELDS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    VERBATIM_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What the shopper typed. 1 to `Limits.max_query_chars` characters once surrounding blanks are removed; no control
     characters.
@@ -47,6 +48,10 @@ class SearchRequest(_message.Message):
     """`next_page_token` of the page before, with every other field of the request unchanged. Empty: the first page."""
     explain: _builtins.bool
     """Fills `Hit.explanation`."""
+    verbatim: _builtins.bool
+    """Searches the query as it stands. Unset: words that neither the catalogue nor the encoder knows are taken for typing
+    errors and replaced by the nearest word of the catalogue, if one is near; `corrected_query` says so.
+    """
     @_builtins.property
     def filter(self) -> _product_pb2.ProductFilter: ...
     @_builtins.property
@@ -66,10 +71,11 @@ class SearchRequest(_message.Message):
         filter: _product_pb2.ProductFilter | None = ...,
         product_fields: _abc.Iterable[_builtins.str] | None = ...,
         explain: _builtins.bool = ...,
+        verbatim: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "filter", b"filter", "page_size", b"page_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "explain", b"explain", "filter", b"filter", "locale", b"locale", "page_size", b"page_size", "page_token", b"page_token", "product_fields", b"product_fields", "query", b"query", "shopper_id", b"shopper_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "explain", b"explain", "filter", b"filter", "locale", b"locale", "page_size", b"page_size", "page_token", b"page_token", "product_fields", b"product_fields", "query", b"query", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
     _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
@@ -89,16 +95,21 @@ class SearchResponse(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CORRECTED_QUERY_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page. A token holds for one index version: after a new bundle it is refused with
     FAILED_PRECONDITION, reason STALE_PAGE_TOKEN, and the caller starts at the first page. At most
     `Limits.max_results` hits can be reached by paging.
     """
     request_id: _builtins.str
-    """The caller's `x-request-id`, or one made by the server. Also in the initial metadata and in every log line."""
+    """The caller's `x-request-id` metadata, or one made by the server. Also in the trailing metadata, of errors too, and in
+    every log line.
+    """
     bundle_version: _builtins.str
     """The bundle and index that produced this answer."""
     index_version: _builtins.str
+    corrected_query: _builtins.str
+    """What was searched, where typing errors of the query were mended; else empty."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]: ...
     @_builtins.property
@@ -122,10 +133,11 @@ class SearchResponse(_message.Message):
         timing: Global___Timing | None = ...,
         degradations: _abc.Iterable[Global___Degradation] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        corrected_query: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "corrected_query", b"corrected_query", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
