@@ -57,33 +57,18 @@ def h2load(
         for n, (message, share) in enumerate(zip(chosen, shares, strict=True)):
             (folder / f"{n}.bin").write_bytes(frame(message))
             command = [
-                *(
-                    "h2load",
-                    "--clients",
-                    str(share),
-                    "--threads",
-                    "1",
-                    "--max-concurrent-streams",
-                    "32" if rate else "1",
-                ),
-                *(("--rps", f"{rate / clients:g}") if rate else ()),
-                *(("--header", f"grpc-timeout: {deadline_ms}m") if deadline_ms else ()),
-                *(
-                    "--duration",
-                    f"{seconds * 1000:.0f}ms",
-                    "--warm-up-time",
-                    f"{warm_up_s * 1000:.0f}ms",
-                    "--log-file",
-                    str(folder / f"{n}.log"),
-                ),
-                *(
-                    "--data",
-                    str(folder / f"{n}.bin"),
-                    "--header",
-                    "content-type: application/grpc",
-                    "--header",
-                    "te: trailers",
-                ),
+                "h2load",
+                f"--clients={share}",
+                "--threads=1",
+                f"--max-concurrent-streams={32 if rate else 1}",
+                f"--duration={seconds * 1000:.0f}ms",
+                f"--warm-up-time={warm_up_s * 1000:.0f}ms",
+                f"--log-file={folder / f'{n}.log'}",
+                f"--data={folder / f'{n}.bin'}",
+                "--header=content-type: application/grpc",
+                "--header=te: trailers",
+                *([f"--rps={rate / clients:g}"] if rate else []),
+                *([f"--header=grpc-timeout: {deadline_ms}m"] if deadline_ms else []),
                 f"http://{address}{method}",
             ]
             running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))

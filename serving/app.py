@@ -32,7 +32,6 @@ APP = "aisle"
 # batch only makes the next one wait; a GPU needs far more to be busy.
 CPU_BATCH_TOKENS = 384
 CUDA_BATCH_TOKENS = 16_384
-QUICK_CHARS = 48  # about 12 tokens: 2 to 4 ms on two cores
 
 
 class Encoder:
@@ -48,9 +47,6 @@ class Encoder:
 
     def compute(self, items: Sequence[Text]) -> Sequence[Vector | Exception]:
         return list(self._encoder.encode(items))
-
-    def is_quick(self, item: Text) -> bool:
-        return len(item.text) <= QUICK_CHARS
 
 
 def load_encoder(bundle_folder: Path, device: str, threads: int, max_batch_tokens: int) -> Encoder:

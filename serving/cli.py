@@ -217,6 +217,10 @@ def search(
     ca: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="CA certificate of a TLS service.")
     ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Your certificate, where the service wants one.")
+    ] = None,
+    cert_key: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Its private key.")] = None,
 ) -> None:
     """Asks a running service and shows the hits, why they are there, and where the time went."""
     import grpc
@@ -233,7 +237,7 @@ def search(
         filter=wanted if wanted.ByteSize() else None,
     )  # fmt: skip
     metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
-    with connect(server, ClientTls(ca) if ca else None) as channel:
+    with connect(server, ClientTls(ca, cert, cert_key) if ca else None) as channel:
         started = time.perf_counter()
         try:
             answer = search_pb2_grpc.SearchServiceStub(channel).Search(request, timeout=10, metadata=metadata)

@@ -41,12 +41,6 @@ def connect(target: str, tls: ClientTls | None = None) -> grpc.Channel:
     return grpc.secure_channel(target, _credentials(tls), options=channel_options())
 
 
-def connect_async(target: str, tls: ClientTls | None = None) -> grpc.aio.Channel:
-    if tls is None:
-        return grpc.aio.insecure_channel(target, options=channel_options())
-    return grpc.aio.secure_channel(target, _credentials(tls), options=channel_options())
-
-
 def _credentials(tls: ClientTls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
         tls.ca.read_bytes(),

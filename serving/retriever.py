@@ -18,8 +18,6 @@ from models.vector_index import Device, Neighbours
 MAX_BATCH = 64  # queries
 MAX_CACHED_MASKS = 64  # of one byte a product each
 MAX_TIE_DEPTH = 2048
-QUICK_DEPTH = 128  # neighbours
-QUICK_MS = 2.0
 PATH_SEPARATOR = " > "
 
 Mask = npt.NDArray[np.bool_]
@@ -115,7 +113,6 @@ class Retriever:
 
     def __init__(self, bundle: Bundle, device: Device = "cpu", threads: int = 0) -> None:
         self._index = bundle.index(device)
-        self._index_ms = float(bundle.manifest.index["p50_ms"])
         self._threads = threads or len(os.sched_getaffinity(0))
         self._vectors = bundle.vectors()
         self._masks = FilterMasks(bundle.products())
@@ -142,9 +139,6 @@ class Retriever:
                 nearest = Neighbours(found.ids[at : at + 1], found.scores[at : at + 1])
                 answers[position] = self._merge(items[position], self._in_order(items[position], nearest, mask), mask)
         return [answers[position] for position in range(len(items))]
-
-    def is_quick(self, item: Retrieval) -> bool:
-        return item.filter == NO_FILTER and item.k <= QUICK_DEPTH and self._index_ms <= QUICK_MS
 
     def _in_order(self, item: Retrieval, nearest: Neighbours, mask: Mask | None) -> dict[int, float]:
         """Row -> similarity, best first, equals by row: a product has one place, whatever the page.

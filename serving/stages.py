@@ -48,10 +48,6 @@ class Compute(Protocol[Item_contra, Result_co]):
 
     def compute(self, items: Sequence[Item_contra]) -> Sequence[Result_co | Exception]: ...
 
-    def is_quick(self, item: Item_contra) -> bool:
-        """Whether this item by itself takes a few milliseconds at most."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class StagePlan(Generic[Item, Result]):
@@ -116,10 +112,8 @@ class LocalStage(Stage[Item, Result]):
         self._thread.shutdown(wait=False)
 
     async def _compute(self, items: list[Item]) -> Sequence[Result | Exception]:
-        # A quick item that is alone is computed on the event loop: nobody waits behind it, and waking a thread and the loop again costs
-        # a tenth of a search. Whatever comes meanwhile would have to wait for this stage anyway, and then leaves in a batch.
-        if len(items) == 1 and self._work.is_quick(items[0]):
-            return self._work.compute(items)
+        # Always on the thread. Computing a lone item on the event loop saves two wake-ups, but nothing is read meanwhile, so the next item
+        # is alone too: with 32 clients the mean batch fell from 13 to 1.1 and throughput from 476 to 170 queries/s.
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._work.compute, items)
 
 

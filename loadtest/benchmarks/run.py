@@ -34,6 +34,7 @@ from serving import app
 P99_LIMITS_MS = (25, 50, 100, 200)
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 INDEX_SIZES = (45_000, 200_000, 1_000_000)
+CALLER_PAUSE_S = 0.001  # about what passes at the server between an answer and the next call of one client
 QUIET = '[log]\nrequests = "off"\n'
 
 
@@ -106,7 +107,7 @@ def bench_search(setup: Setup) -> None:
     """Search over gRPC, the load generator on the same cores, against the same stages called in this process."""
     messages = search_messages(bundle_queries(setup.bundle, 2000))
     floor = Floor(setup.bundle)
-    floor_p50, p50 = [], []
+    floor_p50, paced_p50, p50 = [], [], []
     saturated: dict[int, list[float]] = {32: [], 64: []}
     batches: dict[int, list[float]] = {32: [], 64: []}
     floors: dict[int, list[float]] = {32: [], 64: []}
@@ -116,6 +117,7 @@ def bench_search(setup: Setup) -> None:
             # h2load repeats one message, so each round takes other queries, and the floor the very same ones.
             some = [messages[(8 * number + n) % len(messages)] for n in range(8)]
             floor_p50.append(floor.p50_ms(some[:1], setup.seconds / 2))
+            paced_p50.append(floor.p50_ms(some[:1], setup.seconds / 2, CALLER_PAUSE_S))
             p50.append(h2load(service.address, METHOD, some[:1], clients=1, seconds=setup.seconds / 2).percentile(50))
             for clients, rates in saturated.items():
                 before = _encoder_stats(service.address)
@@ -129,6 +131,9 @@ def bench_search(setup: Setup) -> None:
     add("search", "p50, floor in process", "ms", floor_p50)
     add("search", "p50, Search, 1 client", "ms", p50)
     add("search", "p50, Search / floor", "ratio", _ratios(p50, floor_p50), wanted="<= 1.3")
+    pause = f"{CALLER_PAUSE_S * 1000:g} ms pause before each call"
+    add("search", "p50, floor at a caller's pace", "ms", paced_p50, note=pause)
+    add("search", "p50, Search / floor at a caller's pace", "ratio", _ratios(p50, paced_p50), wanted="<= 1.3")
     for clients, rates in saturated.items():
         add("search", f"mean batch, {clients} clients", "queries", batches[clients])
         add("search", f"throughput, floor at that batch, {clients}", "queries/s", floors[clients])

@@ -52,11 +52,12 @@ class Floor:
             answers.append(self._messages.write_search(call, results).SerializeToString())
         return answers
 
-    def p50_ms(self, requests: Sequence[bytes], seconds: float) -> float:
-        """Median time of one request by itself."""
+    def p50_ms(self, requests: Sequence[bytes], seconds: float, pause_s: float = 0.0) -> float:
+        """Median time of one request by itself, with a pause before each: after one, threads have to wake and caches to fill."""
         times = []
         end = time.perf_counter() + seconds
         for request in itertools.cycle(requests):
+            time.sleep(pause_s)
             started = time.perf_counter()
             self.answer([request])
             times.append(time.perf_counter() - started)
