@@ -113,6 +113,7 @@ class Batcher(Generic[Item, Result]):
         self._pull_scheduled = False
         self._closed = False
         self._cost_per_s = 0.0  # of one slot
+        self._batch_s = 0.0  # what a batch takes under load
         self._items = self._batches = self._batched_cost = self._failed = 0
         self._refused: Counter[str] = Counter()
         self._recent = _Recent()
@@ -151,7 +152,7 @@ class Batcher(Generic[Item, Result]):
             return
         wait_s = self.expected_wait_s()
         too_long = wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost)
-        hopeless = now + wait_s > deadline
+        hopeless = now + wait_s + self._batch_s > deadline
         if too_long or hopeless:
             self._refused["full" if too_long else "hopeless"] += 1
             excess_s = wait_s - min(self._max_wait_s, max(deadline - now, 0.0)) / 2
@@ -233,7 +234,7 @@ class Batcher(Generic[Item, Result]):
             if entry.future.done():  # its caller left
                 heapq.heappop(self._heap)
                 continue
-            if entry.deadline <= now:
+            if entry.deadline <= now + self._batch_s / 2:  # it would be late before its batch is done
                 heapq.heappop(self._heap)
                 self._leave_queue(entry)
                 self._refused["expired"] += 1
@@ -303,3 +304,4 @@ class Batcher(Generic[Item, Result]):
         if backlog or 2 * cost >= self._max_batch_cost:
             speed = cost / max(seconds, 1e-6)
             self._cost_per_s = 0.8 * self._cost_per_s + 0.2 * speed if self._cost_per_s else speed
+            self._batch_s = 0.8 * self._batch_s + 0.2 * seconds

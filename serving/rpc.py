@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 import uuid
 from collections import Counter
@@ -25,6 +26,7 @@ from serving.security import KeyRing
 
 DOMAIN = "aisle"
 REQUEST_ID = "x-request-id"
+STATUS_DETAILS = "grpc-status-details-bin"
 MAX_REQUEST_ID_CHARS = 128
 # Errors travel in HTTP/2 headers, of which gRPC takes 8 KiB surely and 16 KiB at most.
 MAX_MESSAGE_CHARS = 500
@@ -182,6 +184,12 @@ def _parser(message: type[Message]) -> Callable[[bytes], Message | DecodeError]:
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], call: Call, error: AisleError) -> None:
     """Ends the call with its code and google.rpc details. Raises."""
     message = error.message[:MAX_MESSAGE_CHARS]
+    if error.retry_after_s is not None:
+        # Under overload most calls end here, so the details are made once for each tenth of a second.
+        details_bytes = _overload_details(
+            error.code.value[0], message, error.reason, math.ceil(10 * error.retry_after_s)
+        )
+        await context.abort(error.code, message, ((REQUEST_ID, call.request_id), (STATUS_DETAILS, details_bytes)))
     status = status_pb2.Status(code=error.code.value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata={"request_id": call.request_id})
     details: list[Any] = [info]
@@ -191,16 +199,26 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], call: Call, error:
             if bad.ByteSize() < MAX_VIOLATIONS_BYTES:
                 bad.field_violations.add(field=violation.field[:200], description=violation.description[:500])
         details.append(bad)
-    if error.retry_after_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(int(error.retry_after_s * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    _pack(status, details)
+    await context.abort(
+        error.code,
+        message,
+        ((REQUEST_ID, call.request_id), (STATUS_DETAILS, status.SerializeToString())),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _overload_details(code: int, message: str, reason: str, tenths: int) -> bytes:
+    status = status_pb2.Status(code=code, message=message)
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(100 * tenths)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+    _pack(status, [info, error_details_pb2.RetryInfo(retry_delay=delay)])
+    return status.SerializeToString()
+
+
+def _pack(status: status_pb2.Status, details: list[Any]) -> None:
     for detail in details:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
-    await context.abort(
-        error.code,
-        message,
-        ((REQUEST_ID, call.request_id), ("grpc-status-details-bin", status.SerializeToString())),
-    )
