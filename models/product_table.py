@@ -1,6 +1,6 @@
 """The products of a bundle as an Arrow file that is mapped, not loaded: a row costs no memory until it is read.
 
-Strings are read through the columns' raw buffers: 24 products of 6 fields take 60 us so, against 400 us through
+Strings are read through the columns' raw buffers: 24 products of 6 fields take 75 us so, against 204 us through
 `pyarrow`'s scalars.
 """
 

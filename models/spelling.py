@@ -23,7 +23,7 @@ MIN_LETTERS = 5  # shorter words have too many neighbours
 LONG_WORD = 7  # letters from which two errors are mended instead of one
 MIN_PRODUCTS = 3  # a word of fewer may be a typing error itself
 MAX_WORDS = 500_000  # known words that are kept, the most frequent
-MAX_CANDIDATES = 50_000  # words that are compared with an unknown one: 1 ms
+MAX_CANDIDATES = 50_000  # words that are compared with an unknown one: 2.4 ms
 
 _WORD = re.compile(r"[^\W\d_]+")
 

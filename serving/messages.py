@@ -214,7 +214,7 @@ class Messages:
     def _product(self, row: int, fields: tuple[str, ...]) -> product_pb2.Product:
         """The product's message with these fields; read-only, since it is kept for the next answer that holds it.
 
-        Making one takes 12 us, copying one 1 us, and some products are in many answers.
+        Making one takes 31 us, copying one 4 us, and some products are in many answers.
         """
         key = (row, fields)
         product = self._made.get(key)
