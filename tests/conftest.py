@@ -6,10 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from models.build_bundle import Recipe, Source, build_bundle
 from models.bundle import Manifest
 from models.catalogue import Product
+
+# The time of an example is the machine's matter: the first of a fresh checkout pays for Hypothesis' own tables.
+settings.register_profile(
+    "aisle", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("aisle")
 
 MakeSource = Callable[..., Source]
 BuildTiny = Callable[..., Manifest]

@@ -69,7 +69,7 @@ async def test_what_arrives_in_one_turn_of_the_loop_shares_a_batch() -> None:
     assert [len(batch) for batch in stage.batches] == [10]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     costs=st.lists(st.integers(1, 16), min_size=1, max_size=60),
     budget=st.integers(15, 64),
@@ -104,7 +104,7 @@ def test_every_item_is_answered_once_with_its_own_outcome_within_the_budget(
     assert stage.most_in_flight <= slots
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(deadlines=st.lists(st.integers(1, 1000), min_size=1, max_size=40), budget=st.integers(1, 10))
 def test_items_leave_in_order_of_their_deadlines_and_then_of_arrival(deadlines: list[int], budget: int) -> None:
     stage = FakeStage()
@@ -125,7 +125,7 @@ def test_items_leave_in_order_of_their_deadlines_and_then_of_arrival(deadlines: 
     assert order == sorted(range(len(deadlines)), key=lambda n: (deadlines[n], n))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), num=st.integers(2, 40))
 def test_work_whose_caller_left_is_never_computed_and_its_place_is_free(seed: int, num: int) -> None:
     rng = random.Random(seed)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.catalogue import (
@@ -420,7 +420,6 @@ class TestReport:
 class TestAnyContent:
     CELLS = st.text(st.sampled_from('ab1"\n, &é\t'), max_size=6)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(rows=st.lists(st.tuples(st.integers(0, 5), CELLS), max_size=12))
     def test_well_formed_csv_gives_each_row_back(self, tmp_path: Path, rows: list[tuple[int, str]]) -> None:
         text = io.StringIO()
@@ -433,13 +432,11 @@ class TestAnyContent:
         assert {product.id: product.title for product in products} == expected
         assert reader.report.rows == len(rows)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.binary(max_size=200), name=st.sampled_from(["shop.csv", "shop.jsonl"]))
     def test_no_bytes_stop_the_reading(self, tmp_path: Path, data: bytes, name: str) -> None:
         first = b"id,title\n1,Sofa\n" if name == "shop.csv" else b'{"id": 1, "title": "Sofa"}\n'
         assert read(write(tmp_path, first + data, name))[0][0] == Product("1", "Sofa")
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         rows=st.lists(
             st.dictionaries(

@@ -92,7 +92,7 @@ requests = st.builds(
 
 
 class TestAnyRequest:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(request_=requests)
     @example(request_=SEARCH(query="sofa", page_token=base64.urlsafe_b64encode(bytes(22)).decode()))
     def test_it_is_read_or_refused_as_documented(self, messages: Messages, request_: SEARCH) -> None:
@@ -115,7 +115,7 @@ class TestAnyRequest:
         assert [hit.product_id for hit in answer.hits] == ["A-1001", "A-1006"]
         answer.SerializeToString()
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(data=st.binary(max_size=60))
     def test_bytes_that_parse_are_no_exception(self, messages: Messages, data: bytes) -> None:
         from google.protobuf.message import DecodeError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import MAX_PRICE_MINOR, Product
@@ -33,7 +33,7 @@ def written(path: Path, rows: Sequence[Product], attributes: Sequence[str] = ATT
     return ProductTable(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(products, min_size=1, max_size=8))
 def test_every_field_of_every_row_is_what_was_written(tmp_path: Path, rows: list[Product]) -> None:
     table = written(tmp_path / "products.arrow", rows)
@@ -86,7 +86,7 @@ def test_a_table_without_rows_has_none(tmp_path: Path) -> None:
     assert (len(table), list(table.products()), table.prices.size) == (0, [], 0)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(brands=st.lists(texts, min_size=1, max_size=20))
 def test_distinct_values_and_codes_say_the_column(tmp_path: Path, brands: list[str]) -> None:
     table = written(tmp_path / "products.arrow", [Product(str(n), "T", brand) for n, brand in enumerate(brands)])

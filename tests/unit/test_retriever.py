@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bundle import Bundle, Manifest
@@ -55,7 +55,7 @@ def table_of(folder: Path, rows: Sequence[Product]) -> ProductTable:
     return ProductTable(folder / "products.arrow")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=st.lists(products, min_size=1, max_size=12), wanted=st.lists(filters, min_size=1, max_size=4))
 def test_a_mask_is_the_contract_applied_to_each_product(
     tmp_path: Path, rows: list[Product], wanted: list[ProductFilter]

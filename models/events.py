@@ -1,0 +1,50 @@
+"""The shopping log: what shoppers did, one row an event, as training reads it and serving records it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class EventKind(StrEnum):
+    """What a shopper did with a product, from the weakest sign of interest to the strongest."""
+
+    IMPRESSION = "impression"
+    CLICK = "click"
+    CART = "cart"
+    PURCHASE = "purchase"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. Fields that do not apply are empty."""
+
+    id: str  # unique: an event that comes twice counts once
+    time_ms: int  # since 1970-01-01 UTC
+    shopper_id: str  # "" is an anonymous shopper, of whom only the session is known
+    session_id: str
+    locale: str  # BCP 47, as "en-US"
+    kind: EventKind
+    product_id: str
+    query: str = ""  # what was searched, where a search led to the event
+    position: int | None = None  # place on the result page, from 1
+    price_minor: int | None = None  # price of one when it happened, in minor units of the catalogue's currency
+
+
+# A log is a Parquet file, or a folder of them, with these columns, ordered by time.
+EVENT_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("time", pa.timestamp("ms", tz="UTC"), nullable=False),
+        pa.field("shopper_id", pa.string(), nullable=False),
+        pa.field("session_id", pa.string(), nullable=False),
+        pa.field("locale", pa.string(), nullable=False),
+        pa.field("kind", pa.dictionary(pa.int8(), pa.string()), nullable=False),
+        pa.field("product_id", pa.string(), nullable=False),
+        pa.field("query", pa.string(), nullable=False),
+        pa.field("position", pa.int32()),
+        pa.field("price_minor", pa.int64()),
+    ]
+)
