@@ -3,7 +3,7 @@
 The float16 vectors of the bundle, mapped from disk, are the exact index and the refinement of the compressed one: every score that
 leaves here is an inner product with them.
 
-- "exact" reads them all.
+- "exact" reads them all, for a single query; a batch is multiplied with them (`models.bf16_product`) and the candidates are refined.
 - "ivf" reads the lists whose centroid's cosine is at most `margin` below the nearest one's, as 4-bit codes of two dimensions each
   (product quantisation of residuals, scanned with SIMD table look-ups: Andre et al., "Cache locality is not enough", 2015), and
   refines the best. A margin instead of a number of lists spends effort where it is needed. Of the true neighbours of titles / short
@@ -35,11 +35,12 @@ its queries run one by one.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
+from models.bf16_product import MAX_ERROR, Bf16Product
+from models.bf16_product import is_native as bf16_is_native
 from models.text_encoder import cuda_is_usable
 
 faiss: Any = typed_faiss  # its stubs lack much of what is used here
@@ -72,6 +75,8 @@ GATHER = 1 << 13
 # A filter that passes less than this share of the products is answered by scoring all that pass. To gather and score a product takes
 # 0.17 us, to read its code in a list 0.007 us, and such a filtered query reads nearly all the lists.
 GATHERED_SHARE = 1 / 25
+# Exact indexes up to this size answer batches by a matrix product; its copy of the vectors, and (batch, size) products, take memory.
+MAX_MULTIPLIED = 1 << 17
 # No query reads more of the lists than this at first: short queries far from all products would, for 0.002 of recall at 1,000,000.
 MAX_LISTS_SHARE = 1 / 2
 # Under a filter more candidates are refined: far from the query products differ less from each other than their codes err.
@@ -129,6 +134,8 @@ class VectorIndex:
         self._matrix = _TorchMatrix(self._vectors, device) if device == "cuda" else None
         self._flat = _scan_over(self._vectors)
         self._lists = lists
+        self._multiplies = device == "cpu" and lists is None and self.size <= MAX_MULTIPLIED and bf16_is_native()
+        self._products: dict[int, Bf16Product] = {}  # by number of threads; made when a batch first wants it
         no_lists = np.empty((0, self.dim), np.float32)
         self._centroids = no_lists if lists is None else _centroids_of(lists)  # (num_lists, dim)
 
@@ -137,7 +144,7 @@ class VectorIndex:
         """Memory of searching, the mapped vectors included."""
         vectors = 2.0 * self.dim
         if self._lists is None:
-            return vectors
+            return vectors + (2.0 * self.dim if self._multiplies else 0.0)
         lists = self._lists.invlists
         lengths = np.array([lists.list_size(number) for number in range(self._lists.nlist)])
         codes = int((-(-lengths // 32) * 32).sum()) * self._lists.code_size  # stored in blocks of 32
@@ -193,18 +200,14 @@ class VectorIndex:
         if self._matrix is not None:
             nearest = self._matrix.search(queries, min(k, self.size), allowed)
             return Neighbours(_padded(nearest.ids, k, -1), _padded(nearest.scores, k, -np.inf))
+        if self._multiplies and len(queries) > 1:
+            return self._multiply(queries, k, allowed, num_threads)
         look_up = self._look_up(k, allowed)
         if num_threads == 1 or len(queries) == 1:
             found_by_query = [look_up(query) for query in queries]
         else:
-            with ThreadPoolExecutor(num_threads) as pool:
-                found_by_query = list(pool.map(look_up, queries))
-        ids = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        for row, found in enumerate(found_by_query):
-            ids[row, : len(found.ids)] = found.ids
-            scores[row, : len(found.ids)] = found.scores
-        return Neighbours(ids, scores)
+            found_by_query = list(_workers(num_threads).map(look_up, queries))
+        return _side_by_side(found_by_query, k)
 
     def _look_up(self, k: int, allowed: Mask | None) -> Callable[[Floats], _Found]:
         """How one query (dim,) is answered under this filter: best first, as many as there are, at most `k`."""
@@ -216,6 +219,20 @@ class VectorIndex:
             return lambda query: self._best_of(query, rows, k)
         selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         return lambda query: through(query, k, selector)
+
+    def _multiply(self, queries: Floats, k: int, allowed: Mask | None, num_threads: int) -> Neighbours:
+        """Exact, a batch at once: rounded products with every vector choose the candidates, among which the true best must be."""
+        if num_threads not in self._products:
+            self._products[num_threads] = Bf16Product(self._vectors, num_threads)
+        num_best = min(k, self.size)
+        found = []
+        for query, rough in zip(queries, self._products[num_threads](queries), strict=True):  # rough: (size,)
+            if allowed is not None:
+                rough[~allowed] = -np.inf
+            least = np.partition(rough, self.size - num_best)[self.size - num_best]
+            error = 2 * MAX_ERROR * float(np.linalg.norm(query))
+            found.append(self._best_of(query, np.flatnonzero((rough >= least - error) & (rough > -np.inf)), num_best))
+        return _side_by_side(found, k)
 
     def _scan(self, query: Floats, k: int, selector: Any) -> _Found:
         """Exact: every product."""
@@ -371,6 +388,12 @@ def _centroids_of(lists: Any) -> Floats:
     return centroids
 
 
+@functools.cache
+def _workers(num_threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: starting two for each batch took longer than searching for one query."""
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="aisle-index")
+
+
 def _scan_over(vectors: Halves) -> Any:
     """A FAISS index that reads float16 vectors (n, dim) where they are: nothing is copied, and they are kept alive."""
     index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
@@ -388,6 +411,15 @@ def _inner_products(query: Floats, vectors: Floats) -> Floats:
     pointer = faiss.swig_ptr
     faiss.fvec_inner_products_ny(pointer(products), pointer(query), pointer(vectors), vectors.shape[1], len(vectors))
     return products
+
+
+def _side_by_side(found_by_query: Sequence[_Found], k: int) -> Neighbours:
+    ids = np.full((len(found_by_query), k), -1, np.int64)
+    scores = np.full((len(found_by_query), k), -np.inf, np.float32)
+    for row, found in enumerate(found_by_query):
+        ids[row, : len(found.ids)] = found.ids
+        scores[row, : len(found.ids)] = found.scores
+    return Neighbours(ids, scores)
 
 
 def _padded(found: npt.NDArray[Any], k: int, fill: float) -> npt.NDArray[Any]:

@@ -70,7 +70,7 @@ class Messages:
     def read_search(self, request: search_pb2.SearchRequest) -> SearchCall:
         """Raises InvalidRequest with every violation, StaleVersion for a page token of another index."""
         wrong: list[Violation] = []
-        _refuse_unknown(request, "", wrong)
+        refuse_unknown(request, "", wrong)
         query = self._query(request.query, "query", wrong)
         self._locale(request.locale, wrong)
         if len(request.shopper_id) > MAX_SHOPPER_ID_CHARS or not request.shopper_id.isprintable():
@@ -122,7 +122,7 @@ class Messages:
     def read_queries(self, request: embedding_pb2.EmbedQueriesRequest) -> tuple[list[Text], int]:
         """The texts and the dimensions to answer with."""
         wrong: list[Violation] = []
-        _refuse_unknown(request, "", wrong)
+        refuse_unknown(request, "", wrong)
         self._locale(request.locale, wrong)
         self._item_count("queries", len(request.queries), wrong)
         texts = [
@@ -136,7 +136,7 @@ class Messages:
 
     def read_products(self, request: embedding_pb2.EmbedProductsRequest) -> tuple[list[Text], int]:
         wrong: list[Violation] = []
-        _refuse_unknown(request, "", wrong)
+        refuse_unknown(request, "", wrong)
         self._item_count("products", len(request.products), wrong)
         texts = []
         for n, message in enumerate(request.products[: self._limits.max_embed_items]):
@@ -169,7 +169,7 @@ class Messages:
             wrong.append(Violation("locale", f"is {locale[:40]!r}; served are {', '.join(self._manifest.locales)}"))
 
     def _filter(self, message: product_pb2.ProductFilter, wrong: list[Violation]) -> ProductFilter:
-        _refuse_unknown(message, "filter.", wrong)
+        refuse_unknown(message, "filter.", wrong)
         for name in ("brands", "categories"):
             values = getattr(message, name)
             if len(values) > MAX_FILTER_VALUES:
@@ -263,7 +263,7 @@ class Messages:
         return base64.urlsafe_b64encode(body + self._mac(body, digest)).decode()
 
     def _mac(self, body: bytes, digest: bytes) -> bytes:
-        return hmac.digest(self._token_key, body + digest, "sha256")[:_MAC_BYTES]
+        return hashlib.blake2b(body + digest, key=self._token_key, digest_size=_MAC_BYTES).digest()
 
     def _offset(self, token: str, digest: bytes, wrong: list[Violation]) -> int:
         version = bytes.fromhex(self._manifest.version)
@@ -306,7 +306,7 @@ def write_stage_stats(stage: Stage[Any, Any]) -> info_pb2.StageStats:
     )
 
 
-def _refuse_unknown(message: Message, where: str, wrong: list[Violation]) -> None:
+def refuse_unknown(message: Message, where: str, wrong: list[Violation]) -> None:
     """A field that this server does not know may be a filter: ignoring it would answer another question."""
     unknown = UnknownFieldSet(message)
     numbers = sorted({unknown[n].field_number for n in range(len(unknown))})

@@ -6,6 +6,7 @@ query -> vector -> candidates -> page of products
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,7 @@ class SearchPipeline:
         """About how many tokens a text makes, without a tokenizer: four bytes to a token, and two that mark the ends."""
         return min(2 + max(1, len(text.text.encode()) // 4), self._max_tokens[text.side])
 
-    def check_admission(self, deadline: float) -> None:
+    def check_admission(self, deadline: float = math.inf) -> None:
         """Raises what a search that came now would be refused with, before any work on it."""
         for stage in self.stages:
             stage.batcher.check_admission(deadline=deadline)

@@ -12,7 +12,7 @@ from models.product_table import ProductTable
 from serving.config import AisleConfig
 from serving.messages import Messages, write_stage_stats, write_vectors
 from serving.pipeline import SearchPipeline
-from serving.rpc import Call, Guard, guarded
+from serving.rpc import Call, Guard, Servicer, guarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,14 @@ class Served:
     messages: Messages
 
 
-class SearchService:
+class SearchService(Servicer):
     def __init__(self, served: Served, guard: Guard) -> None:
         self.guard = guard
         self._pipeline = served.pipeline
         self._messages = served.messages
+
+    def check_load(self) -> None:
+        self._pipeline.check_admission()
 
     @guarded("search")
     async def Search(self, request: search_pb2.SearchRequest, call: Call) -> search_pb2.SearchResponse:  # noqa: N802
@@ -48,12 +51,15 @@ class SearchService:
         return response
 
 
-class EmbeddingService:
+class EmbeddingService(Servicer):
     def __init__(self, served: Served, guard: Guard) -> None:
         self.guard = guard
         self._pipeline = served.pipeline
         self._messages = served.messages
         self._version = served.manifest.version
+
+    def check_load(self) -> None:
+        self._pipeline.encoder.batcher.check_admission()
 
     @guarded("embed")
     async def EmbedQueries(  # noqa: N802
@@ -80,7 +86,7 @@ class EmbeddingService:
         )
 
 
-class InfoService:
+class InfoService(Servicer):
     def __init__(self, served: Served, guard: Guard) -> None:
         self.guard = guard
         self._served = served

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from serving.batcher import Batcher, Outcome
 from serving.config import LogConfig, StageConfig
 from serving.errors import Unavailable
 from serving.logs import configure_logging, log
+from serving.lone_calls import LoneCalls
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +34,10 @@ Item_contra = TypeVar("Item_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 
 BATCHES_PER_REPLICA = 2
+# Below the event loop, which has to read the calls that the next batch is made of (and to refuse those that are too many): without it
+# the loop waits for its turn behind the stages' threads, and calls grow old unread.
+COMPUTE_NICENESS = 5
+LONE_COMPUTE_S = 0.005  # what the event loop may be held up for
 REPLICA_POLL_S = 1.0
 QUEUE_AGE = "queue_age_ms"
 AGE_WINDOW_S = 5.0
@@ -92,15 +98,20 @@ class Stage(Generic[Item, Result]):
 class LocalStage(Stage[Item, Result]):
     """Computes in this process."""
 
-    def __init__(self, plan: StagePlan[Item, Result]) -> None:
+    def __init__(self, plan: StagePlan[Item, Result], lone_calls: LoneCalls) -> None:
         super().__init__(plan, lambda: 1)
-        self._work = plan.load()
+        self._thread = concurrent.futures.ThreadPoolExecutor(
+            1, thread_name_prefix=f"aisle-{plan.name}", initializer=_yield_to_the_event_loop
+        )
+        # On its thread, so that the threads that it starts are as nice.
+        self._work = self._thread.submit(plan.load).result()
         self.backend = self._work.backend
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=f"aisle-{plan.name}")
+        self._lone_calls = lone_calls
+        self._lone_s = 0.0
 
     @classmethod
-    async def start(cls, plan: StagePlan[Item, Result]) -> LocalStage[Item, Result]:
-        stage = await asyncio.to_thread(cls, plan)
+    async def start(cls, plan: StagePlan[Item, Result], lone_calls: LoneCalls) -> LocalStage[Item, Result]:
+        stage = await asyncio.to_thread(cls, plan, lone_calls)
         await asyncio.get_running_loop().run_in_executor(stage._thread, stage._work.warm_up)
         return stage
 
@@ -112,9 +123,22 @@ class LocalStage(Stage[Item, Result]):
         self._thread.shutdown(wait=False)
 
     async def _compute(self, items: list[Item]) -> Sequence[Result | Exception]:
-        # Always on the thread. Computing a lone item on the event loop saves two wake-ups, but nothing is read meanwhile, so the next item
-        # is alone too: with 32 clients the mean batch fell from 13 to 1.1 and throughput from 476 to 170 queries/s.
+        if len(items) == 1 and self._lone_s <= LONE_COMPUTE_S and self._lone_calls.is_lone():
+            # On the event loop, which spares two wake-ups of sleeping threads. Only while calls come one at a time: nothing is read
+            # meanwhile, so that with 32 clients who are all answered like this the mean batch is 1.1, not 13.
+            return self._compute_lone(items)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._work.compute, items)
+
+    def _compute_lone(self, items: list[Item]) -> Sequence[Result | Exception]:
+        started = time.monotonic()
+        results = self._work.compute(items)
+        # Rises by a tenth at most: one slow computation must not end this, as only what is computed here is measured.
+        self._lone_s = min(1.1 * self._lone_s + 1e-6, time.monotonic() - started)
+        return results
+
+
+def _yield_to_the_event_loop() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), COMPUTE_NICENESS)
 
 
 class RemoteStage(Stage[Item, Result]):

@@ -18,7 +18,7 @@ from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc
 from serving import app
 from serving.config import AisleConfig, LogConfig, ServerConfig
 from serving.gateway import Listener
-from serving.rpc import Call, Guard, add_service, guarded
+from serving.rpc import Call, Guard, Servicer, guarded
 
 METHOD = "/aisle.v1.SearchService/Search"
 REQUEST = search_pb2.SearchRequest(query="noise cancelling headphones", locale="en-US").SerializeToString()
@@ -44,7 +44,7 @@ class BareEcho(search_pb2_grpc.SearchServiceServicer):
         return self._answer
 
 
-class GuardedEcho:
+class GuardedEcho(Servicer):
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
         self._answer = prepared_answer()
@@ -61,7 +61,7 @@ class EchoGateway:
         self._listener = Listener(AisleConfig(server=ServerConfig(port=port)), lambda: True)
         guard = Guard(None, 10.0, LogConfig())
         service = search_pb2.DESCRIPTOR.services_by_name["SearchService"]
-        add_service(self._listener.server, service, GuardedEcho(guard))
+        self._listener.add_service(service, GuardedEcho(guard))
         await self._listener.start()
 
 

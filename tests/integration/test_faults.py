@@ -133,6 +133,7 @@ async def test_overload_is_refused_at_once_with_a_retry_hint_and_leaves_no_trace
             errors = [error for error in await asyncio.gather(*(call(n) for n in range(600))) if error]
             assert 0 < len(errors) < 600
             assert {error.code() for error in errors} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert len({dict(error.trailing_metadata() or ())["x-request-id"] for error in errors}) == len(errors)
             for error in errors[:20]:
                 status = rpc_status.from_call(error)
                 assert status is not None

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models.bf16_product import is_native as bf16_is_native
 from models.index_tuner import recall_of
 from models.text_encoder import cuda_is_usable
 from models.vector_index import GATHERED_SHARE, LISTS_FILE, IndexSpec, Neighbours, VectorIndex, _TorchMatrix
@@ -237,9 +238,24 @@ def test_a_spec_survives_json_and_a_wrong_one_is_refused() -> None:
 
 
 def test_memory_is_counted_with_the_mapped_vectors(exact: VectorIndex, listed: VectorIndex) -> None:
-    assert exact.bytes_per_product == 2 * DIM
+    assert exact.bytes_per_product == (4 * DIM if bf16_is_native() else 2 * DIM)  # a batch needs a copy in bf16
     codes_and_ids = DIM // 4 + 8
     assert 2 * DIM + codes_and_ids < listed.bytes_per_product < 2 * DIM + 2 * codes_and_ids + 4 * 512 * DIM / SIZE
+
+
+def test_a_batch_finds_what_its_queries_find_alone_even_where_bf16_cannot_tell_products_apart() -> None:
+    rng = np.random.default_rng(5)
+    centres = unit(rng.standard_normal((20, DIM)))
+    crowded = unit(centres[rng.integers(20, size=4000)] + 1e-3 * rng.standard_normal((4000, DIM))).astype(np.float16)
+    index = VectorIndex.build(crowded, IndexSpec("exact"))
+    asked = (7 * unit(centres[:6] + 1e-3 * rng.standard_normal((6, DIM)))).astype(np.float32)
+    few, many = np.arange(4000) % 50 == 0, np.arange(4000) % 2 == 0
+    for allowed in (None, many, few, np.zeros(4000, bool)):
+        together = index.search(asked, 50, allowed, num_threads=2)
+        for row, query in enumerate(asked):
+            alone = index.search(query[None], 50, allowed)
+            np.testing.assert_array_equal(together.ids[row] >= 0, alone.ids[0] >= 0)
+            np.testing.assert_allclose(together.scores[row], alone.scores[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
