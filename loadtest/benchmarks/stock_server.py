@@ -2,7 +2,7 @@
 
 It shares the encoder, the retriever and the messages with Aisle; only what carries a call to them differs.
 
-    python -m loadtest.benchmarks.stock bundles/sample 9100
+    python -m loadtest.benchmarks.stock_server bundles/sample 9100
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Echo servers to measure the gateway's own cost: the same SearchRequest in, the same prepared SearchResponse out.
 
-python -m loadtest.benchmarks.echo bare 7001      # grpc.aio and nothing else
-python -m loadtest.benchmarks.echo gateway 7002   # the gateway's listener and guard, inside a Ray Serve deployment
+python -m loadtest.benchmarks.echo_server bare 7001      # grpc.aio and nothing else
+python -m loadtest.benchmarks.echo_server gateway 7002   # the gateway's listener and guard, inside a Ray Serve deployment
 """
 
 from __future__ import annotations

@@ -1,0 +1,37 @@
+"""The pull batcher against `@serve.batch`."""
+
+from __future__ import annotations
+
+from ray import serve
+
+from loadtest.benchmarks import batching_replica
+from loadtest.benchmarks.setup import Setup, ratios
+from serving import app
+
+
+def bench_batcher(setup: Setup) -> None:
+    """The pull batcher against `@serve.batch` with its defaults, on one simulated device; and its cost when idle."""
+    ours, theirs, idle = [], [], []
+    app.start_ray()
+    try:
+        # Not held back by Serve's own limit of calls in progress, which `@serve.batch` asks for.
+        replica = serve.deployment(
+            batching_replica.BatchingReplica, ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100_000
+        )
+        handle = serve.run(replica.bind(), route_prefix=None)
+        for number in range(setup.rounds):
+            setup.say(f"round {number + 1}")
+            ours.append(handle.pulled.remote(setup.seconds).result())
+            theirs.append(handle.stock.remote(setup.seconds).result())
+            idle.append(handle.idle_wait_ms.remote(2000).result())
+    finally:
+        app.stop()
+    add = setup.figures.add
+    note = f"simulated device, {batching_replica.DEVICE_MS:.0f} ms a batch, {batching_replica.RATE:.0f} calls/s"
+    add("batcher", "mean batch, pulled", "items", [r.mean_batch for r in ours], note=note)
+    add("batcher", "mean batch, @serve.batch", "items", [r.mean_batch for r in theirs], note="defaults")
+    ratio = ratios([r.mean_batch for r in ours], [r.mean_batch for r in theirs])
+    add("batcher", "mean batch, pulled / @serve.batch", "ratio", ratio, wanted=">= 3")
+    add("batcher", "p50, pulled", "ms", [r.p50_ms for r in ours])
+    add("batcher", "p50, @serve.batch", "ms", [r.p50_ms for r in theirs], note="grows with the run: it cannot keep up")
+    add("batcher", "wait added when idle", "ms", idle, wanted="< 0.2")
