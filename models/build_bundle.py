@@ -13,10 +13,8 @@ import errno
 import fcntl
 import hashlib
 import importlib.metadata
-import io
 import json
 import os
-import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,10 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from models.bundle import (
-    ENCODER,
     FORMAT_VERSION,
     INDEX,
     MANIFEST,
@@ -42,21 +38,17 @@ from models.bundle import (
     record_files,
     sync_files,
 )
-from models.catalogue import CatalogueError, Product, currency_digits, product_text
-from models.export_encoder import PACKAGED, EncoderError, encoder_fingerprint, export_encoder
+from models.catalogue import CatalogueError, Product, currency_digits
+from models.embed_text import TextEmbedding
+from models.embedding import PROGRESS, BuildState, Embedding, Progress
+from models.export_encoder import PACKAGED, EncoderError
 from models.identifiers import IdentifierIndex
-from models.index_tuner import IndexTarget, tune
+from models.index_tuner import IndexTarget, TuneReport, tune
 from models.product_table import ProductTable, write_products
 from models.spelling import Speller
-from models.text_encoder import EncoderSpec, Text, TextEncoder
+from models.text_encoder import EncoderSpec
 
-PROGRESS = "progress.json"
-ENCODE_BLOCK = 1024  # products between two safe points
 FULL_DISK_BYTES = 64 * 1024  # a disk with less room has failed whatever write failed
-TUNING_QUERIES = 400
-
-# What is going on, how much is done, how much there is (None when unknown).
-Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +78,17 @@ class Recipe:
     index: IndexTarget = field(default_factory=IndexTarget)
 
 
-def build_bundle(source: Source, recipe: Recipe, out: Path, progress: Progress, *, replace: bool = False) -> Manifest:
-    """Builds `out`, or goes on where an interrupted build of the same recipe stopped.
+def build_bundle(
+    source: Source,
+    recipe: Recipe,
+    out: Path,
+    progress: Progress,
+    *,
+    embedding: Embedding | None = None,
+    replace: bool = False,
+) -> Manifest:
+    """Builds `out`, or goes on where an interrupted build of the same recipe stopped. Without an `embedding` the text encoder that
+    the recipe names makes the vectors.
 
     Raises BundleError when `out` exists (unless `replace`, and it is a bundle), when another build is at work there, when the source
     holds no product, and when the disk is full; what was done until then is kept. Raises EncoderError and CatalogueError for an
@@ -97,12 +98,19 @@ def build_bundle(source: Source, recipe: Recipe, out: Path, progress: Progress, 
     _check_out(out, replace)
     currency_digits(recipe.currency)
     partial = out.with_name(out.name + ".partial")
-    made_by = [FORMAT_VERSION, importlib.metadata.version("aisle"), encoder_fingerprint(recipe.encoder)]
+    embedding = embedding or TextEmbedding(
+        recipe.encoder,
+        source.text_attributes,
+        recipe.dimensions,
+        recipe.max_query_tokens,
+        recipe.max_product_tokens,
+    )
+    made_by = [FORMAT_VERSION, importlib.metadata.version("aisle"), embedding.fingerprint()]
     recipe_key = hashlib.sha256(json.dumps([source.fingerprint, asdict(recipe), made_by]).encode()).hexdigest()
     try:
-        with _work_folder(partial, recipe_key):
+        with _work_folder(partial, recipe_key) as state:
             _check_out(out, replace)  # another build may have finished meanwhile
-            manifest = _build(source, recipe, partial, progress)
+            manifest = _build(source, recipe, embedding, state, progress)
             _put_in_place(partial, out)
     except Exception as error:
         if not _disk_is_full(error, out.parent):
@@ -131,44 +139,31 @@ def _disk_is_full(error: BaseException, folder: Path) -> bool:
     return "No space left" in str(error) or shutil.disk_usage(folder).free < FULL_DISK_BYTES
 
 
-def _build(source: Source, recipe: Recipe, partial: Path, progress: Progress) -> Manifest:
-    state = _saved_state(partial)
-    if "encoder" not in state:
-        progress("export the encoder", 0, None)
-        shutil.rmtree(partial / ENCODER, ignore_errors=True)  # of an export that was interrupted
-        export_encoder(
-            recipe.encoder,
-            partial / ENCODER,
-            dimensions=recipe.dimensions,
-            max_query_tokens=recipe.max_query_tokens,
-            max_product_tokens=recipe.max_product_tokens,
-        )
-        sync_files(partial, [path for path in (partial / ENCODER).rglob("*") if path.is_file()])
-        state["encoder"] = True
-        _save_state(partial, state)
-    if "products" not in state:
+def _build(source: Source, recipe: Recipe, embedding: Embedding, state: BuildState, progress: Progress) -> Manifest:
+    partial, done = state.folder, state.values
+    embedding.prepare(state, progress)
+    if "products" not in done:
         products = _counted(source.products(), source.num_products, progress)
-        state["products"] = write_products(partial / PRODUCTS, products, source.attributes)
-        state["report"] = source.report()
+        done["products"] = write_products(partial / PRODUCTS, products, source.attributes)
+        done["report"] = source.report()
         sync_files(partial, [partial / PRODUCTS])
-        _save_state(partial, state)
-    if not state["products"]:
-        raise BundleError(f"{source.name} holds no usable product: {json.dumps(state['report'])[:600]}")
+        state.save()
+    if not done["products"]:
+        raise BundleError(f"{source.name} holds no usable product: {json.dumps(done['report'])[:600]}")
     table = ProductTable(partial / PRODUCTS)
-    encoder = TextEncoder(partial / ENCODER)
-    _encode_products(table, encoder, source.text_attributes, partial, state, progress)
+    spec = embedding.embed(table, state, progress)
     progress("look-up of model numbers", 0, None)
     IdentifierIndex.build(table.products()).save(partial)
     progress("words for spelling", 0, None)
     Speller.build(table.products()).save(partial)
     vectors = np.load(partial / VECTORS, mmap_mode="r")
-    report = tune(
-        vectors, _tuning_queries(table, encoder), recipe.index, lambda step: progress(f"index: {step}", 0, None)
-    )
+    progress("queries to tune the index with", 0, None)
+    queries = embedding.tuning_queries(table, partial)
+    report = tune(vectors, queries, recipe.index, lambda step: progress(f"index: {step}", 0, None))
     shutil.rmtree(partial / INDEX, ignore_errors=True)  # of a build that was interrupted and may have chosen another
     (partial / INDEX).mkdir()
     report.index.save(partial / INDEX)
-    return _write_manifest(source, recipe, partial, state, encoder.spec, report)
+    return _write_manifest(source, recipe, state, spec, report)
 
 
 def _counted(products: Iterator[Product], total: int | None, progress: Progress) -> Iterator[Product]:
@@ -181,58 +176,10 @@ def _counted(products: Iterator[Product], total: int | None, progress: Progress)
     progress("read products", count, count)
 
 
-def _encode_products(
-    table: ProductTable,
-    encoder: TextEncoder,
-    text_attributes: tuple[str, ...],
-    partial: Path,
-    state: dict[str, Any],
-    progress: Progress,
-) -> None:
-    """Appends the vectors of products not yet encoded. Plain writes, not a map: a full disk must raise, not kill."""
-    header = _npy_header((len(table), encoder.spec.dim))
-    done = int(state.get("encoded", 0))
-    path = partial / VECTORS
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        if not done:
-            file.write(header)
-        file.truncate(len(header) + done * encoder.spec.dim * 2)
-        file.seek(0, os.SEEK_END)
-        while done < len(table):
-            progress("encode products", done, len(table))
-            block = table.products(done, min(done + ENCODE_BLOCK, len(table)))
-            texts = [Text(product_text(product, text_attributes), "product") for product in block]
-            file.write(encoder.encode(texts).astype("<f2").tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-            done += len(texts)
-            state["encoded"] = done
-            _save_state(partial, state)
-    progress("encode products", done, len(table))
-
-
-def _npy_header(shape: tuple[int, int]) -> bytes:
-    """The header that `numpy.save` writes for a float16 array of this shape."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f2", "fortran_order": False, "shape": shape})
-    return buffer.getvalue()
-
-
-def _tuning_queries(table: ProductTable, encoder: TextEncoder) -> npt.NDArray[np.float32]:
-    """Queries like those to come, (about TUNING_QUERIES, dim): whole titles, and their first two or three words, since short queries lie
-    farther from the products than products do from each other."""
-    rng = random.Random(0)
-    rows = rng.sample(range(len(table)), min(TUNING_QUERIES, len(table)))
-    texts = []
-    for number, row in enumerate(rows):
-        title = table.string("title", row)
-        texts.append(Text(title if number % 2 else " ".join(title.split()[: rng.choice((2, 3))])))
-    return encoder.encode(texts)
-
-
 def _write_manifest(
-    source: Source, recipe: Recipe, partial: Path, state: dict[str, Any], spec: EncoderSpec, report: Any
+    source: Source, recipe: Recipe, state: BuildState, spec: EncoderSpec, report: TuneReport
 ) -> Manifest:
+    partial = state.folder
     files = record_files(partial, but=[PROGRESS])
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -241,13 +188,13 @@ def _write_manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         aisle_version=importlib.metadata.version("aisle"),
         commit=_commit(),
-        products=state["products"],
+        products=state.values["products"],
         dim=spec.dim,
         currency=recipe.currency,
         currency_digits=currency_digits(recipe.currency),
         locales=recipe.locales,
         text_attributes=source.text_attributes,
-        catalogue={"source": source.name, "fingerprint": source.fingerprint, "report": state["report"]},
+        catalogue={"source": source.name, "fingerprint": source.fingerprint, "report": state.values["report"]},
         recipe=asdict(recipe),
         encoder=asdict(spec),
         index=report.to_json(),
@@ -273,7 +220,7 @@ def _put_in_place(partial: Path, out: Path) -> None:
 
 
 @contextmanager
-def _work_folder(partial: Path, recipe_key: str) -> Iterator[None]:
+def _work_folder(partial: Path, recipe_key: str) -> Iterator[BuildState]:
     """The folder of an unfinished build of this recipe, made or found, and held against a second build."""
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -289,10 +236,12 @@ def _work_folder(partial: Path, recipe_key: str) -> Iterator[None]:
             raise BundleError(f"another build is at work in {partial}") from None
         if not partial.exists() or not os.path.samestat(os.fstat(descriptor), partial.stat()):
             raise BundleError(f"another build has just finished in {partial}")
-        if _saved_state(partial).get("recipe") != recipe_key:
+        state = BuildState(partial)
+        if state.values.get("recipe") != recipe_key:
             _empty(partial)
-            _save_state(partial, {"recipe": recipe_key})
-        yield
+            state.values = {"recipe": recipe_key}
+            state.save()
+        yield state
     finally:
         os.close(descriptor)
 
@@ -304,22 +253,6 @@ def _empty(partial: Path) -> None:
         raise BundleError(f"{partial} is not an unfinished build; move it away or choose another --out")
     for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _saved_state(partial: Path) -> dict[str, Any]:
-    """The progress of an unfinished build, empty where there is none or it was damaged."""
-    try:
-        state = json.loads((partial / PROGRESS).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
-def _save_state(partial: Path, state: dict[str, Any]) -> None:
-    new = partial / (PROGRESS + ".new")
-    new.write_text(json.dumps(state))
-    sync_files(partial, [new])
-    new.replace(partial / PROGRESS)
 
 
 def _commit() -> str:

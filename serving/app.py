@@ -22,6 +22,7 @@ from models.text_encoder import Text, TextEncoder, cuda_is_usable
 from models.vector_index import Device
 from serving.config import AisleConfig, StageConfig
 from serving.gateway import NOTICE_S, Gateway
+from serving.open_shoppers import check_shoppers
 from serving.pipeline import Vector
 from serving.retriever import MAX_BATCH, Retriever
 from serving.security import read_keys
@@ -117,10 +118,15 @@ def start_ray(address: str = "local", num_cpus: int | None = None) -> None:
 
 
 def check(bundle_folder: Path, config: AisleConfig) -> None:
-    """Refuses at start what would fail later: reads the keys and every file of the bundle. Raises ConfigError, BundleError."""
+    """Refuses at start what would fail later: reads the keys and every file of the bundle, opens the shopper store.
+
+    Raises ConfigError, BundleError.
+    """
     if config.auth.keys_file:
         read_keys(config.auth.keys_file)
-    Bundle(bundle_folder).verify()
+    bundle = Bundle(bundle_folder)
+    bundle.verify()
+    check_shoppers(config.shoppers, bundle.manifest.name)
 
 
 def deploy(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> None:

@@ -252,7 +252,7 @@ def search(
 @app.command()
 def key(
     name: Annotated[str, typer.Argument(help="Whose key this is; shown in errors and logs, never the key.")],
-    scope: Annotated[list[str] | None, typer.Option(help="search, embed, info or *; repeat it.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="search, embed, info, events, history or *; repeat it.")] = None,
 ) -> None:
     """Makes an API key, and the line for auth.keys_file that admits it. The key is shown once and stored nowhere."""
     from serving.config import ConfigError

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 
 class ConfigError(ValueError):
@@ -133,6 +133,36 @@ class StageConfig(_Section):
         return self
 
 
+class ShoppersConfig(_Section):
+    """Where shoppers' events are kept, and for how long."""
+
+    store: Literal["off", "sqlite", "redis"] = Field(
+        "sqlite", description="sqlite: a file for the gateways of one machine. redis: for many machines. off: nothing."
+    )
+    path: AbsolutePath | None = Field(
+        None,
+        description="sqlite only: the file, on a local disk. Default: CATALOGUE.db in $XDG_STATE_HOME/aisle (~/.local/state/aisle).",
+    )
+    sync: Literal["full", "normal"] = Field(
+        "full", description="sqlite only: full outlives a power cut, normal the death of the process."
+    )
+    url: SecretStr | None = Field(None, description="redis only: redis://HOST:PORT/DB, rediss:// for TLS, or unix://.")
+    max_events_per_shopper: int = Field(200, ge=1, le=5000, description="The newest of a shopper that are kept.")
+    retention_days: float = Field(365, gt=0, le=36_500, description="Events that are older are deleted.")
+    max_batch_events: int = Field(1000, ge=1, le=10_000, description="Events of one batch.")
+    max_clock_skew_s: float = Field(60, ge=0, le=86_400, description="How far in the future an event may lie.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> ShoppersConfig:
+        if (self.store == "redis") != (self.url is not None):
+            raise ValueError("store = 'redis' and url go together: one of them is missing")
+        if self.url and not self.url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("url must begin with redis://, rediss:// or unix://")
+        if self.path and self.store != "sqlite":
+            raise ValueError(f"path is for store = 'sqlite', not '{self.store}'")
+        return self
+
+
 class LogConfig(_Section):
     """What is written to stderr, one line for each event."""
 
@@ -150,6 +180,7 @@ class AisleConfig(_Section):
     limits: LimitsConfig = LimitsConfig()
     encoder: StageConfig = StageConfig()
     retriever: StageConfig = StageConfig()
+    shoppers: ShoppersConfig = ShoppersConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")

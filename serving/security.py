@@ -17,7 +17,7 @@ from serving.config import ConfigError, TlsConfig
 from serving.errors import NotPermitted, Unauthenticated
 from serving.logs import log
 
-SCOPES = ("search", "embed", "info")
+SCOPES = ("search", "embed", "info", "events", "history")
 ALL = "*"
 RELOAD_S = 2.0
 _HEX = re.compile(r"[0-9a-f]{64}")

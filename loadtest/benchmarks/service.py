@@ -53,7 +53,7 @@ def served(bundle: Path, config: str = "", credentials: grpc.ChannelCredentials 
                 [*command, "--config", str(folder / "aisle.toml"), "--log-format", "json"],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "NO_COLOR": "1"},
+                env={**os.environ, "NO_COLOR": "1", "XDG_STATE_HOME": str(folder / "state")},
             )
         service = Service(f"127.0.0.1:{port}", process, log)
         try:

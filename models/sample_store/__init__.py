@@ -20,12 +20,38 @@ The model, from the product's number and the seed alone (splitmix64, integers on
 The vocabulary is in `vocabulary` and `product_types`, the draws in `latents`, the words in `wording` and `queries`.
 A smaller store is the beginning of a larger one with the same seed. Changing a list changes the store: the digest in
 its tests says when.
+
+**The shopping log is simulated too**, by a model with a known truth; its numbers are in `parameters` (chosen, not measured),
+and are written beside every log. It is for trying and testing what learns from logs.
+
+1. *Shoppers* (`shoppers`): a tenth are habitual and come 14 times as often as the others; within a class activity is
+   log-normal. A shopper prefers three departments, two brands in each department, two styles of each style family, two
+   colours of each palette, an audience, a size and a price band. Tastes drift: the first brands and styles change once, at a
+   moment within a year of the log's start, and the price band by up to one a year. Occasional shoppers feel half as much.
+   Three sessions in ten are anonymous, by anyone.
+2. *Searches* (`sessions`, `intents`): 1 to 6 a session, mostly for one product type; the queries of a type are those of
+   `queries`, with Zipf's popularity, so that "sofa" is common and "burgundy velvet sofa" rare. Of two that come to mind a
+   shopper takes the one nearer to own taste.
+3. *Result pages* (`result_pages`): 24 products by a lexical ranker that knows popularity, but neither shopper nor synonyms of
+   attributes. 15% of products are launched within the window and appear nowhere before. Stock is not simulated over time.
+4. *Engagement* (`engagement`): a shopper sees 4 to 24 results; the log has these as impressions. A seen result is looked at
+   less the lower it stands; a click, a cart and a purchase each follow from the one before with a chance that rises with
+   the fit to the query, the shopper's taste and the product's quality. The query decides the type; within it habitual
+   shoppers buy by taste more than by anything else. Nobody returns to a product out of memory.
+5. *The oracle* (`oracle`) ranks by the true chances: no model can do better, and none knows as much.
+
+Who comes and what for follows from the seed and the session's number, so that the truth about an event can be
+found again from its id. The same sizes and seed give the same log; a longer log is not the continuation of a shorter one.
 """
 
 from models.sample_store.generate import CURRENCY, MAX_PRODUCTS, SAMPLE_COLUMNS, SampleStore
 from models.sample_store.hashing import Draws
 from models.sample_store.latents import ABSENT, LatentColumns, ProductLatent
+from models.sample_store.oracle import Oracle, OracleRanking
+from models.sample_store.parameters import LogParameters
 from models.sample_store.queries import SampleQuery, write_query
+from models.sample_store.shopping import ShoppingLog
+from models.sample_store.write_log import write_sample_log
 
 __all__ = [
     "ABSENT",
@@ -34,8 +60,13 @@ __all__ = [
     "SAMPLE_COLUMNS",
     "Draws",
     "LatentColumns",
+    "LogParameters",
+    "Oracle",
+    "OracleRanking",
     "ProductLatent",
     "SampleQuery",
     "SampleStore",
+    "ShoppingLog",
     "write_query",
+    "write_sample_log",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 UInt64s = npt.NDArray[np.uint64]
+Uniforms = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 _MASK = 2**64 - 1
@@ -27,12 +28,23 @@ def mix(value: int) -> int:
 
 def draw_words(seed: int, start: int, stop: int, num_words: int) -> UInt64s:
     """Random words (stop - start, num_words) of the numbers start to stop; a row depends on the seed and its number."""
-    first, last = start * num_words + 1, stop * num_words + 1
-    values = np.arange(first, last, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(mix(seed + _GOLDEN))
+    places = np.arange(start * num_words + 1, stop * num_words + 1, dtype=np.uint64)
+    return _words_at(seed, places).reshape(-1, num_words)  # (stop - start, num_words)
+
+
+def draw_uniforms(seed: int, numbers: npt.NDArray[np.int64], num_draws: int) -> Uniforms:
+    """Draws in [0, 1), (len(numbers), num_draws); a row depends on the seed and its number (not negative)."""
+    places = numbers[:, None] * num_draws + np.arange(1, num_draws + 1)
+    words = _words_at(seed, places.astype(np.uint64))
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _words_at(seed: int, places: UInt64s) -> UInt64s:
+    values = places * np.uint64(_GOLDEN) + np.uint64(mix(seed + _GOLDEN))
     values = (values ^ (values >> np.uint64(30))) * np.uint64(_MIX_1)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(_MIX_2)
     values ^= values >> np.uint64(31)
-    return values.reshape(-1, num_words)  # (stop - start, num_words)
+    return values
 
 
 class Draws:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.build_bundle import ENCODE_BLOCK, PROGRESS, Recipe, Source, build_bundle
+from models.build_bundle import PROGRESS, Recipe, Source, build_bundle
 from models.bundle import Bundle, BundleError, Manifest
 from models.catalogue import CatalogueError, Product
+from models.embed_text import ENCODE_BLOCK
 from models.export_encoder import EncoderError
 from models.product_table import BLOCK
 from models.sources import catalogue_source

@@ -23,27 +23,32 @@ _sym_db = _symbol_database.Default()
 
 
 from aisle.v1 import product_pb2 as aisle_dot_v1_dot_product__pb2
+from aisle.v1 import shopper_pb2 as aisle_dot_v1_dot_shopper__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61isle/v1/embedding.proto\x12\x08\x61isle.v1\x1a\x16\x61isle/v1/product.proto\"e\n\x07Vectors\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\x05\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12*\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x18.aisle.v1.VectorEncoding\"\x8a\x01\n\x13\x45mbedQueriesRequest\x12\x0f\n\x07queries\x18\x01 \x03(\t\x12\x0e\n\x06locale\x18\x02 \x01(\t\x12\x17\n\ndimensions\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12*\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x18.aisle.v1.VectorEncodingB\r\n\x0b_dimensions\"f\n\x14\x45mbedQueriesResponse\x12\"\n\x07vectors\x18\x01 \x01(\x0b\x32\x11.aisle.v1.Vectors\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"\x8f\x01\n\x14\x45mbedProductsRequest\x12#\n\x08products\x18\x01 \x03(\x0b\x32\x11.aisle.v1.Product\x12\x17\n\ndimensions\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12*\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x18.aisle.v1.VectorEncodingB\r\n\x0b_dimensions\"g\n\x15\x45mbedProductsResponse\x12\"\n\x07vectors\x18\x01 \x01(\x0b\x32\x11.aisle.v1.Vectors\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t*k\n\x0eVectorEncoding\x12\x1f\n\x1bVECTOR_ENCODING_UNSPECIFIED\x10\x00\x12\x1b\n\x17VECTOR_ENCODING_FLOAT32\x10\x01\x12\x1b\n\x17VECTOR_ENCODING_FLOAT16\x10\x02\x32\xb3\x01\n\x10\x45mbeddingService\x12M\n\x0c\x45mbedQueries\x12\x1d.aisle.v1.EmbedQueriesRequest\x1a\x1e.aisle.v1.EmbedQueriesResponse\x12P\n\rEmbedProducts\x12\x1e.aisle.v1.EmbedProductsRequest\x1a\x1f.aisle.v1.EmbedProductsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61isle/v1/embedding.proto\x12\x08\x61isle.v1\x1a\x16\x61isle/v1/product.proto\x1a\x16\x61isle/v1/shopper.proto\"e\n\x07Vectors\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04rows\x18\x02 \x01(\x05\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12*\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x18.aisle.v1.VectorEncoding\"\x8a\x01\n\x13\x45mbedQueriesRequest\x12\x0f\n\x07queries\x18\x01 \x03(\t\x12\x0e\n\x06locale\x18\x02 \x01(\t\x12\x17\n\ndimensions\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12*\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x18.aisle.v1.VectorEncodingB\r\n\x0b_dimensions\"f\n\x14\x45mbedQueriesResponse\x12\"\n\x07vectors\x18\x01 \x01(\x0b\x32\x11.aisle.v1.Vectors\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"\x8f\x01\n\x14\x45mbedProductsRequest\x12#\n\x08products\x18\x01 \x03(\x0b\x32\x11.aisle.v1.Product\x12\x17\n\ndimensions\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12*\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x18.aisle.v1.VectorEncodingB\r\n\x0b_dimensions\"g\n\x15\x45mbedProductsResponse\x12\"\n\x07vectors\x18\x01 \x01(\x0b\x32\x11.aisle.v1.Vectors\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"}\n\x13\x45mbedShopperRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\x12&\n\rrecent_events\x18\x02 \x03(\x0b\x32\x0f.aisle.v1.Event\x12*\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x18.aisle.v1.VectorEncoding\"v\n\x14\x45mbedShopperResponse\x12\"\n\x07vectors\x18\x01 \x01(\x0b\x32\x11.aisle.v1.Vectors\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t*k\n\x0eVectorEncoding\x12\x1f\n\x1bVECTOR_ENCODING_UNSPECIFIED\x10\x00\x12\x1b\n\x17VECTOR_ENCODING_FLOAT32\x10\x01\x12\x1b\n\x17VECTOR_ENCODING_FLOAT16\x10\x02\x32\x82\x02\n\x10\x45mbeddingService\x12M\n\x0c\x45mbedQueries\x12\x1d.aisle.v1.EmbedQueriesRequest\x1a\x1e.aisle.v1.EmbedQueriesResponse\x12P\n\rEmbedProducts\x12\x1e.aisle.v1.EmbedProductsRequest\x1a\x1f.aisle.v1.EmbedProductsResponse\x12M\n\x0c\x45mbedShopper\x12\x1d.aisle.v1.EmbedShopperRequest\x1a\x1e.aisle.v1.EmbedShopperResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aisle.v1.embedding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VECTORENCODING']._serialized_start=661
-  _globals['_VECTORENCODING']._serialized_end=768
-  _globals['_VECTORS']._serialized_start=62
-  _globals['_VECTORS']._serialized_end=163
-  _globals['_EMBEDQUERIESREQUEST']._serialized_start=166
-  _globals['_EMBEDQUERIESREQUEST']._serialized_end=304
-  _globals['_EMBEDQUERIESRESPONSE']._serialized_start=306
-  _globals['_EMBEDQUERIESRESPONSE']._serialized_end=408
-  _globals['_EMBEDPRODUCTSREQUEST']._serialized_start=411
-  _globals['_EMBEDPRODUCTSREQUEST']._serialized_end=554
-  _globals['_EMBEDPRODUCTSRESPONSE']._serialized_start=556
-  _globals['_EMBEDPRODUCTSRESPONSE']._serialized_end=659
-  _globals['_EMBEDDINGSERVICE']._serialized_start=771
-  _globals['_EMBEDDINGSERVICE']._serialized_end=950
+  _globals['_VECTORENCODING']._serialized_start=932
+  _globals['_VECTORENCODING']._serialized_end=1039
+  _globals['_VECTORS']._serialized_start=86
+  _globals['_VECTORS']._serialized_end=187
+  _globals['_EMBEDQUERIESREQUEST']._serialized_start=190
+  _globals['_EMBEDQUERIESREQUEST']._serialized_end=328
+  _globals['_EMBEDQUERIESRESPONSE']._serialized_start=330
+  _globals['_EMBEDQUERIESRESPONSE']._serialized_end=432
+  _globals['_EMBEDPRODUCTSREQUEST']._serialized_start=435
+  _globals['_EMBEDPRODUCTSREQUEST']._serialized_end=578
+  _globals['_EMBEDPRODUCTSRESPONSE']._serialized_start=580
+  _globals['_EMBEDPRODUCTSRESPONSE']._serialized_end=683
+  _globals['_EMBEDSHOPPERREQUEST']._serialized_start=685
+  _globals['_EMBEDSHOPPERREQUEST']._serialized_end=810
+  _globals['_EMBEDSHOPPERRESPONSE']._serialized_start=812
+  _globals['_EMBEDSHOPPERRESPONSE']._serialized_end=930
+  _globals['_EMBEDDINGSERVICE']._serialized_start=1042
+  _globals['_EMBEDDINGSERVICE']._serialized_end=1300
 # @@protoc_insertion_point(module_scope)

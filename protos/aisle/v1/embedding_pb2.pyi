@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from aisle.v1 import product_pb2 as _product_pb2
+from aisle.v1 import shopper_pb2 as _shopper_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -192,3 +193,62 @@ class EmbedProductsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedProductsResponse: _TypeAlias = EmbedProductsResponse  # noqa: Y015
+
+@_typing.final
+class EmbedShopperRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHOPPER_ID_FIELD_NUMBER: _builtins.int
+    RECENT_EVENTS_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    shopper_id: _builtins.str
+    """As in SearchRequest: what ShopperService has of the shopper, or the events of the request."""
+    encoding: Global___VectorEncoding.ValueType
+    @_builtins.property
+    def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[_shopper_pb2.Event]: ...
+    def __init__(
+        self,
+        *,
+        shopper_id: _builtins.str = ...,
+        recent_events: _abc.Iterable[_shopper_pb2.Event] | None = ...,
+        encoding: Global___VectorEncoding.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "recent_events", b"recent_events", "shopper_id", b"shopper_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedShopperRequest: _TypeAlias = EmbedShopperRequest  # noqa: Y015
+
+@_typing.final
+class EmbedShopperResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VECTORS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    """Events that made it."""
+    request_id: _builtins.str
+    bundle_version: _builtins.str
+    @_builtins.property
+    def vectors(self) -> Global___Vectors:
+        """One row. Neither of unit length nor to be cut: it is what a query's vector is mixed with. All zeros: nothing is known."""
+
+    def __init__(
+        self,
+        *,
+        vectors: Global___Vectors | None = ...,
+        events: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vectors", b"vectors"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "events", b"events", "request_id", b"request_id", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedShopperResponse: _TypeAlias = EmbedShopperResponse  # noqa: Y015

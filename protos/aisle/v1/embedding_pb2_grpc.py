@@ -46,6 +46,11 @@ class EmbeddingServiceStub:
                 request_serializer=aisle_dot_v1_dot_embedding__pb2.EmbedProductsRequest.SerializeToString,
                 response_deserializer=aisle_dot_v1_dot_embedding__pb2.EmbedProductsResponse.FromString,
                 _registered_method=True)
+        self.EmbedShopper = channel.unary_unary(
+                '/aisle.v1.EmbeddingService/EmbedShopper',
+                request_serializer=aisle_dot_v1_dot_embedding__pb2.EmbedShopperRequest.SerializeToString,
+                response_deserializer=aisle_dot_v1_dot_embedding__pb2.EmbedShopperResponse.FromString,
+                _registered_method=True)
 
 
 class EmbeddingServiceServicer:
@@ -62,6 +67,15 @@ class EmbeddingServiceServicer:
 
     def EmbedProducts(self, request, context):
         """Encodes products the way the served catalogue was encoded.
+
+        FAILED_PRECONDITION, reason NOT_SERVED, where the bundle's product tower is not served: its products were encoded before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedShopper(self, request, context):
+        """Encodes what a shopper did. FAILED_PRECONDITION, reason NOT_SERVED, where the bundle has no shopper model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,6 +93,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     servicer.EmbedProducts,
                     request_deserializer=aisle_dot_v1_dot_embedding__pb2.EmbedProductsRequest.FromString,
                     response_serializer=aisle_dot_v1_dot_embedding__pb2.EmbedProductsResponse.SerializeToString,
+            ),
+            'EmbedShopper': grpc.unary_unary_rpc_method_handler(
+                    servicer.EmbedShopper,
+                    request_deserializer=aisle_dot_v1_dot_embedding__pb2.EmbedShopperRequest.FromString,
+                    response_serializer=aisle_dot_v1_dot_embedding__pb2.EmbedShopperResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +156,33 @@ class EmbeddingService:
             '/aisle.v1.EmbeddingService/EmbedProducts',
             aisle_dot_v1_dot_embedding__pb2.EmbedProductsRequest.SerializeToString,
             aisle_dot_v1_dot_embedding__pb2.EmbedProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedShopper(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.v1.EmbeddingService/EmbedShopper',
+            aisle_dot_v1_dot_embedding__pb2.EmbedShopperRequest.SerializeToString,
+            aisle_dot_v1_dot_embedding__pb2.EmbedShopperResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,7 +38,12 @@ class EmbeddingServiceStub:
     EmbedQueries: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedQueriesRequest, _embedding_pb2.EmbedQueriesResponse]
     """Encodes shoppers' queries."""
     EmbedProducts: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedProductsRequest, _embedding_pb2.EmbedProductsResponse]
-    """Encodes products the way the served catalogue was encoded."""
+    """Encodes products the way the served catalogue was encoded.
+
+    FAILED_PRECONDITION, reason NOT_SERVED, where the bundle's product tower is not served: its products were encoded before.
+    """
+    EmbedShopper: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedShopperRequest, _embedding_pb2.EmbedShopperResponse]
+    """Encodes what a shopper did. FAILED_PRECONDITION, reason NOT_SERVED, where the bundle has no shopper model."""
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
@@ -50,7 +55,12 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     EmbedQueries: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedQueriesRequest, _embedding_pb2.EmbedQueriesResponse]  # type: ignore[assignment]
     """Encodes shoppers' queries."""
     EmbedProducts: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedProductsRequest, _embedding_pb2.EmbedProductsResponse]  # type: ignore[assignment]
-    """Encodes products the way the served catalogue was encoded."""
+    """Encodes products the way the served catalogue was encoded.
+
+    FAILED_PRECONDITION, reason NOT_SERVED, where the bundle's product tower is not served: its products were encoded before.
+    """
+    EmbedShopper: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedShopperRequest, _embedding_pb2.EmbedShopperResponse]  # type: ignore[assignment]
+    """Encodes what a shopper did. FAILED_PRECONDITION, reason NOT_SERVED, where the bundle has no shopper model."""
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
     """The served encoders themselves, for callers with an index of their own. Vectors are of unit length; the cosine of two
@@ -71,6 +81,17 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_pb2.EmbedProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedProductsResponse, _abc.Awaitable[_embedding_pb2.EmbedProductsResponse]]:
-        """Encodes products the way the served catalogue was encoded."""
+        """Encodes products the way the served catalogue was encoded.
+
+        FAILED_PRECONDITION, reason NOT_SERVED, where the bundle's product tower is not served: its products were encoded before.
+        """
+
+    @_abc_1.abstractmethod
+    def EmbedShopper(
+        self,
+        request: _embedding_pb2.EmbedShopperRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_pb2.EmbedShopperResponse, _abc.Awaitable[_embedding_pb2.EmbedShopperResponse]]:
+        """Encodes what a shopper did. FAILED_PRECONDITION, reason NOT_SERVED, where the bundle has no shopper model."""
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

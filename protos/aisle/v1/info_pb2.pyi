@@ -194,6 +194,7 @@ class Limits(_message.Message):
     MAX_EMBED_ITEMS_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_DEADLINE_MS_FIELD_NUMBER: _builtins.int
+    MAX_RECENT_EVENTS_FIELD_NUMBER: _builtins.int
     max_query_chars: _builtins.int
     default_page_size: _builtins.int
     max_page_size: _builtins.int
@@ -202,6 +203,7 @@ class Limits(_message.Message):
     max_embed_items: _builtins.int
     max_message_bytes: _builtins.int
     max_deadline_ms: _builtins.int
+    max_recent_events: _builtins.int
     def __init__(
         self,
         *,
@@ -212,14 +214,48 @@ class Limits(_message.Message):
         max_embed_items: _builtins.int = ...,
         max_message_bytes: _builtins.int = ...,
         max_deadline_ms: _builtins.int = ...,
+        max_recent_events: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_page_size", b"default_page_size", "max_deadline_ms", b"max_deadline_ms", "max_embed_items", b"max_embed_items", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_page_size", b"default_page_size", "max_deadline_ms", b"max_deadline_ms", "max_embed_items", b"max_embed_items", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_recent_events", b"max_recent_events", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Limits: _TypeAlias = Limits  # noqa: Y015
+
+@_typing.final
+class ShopperModelInfo(_message.Message):
+    """The model that personalises. Absent where the bundle has none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RELEVANCE_THRESHOLD_FIELD_NUMBER: _builtins.int
+    MAX_EVENTS_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    relevance_threshold: _builtins.float
+    """What `SearchRequest.relevant_only` cuts at."""
+    max_events: _builtins.int
+    """Of a shopper's events, how many of the newest are read."""
+    store: _builtins.str
+    """Where events are kept: "off", "sqlite" or "redis"."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        relevance_threshold: _builtins.float = ...,
+        max_events: _builtins.int = ...,
+        store: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_events", b"max_events", "model", b"model", "relevance_threshold", b"relevance_threshold", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShopperModelInfo: _TypeAlias = ShopperModelInfo  # noqa: Y015
 
 @_typing.final
 class GetStatsRequest(_message.Message):

@@ -4,10 +4,12 @@ isort:skip_file
 """
 
 from aisle.v1 import product_pb2 as _product_pb2
+from aisle.v1 import shopper_pb2 as _shopper_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +20,32 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PersonalisationSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PersonalisationSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PersonalisationSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PERSONALISATION_SOURCE_UNSPECIFIED: _PersonalisationSource.ValueType  # 0
+    PERSONALISATION_SOURCE_NONE: _PersonalisationSource.ValueType  # 1
+    """The result is the same for everybody; `Personalisation.reason` says why."""
+    PERSONALISATION_SOURCE_STORED: _PersonalisationSource.ValueType  # 2
+    """What ShopperService has recorded."""
+    PERSONALISATION_SOURCE_REQUEST: _PersonalisationSource.ValueType  # 3
+    """`SearchRequest.recent_events`."""
+
+class PersonalisationSource(_PersonalisationSource, metaclass=_PersonalisationSourceEnumTypeWrapper):
+    """Where the history behind a personalised result came from."""
+
+PERSONALISATION_SOURCE_UNSPECIFIED: PersonalisationSource.ValueType  # 0
+PERSONALISATION_SOURCE_NONE: PersonalisationSource.ValueType  # 1
+"""The result is the same for everybody; `Personalisation.reason` says why."""
+PERSONALISATION_SOURCE_STORED: PersonalisationSource.ValueType  # 2
+"""What ShopperService has recorded."""
+PERSONALISATION_SOURCE_REQUEST: PersonalisationSource.ValueType  # 3
+"""`SearchRequest.recent_events`."""
+Global___PersonalisationSource: _TypeAlias = PersonalisationSource  # noqa: Y015
 
 @_typing.final
 class SearchRequest(_message.Message):
@@ -32,6 +60,10 @@ class SearchRequest(_message.Message):
     PRODUCT_FIELDS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     VERBATIM_FIELD_NUMBER: _builtins.int
+    RECENT_EVENTS_FIELD_NUMBER: _builtins.int
+    PERSONALISATION_FIELD_NUMBER: _builtins.int
+    MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    RELEVANT_ONLY_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What the shopper typed. 1 to `Limits.max_query_chars` characters once surrounding blanks are removed; no control
     characters.
@@ -52,12 +84,29 @@ class SearchRequest(_message.Message):
     """Searches the query as it stands. Unset: words that neither the catalogue nor the encoder knows are taken for typing
     errors and replaced by the nearest word of the catalogue, if one is near; `corrected_query` says so.
     """
+    personalisation: _builtins.float
+    """How much the shopper's history moves the result: 0 (not at all) to 1 (as the model was trained). Unset: 1. A shopper of whom
+    nothing is known gets the plain result.
+    """
+    min_similarity: _builtins.float
+    """Leaves out hits whose `Explanation.similarity` is below, -1 to 1. Unset: none. Hits that hold an identifier of the query stay."""
+    relevant_only: _builtins.bool
+    """The same with the threshold that the model learned, below which shoppers seldom engage. Refused with `min_similarity`,
+    and by a bundle whose model has no such threshold.
+    """
     @_builtins.property
     def filter(self) -> _product_pb2.ProductFilter: ...
     @_builtins.property
     def product_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Which fields of `Product` to return: names out of `CatalogueInfo.product_fields`. Empty: all. `Hit.product_id` is
         always there.
+        """
+
+    @_builtins.property
+    def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[_shopper_pb2.Event]:
+        """What the shopper did lately, where the caller keeps it: used instead of what ShopperService has of `shopper_id`. At most
+        `Limits.max_recent_events`, the newest of which count. Of an event `kind`, `time_ms` and `product_id` or `query` are
+        read; `id` names it in `Explanation.moved_by`.
         """
 
     def __init__(
@@ -72,16 +121,60 @@ class SearchRequest(_message.Message):
         product_fields: _abc.Iterable[_builtins.str] | None = ...,
         explain: _builtins.bool = ...,
         verbatim: _builtins.bool = ...,
+        recent_events: _abc.Iterable[_shopper_pb2.Event] | None = ...,
+        personalisation: _builtins.float | None = ...,
+        min_similarity: _builtins.float | None = ...,
+        relevant_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "filter", b"filter", "page_size", b"page_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "filter", b"filter", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "explain", b"explain", "filter", b"filter", "locale", b"locale", "page_size", b"page_size", "page_token", b"page_token", "product_fields", b"product_fields", "query", b"query", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "explain", b"explain", "filter", b"filter", "locale", b"locale", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "query", b"query", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
+    _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
     _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
     _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
+    _WhichOneofReturnType__personalisation: _TypeAlias = _typing.Literal["personalisation"]  # noqa: Y015
+    _WhichOneofArgType__personalisation: _TypeAlias = _typing.Literal["_personalisation", b"_personalisation"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__page_size) -> _WhichOneofReturnType__page_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__personalisation) -> _WhichOneofReturnType__personalisation | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class Personalisation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    source: Global___PersonalisationSource.ValueType
+    strength: _builtins.float
+    """As asked for; 0 where `source` is NONE."""
+    events: _builtins.int
+    """Events whose product or query the model could use."""
+    reason: _builtins.str
+    """Of NONE: why, for a person."""
+    def __init__(
+        self,
+        *,
+        source: Global___PersonalisationSource.ValueType = ...,
+        strength: _builtins.float = ...,
+        events: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "reason", b"reason", "source", b"source", "strength", b"strength"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Personalisation: _TypeAlias = Personalisation  # noqa: Y015
 
 @_typing.final
 class SearchResponse(_message.Message):
@@ -96,6 +189,7 @@ class SearchResponse(_message.Message):
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     CORRECTED_QUERY_FIELD_NUMBER: _builtins.int
+    PERSONALISATION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page. A token holds for one index version: after a new bundle it is refused with
     FAILED_PRECONDITION, reason STALE_PAGE_TOKEN, and the caller starts at the first page. At most
@@ -122,6 +216,8 @@ class SearchResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What in the request had no effect: a brand or category that the catalogue does not hold."""
 
+    @_builtins.property
+    def personalisation(self) -> Global___Personalisation: ...
     def __init__(
         self,
         *,
@@ -134,10 +230,11 @@ class SearchResponse(_message.Message):
         degradations: _abc.Iterable[Global___Degradation] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         corrected_query: _builtins.str = ...,
+        personalisation: Global___Personalisation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["personalisation", b"personalisation", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "corrected_query", b"corrected_query", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "corrected_query", b"corrected_query", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,15 +283,23 @@ class Explanation(_message.Message):
     IDENTIFIER_BOOST_FIELD_NUMBER: _builtins.int
     MATCHED_IDENTIFIERS_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
+    PERSONAL_GAIN_FIELD_NUMBER: _builtins.int
+    MOVED_BY_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
-    """Cosine of the query's and the product's vector, -1 to 1."""
+    """Cosine of the search's and the product's vector, -1 to 1. The search's vector is the query's, moved by the shopper's history."""
     identifier_boost: _builtins.float
     """Added to `similarity` for each identifier (model number, SKU, product id) of the query that the product holds."""
     rank: _builtins.int
     """Position among all hits of the query, the best being 1."""
+    personal_gain: _builtins.float
+    """What the shopper's history adds to `similarity`; below 0 where it takes away."""
     @_builtins.property
     def matched_identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those identifiers, as they were matched."""
+
+    @_builtins.property
+    def moved_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___MovedBy]:
+        """The events that move this hit most, up or down, by what `similarity` would lose without each; at most three."""
 
     def __init__(
         self,
@@ -203,14 +308,52 @@ class Explanation(_message.Message):
         identifier_boost: _builtins.float = ...,
         matched_identifiers: _abc.Iterable[_builtins.str] | None = ...,
         rank: _builtins.int = ...,
+        personal_gain: _builtins.float = ...,
+        moved_by: _abc.Iterable[Global___MovedBy] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "rank", b"rank", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class MovedBy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    kind: _shopper_pb2.EventKind.ValueType
+    product_id: _builtins.str
+    """The product of the event, where the served catalogue holds it."""
+    title: _builtins.str
+    query: _builtins.str
+    """Of an event that a search led to."""
+    gain: _builtins.float
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        kind: _shopper_pb2.EventKind.ValueType = ...,
+        product_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        query: _builtins.str = ...,
+        gain: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "gain", b"gain", "kind", b"kind", "product_id", b"product_id", "query", b"query", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MovedBy: _TypeAlias = MovedBy  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):
@@ -246,7 +389,7 @@ class Phase(_message.Message):
     COMPUTE_MS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"encode", "retrieve" or "fetch"."""
+    """"encode", "shopper", "retrieve" or "fetch". "encode" and "shopper" run side by side."""
     queue_ms: _builtins.float
     """Waiting for the stage."""
     compute_ms: _builtins.float

@@ -1,0 +1,154 @@
+"""Bootstrap intervals of means: how far a figure would move if other shoppers had come.
+
+Cases of one shopper resemble each other, so shoppers are drawn, not cases (the cluster bootstrap; Efron and Tibshirani, 1993). All columns
+of one call see the same drawn shoppers, so that differences and ratios between models are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.evaluation.metrics import Ids, Values
+
+NUM_RESAMPLES = 1000
+LEVEL = 0.95
+
+_BLOCK = 1 << 22  # drawn units at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its percentile interval. NaN where it cannot be told: no case, or fewer than two units."""
+
+    value: float
+    low: float
+    high: float
+    num_cases: int
+    num_units: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether a difference is told from none at this level."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_intervals(
+    values: Values,
+    units: Ids | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> list[Interval]:
+    """Of each column of `values` (cases, columns), its mean over the cases where it is not NaN.
+
+    `units` (cases,) names the shopper of each case, any integers; None: each case is its own. The same seed gives the same intervals.
+    """
+    table = _UnitSums.of(values, units)
+    with np.errstate(invalid="ignore"):
+        drawn = np.concatenate([sums / counts for sums, counts in table.resampled(num_resamples, seed)])
+        means = table.sums.sum(0) / table.counts.sum(0)
+    return [table.interval(column, means[column], drawn[:, column], level) for column in range(values.shape[1])]
+
+
+def mean_interval(
+    values: Values,
+    units: Ids | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """`mean_intervals` of one column (cases,)."""
+    return mean_intervals(values[:, None], units, num_resamples=num_resamples, level=level, seed=seed)[0]
+
+
+def difference_interval(
+    ours: Values,
+    theirs: Values,
+    units: Ids | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `ours - theirs` (cases,), over the cases where both are known. Both rank the same cases in the same order."""
+    _check_paired(ours, theirs)
+    return mean_interval(ours - theirs, units, num_resamples=num_resamples, level=level, seed=seed)
+
+
+def ratio_interval(
+    ours: Values,
+    theirs: Values,
+    units: Ids | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `ours` over the mean of `theirs` (cases,), over the cases where both are known; NaN where theirs is 0."""
+    _check_paired(ours, theirs)
+    both = np.isfinite(ours) & np.isfinite(theirs)
+    values = np.where(both[:, None], np.stack([ours, theirs], axis=1), np.nan)
+    table = _UnitSums.of(values, units)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = np.concatenate([sums[:, 0] / sums[:, 1] for sums, _ in table.resampled(num_resamples, seed)])
+        ratio = table.sums[:, 0].sum() / table.sums[:, 1].sum()
+    return table.interval(0, ratio if np.isfinite(ratio) else np.nan, drawn, level)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _UnitSums:
+    """The sums over the cases of each unit, which are all that a mean over drawn units needs."""
+
+    sums: Values  # (units, columns)
+    counts: Values  # (units, columns)
+
+    @classmethod
+    def of(cls, values: Values, units: Ids | None) -> _UnitSums:
+        if values.ndim != 2:
+            raise ValueError(f"values have shape {values.shape}, (cases, columns) is wanted")
+        if units is None:
+            units = np.arange(len(values))
+        if units.shape != values.shape[:1]:
+            raise ValueError(f"there are {len(values)} cases and units of shape {units.shape}")
+        names, codes = np.unique(units, return_inverse=True)
+        known = np.isfinite(values)
+        filled = np.where(known, values, 0.0)
+        sums, counts = np.zeros((len(names), values.shape[1])), np.zeros((len(names), values.shape[1]))
+        for column in range(values.shape[1]):
+            sums[:, column] = np.bincount(codes, filled[:, column], len(names))
+            counts[:, column] = np.bincount(codes, known[:, column], len(names))
+        return cls(sums, counts)
+
+    def resampled(self, num_resamples: int, seed: int) -> Iterator[tuple[Values, Values]]:
+        """Sums and counts (block, columns) of as many units as there are, drawn with replacement, in blocks of resamples."""
+        rng = np.random.default_rng(seed)
+        num_units = len(self.sums)
+        step = max(1, _BLOCK // max(1, num_units))
+        for start in range(0, num_resamples, step):
+            block = min(step, num_resamples - start)
+            drawn = rng.integers(num_units, size=(block, num_units)) if num_units else np.empty((block, 0), np.int64)
+            flat = (drawn + np.arange(block)[:, None] * num_units).ravel()
+            times = np.bincount(flat, minlength=block * num_units).reshape(block, num_units).astype(np.float64)
+            yield times @ self.sums, times @ self.counts
+
+    def interval(self, column: int, value: float, drawn: Values, level: float) -> Interval:
+        """`drawn` (resamples,) without a value, as of units that hold no such case, are left out."""
+        if not 0 < level < 1:
+            raise ValueError(f"level is {level} and must be between 0 and 1")
+        num_units = int(np.count_nonzero(self.counts[:, column]))
+        finite = drawn[np.isfinite(drawn)]
+        low = high = np.nan
+        if num_units >= 2 and len(finite):
+            low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(float(value), float(low), float(high), int(self.counts[:, column].sum()), num_units)
+
+
+def _check_paired(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> None:
+    if ours.shape != theirs.shape or ours.ndim != 1:
+        raise ValueError(f"values of shapes {ours.shape} and {theirs.shape} are not of the same cases")

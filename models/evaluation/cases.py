@@ -1,0 +1,281 @@
+"""Evaluation cases: what shoppers asked after the training window, and what they then bought.
+
+A case is one search: a query in a session, together with all that followed from it. It begins with its first event, usually an impression,
+so that what a ranker may know of the shopper, the events strictly before, holds nothing of the case itself. Searches that began within
+the training window are no cases.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.evaluation.metrics import Relevance
+from models.evaluation.numbered_log import CLICK, KINDS, Codes, Ids, NumberedLog
+from models.events import EventKind
+
+# Searches of the training window, the most frequent queries first: the queries of the first half are the head, those of the next three
+# tenths the torso, the rest the tail (choice).
+HEAD_SHARE, TORSO_SHARE = 0.5, 0.8
+HABITUAL_EVENTS = 10  # clicks, carts and purchases before the case; fewer are an occasional shopper's
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Events before `train_end_ms` may be learned from; cases begin from there to before `test_end_ms` (None: to the end)."""
+
+    train_end_ms: int
+    test_end_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.test_end_ms is not None and self.test_end_ms <= self.train_end_ms:
+            raise ValueError(f"test_end_ms {self.test_end_ms} must be after train_end_ms {self.train_end_ms}")
+
+    @classmethod
+    def by_share(cls, events: NumberedLog, test_share: float = 0.2) -> Split:
+        """The last `test_share` of the events are after the window."""
+        if not 0 < test_share < 1:
+            raise ValueError(f"test_share is {test_share} and must be between 0 and 1")
+        return cls(int(events.times_ms[int(len(events) * (1 - test_share))]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bucket:
+    """One way to divide the cases."""
+
+    values: tuple[str, ...]
+    codes: Codes  # (cases,) places in `values`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histories:
+    """Events of each owner of a past, so that what one did before an event is a slice of `rows`."""
+
+    rows: Ids  # (n,) rows of the events, by owner, then time
+    keys: Ids  # (n,) ascending: owner * (events + 1) + row
+    owners: Ids  # (events,)
+    times_ms: Ids  # (events,)
+
+    @classmethod
+    def of_engagements(cls, events: NumberedLog) -> Histories:
+        """Of clicks, carts and purchases of products of the catalogue."""
+        return cls.of(events, np.flatnonzero((events.kinds >= CLICK) & (events.products >= 0)))
+
+    @classmethod
+    def of(cls, events: NumberedLog, told: Ids) -> Histories:
+        """Of the events `told` (n,), rows of the log."""
+        owners = events.owners
+        keys = owners[told] * (len(events) + 1) + told
+        order = np.argsort(keys, kind="stable")
+        return cls(told[order], keys[order], owners, events.times_ms)
+
+    def before(self, moments: Ids) -> tuple[Ids, Ids]:
+        """starts, stops (n,) in `rows` of what the owner of each event row in `moments` (n,) did strictly before it; of -1 nothing."""
+        # Up to the first event of the same millisecond, since of what happens at once none is known before the other.
+        first = np.searchsorted(self.times_ms, self.times_ms[moments])
+        owners = self.owners[moments] * (len(self.owners) + 1)
+        starts, stops = np.searchsorted(self.keys, owners), np.searchsorted(self.keys, owners + first)
+        return starts, np.where(moments < 0, starts, stops)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cases:
+    """Searches to be ranked, in the order of time. Arrays have one entry a case."""
+
+    events: NumberedLog  # the whole log
+    split: Split
+    target: EventKind  # the weakest engagement that makes a product `relevant`
+    first_events: Ids  # rows of the events with which the searches began
+    moments: Ids  # rows of the events before which the past is the case's history; -1: nobody is known
+    histories: Histories
+    relevant: Relevance  # products of the target kind or a stronger one, each of grade 1
+    engaged: Relevance  # all that was clicked (grade 1), put into the cart (2) or bought (3)
+    buckets: Mapping[str, Bucket]
+
+    def __len__(self) -> int:
+        return len(self.first_events)
+
+    @property
+    def queries(self) -> Codes:
+        """(cases,) places in events.query_names."""
+        return self.events.queries[self.first_events]
+
+    @property
+    def texts(self) -> list[str]:
+        """The query of each case."""
+        return [self.events.query_names[query] for query in self.queries.tolist()]
+
+    @property
+    def locale_names(self) -> list[str]:
+        return [self.events.locale_names[locale] for locale in self.events.locales[self.first_events].tolist()]
+
+    @property
+    def units(self) -> Ids:
+        """(cases,) what intervals draw: the shopper, or the session of an anonymous one."""
+        return self.histories.owners[self.first_events]
+
+    def history_slices(self) -> tuple[Ids, Ids]:
+        """starts, stops (cases,) of each case's history in `histories.rows`, oldest first."""
+        return self.histories.before(self.moments)
+
+    def take(self, chosen: Ids) -> Cases:
+        """The cases `chosen` (n,), in their order."""
+        return dataclasses.replace(
+            self,
+            first_events=self.first_events[chosen],
+            moments=self.moments[chosen],
+            relevant=self.relevant.take(chosen),
+            engaged=self.engaged.take(chosen),
+            buckets={name: Bucket(one.values, one.codes[chosen]) for name, one in self.buckets.items()},
+        )
+
+    def without_histories(self) -> Cases:
+        """The same cases as if nobody were known."""
+        return dataclasses.replace(self, moments=np.full(len(self), -1))
+
+    def with_permuted_histories(self, seed: int = 0) -> Cases:
+        """The control of personalisation: each case that has a history gets that of another shopper's case, as long as no shopper has
+        more than half of these cases."""
+        starts, stops = self.history_slices()
+        with_history = np.flatnonzero(stops > starts)
+        if not len(with_history):
+            return self
+        _, shoppers, counts = np.unique(self.units[with_history], return_inverse=True, return_counts=True)
+        number = np.random.default_rng(seed).permutation(len(counts))
+        order = with_history[np.argsort(number[shoppers], kind="stable")]
+        moments = self.moments.copy()
+        moments[order] = self.moments[
+            np.roll(order, int(counts.max()))
+        ]  # past the end of the longest run of one shopper
+        return dataclasses.replace(self, moments=moments)
+
+
+def build_cases(
+    events: NumberedLog,
+    split: Split,
+    *,
+    target: EventKind = EventKind.PURCHASE,
+    max_cases: int | None = None,
+    seed: int = 0,
+) -> Cases:
+    """The searches after the training window that ended in a `target` (or stronger) event on a product of the catalogue.
+
+    Of more than `max_cases`, a random sample by `seed`. Buckets: "query" (head, torso, tail by its share of the searches in training;
+    unseen), "shopper" by the events known before the case (anonymous: none; occasional; habitual), "product" (new: nothing relevant
+    had an event in training; known: all had; mixed), "locale". Raises ValueError when there is no case.
+    """
+    if KINDS.index(target) < CLICK:
+        raise ValueError(f"target is {target}; what was only shown is not relevant")
+    searches = _searches(events, split)
+    pairs = _engagements(events, searches)
+    is_relevant = pairs.grades >= KINDS.index(target)
+    chosen = np.unique(pairs.cases[is_relevant])
+    if not len(chosen):
+        raise ValueError(f"no search after the training window ({split}) ended in a {target}")
+    if max_cases is not None and len(chosen) > max_cases:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, max_cases, replace=False))
+    relevant = Relevance(
+        pairs.cases[is_relevant], pairs.rows[is_relevant], np.ones(np.count_nonzero(is_relevant)), pairs.num_cases
+    ).take(chosen)
+    first = searches.first_events[chosen]
+    histories = Histories.of_engagements(events)
+    starts, stops = histories.before(first)
+    num_train = num_train_events(events, split)
+    query_codes = _query_codes(events, num_train)[events.queries[first]]
+    return Cases(
+        events=events,
+        split=split,
+        target=target,
+        first_events=first,
+        moments=first,
+        histories=histories,
+        relevant=relevant,
+        engaged=pairs.take(chosen),
+        buckets={
+            "query": Bucket(("head", "torso", "tail", "unseen"), query_codes),
+            "shopper": _shopper_bucket(stops - starts),
+            "product": _product_bucket(events, num_train, relevant),
+            "locale": Bucket(tuple(events.locale_names), events.locales[first]),
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Searches:
+    """The searches that began after the window, in the order of time."""
+
+    first_events: Ids  # (searches,) row of each one's first event
+    events: Ids  # rows of all their events, ascending
+    search_of: Ids  # (events,) to which search each of these belongs
+
+
+def _searches(events: NumberedLog, split: Split) -> _Searches:
+    num_train = num_train_events(events, split)
+    end = len(events) if split.test_end_ms is None else int(np.searchsorted(events.times_ms, split.test_end_ms))
+    keys = search_keys(events)
+    rows = num_train + np.flatnonzero(keys[num_train:end] >= 0)
+    distinct, first, search_of = np.unique(keys[rows], return_index=True, return_inverse=True)
+    begun_before = np.isin(distinct, keys[:num_train])
+    order = np.argsort(first, kind="stable")
+    order = order[~begun_before[order]]
+    number = np.full(len(distinct), -1, np.int64)
+    number[order] = np.arange(len(order))
+    is_new = number[search_of] >= 0
+    return _Searches(rows[first[order]], rows[is_new], number[search_of[is_new]])
+
+
+def search_keys(events: NumberedLog) -> Ids:
+    """(events,) one number for each session and query, -1 where no search led to the event."""
+    keys = events.sessions.astype(np.int64) * len(events.query_names) + events.queries
+    return np.where((events.queries >= 0) & (events.sessions >= 0), keys, -1)
+
+
+def _engagements(events: NumberedLog, searches: _Searches) -> Relevance:
+    """The products that each search led to, with the strongest kind as grade."""
+    kinds, products = events.kinds[searches.events], events.products[searches.events]
+    counts = np.flatnonzero((kinds >= CLICK) & (products >= 0))
+    keys = searches.search_of[counts] * events.num_products + products[counts]
+    order = np.lexsort((-kinds[counts], keys))
+    distinct, first = np.unique(keys[order], return_index=True)
+    grades = kinds[counts][order][first].astype(np.float64)
+    return Relevance(
+        distinct // events.num_products, distinct % events.num_products, grades, len(searches.first_events)
+    )
+
+
+def num_train_events(events: NumberedLog, split: Split) -> int:
+    """How many of the events, the first ones, may be learned from."""
+    return int(np.searchsorted(events.times_ms, split.train_end_ms))
+
+
+def _query_codes(events: NumberedLog, num_train: int) -> Codes:
+    """(queries,) 0 head, 1 torso, 2 tail, 3 unseen."""
+    keys = np.unique(search_keys(events)[:num_train])
+    keys = keys[keys >= 0]
+    num_queries = len(events.query_names)
+    counts = np.bincount(keys % num_queries, minlength=num_queries) if num_queries else np.empty(0, np.int64)
+    order = np.argsort(-counts, kind="stable")
+    share_before = (np.cumsum(counts[order]) - counts[order]) / max(1, counts.sum())
+    codes = np.empty(num_queries, np.int32)
+    codes[order] = np.searchsorted((HEAD_SHARE, TORSO_SHARE), share_before, "right")
+    codes[counts == 0] = 3
+    return codes
+
+
+def _shopper_bucket(num_prior: Ids) -> Bucket:
+    return Bucket(
+        ("anonymous", "occasional", "habitual"),
+        np.searchsorted((1, HABITUAL_EVENTS), num_prior, "right").astype(np.int32),
+    )
+
+
+def _product_bucket(events: NumberedLog, num_train: int, relevant: Relevance) -> Bucket:
+    in_training = np.zeros(events.num_products, np.bool_)
+    known = events.products[:num_train]
+    in_training[known[known >= 0]] = True
+    num_known = np.bincount(relevant.cases, in_training[relevant.rows], relevant.num_cases)
+    codes = np.where(num_known == 0, 0, np.where(num_known < relevant.counts, 1, 2))
+    return Bucket(("new", "mixed", "known"), codes.astype(np.int32))

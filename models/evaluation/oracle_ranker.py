@@ -1,0 +1,73 @@
+"""The oracle of a simulated log as a ranker: the most that any model could reach."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from models.evaluation.cases import Cases
+from models.evaluation.numbered_log import Ids
+from models.sample_store.generate import SampleStore
+from models.sample_store.oracle import Oracle
+from models.sample_store.parameters import LogParameters
+from models.sample_store.shopping import ShoppingLog
+
+ORACLES = ("oracle", "oracle without the shopper")
+
+
+class TruthError(ValueError):
+    """The file does not say what a simulated log was made from, or another log was evaluated."""
+
+
+class OracleRanker:
+    """Ranks by the true chance of a purchase, as the simulation has it: it knows what a shopper likes and has in mind."""
+
+    def __init__(self, oracle: Oracle, num_products: int, name: str, *, knows_shopper: bool) -> None:
+        """Rows of the catalogue are the store's numbers of products. Without `knows_shopper` it is the most without personalisation."""
+        self.name = name
+        self._oracle = oracle
+        self._num_products = num_products
+        self._knows_shopper = knows_shopper
+
+    def rank(self, cases: Cases, k: int) -> Ids:
+        if cases.events.num_products != self._num_products:
+            raise TruthError(
+                f"the simulated log has {self._num_products:,} products, the catalogue {cases.events.num_products:,}"
+            )
+        first = cases.first_events
+        times = pa.array(cases.events.times_ms[first], pa.timestamp("ms", tz="UTC"))
+        events = pa.table({"id": cases.events.ids.take(pa.array(first)), "time": times})
+        return np.asarray(self._oracle.best(events, k, knows_shopper=self._knows_shopper).products, np.int64)
+
+
+def load_oracles(truth: Path) -> list[OracleRanker]:
+    """The oracle, and the one that takes the mean over shoppers, of the log that `truth` was written with. Raises TruthError."""
+    try:
+        values = json.loads(truth.read_text(encoding="utf-8"))
+        num_products, seed = values["num_products"], values["seed"]
+        stated: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["parameters"].items()
+        }
+        log = ShoppingLog(
+            SampleStore(num_products, seed),
+            values["num_shoppers"],
+            values["num_events"],
+            seed,
+            start=datetime.fromtimestamp(values["start_ms"] / 1000, UTC),
+            days=values["days"],
+            parameters=LogParameters(**stated),
+        )
+    except OSError as error:
+        raise TruthError(f"{truth.name} cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise TruthError(f"{truth.name} is no truth of this version's simulated logs: {error}") from None
+    oracle = Oracle(log)
+    return [
+        OracleRanker(oracle, num_products, name, knows_shopper=knows_shopper)
+        for name, knows_shopper in zip(ORACLES, (True, False), strict=True)
+    ]

@@ -1,0 +1,110 @@
+"""The plots of a report as inline SVG, drawn by matplotlib: figures as dots with their intervals as lines."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.evaluation.bootstrap import Interval
+from models.evaluation.summary import ByRanker, Differences, Summary
+
+_COLOURS = ("#1f5fa8", "#d1731f", "#3b8f5a", "#8d4fa8", "#b23a48", "#5c6b77", "#a68a00", "#1d8a99")
+_GREY, _INK, _GRID = "#8a949e", "#1d2733", "#e3e7eb"
+_MAX_LINES = 6  # rankers side by side in the plot by bucket; more cannot be told apart
+_MAX_VALUES = 8  # of a bucket in its plot, the largest; the table has all
+
+
+def overall_plot(summary: Summary, unit: str) -> str:
+    """One dot a ranker, the best on top; the subject stands out, oracles are grey."""
+    rankers = summary.ranked[::-1]
+    figure, axes = _figure(6.8, 0.9 + 0.3 * len(rankers))
+    for row, ranker in enumerate(rankers):
+        colour = _COLOURS[1] if ranker == summary.subject else _GREY if ranker in summary.oracles else _COLOURS[0]
+        _dot(axes, summary.main(ranker), row, colour)
+    _name_rows(axes, np.arange(len(rankers)), rankers)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(unit)
+    return _svg(figure)
+
+
+def differences_plot(differences: Differences, metric: str, unit: str) -> str:
+    """One dot a ranker; what does not touch the line at 0 differs from the reference."""
+    by_ranker = {ranker: by_metric[metric] for ranker, by_metric in differences.overall.items()}
+    rankers = list(by_ranker)[::-1]
+    figure, axes = _figure(6.8, 0.9 + 0.3 * len(rankers))
+    axes.axvline(0, color=_INK, linewidth=1)
+    for row, ranker in enumerate(rankers):
+        interval = by_ranker[ranker]
+        colour = _GREY if not interval.excludes_zero else _COLOURS[2] if interval.value > 0 else _COLOURS[4]
+        _dot(axes, interval, row, colour)
+    _name_rows(axes, np.arange(len(rankers)), rankers)
+    axes.set_xlabel(f"{unit}, minus {differences.comparison.reference}")
+    return _svg(figure)
+
+
+def buckets_plot(by_value: Mapping[str, ByRanker], summary: Summary, unit: str) -> str:
+    """One group of dots a value of the bucket, one colour a ranker: the subject, the best of the others, and the oracle in grey."""
+    oracle = list(summary.oracles[:1])
+    shown = [summary.subject, *summary.others[: _MAX_LINES - 1 - len(oracle)], *oracle]
+    colours = [_COLOURS[1], _COLOURS[0], *_COLOURS[2:]][: len(shown) - len(oracle)] + [_GREY] * len(oracle)
+    values = sorted(by_value, key=lambda value: -_num_cases(by_value[value]))[:_MAX_VALUES]
+    values = [value for value in by_value if value in values]
+    figure, axes = _figure(6.8, 0.9 + len(values) * (0.16 * len(shown) + 0.16))
+    middles = []
+    for place, value in enumerate(values[::-1]):
+        rows = place * (len(shown) + 1.2) + np.arange(len(shown))[::-1]
+        middles.append(float(rows.mean()))
+        for row, colour, ranker in zip(rows, colours, shown, strict=True):
+            _dot(axes, by_value[value][ranker], float(row), colour, ranker if place == 0 else "")
+    _name_rows(axes, np.array(middles), [f"{value} ({_num_cases(by_value[value]):,})" for value in values[::-1]])
+    axes.set_ylim(-0.9, len(values) * (len(shown) + 1.2) - 1.2)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(unit)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return _svg(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    """Of inches. No pyplot: it keeps state, and looks for a screen."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(axis="x", color=_GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_GREY)
+    axes.tick_params(length=0, labelsize=9.5, colors=_INK)
+    return figure, axes
+
+
+def _name_rows(axes: Any, rows: np.ndarray[Any, Any], names: Sequence[str]) -> None:
+    axes.set_yticks(rows, names)
+    axes.set_ylim(rows.min() - 0.7, rows.max() + 0.7)
+
+
+def _num_cases(by_ranker: ByRanker) -> int:
+    return max(one.num_cases for one in by_ranker.values())
+
+
+def _dot(axes: Any, interval: Interval, row: float, colour: str, label: str = "") -> None:
+    if np.isfinite(interval.low):
+        axes.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2.2, alpha=0.45)
+    axes.plot([interval.value], [row], "o", color=colour, markersize=5.5, label=label or "_nolegend_")
+
+
+def _svg(figure: Any) -> str:
+    """Inline SVG without a prologue, the same for the same figures; text stays text."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "aisle", "font.family": "sans-serif"}
+    with rc_context(settings):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -1,0 +1,204 @@
+"""Results as figures with intervals: overall, by bucket, against a reference, and as a share of what could be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from models.evaluation.bootstrap import NUM_RESAMPLES, Interval, mean_intervals, ratio_interval
+from models.evaluation.metrics import Ids, Values
+from models.evaluation.results import Results
+
+# Of fewer cases a mean says nothing; of fewer shoppers the interval is too narrow.
+MIN_CASES, MIN_UNITS = 30, 15
+
+ByRanker = Mapping[str, Interval]
+ByBucket = Mapping[str, Mapping[str, ByRanker]]  # dimension -> value -> ranker
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A table of paired differences: each ranker minus the reference, on the same cases."""
+
+    title: str
+    reference: str
+    rankers: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """A comparison with its figures."""
+
+    comparison: Comparison
+    overall: Mapping[str, Mapping[str, Interval]]  # ranker -> metric
+    by_bucket: ByBucket  # of the main metric
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All figures of a report."""
+
+    metrics: tuple[str, ...]
+    main_metric: str
+    subject: str  # the ranker that the report is about
+    oracles: tuple[
+        str, ...
+    ]  # rankers that know more than a model can, the one that knows the most first; empty without
+    num_cases: int
+    num_shoppers: int  # the sessions of anonymous ones count as shoppers
+    overall: Mapping[str, Mapping[str, Interval]]  # ranker -> metric
+    by_bucket: ByBucket  # of the main metric
+    too_small: Mapping[str, Mapping[str, int]]  # dimension -> value -> cases, where they are too few for a mean
+    differences: tuple[Differences, ...]
+    share_of_oracle: ByRanker  # the main metric over that of the first oracle
+    rank_ms: Mapping[str, float]  # ranker -> milliseconds a case, ranked in bulk
+    num_resamples: int
+    seed: int
+
+    @property
+    def others(self) -> list[str]:
+        """Neither the subject nor an oracle, the highest main metric first."""
+        return [one for one in self.ranked if one not in (self.subject, *self.oracles)]
+
+    @property
+    def ranked(self) -> list[str]:
+        """All rankers, the highest main metric first."""
+        return sorted(self.overall, key=lambda one: -np.nan_to_num(self.main(one).value))
+
+    def main(self, ranker: str) -> Interval:
+        return self.overall[ranker][self.main_metric]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what cannot be told is null."""
+        return dict(_without_nan(asdict(self)))
+
+
+def summarise(
+    results: Results,
+    main_metric: str,
+    comparisons: Sequence[Comparison] = (),
+    *,
+    subject: str = "",
+    oracles: Sequence[str] = (),
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Summary:
+    """Every figure with its 95 % interval, by drawing shoppers.
+
+    `subject` is the ranker that the report is about ("": the one with the highest main metric), `oracles` those that know what shoppers
+    want, the one that knows the most first.
+
+    Raises ValueError for a ranker or metric that is not among the results.
+    """
+    _check_known(results, main_metric, comparisons, [*([subject] if subject else []), *oracles])
+    rankers = list(results.scores)
+    draw = _Drawing(num_resamples, seed)
+    buckets, too_small = _bucket_cases(results)
+    main = np.stack([results.of(ranker, main_metric) for ranker in rankers], axis=1)
+    competing = [ranker for ranker in rankers if ranker not in oracles]
+    return Summary(
+        metrics=results.metrics,
+        main_metric=main_metric,
+        subject=subject or max(competing, key=lambda one: float(np.nanmean(results.of(one, main_metric)))),
+        oracles=tuple(oracles),
+        num_cases=len(results.units),
+        num_shoppers=len(np.unique(results.units)),
+        overall={ranker: draw.columns(results.metrics, results.scores[ranker], results.units) for ranker in rankers},
+        by_bucket=draw.by_bucket(rankers, main, results.units, buckets),
+        too_small=too_small,
+        differences=tuple(_differences(results, main, one, buckets, draw) for one in comparisons),
+        share_of_oracle={
+            ranker: ratio_interval(
+                results.of(ranker, main_metric),
+                results.of(oracles[0], main_metric),
+                results.units,
+                num_resamples=num_resamples,
+                seed=seed,
+            )
+            for ranker in rankers
+            if oracles and ranker != oracles[0]
+        },
+        rank_ms={ranker: 1e3 * seconds / max(1, len(results.units)) for ranker, seconds in results.rank_s.items()},
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """How intervals are drawn."""
+
+    num_resamples: int
+    seed: int
+
+    def columns(self, names: Sequence[str], values: Values, units: Ids) -> dict[str, Interval]:
+        """Of named columns (cases, names)."""
+        intervals = mean_intervals(values, units, num_resamples=self.num_resamples, seed=self.seed)
+        return dict(zip(names, intervals, strict=True))
+
+    def by_bucket(
+        self, rankers: Sequence[str], main: Values, units: Ids, buckets: Mapping[str, Mapping[str, Ids]]
+    ) -> dict[str, dict[str, dict[str, Interval]]]:
+        return {
+            dimension: {value: self.columns(rankers, main[cases], units[cases]) for value, cases in values.items()}
+            for dimension, values in buckets.items()
+        }
+
+
+def _differences(
+    results: Results, main: Values, comparison: Comparison, buckets: Mapping[str, Mapping[str, Ids]], draw: _Drawing
+) -> Differences:
+    rankers = list(results.scores)
+    reference = results.scores[comparison.reference]
+    ours = main[:, [rankers.index(one) for one in comparison.rankers]]
+    return Differences(
+        comparison,
+        {
+            ranker: draw.columns(results.metrics, results.scores[ranker] - reference, results.units)
+            for ranker in comparison.rankers
+        },
+        draw.by_bucket(
+            comparison.rankers, ours - main[:, [rankers.index(comparison.reference)]], results.units, buckets
+        ),
+    )
+
+
+def _bucket_cases(results: Results) -> tuple[dict[str, dict[str, Ids]], dict[str, dict[str, int]]]:
+    """dimension -> value -> cases, and the numbers of those that are too small. A dimension of one value divides nothing."""
+    large: dict[str, dict[str, Ids]] = {}
+    small: dict[str, dict[str, int]] = {}
+    for dimension, bucket in results.buckets.items():
+        cases = {value: np.flatnonzero(bucket.codes == code) for code, value in enumerate(bucket.values)}
+        if sum(len(one) > 0 for one in cases.values()) < 2:
+            continue
+        large[dimension] = {value: one for value, one in cases.items() if _is_enough(results.units[one])}
+        small[dimension] = {
+            value: len(one) for value, one in cases.items() if len(one) and value not in large[dimension]
+        }
+    return large, small
+
+
+def _is_enough(units: Ids) -> bool:
+    return len(units) >= MIN_CASES and len(np.unique(units)) >= MIN_UNITS
+
+
+def _check_known(results: Results, main_metric: str, comparisons: Sequence[Comparison], named: Sequence[str]) -> None:
+    if main_metric not in results.metrics:
+        raise ValueError(f"metric {main_metric!r} is not among {', '.join(results.metrics)}")
+    wanted = [*named]
+    wanted += [ranker for one in comparisons for ranker in (one.reference, *one.rankers)]
+    unknown = sorted(set(wanted) - set(results.scores))
+    if unknown:
+        raise ValueError(f"rankers {', '.join(unknown)} are not among {', '.join(results.scores)}")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,123 @@
+"""Simulated sessions: who comes, and what each search of a session is for. A session depends on the seed and its number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from models.sample_store.assortment import FIELDS, Assortment
+from models.sample_store.hashing import Uniforms, draw_uniforms, mix
+from models.sample_store.intents import Intents
+from models.sample_store.parameters import MAX_SEARCHES, LogParameters
+from models.sample_store.product_types import PRODUCT_TYPES
+from models.sample_store.shoppers import DEPARTMENTS, FIRST_COLUMNS, NOTHING, Shoppers
+from models.sample_store.weighted_lists import Ints, WeightedLists
+
+SEARCH_DRAWS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Searches:
+    """Searches in the order of their sessions, each field (num_searches,)."""
+
+    session: Ints
+    place: Ints  # in the session, from 0
+    shopper: Ints  # who it truly is
+    is_anonymous: npt.NDArray[np.bool_]  # the log does not say who it is
+    intent: Ints
+    start: npt.NDArray[np.float64]  # of the session, 0 to 1 of the time that its block covers
+    later_ms: Ints  # from the start of the session to the search
+    depth_draw: Uniforms
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    def number(self) -> Ints:
+        """Different for every search of a log."""
+        return self.session * MAX_SEARCHES + self.place
+
+    def at(self, rows: npt.NDArray[np.intp]) -> Searches:
+        return Searches(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+class SessionPlan:
+    def __init__(
+        self, assortment: Assortment, shoppers: Shoppers, intents: Intents, parameters: LogParameters, seed: int
+    ) -> None:
+        self._shoppers, self._intents, self._parameters = shoppers, intents, parameters
+        self._seed = mix(seed)
+        self._nearness = _asked_columns(intents)
+        self._types = _types_by_department(assortment, intents)
+
+    def searches(self, sessions: Ints) -> Searches:
+        """All searches of the given sessions."""
+        p = self._parameters
+        draws = draw_uniforms(self._seed ^ 6, sessions, 5)
+        is_anonymous = draws[:, 0] < p.anonymous_share
+        evenly = (draws[:, 1] * self._shoppers.num_shoppers).astype(np.int64)
+        shopper = np.where(is_anonymous, evenly, self._shoppers.draw_active(draws[:, 1]))
+        with np.errstate(divide="ignore"):
+            length = 1 + (np.log(draws[:, 2]) / np.log(p.another_search_rate)).clip(max=MAX_SEARCHES - 1).astype(int)
+        row = np.repeat(np.arange(len(sessions)), length)
+        first = np.cumsum(length) - length  # search of each session
+        place = np.arange(len(row)) - first[row]
+        per_search = draw_uniforms(self._seed ^ 7, sessions[row] * MAX_SEARCHES + place, SEARCH_DRAWS)
+        own_type = self._draw_types(shopper[row], per_search[:, 0], per_search[:, 1])
+        keeps = (place == 0) | (per_search[:, 2] < p.same_type_rate)
+        types = np.where(keeps, own_type[first[row]], own_type)
+        gap_ms = 30_000 + (per_search[:, 4] * 150_000).astype(np.int64)
+        so_far = np.cumsum(gap_ms)
+        return Searches(
+            session=sessions[row],
+            place=place,
+            shopper=shopper[row],
+            is_anonymous=is_anonymous[row],
+            intent=self._draw_intents(shopper[row], types, per_search),
+            start=draws[row, 3],
+            later_ms=so_far - so_far[first[row]],
+            depth_draw=per_search[:, 5],
+        )
+
+    def commonness(self) -> npt.NDArray[np.float64]:
+        """How often each intent is searched for, over the mean of shoppers (num_intents,)."""
+        types, shares = self._types.of(len(DEPARTMENTS))
+        share_of = np.zeros(len(PRODUCT_TYPES))
+        share_of[types] = shares
+        return share_of[self._intents.types] * self._intents.probabilities()
+
+    def _draw_types(self, shopper: Ints, which: Uniforms, within: Uniforms) -> Ints:
+        favourite_rate = self._parameters.favourite_department_rate
+        department = self._shoppers.draw_department(shopper, which / favourite_rate)
+        is_sold = self._types.sizes()[department] > 0
+        everything = len(DEPARTMENTS)
+        return self._types.draw(np.where((which < favourite_rate) & is_sold, department, everything), within)
+
+    def _draw_intents(self, shopper: Ints, types: Ints, draws: Uniforms) -> Ints:
+        """Of two queries that come to mind, the one that asks for more of what the shopper likes."""
+        first = self._intents.by_type.draw(types, draws[:, 3])
+        second = self._intents.by_type.draw(types, (draws[:, 3] * 65_536) % 1.0)
+        return np.where(self._liked(shopper, second) > self._liked(shopper, first), second, first)
+
+    def _liked(self, shopper: Ints, intents: Ints) -> npt.NDArray[np.float32]:
+        start = np.zeros(1, np.int64)  # before all change of taste
+        return self._shoppers.liking(shopper[:, None], self._nearness[intents], start).sum(axis=1)
+
+
+def _asked_columns(intents: Intents) -> Ints:
+    """What intents ask for, as columns of the table of likings (num_intents, MAX_ASKS)."""
+    asked = np.full(intents.fields.shape, NOTHING)
+    for field, name in enumerate(FIELDS):
+        if name in FIRST_COLUMNS:
+            asked = np.where(intents.fields == field, FIRST_COLUMNS[name] + intents.values, asked)
+    return asked
+
+
+def _types_by_department(assortment: Assortment, intents: Intents) -> WeightedLists:
+    """The types of each department, then all types, by their number of products; only those that a query asks for."""
+    counts = np.bincount(assortment.latents.type, minlength=len(PRODUCT_TYPES)) * (intents.by_type.sizes() > 0)
+    asked = [at for at in range(len(PRODUCT_TYPES)) if counts[at]]
+    lists = [[at for at in asked if PRODUCT_TYPES[at].department == department] for department in DEPARTMENTS]
+    items = np.concatenate([np.array(types, np.int64) for types in (*lists, asked)])
+    return WeightedLists(items, counts[items].astype(np.float64), np.array([len(types) for types in (*lists, asked)]))

@@ -1,0 +1,129 @@
+"""Batches: the tensors of one step. The draws of a step depend on the seed and its number alone, so that a training that
+was interrupted goes on exactly as it would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from models.unified.negatives import Columns, NegativeWeights, draw_columns, schedule
+from models.unified.recipe import UnifiedRecipe
+from models.unified.shopping_log import Codes, Ints
+from models.unified.training_data import TrainingData
+from models.unified.words import Ragged, WordBatch, word_batch
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchInputs:
+    """Searches as the search tower reads them."""
+
+    locale: Ints  # (rows,)
+    items: Codes  # (items,) distinct texts of the histories
+    slots: Ints  # (rows, slots) positions among `items`, -1 where empty
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    step: int
+    words: WordBatch  # texts: the rows' queries, then the columns' products, then the history items
+    searches: SearchInputs
+    strength: Floats  # (rows,) 0 where the history is dropped
+    columns: Columns
+    meets: npt.NDArray[np.bool_]  # (columns,)
+    allowed: npt.NDArray[np.bool_]  # (rows, columns)
+    kind: Ints  # (rows,)
+    weight: Floats  # (rows,)
+    negative_weights: NegativeWeights
+    prefixes: tuple[int, ...]  # of the vectors, that this step scores: the whole and one shorter, drawn
+
+
+def search_inputs(
+    history: Codes, locale: npt.NDArray[np.integer], texts: Ragged
+) -> SearchInputs:
+    """From histories (rows, slots) of text numbers. An item without words is none."""
+    held = np.where((history >= 0) & (texts.lengths[np.maximum(history, 0)] > 0), history, -1)
+    items, positions = np.unique(held[held >= 0], return_inverse=True)
+    slots = np.full(history.shape, -1, np.int64)
+    slots[held >= 0] = positions
+    return SearchInputs(locale.astype(np.int64), items.astype(np.int32), slots)
+
+
+class BatchMaker:
+    """Cuts the training data into batches. `dynamic` (queries, n) are the hard products found last, or None."""
+
+    def __init__(self, data: TrainingData, recipe: UnifiedRecipe, seed: int) -> None:
+        self._data = data
+        self._recipe = recipe
+        self._seed = seed
+        self.batch = min(recipe.batch, len(data.examples))
+        steps = max(1, int(recipe.epochs * len(data.examples) / self.batch))
+        self.steps = min(steps, recipe.max_steps or steps)
+        self.dynamic: Codes | None = None
+        self._order: Callable[[int], Ints] = lru_cache(maxsize=2)(self._shuffled)
+
+    def make(self, step: int) -> Batch:
+        data, recipe = self._data, self._recipe
+        random = np.random.default_rng([self._seed, 2, step])
+        rows = self.rows(step)
+        examples = data.examples
+        query, shopper = examples.query[rows], examples.shopper[rows]
+        weights = schedule(recipe.negatives, step / self.steps)
+        hard = np.zeros(0, np.int32)
+        if self.dynamic is not None and weights.dynamic > 0:
+            hard = self.dynamic[query]
+            hard = hard[hard >= 0]
+        columns = draw_columns(
+            examples.product[rows],
+            hard,
+            data.share,
+            data.kin_share,
+            data.catalogue.features.category,
+            recipe.negatives,
+            weights,
+            random,
+        )
+        searches = search_inputs(
+            data.histories.before(shopper, examples.asked_ms[rows]), examples.locale[rows], data.texts
+        )
+        words = word_batch(
+            [data.queries.take(query), data.catalogue.features.words.take(columns.products), data.texts.take(searches.items)],
+            data.buckets,
+        )
+        return Batch(
+            step=step,
+            words=words,
+            searches=searches,
+            strength=(random.random(len(rows)) >= recipe.history_dropout).astype(np.float32),
+            columns=columns,
+            meets=random.random(len(columns.products)) >= recipe.signal_dropout,
+            allowed=data.engaged.allowed(columns, query, shopper),
+            kind=examples.kind[rows].astype(np.int64),
+            weight=np.array(recipe.kind_weights, np.float32)[examples.kind[rows]],
+            negative_weights=weights,
+            prefixes=(recipe.sizes.dim, *random.choice(recipe.sizes.prefixes[:-1], min(1, len(recipe.sizes.prefixes) - 1))),
+        )
+
+    def rows(self, step: int) -> Ints:
+        """Examples of a step: each once an epoch."""
+        number = len(self._data.examples)
+        at = np.arange(step * self.batch, (step + 1) * self.batch)
+        parts = [self._order(int(epoch))[at[at // number == epoch] % number] for epoch in np.unique(at // number)]
+        return np.concatenate(parts)
+
+    def _shuffled(self, epoch: int) -> Ints:
+        """Groups of one category in random order: in a batch each row meets others that want the same kind of thing, and what
+        tells them apart is the rest of the query and the shopper. A category's last group is filled up by the next.
+        """
+        random = np.random.default_rng([self._seed, 1, epoch])
+        number, kin = len(self._data.examples), self._recipe.negatives.kin
+        category = self._data.catalogue.features.category[self._data.examples.product]
+        order = np.lexsort((random.random(number), random.permutation(int(category.max()) + 1)[category]))
+        groups = np.array_split(order, np.arange(kin, number, kin))
+        return np.concatenate([groups[at] for at in random.permutation(len(groups))])

@@ -1,0 +1,97 @@
+"""The log as examples: who searched what, when, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.unified.shopping_log import CLICK, IMPRESSION, PURCHASE, UNKNOWN, Codes, Ints, LogError, ShoppingLog
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """One row a (search, product), with the strongest event between them. `asked_ms` is the time of the search: of the
+    shopper's history only what is strictly before it may be used, so that a click cannot announce its purchase.
+    """
+
+    query: Codes
+    locale: Codes
+    shopper: Codes
+    product: Codes
+    kind: npt.NDArray[np.int8]
+    asked_ms: Ints
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @classmethod
+    def of(cls, log: ShoppingLog, until_ms: int, impressions_per_positive: float, seed: int) -> Examples:
+        """Examples of the events before `until_ms`; of mere impressions a sample, in the given proportion.
+
+        Raises LogError where nothing can be learned.
+        """
+        events = np.flatnonzero((log.time_ms < until_ms) & (log.query > 0) & (log.product != UNKNOWN))
+        pair = log.search[events].astype(np.int64) * log.num_products + log.product[events]
+        order = np.lexsort((log.kind[events], pair))
+        is_last = np.append(np.diff(pair[order]) != 0, True) if len(order) else np.zeros(0, np.bool_)
+        strongest = np.sort(events[order[is_last]])
+        positive = strongest[log.kind[strongest] >= CLICK]
+        if len(positive) < 2:
+            raise LogError(
+                f"the log has {len(positive)} clicks, carts and purchases after a search for a product of the catalogue "
+                "in the training window; 2 are the least to learn from"
+            )
+        passed_over = strongest[log.kind[strongest] == IMPRESSION]
+        wanted = min(int(len(positive) * impressions_per_positive), len(passed_over))
+        sample = np.random.default_rng([seed, 0x69]).choice(passed_over, wanted, replace=False)
+        rows = np.sort(np.concatenate([positive, sample]))
+        return cls(
+            query=log.query[rows],
+            locale=log.locale[rows],
+            shopper=log.shopper[rows],
+            product=log.product[rows],
+            kind=log.kind[rows],
+            asked_ms=log.asked_ms[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutSearches:
+    """Searches made at or after a moment that led to purchases: what a model is judged by."""
+
+    search: Ints  # (searches,) numbers in the log
+    query: Codes
+    locale: Codes
+    shopper: Codes
+    is_anonymous: npt.NDArray[np.bool_]
+    asked_ms: Ints
+    bought_search: Ints  # (purchases,) rows of this table
+    bought_product: Codes  # (purchases,)
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @classmethod
+    def of(cls, log: ShoppingLog, from_ms: int, most: int | None = None, seed: int = 0) -> HeldOutSearches:
+        """`most` draws that many of them."""
+        bought = (log.kind == PURCHASE) & (log.query > 0) & (log.product != UNKNOWN) & (log.asked_ms >= from_ms)
+        events = np.flatnonzero(bought)
+        if most is not None:
+            searches = np.unique(log.search[events])
+            kept = np.random.default_rng([seed, 0x68]).permutation(searches)[:most]
+            events = events[np.isin(log.search[events], kept)]
+        search, first, row = np.unique(log.search[events], return_index=True, return_inverse=True)
+        at = events[first]
+        pairs = np.unique(np.stack([row, log.product[events]]), axis=1)
+        return cls(
+            search=search.astype(np.int64),
+            query=log.query[at],
+            locale=log.locale[at],
+            shopper=log.shopper[at],
+            is_anonymous=log.is_anonymous[at],
+            asked_ms=log.asked_ms[at],
+            bought_search=pairs[0].astype(np.int64),
+            bought_product=pairs[1].astype(np.int32),
+        )

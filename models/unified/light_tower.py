@@ -1,0 +1,189 @@
+"""The search tower on NumPy alone, for serving on a CPU: queries and histories in, vectors out.
+
+The same numbers as the network it was saved from, to 1e-4. Safe to call from several threads: its only state are the
+caches of words and items, each filled with the same value whoever comes first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file
+
+from models.unified.history import HistoryBlocks, HistoryItem, block_items, query_words
+from models.unified.words import WordHashing
+
+Floats = npt.NDArray[np.float32]
+
+SPEC_FILE = "spec.json"
+SEARCH_FILE = "search_tower.safetensors"
+VOCABULARY_FILE = "vocabulary.json"
+FORMAT_VERSION = 1
+_MAX_CACHED_WORDS = 200_000  # 0.5 kB each
+
+
+class ModelError(ValueError):
+    """The folder holds no model that can be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LightSpec:
+    """What the search tower is, beside its weights."""
+
+    dim: int
+    prefixes: tuple[int, ...]
+    hashing: WordHashing
+    history: HistoryBlocks
+    heads: int
+    locales: tuple[str, ...]
+    threshold: float  # products whose score is below can be pruned
+
+    @classmethod
+    def load(cls, folder: Path) -> LightSpec:
+        path = folder / SPEC_FILE
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ModelError(f"{folder} holds no unified model: {error}") from error
+        if values.get("format_version") != FORMAT_VERSION:
+            raise ModelError(f"format version {values.get('format_version')} is not {FORMAT_VERSION}; train the model again")
+        recipe = values["recipe"]
+        return cls(
+            dim=recipe["sizes"]["dim"],
+            prefixes=tuple(recipe["sizes"]["prefixes"]),
+            hashing=WordHashing(**recipe["hashing"]),
+            history=HistoryBlocks(**recipe["history"]),
+            heads=recipe["sizes"]["heads"],
+            locales=tuple(values["locales"]),
+            threshold=values["threshold"],
+        )
+
+
+class LightTower:
+    """Queries, shoppers, and both together, as vectors. Texts of any length and language are accepted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spec = LightSpec.load(folder)
+        weights = load_file(folder / SEARCH_FILE)
+        self._tokens = weights.pop("tokens.weight")
+        # Transposed once: (inputs, outputs), as rows of a batch are multiplied.
+        self._w = {
+            name: np.ascontiguousarray(value.T) if name.endswith("weight") and "norm" not in name else value
+            for name, value in weights.items()
+        }
+        self._locale = {name: at for at, name in enumerate(self.spec.locales)}
+        self._words: dict[str, Floats] = {}
+
+    def encode_queries(self, queries: Sequence[tuple[str, str]]) -> Floats:
+        """(text, locale) -> unit vectors (queries, dim). A locale that training did not see is any other."""
+        bags = self._bags([query_words(text) for text, _ in queries])
+        other = len(self.spec.locales)
+        locale = self._weight("search.query.locale.weight").T[[self._locale.get(name, other) for _, name in queries]]
+        known = np.concatenate([bags, locale], axis=1)
+        return _unit(self._linear("search.query.out", np.maximum(self._linear("search.query.hidden", known), 0)))
+
+    def encode_shoppers(self, histories: Sequence[Sequence[HistoryItem]]) -> Floats:
+        """Histories (items in any order) -> unit vectors (shoppers, dim), 0 where the history says nothing.
+
+        A shopper's vector does not depend on the query and can be kept until the shopper's next event.
+        """
+        blocks = self.spec.history
+        texts: list[list[str]] = []
+        slots = np.full((len(histories), blocks.total), -1, np.int64)
+        for row, history in enumerate(histories):
+            at = 0
+            for name, size in blocks.sizes().items():
+                for place, words in enumerate(block_items(history, blocks)[name] if history and size else ()):
+                    if words:
+                        slots[row, at + place] = len(texts)
+                        texts.append(words)
+                at += size
+        known = (slots >= 0).any(axis=1)
+        vectors = np.zeros((len(histories), self.spec.dim), np.float32)
+        if known.any():
+            vectors[known] = self._attend(self._bags(texts), slots[known])
+        return vectors
+
+    def personalise(self, queries: Floats, shoppers: Floats, strength: float = 1.0) -> Floats:
+        """Queries and shoppers (batch, dim), as encoded here -> unit vectors (batch, dim) to search with.
+
+        Strength 0 asks as an anonymous shopper and 1 as it was trained; a shopper of whom nothing is known is anonymous.
+        """
+        known = shoppers.any(axis=1)
+        if strength == 0 or not known.any():
+            return queries
+        joined = np.concatenate([queries, shoppers], axis=1) * np.float32(self.spec.dim**0.5)
+        mixed = self._linear("search.mix_out", _silu(self._linear("search.mix_hidden", joined)))
+        return np.where(known[:, None], _unit(queries + np.float32(strength) * mixed), queries)
+
+    def _attend(self, items: Floats, slots: npt.NDArray[np.int64]) -> Floats:
+        """items (items, token_dim), slots (shoppers, slots) of which each has one or more -> (shoppers, dim)."""
+        heads = self.spec.heads
+        readouts = self._weight("search.shopper.readouts")
+        asked = readouts.reshape(len(readouts), heads, -1).transpose(1, 0, 2)  # (heads, readouts, head_dim)
+        size = asked.shape[-1]
+        projected = self._linear("search.shopper.keys_values", self._norm("search.shopper.norm", items))
+        rows = projected[np.maximum(slots, 0)] + self._weight("search.shopper.slots")
+        rows = rows.reshape(*slots.shape, 2, heads, size)
+        keys, values = rows[:, :, 0].transpose(0, 2, 3, 1), rows[:, :, 1].transpose(0, 2, 1, 3)
+        scores = (asked @ keys) / np.float32(size**0.5)  # (shoppers, heads, readouts, slots)
+        scores = np.where((slots >= 0)[:, None, None, :], scores, np.float32(-np.inf))
+        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+        read = (shares @ values).transpose(0, 2, 1, 3).reshape(len(slots), len(readouts), -1)
+        read = self._norm("search.shopper.read_norm", readouts + self._linear("search.shopper.joined", read))
+        read = read + self._linear("search.shopper.narrow", _silu(self._linear("search.shopper.widen", read)))
+        return _unit(self._linear("search.shopper.out", read.reshape(len(slots), -1)))
+
+    def _bags(self, texts: Sequence[Sequence[str]]) -> Floats:
+        """(texts, token_dim) means of the words; 0 for a text without any."""
+        bags = np.zeros((len(texts), self._tokens.shape[1]), np.float32)
+        lengths = np.array([len(text) for text in texts], np.int64)
+        if not lengths.sum():
+            return bags
+        words = np.stack([self._word(word) for text in texts for word in text])
+        filled = lengths > 0
+        starts = (np.cumsum(lengths) - lengths)[filled]
+        bags[filled] = np.add.reduceat(words, starts, axis=0) / lengths[filled, None]
+        return bags
+
+    def _word(self, word: str) -> Floats:
+        found = self._words.get(word)
+        if found is None:
+            own, *ngrams = self.spec.hashing.buckets(word)
+            found = self._tokens[own]
+            if ngrams:
+                found = found + self._tokens[ngrams].mean(axis=0)
+            if len(self._words) < _MAX_CACHED_WORDS:
+                self._words[word] = found
+        return found
+
+    def _weight(self, name: str) -> Floats:
+        return self._w[name]
+
+    def _linear(self, name: str, inputs: Floats) -> Floats:
+        return inputs @ self._w[f"{name}.weight"] + self._w[f"{name}.bias"]
+
+    def _norm(self, name: str, inputs: Floats) -> Floats:
+        centred = inputs - inputs.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(1e-5))
+        return centred / spread * self._w[f"{name}.weight"] + self._w[f"{name}.bias"]
+
+
+def log_words(folder: Path) -> set[str]:
+    """The frequent words of the log that the model in `folder` learned from: nobody's typing errors."""
+    return set(json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))["words"])
+
+
+def _unit(vectors: Floats) -> Floats:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+
+
+def _silu(values: Floats) -> Floats:
+    return values / (1 + np.exp(-values))

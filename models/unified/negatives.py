@@ -1,0 +1,135 @@
+"""Where negatives come from, what they weigh as training goes on, and which would be false."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.unified.recipe import NegativeMix
+from models.unified.shopping_log import Codes, Ints
+from models.unified.words import Ragged
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeWeights:
+    uniform: float
+    in_batch: float
+    dynamic: float
+
+
+def schedule(mix: NegativeMix, progress: float) -> NegativeWeights:
+    """Uniform negatives only while warming up, then linearly to the mix's weights. `progress` 0 to 1 of the steps."""
+    if progress < mix.warm_up_share:
+        return NegativeWeights(1.0, 0.0, 0.0)
+    span = mix.full_share - mix.warm_up_share
+    grown = min((progress - mix.warm_up_share) / span, 1.0) if span > 0 else 1.0
+    return NegativeWeights(
+        uniform=1.0 + grown * (mix.uniform_weight - 1.0),
+        in_batch=grown * mix.in_batch_weight,
+        dynamic=grown * mix.dynamic_weight,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The distinct products that a batch is scored against, ascending."""
+
+    products: Ints  # (columns,)
+    positive: Ints  # (rows,) columns of the rows' own products
+    uniform: Floats  # (columns,) the uniform source's weight where it drew the product, else 0
+    expected: Floats  # (columns,) how often the product is expected among what the sources draw, by their weights
+    expected_by_kin: Floats  # (columns,) the same for a row of the product's own category
+    category: Codes  # (columns,)
+    counts: npt.NDArray[np.bool_]  # (columns,) whether any source that counts now drew it
+
+
+def draw_columns(
+    positives: Codes,
+    dynamic: Codes,
+    share: Floats,
+    kin_share: Floats,
+    category: Codes,
+    mix: NegativeMix,
+    weights: NegativeWeights,
+    random: np.random.Generator,
+) -> Columns:
+    """Columns of one batch: its positives, uniform draws, and hard products that were found before.
+
+    `share` (products,) is how often each product is a positive, of 1 in all, and `kin_share` of 1 in its category.
+    """
+    num_products = len(share)
+    drawn = random.integers(0, num_products, mix.uniform if weights.uniform > 0 else 0)
+    products = np.unique(np.concatenate([positives, drawn, dynamic]).astype(np.int64))
+    uniform, in_batch, hard = (_is_in(products, found) for found in (drawn, positives, dynamic))
+    expected = weights.uniform * mix.uniform / num_products + weights.in_batch * len(positives) * share[products]
+    expected = expected + weights.dynamic * hard
+    counts = uniform & (weights.uniform > 0) | in_batch & (weights.in_batch > 0) | hard & (weights.dynamic > 0)
+    least = 1.0 / num_products  # products that are positives only are drawn for no one but their row
+    return Columns(
+        products=products,
+        positive=np.searchsorted(products, positives),
+        uniform=(uniform * weights.uniform).astype(np.float32),
+        expected=np.maximum(expected, least).astype(np.float32),
+        expected_by_kin=np.maximum(expected + weights.in_batch * mix.kin * kin_share[products], least).astype(np.float32),
+        category=category[products],
+        counts=counts,
+    )
+
+
+def _is_in(products: Ints, found: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    there = np.zeros(len(products), np.bool_)
+    there[np.searchsorted(products, found)] = True
+    return there
+
+
+@dataclass(frozen=True, slots=True)
+class Engagements:
+    """What is known to be wanted, by query and by shopper: none of it may serve as their negative."""
+
+    by_query: Ragged
+    by_shopper: Ragged
+
+    @classmethod
+    def of(cls, query: Codes, shopper: Codes, product: Codes, num_queries: int, num_shoppers: int) -> Engagements:
+        return cls(_grouped(query, product, num_queries), _grouped(shopper, product, num_shoppers))
+
+    def allowed(self, columns: Columns, query: Codes, shopper: Codes) -> npt.NDArray[np.bool_]:
+        """(rows, columns) False where the column is the row's own product, or the query or the shopper met it."""
+        allowed = np.repeat(columns.counts[None, :], len(query), axis=0)
+        allowed[np.arange(len(query)), columns.positive] = False
+        for engaged in (self.by_query.take(query), self.by_shopper.take(shopper)):
+            at = np.minimum(np.searchsorted(columns.products, engaged.values), len(columns.products) - 1)
+            met = columns.products[at] == engaged.values
+            rows = np.repeat(np.arange(len(query)), engaged.lengths)
+            allowed[rows[met], at[met]] = False
+        return allowed
+
+
+def _grouped(owner: Codes, product: Codes, num_owners: int) -> Ragged:
+    pairs = np.unique(np.stack([owner, product]).astype(np.int64), axis=1) if len(owner) else np.zeros((2, 0), np.int64)
+    counts = np.bincount(pairs[0], minlength=num_owners)
+    return Ragged(pairs[1].astype(np.int32), np.concatenate(([0], np.cumsum(counts))).astype(np.int64))
+
+
+def hardest_products(
+    queries: Floats, products: Floats, pool: Ints, wanted: Ragged, rows: Ints, per_row: int
+) -> npt.NDArray[np.int32]:
+    """(queries, per_row) products of the pool that score highest for each query without being wanted by it; exact.
+
+    `products` (pool, dim) are the vectors of `pool`; `rows` (queries,) are the queries' rows in `wanted`.
+    """
+    found = np.empty((len(queries), per_row), np.int32)
+    order = np.argsort(pool)
+    for start in range(0, len(queries), 1024):
+        scores = queries[start : start + 1024] @ products.T
+        met = wanted.take(rows[start : start + 1024])
+        at = np.minimum(np.searchsorted(pool[order], met.values), len(pool) - 1)
+        here = pool[order][at] == met.values
+        scores[np.repeat(np.arange(len(scores)), met.lengths)[here], order[at[here]]] = -np.inf
+        best = np.argpartition(-scores, min(per_row, len(pool) - 1), axis=1)[:, :per_row]
+        found[start : start + len(scores)] = pool[best]
+    return found

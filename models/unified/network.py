@@ -1,0 +1,91 @@
+"""The whole network, and how the rows of a catalogue become what its product tower reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from models.unified.features import CATALOGUE_SCALARS, ProductFeatures
+from models.unified.recipe import UnifiedRecipe
+from models.unified.signals import SIGNAL_SCALARS, ProductSignals
+from models.unified.towers import ProductInputs, ProductTower, SearchTower, TokenTable
+from models.unified.words import Ragged, WordBatch, word_batch
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+FIRST_SCALE = 20.0  # of the softmax's logits; learned on from here
+MAX_SCALE = 60.0
+FIRST_THRESHOLD = 0.2
+
+
+class UnifiedNetwork(nn.Module):
+    """Both towers, the table they share, and what the losses learn: the softmax's scale and the pruning threshold."""
+
+    def __init__(self, recipe: UnifiedRecipe, num_locales: int, graph_dim: int) -> None:
+        super().__init__()
+        self.tokens = TokenTable(recipe.hashing.bits, recipe.sizes.token_dim)
+        self.search = SearchTower(recipe.sizes, num_locales, recipe.history.total)
+        self.product = ProductTower(
+            recipe.products,
+            recipe.sizes,
+            recipe.query_generation,
+            num_scalars=len(CATALOGUE_SCALARS),
+            num_signals=len(SIGNAL_SCALARS),
+            graph_dim=graph_dim,
+            num_locales=num_locales,
+        )
+        self.log_scale = nn.Parameter(torch.tensor(float(np.log(FIRST_SCALE))))
+        self.threshold = nn.Parameter(torch.tensor(FIRST_THRESHOLD))
+
+    @property
+    def scale(self) -> Tensor:
+        return self.log_scale.exp().clamp(max=MAX_SCALE)
+
+    def bags(self, batch: WordBatch) -> Tensor:
+        device = self.threshold.device
+        parts = (batch.own, batch.ngrams, batch.ngram_offsets, batch.texts, batch.text_offsets)
+        return self.tokens(*(torch.from_numpy(part).to(device) for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueInputs:
+    """Everything the product tower reads, by row of the catalogue."""
+
+    features: ProductFeatures
+    signals: ProductSignals
+    text: npt.NDArray[np.generic]  # (products, text_dim) float32, or (products, words) int32; (products, 0) without
+
+    def take(self, rows: Ints, bag: Tensor, meets: npt.NDArray[np.bool_]) -> ProductInputs:
+        """`bag` (rows, token_dim) of the products' words; `meets` False takes a product as one no shopper has met."""
+        device = bag.device
+
+        def tensor(values: npt.NDArray[np.generic]) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+        text = self.text[rows]
+        return ProductInputs(
+            bag=bag,
+            text=tensor(text if text.dtype == np.float32 else text.astype(np.int64)),
+            ids=tensor(self.features.ids[rows].astype(np.int64)),
+            scalars=tensor(self.features.scalars[rows]),
+            signals=tensor(self.signals.scalars[rows]),
+            graph=tensor(self.signals.graph[rows]),
+            locales=tensor(self.signals.locales[rows]),
+            meets=tensor((meets & self.signals.known[rows]).astype(np.float32)),
+        )
+
+
+@torch.inference_mode()
+def product_vectors(network: UnifiedNetwork, inputs: CatalogueInputs, buckets: Ragged, rows: Ints) -> Floats:
+    """Unit vectors (rows, dim) of products."""
+    out = []
+    for start in range(0, len(rows), 2048):
+        chosen = rows[start : start + 2048]
+        bag = network.bags(word_batch([inputs.features.words.take(chosen)], buckets))
+        out.append(network.product(inputs.take(chosen, bag, np.ones(len(chosen), np.bool_))).float().cpu().numpy())
+    return np.concatenate(out) if out else np.zeros((0, network.product.out.out_features), np.float32)

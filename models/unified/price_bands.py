@@ -1,0 +1,49 @@
+"""Where a price stands among the products of its category: the same amount is dear for a mug and cheap for a sofa."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.catalogue import Product
+
+NUM_BANDS = 5
+_MIN_PRICES = 20  # with fewer a category has no quantiles of its own, and those of the whole catalogue stand in
+_FILE = "price_bands.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBands:
+    """Inner edges of the bands by category; "" is the whole catalogue."""
+
+    edges: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, products: Iterable[Product]) -> PriceBands:
+        prices: defaultdict[str, list[int]] = defaultdict(list)
+        for product in products:
+            if product.price_minor is not None:
+                prices[""].append(product.price_minor)
+                prices[product.category].append(product.price_minor)
+        shares = np.arange(1, NUM_BANDS) / NUM_BANDS
+        enough = {name: values for name, values in prices.items() if len(values) >= _MIN_PRICES or not name}
+        return cls({name: np.quantile(values, shares).tolist() for name, values in enough.items()})
+
+    def band(self, product: Product) -> int | None:
+        """0 (cheap) to 4 (dear); None without a price."""
+        edges = self.edges.get(product.category) or self.edges.get("")
+        if product.price_minor is None or edges is None:
+            return None
+        return sum(product.price_minor > edge for edge in edges)
+
+    def save(self, folder: Path) -> None:
+        (folder / _FILE).write_text(json.dumps(self.edges), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> PriceBands:
+        return cls(json.loads((folder / _FILE).read_text(encoding="utf-8")))

@@ -1,0 +1,166 @@
+"""All that decides what a unified model becomes, beside its catalogue, its log and its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.unified.history import HistoryBlocks
+from models.unified.words import WordHashing
+
+TextBlock = Literal["none", "frozen", "tuned"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductBlocks:
+    """Which blocks the product tower joins."""
+
+    text: TextBlock = "frozen"  # what the query generator's encoder reads; "tuned" goes on training it
+    graph: bool = True
+    ngrams: bool = True
+    ids: bool = True
+    scalars: bool = True
+    locale: bool = True
+
+    def __post_init__(self) -> None:
+        if self.text == "none" and not any((self.graph, self.ngrams, self.ids, self.scalars, self.locale)):
+            raise ValueError("the product tower needs at least one block")
+
+
+@dataclass(frozen=True, slots=True)
+class TowerSizes:
+    dim: int = 256
+    prefixes: tuple[int, ...] = (64, 128, 256)  # Matryoshka: each is a vector of its own
+    token_dim: int = 128
+    id_bits: int = 17  # 2**id_bits rows of the table of ids
+    id_dim: int = 32
+    locale_dim: int = 8
+    product_hidden: int = 384
+    query_hidden: int = 256
+    mix_hidden: int = 256
+    heads: int = 4  # of the shopper's attention
+    readouts: int = 4  # how many questions the shopper tower asks of a history
+
+    def __post_init__(self) -> None:
+        if not self.prefixes or self.prefixes[-1] != self.dim or list(self.prefixes) != sorted(set(self.prefixes)):
+            raise ValueError(f"prefixes must ascend to dim {self.dim}, not {self.prefixes}")
+        if self.token_dim % self.heads:
+            raise ValueError(f"token_dim {self.token_dim} must be a multiple of heads {self.heads}")
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """What is minimised: the weighted sum; 0 leaves a loss out."""
+
+    softmax: float = 1.0
+    hinge: float = 1.0
+    triplet: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.softmax, self.hinge, self.triplet) < 0 or not max(self.softmax, self.hinge, self.triplet):
+            raise ValueError(f"loss weights must be 0 or more and one of them more than 0, not {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class HingeTargets:
+    """Cosines relative to the learned pruning threshold."""
+
+    purchase: float = 0.40
+    cart: float = 0.35
+    click: float = 0.30
+    impression: float = 0.10  # shown and passed over: relevant, yet below a click
+    negative: float = -0.10
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeMix:
+    """How many negatives, and what each source weighs at the end; at first only uniform ones count (see `schedule`)."""
+
+    uniform: int = 1024  # drawn from the catalogue for each batch
+    uniform_weight: float = 1.0
+    in_batch_weight: float = 1.0
+    kin: int = 32  # examples of one category that come into a batch together; 1 draws each by itself
+    hardest_in_batch: int = 16  # per row, for the hinge and the triplet
+    dynamic_weight: float = 0.0  # of the products that the model itself ranks high; 0 never looks for them
+    dynamic_per_row: int = 1
+    dynamic_refreshes: int = 2
+    dynamic_pool: int = 16_384  # products that are ranked at a refresh
+    warm_up_share: float = 0.1  # of the steps, with uniform negatives only
+    full_share: float = 0.5  # of the steps, after which the weights above hold; linear between the two
+
+    def __post_init__(self) -> None:
+        if self.uniform < 1:
+            raise ValueError(f"uniform must be 1 or more, not {self.uniform}")
+        if not 0 <= self.warm_up_share <= self.full_share <= 1:
+            raise ValueError(
+                f"0 <= warm_up_share <= full_share <= 1 must hold, not {self.warm_up_share}, {self.full_share}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class QueryGeneration:
+    """Pre-training of the text block: a small encoder and decoder learn to write the query from the product's text."""
+
+    dim: int = 128
+    layers: int = 1
+    heads: int = 4
+    vocabulary: int = 8_192  # most frequent words; the rest share hashed rows
+    max_product_words: int = 24
+    max_query_words: int = 6
+    steps: int = 300
+    batch: int = 192
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class UnifiedRecipe:
+    name: str
+    epochs: float = 1.0
+    max_steps: int | None = None
+    batch: int = 1024
+    learning_rate: float = 3e-3
+    hashing: WordHashing = field(default_factory=WordHashing)
+    sizes: TowerSizes = field(default_factory=TowerSizes)
+    products: ProductBlocks = field(default_factory=ProductBlocks)
+    history: HistoryBlocks = field(default_factory=HistoryBlocks)
+    losses: LossWeights = field(default_factory=LossWeights)
+    hinge: HingeTargets = field(default_factory=HingeTargets)
+    negatives: NegativeMix = field(default_factory=NegativeMix)
+    query_generation: QueryGeneration = field(default_factory=QueryGeneration)
+    graph_dim: int = 64
+    kind_weights: tuple[float, float, float, float] = (0.0, 1.0, 1.5, 2.0)  # impression, click, cart, purchase
+    impressions_per_positive: float = 0.1  # shown and passed over, for the hinge
+    train_share: float = 0.85  # of the log's events; those after are for evaluation
+    history_dropout: float = 0.2  # of the rows: they must be answered as an anonymous shopper's
+    signal_dropout: float = 0.25  # of the products: as if no shopper had met them yet
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train_share < 1:
+            raise ValueError(f"train_share must be between 0 and 1, not {self.train_share}")
+        if self.batch < 2 or self.epochs <= 0:
+            raise ValueError(f"batch must be 2 or more and epochs above 0, not {self.batch}, {self.epochs}")
+
+
+STARTER = UnifiedRecipe(
+    "starter",
+    query_generation=QueryGeneration(dim=64, heads=2, steps=80, batch=128),
+    sizes=TowerSizes(token_dim=96, product_hidden=256),
+    history=HistoryBlocks(4, 6, 6, 4),
+)
+SMALL = UnifiedRecipe("small")
+FULL = UnifiedRecipe(
+    "full",
+    epochs=10,
+    batch=4096,
+    learning_rate=2e-3,
+    hashing=WordHashing(bits=20),
+    sizes=TowerSizes(token_dim=256, id_bits=20, product_hidden=1024, query_hidden=512, mix_hidden=512),
+    products=ProductBlocks(text="tuned"),
+    history=HistoryBlocks(12, 16, 16, 16),
+    negatives=NegativeMix(uniform=8192, dynamic_weight=0.5, dynamic_refreshes=10, dynamic_pool=200_000),
+    query_generation=QueryGeneration(
+        dim=384, layers=4, heads=6, vocabulary=32_768, max_product_words=64, max_query_words=12, steps=20_000, batch=512
+    ),
+    graph_dim=128,
+)
+RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL, FULL)}

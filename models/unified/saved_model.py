@@ -1,0 +1,177 @@
+"""The model folder: what is written of a trained network, and how it is loaded again.
+
+    spec.json                   recipe, seed, locales, sizes, pruning threshold
+    search_tower.safetensors    the light tower and the table of tokens: all that serving needs, with the spec
+    product_tower.safetensors   the heavy tower
+    text_reader.safetensors     the text block, where it is frozen, and vocabulary.json
+    signals.parquet             what the training window said of each product
+    price_bands.json            where prices stand among their category's
+    product_vectors.npy         (products, dim) float16, in order of the catalogue
+    product_ids.parquet         their ids
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import load_file, save_file
+
+from models.catalogue import Product
+from models.product_table import ProductTable
+from models.unified.features import product_features
+from models.unified.history import HistoryBlocks
+from models.unified.light_tower import FORMAT_VERSION, SEARCH_FILE, SPEC_FILE, VOCABULARY_FILE, ModelError
+from models.unified.network import CatalogueInputs, UnifiedNetwork, product_vectors
+from models.unified.price_bands import PriceBands
+from models.unified.query_generation import TextReader, Vocabulary, read_products, text_tokens
+from models.unified.recipe import (
+    HingeTargets,
+    LossWeights,
+    NegativeMix,
+    ProductBlocks,
+    QueryGeneration,
+    TowerSizes,
+    UnifiedRecipe,
+)
+from models.unified.signals import ProductSignals
+from models.unified.training_data import TrainingData
+from models.unified.words import WordBook, WordHashing
+
+Progress = Callable[[str, int, int | None], None]
+Floats = npt.NDArray[np.float32]
+
+VECTORS_FILE = "product_vectors.npy"
+IDS_FILE = "product_ids.parquet"
+_PRODUCT_FILE = "product_tower.safetensors"
+_READER_FILE = "text_reader.safetensors"
+_BLOCK = 16_384
+
+
+def save_model(
+    network: UnifiedNetwork,
+    data: TrainingData,
+    table: ProductTable,
+    recipe: UnifiedRecipe,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Writes the folder, the vectors of the whole catalogue included."""
+    folder.mkdir(parents=True)
+    network.eval()
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    light = {name: value for name, value in weights.items() if name.startswith(("tokens.", "search."))}
+    save_file(light, folder / SEARCH_FILE)
+    save_file({name: value for name, value in weights.items() if name not in light}, folder / _PRODUCT_FILE)
+    if data.reader is not None and recipe.products.text == "frozen":
+        save_file({name: value.cpu() for name, value in data.reader.state_dict().items()}, folder / _READER_FILE)
+    (folder / VOCABULARY_FILE).write_text(json.dumps(asdict(data.vocabulary)), encoding="utf-8")
+    product_ids = [table.id(row) for row in range(len(table))]
+    pq.write_table(pa.table({"id": pa.array(product_ids, pa.string())}), folder / IDS_FILE)
+    data.catalogue.signals.save(folder, product_ids)
+    data.bands.save(folder)
+    spec = {
+        "format_version": FORMAT_VERSION,
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "locales": data.log.locales,
+        "graph_dim": data.catalogue.signals.graph.shape[1],
+        "threshold": float(network.threshold),
+        "until_ms": data.until_ms,
+    }
+    (folder / SPEC_FILE).write_text(json.dumps(spec, indent=1), encoding="utf-8")
+    vectors = np.lib.format.open_memmap(
+        folder / VECTORS_FILE, mode="w+", dtype=np.float16, shape=(len(table), recipe.sizes.dim)
+    )
+    for start in range(0, len(table), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(table)))
+        vectors[rows] = product_vectors(network, data.catalogue, data.buckets, rows)
+        progress("write product vectors", int(rows[-1]) + 1, len(table))
+    vectors.flush()
+
+
+class ProductEncoder:
+    """A saved product tower: vectors of any products, those that came after training included."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        spec = _read_json(folder / SPEC_FILE)
+        self._folder = folder
+        self._device = device
+        self.recipe = recipe_of(spec["recipe"])
+        self._network = UnifiedNetwork(self.recipe, len(spec["locales"]), spec["graph_dim"])
+        self._network.load_state_dict({**load_file(folder / SEARCH_FILE), **load_file(folder / _PRODUCT_FILE)})
+        self._network.to(device).eval()
+        self._bands = PriceBands.load(folder)
+        vocabulary = _read_json(folder / VOCABULARY_FILE)
+        self._vocabulary = Vocabulary(tuple(vocabulary["words"]), vocabulary["size"])
+        self._reader: TextReader | None = None
+        if self.recipe.products.text == "frozen":
+            self._reader = TextReader(self.recipe.query_generation)
+            self._reader.load_state_dict(load_file(folder / _READER_FILE))
+            self._reader.to(device).eval()
+
+    def encode(self, products: list[Product]) -> Floats:
+        """Unit vectors (products, dim)."""
+        book = WordBook(self.recipe.hashing)
+        features = product_features(products, self._bands, book, WordHashing(bits=self.recipe.sizes.id_bits))
+        signals = ProductSignals.load(self._folder, [product.id for product in products])
+        text: npt.NDArray[np.generic] = np.zeros((len(products), 0), np.float32)
+        if self.recipe.products.text != "none":
+            length = self.recipe.query_generation.max_product_words
+            text = text_tokens(features.words, book, self._vocabulary, length)
+            if self._reader is not None:
+                text = read_products(self._reader, text.astype(np.int32), self._device)
+        inputs = CatalogueInputs(features, signals, text)
+        return product_vectors(self._network, inputs, book.buckets(), np.arange(len(products)))
+
+
+def export_product_vectors(
+    folder: Path, table: ProductTable, out: Path, progress: Progress, device: str = "cpu"
+) -> npt.NDArray[np.float16]:
+    """Vectors (products, dim) float16 of a whole table, written to the file `out` block by block."""
+    encoder = ProductEncoder(folder, device)
+    shape = (len(table), encoder.recipe.sizes.dim)
+    vectors = np.lib.format.open_memmap(out, mode="w+", dtype=np.float16, shape=shape)
+    for start in range(0, len(table), _BLOCK):
+        stop = min(start + _BLOCK, len(table))
+        vectors[start:stop] = encoder.encode(list(table.products(start, stop)))
+        progress("write product vectors", stop, len(table))
+    vectors.flush()
+    return vectors
+
+
+def recipe_of(values: dict[str, Any]) -> UnifiedRecipe:
+    """A recipe from what `asdict` made of it."""
+    sizes = {**values["sizes"], "prefixes": tuple(values["sizes"]["prefixes"])}
+    return UnifiedRecipe(
+        **{
+            **values,
+            "hashing": WordHashing(**values["hashing"]),
+            "sizes": TowerSizes(**sizes),
+            "products": ProductBlocks(**values["products"]),
+            "history": HistoryBlocks(**values["history"]),
+            "losses": LossWeights(**values["losses"]),
+            "hinge": HingeTargets(**values["hinge"]),
+            "negatives": NegativeMix(**values["negatives"]),
+            "query_generation": QueryGeneration(**values["query_generation"]),
+            "kind_weights": tuple(values["kind_weights"]),
+        }
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path.parent} holds no unified model: {error}") from error
+    return values
+
+

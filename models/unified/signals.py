@@ -1,0 +1,107 @@
+"""What the training window says of each product: how often it was engaged, where, and through which queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models.unified.shopping_log import CLICK, KINDS, UNKNOWN, Codes, Ints, ShoppingLog
+
+Floats = npt.NDArray[np.float32]
+
+SIGNAL_SCALARS = ("popularity_rank", "popularity", "shown_rank", "click_share", "purchase_share", "is_known")
+KIND_POINTS = (0.05, 1.0, 2.0, 4.0)  # what an impression, a click, a cart and a purchase say of interest
+_PRIOR = 20.0  # engagements of an average product, which a product's own shares are drawn towards
+_FILE = "signals.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSignals:
+    """By row of the catalogue. A product that no shopper was shown has zeros throughout."""
+
+    scalars: Floats  # (products, SIGNAL_SCALARS), each 0 to 1
+    locales: Floats  # (products, locales) how much more of its engagement comes from a locale than of others', -1 to 1
+    graph: Floats  # (products, graph_dim)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(products,) whether any shopper was shown the product."""
+        return np.asarray(self.scalars[:, SIGNAL_SCALARS.index("is_known")] > 0)
+
+    def save(self, folder: Path, product_ids: Sequence[str]) -> None:
+        columns = {name: pa.array(_lists(getattr(self, name))) for name in ("scalars", "locales", "graph")}
+        pq.write_table(pa.table({"id": pa.array(product_ids, pa.string()), **columns}), folder / _FILE)
+
+    @classmethod
+    def load(cls, folder: Path, product_ids: Sequence[str]) -> ProductSignals:
+        """For products by id, in any order; those that were not there at training have no signals."""
+        table = pq.read_table(folder / _FILE)
+        found = pc.index_in(pa.array(product_ids, pa.string()), value_set=table["id"])
+        at = np.asarray(found.fill_null(UNKNOWN).to_numpy(zero_copy_only=False), np.int64)
+
+        def column(name: str) -> Floats:
+            stored = table[name].combine_chunks()
+            values = np.asarray(stored.flatten(), np.float32).reshape(len(stored), -1)
+            taken = values[np.maximum(at, 0)] if len(stored) else np.zeros((len(at), values.shape[1]), np.float32)
+            return np.where((at >= 0)[:, None], taken, np.float32(0))
+
+        return cls(column("scalars"), column("locales"), column("graph"))
+
+
+def window_signals(log: ShoppingLog, until_ms: int, graph: Floats) -> ProductSignals:
+    """Signals of the events before `until_ms`."""
+    events = np.flatnonzero((log.time_ms < until_ms) & (log.product != UNKNOWN))
+    product, kind = log.product[events], log.kind[events]
+    points = np.bincount(product, np.array(KIND_POINTS)[kind], log.num_products)
+    shown, clicked, _, bought = (np.bincount(product[kind == k], minlength=log.num_products) for k in range(len(KINDS)))
+    shown = np.maximum(shown, clicked)  # a log need not hold impressions
+    scalars = np.stack(
+        [
+            _quantiles(points),
+            np.log1p(points) / max(float(np.log1p(points.max(initial=0))), 1e-9),
+            _quantiles(shown.astype(np.float64)),
+            _shares(clicked, shown),
+            _shares(bought, clicked),
+            np.ones(log.num_products),
+        ],
+        axis=1,
+    )
+    known = points > 0
+    engaged = kind >= CLICK
+    return ProductSignals(
+        np.asarray(np.where(known[:, None], scalars, 0), np.float32),
+        _locale_lifts(product[engaged], log.locale[events][engaged], log.num_products, len(log.locales)),
+        np.asarray(np.where(known[:, None], graph, 0), np.float32),
+    )
+
+
+def _shares(part: Ints, whole: Ints) -> npt.NDArray[np.float64]:
+    """part / whole, drawn towards the whole catalogue's where there is little of it."""
+    usual = part.sum() / max(whole.sum(), 1)
+    return np.clip((part + _PRIOR * usual) / (whole + _PRIOR), 0, 1)
+
+
+def _quantiles(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The share of engaged products that have fewer points."""
+    engaged = np.sort(points[points > 0])
+    return np.searchsorted(engaged, points) / max(len(engaged), 1)
+
+
+def _locale_lifts(product: Codes, locale: Codes, num_products: int, num_locales: int) -> Floats:
+    counts = np.bincount(product.astype(np.int64) * num_locales + locale, minlength=num_products * num_locales)
+    by_product = counts.reshape(num_products, num_locales).astype(np.float64)
+    total = by_product.sum(axis=1, keepdims=True)
+    usual = by_product.sum(axis=0) / max(by_product.sum(), 1.0)
+    shares = (by_product + _PRIOR * usual) / (total + _PRIOR)
+    return np.asarray(np.where(total > 0, shares - usual, 0), np.float32)
+
+
+def _lists(values: Floats) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])

@@ -1,0 +1,275 @@
+"""Trains the unified model: catalogue and log in, a model folder out. Needs the extra `aisle[train]`."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.product_table import ProductTable
+from models.unified.batches import Batch, BatchMaker
+from models.unified.losses import (
+    NegativeSets,
+    finite_or_raise,
+    hinge_loss,
+    prefix_scores,
+    softmax_loss,
+    softmax_offsets,
+    triplet_loss,
+)
+from models.unified.negatives import hardest_products
+from models.unified.network import UnifiedNetwork, product_vectors
+from models.unified.recipe import UnifiedRecipe
+from models.unified.saved_model import save_model
+from models.unified.shopping_log import IMPRESSION, Codes, ShoppingLog
+from models.unified.training_data import TrainingData, prepare
+from models.unified.words import word_batch
+
+Progress = Callable[[str, int, int | None], None]
+
+_TRIPLET_MARGIN = 0.2
+_PASSED_OVER_WEIGHT = 0.3  # of an impression in the hinge, where a click counts 1
+_CHECKPOINT = "checkpoint.pt"
+_CHECKPOINT_STEPS = 100
+_WARM_UP_SHARE = 0.05  # of the steps, in which the learning rate rises
+_LAST_RATE = 0.05  # of the learning rate, where its cosine ends
+_MAX_GRADIENT = 1.0
+
+
+class TrainingError(ValueError):
+    """Training cannot start; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training tells of itself, beside the folder."""
+
+    folder: Path
+    steps: int
+    num_examples: int
+    until_ms: int
+    last_loss: float
+    threshold: float
+
+
+def train_unified(
+    table: ProductTable,
+    log: ShoppingLog,
+    recipe: UnifiedRecipe,
+    out: Path,
+    progress: Progress,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    cache: Path | None = None,
+    logs: Path | None = None,
+) -> Trained:
+    """Trains into the folder `out`, or goes on where the same training was interrupted. The same seed gives the same weights
+    on the same machine.
+
+    `cache` keeps what is frozen before training (graph, text block) for other recipes over the same data; without it,
+    it is kept beside the model until that is done. `logs` is a folder for TensorBoard, where that is installed.
+
+    Raises TrainingError when `out` exists, LogError where the log has nothing to learn from, DegenerateLoss when training
+    fails.
+    """
+    if out.exists():
+        raise TrainingError(f"{out} exists; choose another folder")
+    work = out.with_name(f"{out.name}.partial")
+    work.mkdir(parents=True, exist_ok=True)
+    data = prepare(table, log, recipe, seed, cache or work / "frozen", progress, device)
+    training = Training(data, recipe, seed, work / _CHECKPOINT, device)
+    last_loss = training.run(progress, _scalar_writer(logs))
+    progress("write the model", 0, None)
+    made = work / "model"
+    shutil.rmtree(made, ignore_errors=True)
+    save_model(training.network, data, table, recipe, seed, made, progress)
+    made.replace(out)
+    shutil.rmtree(work)
+    return Trained(
+        folder=out,
+        steps=training.batches.steps,
+        num_examples=len(data.examples),
+        until_ms=data.until_ms,
+        last_loss=last_loss,
+        threshold=float(training.network.threshold),
+    )
+
+
+class Training:
+    """The network, its optimizer, and where they stand."""
+
+    def __init__(self, data: TrainingData, recipe: UnifiedRecipe, seed: int, checkpoint: Path, device: str) -> None:
+        torch.manual_seed(seed)
+        self.data = data
+        self.recipe = recipe
+        self.batches = BatchMaker(data, recipe, seed)
+        graph_dim = data.catalogue.signals.graph.shape[1]
+        self.network = UnifiedNetwork(recipe, len(data.log.locales), graph_dim)
+        if self.network.product.reader is not None and data.reader is not None:
+            self.network.product.reader.load_state_dict(data.reader.state_dict())
+        self.network.to(device)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.learning_rate, fused=True)
+        self.step = 0
+        self._checkpoint = checkpoint
+        self._key = f"{data.fingerprint}-{seed}"
+        self._resume()
+
+    def run(self, progress: Progress, write: Callable[[str, float, int], None]) -> float:
+        """Trains to the end and returns the last steps' mean loss. Checkpoints as it goes."""
+        recent: list[float] = []
+        mix = self.recipe.negatives
+        refreshes = _refresh_steps(self.batches.steps, mix.warm_up_share, mix.dynamic_refreshes)
+        while self.step < self.batches.steps:
+            if mix.dynamic_weight > 0 and self.step in refreshes:
+                progress("look for hard negatives", self.step, self.batches.steps)
+                self.batches.dynamic = self._hard_products()
+            batch = self.batches.make(self.step)
+            parts = self._learn(batch)
+            recent = [*recent[-49:], parts["loss"]]
+            for name, value in parts.items():
+                write(name, value, self.step)
+            self.step += 1
+            progress("train", self.step, self.batches.steps)
+            if self.step % _CHECKPOINT_STEPS == 0:
+                self.save()
+        return float(np.mean(recent)) if recent else math.nan
+
+    def _learn(self, batch: Batch) -> dict[str, float]:
+        rate = _learning_rate(self.recipe.learning_rate, batch.step, self.batches.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        loss, searches, parts = objective(self.network, batch, self.data, self.recipe)
+        finite_or_raise(loss, searches, batch.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT)
+        self.optimizer.step()
+        return {"loss": loss.item(), "threshold": self.network.threshold.item(), "rate": rate} | {
+            name: part.item() for name, part in parts.items()
+        }
+
+    @torch.inference_mode()
+    def _hard_products(self) -> Codes:
+        """(queries, n) hard products for every query that is an example's, -1 for others."""
+        data, mix = self.data, self.recipe.negatives
+        self.network.eval()
+        random = np.random.default_rng([self.step, 3])
+        pool = np.sort(random.permutation(data.log.num_products)[: mix.dynamic_pool]).astype(np.int64)
+        vectors = product_vectors(self.network, data.catalogue, data.buckets, pool)
+        asked = np.unique(data.examples.query).astype(np.int64)
+        found = np.full((len(data.queries), mix.dynamic_per_row), -1, np.int32)
+        for start in range(0, len(asked), 4096):
+            rows = asked[start : start + 4096]
+            bag = self.network.bags(word_batch([data.queries.take(rows)], data.buckets))
+            locale = torch.zeros(len(rows), dtype=torch.int64, device=bag.device)
+            q = self.network.search.query(bag, locale).cpu().numpy()
+            found[rows] = hardest_products(q, vectors, pool, data.engaged.by_query, rows, mix.dynamic_per_row)
+        return found
+
+    def save(self) -> None:
+        """What is needed to go on, under its name when it is complete."""
+        state: dict[str, Any] = {
+            "key": self._key,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.batches.dynamic is not None:
+            state["dynamic"] = torch.from_numpy(self.batches.dynamic)
+        partial = self._checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._checkpoint)
+
+    def _resume(self) -> None:
+        if not self._checkpoint.exists():
+            return
+        state = torch.load(self._checkpoint, weights_only=True, map_location=next(self.network.parameters()).device)
+        if state["key"] != self._key:  # of another recipe, seed or log: what was learned there is not asked for
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+        if "dynamic" in state:
+            self.batches.dynamic = state["dynamic"].cpu().numpy()
+
+
+def objective(
+    network: UnifiedNetwork, batch: Batch, data: TrainingData, recipe: UnifiedRecipe
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The loss to minimise, the search vectors (rows, dim), and the losses it is made of."""
+    device = network.threshold.device
+
+    def tensor(values: Any) -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    rows, columns = len(batch.kind), len(batch.columns.products)
+    bags = network.bags(batch.words)
+    searches = network.search(
+        bags[:rows],
+        tensor(batch.searches.locale),
+        bags[rows + columns :],
+        tensor(batch.searches.slots),
+        tensor(batch.strength),
+    )
+    inputs = data.catalogue.take(batch.columns.products, bags[rows : rows + columns], batch.meets)
+    products = network.product(inputs)
+    positive, kind, weight = tensor(batch.columns.positive), tensor(batch.kind), tensor(batch.weight)
+    allowed, category = tensor(batch.allowed), tensor(batch.columns.category)
+    log_expected = torch.where(
+        category[positive][:, None] == category,
+        tensor(batch.columns.expected_by_kin).log(),
+        tensor(batch.columns.expected).log(),
+    )
+    weights, losses = batch.negative_weights, recipe.losses
+    negatives = NegativeSets(
+        allowed, tensor(batch.columns.uniform), weights.in_batch + weights.dynamic, recipe.negatives.hardest_in_batch
+    )
+    offsets = softmax_offsets(positive, allowed, log_expected)
+    parts: dict[str, Tensor] = {}
+    for prefix in batch.prefixes:
+        scores = prefix_scores(searches, products, prefix)
+        found: dict[str, Tensor] = {}
+        if losses.softmax:
+            found["softmax"] = losses.softmax * softmax_loss(scores, positive, offsets, network.scale, weight)
+        if losses.hinge:
+            shown = weight + _PASSED_OVER_WEIGHT * (kind == IMPRESSION)
+            found["hinge"] = losses.hinge * hinge_loss(
+                scores, positive, kind, network.threshold, recipe.hinge, negatives, shown
+            )
+        if losses.triplet:
+            found["triplet"] = losses.triplet * triplet_loss(scores, positive, _TRIPLET_MARGIN, negatives, weight)
+        for name, part in found.items():
+            parts[name] = parts.get(name, torch.zeros((), device=device)) + part / len(batch.prefixes)
+    return torch.stack(list(parts.values())).sum(), searches, parts
+
+
+def _learning_rate(most: float, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down."""
+    share = (step + 1) / steps
+    return most * min(1.0, share / _WARM_UP_SHARE) * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def _refresh_steps(steps: int, warm_up_share: float, count: int) -> set[int]:
+    """Evenly over the steps after the warm-up, the first at its end."""
+    first = int(steps * warm_up_share)
+    return {first + (steps - first) * at // max(count, 1) for at in range(count)}
+
+
+def _scalar_writer(logs: Path | None) -> Callable[[str, float, int], None]:
+    if logs is not None:
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = SummaryWriter(str(logs))
+            return lambda name, value, step: writer.add_scalar(name, value, step)
+    return lambda name, value, step: None

@@ -1,0 +1,181 @@
+"""What training holds in memory: the catalogue's inputs, the examples, and the histories, ready to be cut into batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.torch import load_file, save_file
+
+from models.product_table import ProductTable
+from models.unified.examples import Examples
+from models.unified.features import product_features
+from models.unified.graph import graph_vectors
+from models.unified.histories import Histories
+from models.unified.history import query_words
+from models.unified.negatives import Engagements
+from models.unified.network import CatalogueInputs
+from models.unified.price_bands import PriceBands
+from models.unified.query_generation import (
+    TextReader,
+    Vocabulary,
+    read_products,
+    text_tokens,
+    train_query_writer,
+)
+from models.unified.recipe import QueryGeneration, UnifiedRecipe
+from models.unified.shopping_log import CLICK, UNKNOWN, LogError, ShoppingLog
+from models.unified.signals import KIND_POINTS, window_signals
+from models.unified.words import Ragged, WordBook, WordHashing
+
+Progress = Callable[[str, int, int | None], None]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    log: ShoppingLog
+    until_ms: int  # examples, signals and pre-training see only what was before
+    bands: PriceBands
+    buckets: Ragged  # of every word
+    catalogue: CatalogueInputs
+    queries: Ragged  # words of the log's queries
+    texts: Ragged  # of histories, see `HistoryTexts`
+    examples: Examples
+    histories: Histories
+    engaged: Engagements
+    share: Floats  # (products,) how often a product is an example's, of 1 in all
+    kin_share: Floats  # (products,) the same of 1 in its category
+    vocabulary: Vocabulary
+    reader: TextReader | None  # None without a text block
+    fingerprint: str  # of the catalogue's and the log's size and beginning, the recipe and the seed
+
+
+def prepare(
+    table: ProductTable,
+    log: ShoppingLog,
+    recipe: UnifiedRecipe,
+    seed: int,
+    cache: Path,
+    progress: Progress,
+    device: str = "cpu",
+) -> TrainingData:
+    """Raises LogError where the log has nothing to learn from. What is frozen before the towers are trained (graph, text
+    block) is kept in the folder `cache` and taken from there again for the same catalogue, log, seed and settings.
+    """
+    if log.num_products != len(table):
+        raise LogError(f"the log was read for {log.num_products:,} products, the catalogue has {len(table):,}")
+    cache.mkdir(parents=True, exist_ok=True)
+    until_ms = log.time_at(recipe.train_share)
+    examples = Examples.of(log, until_ms, recipe.impressions_per_positive, seed)
+    progress("read the catalogue", 0, len(table))
+    book = WordBook(recipe.hashing)
+    bands = PriceBands.of(table.products())
+    features = product_features(table.products(), bands, book, WordHashing(bits=recipe.sizes.id_bits))
+    queries = Ragged.of([book.numbers(query_words(query)) for query in log.queries])
+    data_key = _digest(
+        [len(table), table.id(0), table.string("title", len(table) - 1), len(log), until_ms, log.queries[:100], seed]
+    )
+    graph = np.zeros((len(table), 1), np.float32)
+    if recipe.products.graph:
+        progress("embed the graph", 0, None)
+        graph = _kept(cache / f"graph-{data_key}-{recipe.graph_dim}.npy", lambda: _graph(log, until_ms, queries, recipe, seed))
+    vocabulary = _vocabulary(book, features.words, queries, recipe.query_generation.vocabulary)
+    text: npt.NDArray[np.generic] = np.zeros((len(table), 0), np.float32)
+    reader: TextReader | None = None
+    if recipe.products.text != "none":
+        writing = recipe.query_generation
+        tokens = text_tokens(features.words, book, vocabulary, writing.max_product_words)
+        asked = text_tokens(queries, book, vocabulary, writing.max_query_words)
+        kept = cache / f"reader-{data_key}-{_digest(asdict(writing))}.safetensors"
+        reader = _kept_reader(kept, tokens, asked, examples, writing, seed, progress, device)
+        if recipe.products.text == "tuned":
+            text = tokens
+        else:
+            progress("read the products' texts", 0, len(table))
+            text = _kept(kept.with_suffix(".npy"), lambda: read_products(reader, tokens, device))
+    positive = examples.kind >= CLICK
+    engaged = Engagements.of(
+        examples.query[positive],
+        examples.shopper[positive],
+        examples.product[positive],
+        len(log.queries),
+        log.num_shoppers,
+    )
+    share = np.bincount(examples.product, minlength=len(table)) / len(examples)
+    by_category = np.bincount(features.category, share)
+    return TrainingData(
+        log=log,
+        until_ms=until_ms,
+        bands=bands,
+        buckets=book.buckets(),
+        catalogue=CatalogueInputs(features, window_signals(log, until_ms, graph), text),
+        queries=queries,
+        texts=Ragged.concatenate([queries, features.terms, features.tags, features.brands]),
+        examples=examples,
+        histories=Histories.of(log, recipe.history, features.brand),
+        engaged=engaged,
+        share=share.astype(np.float32),
+        kin_share=(share / np.maximum(by_category, 1e-12)[features.category]).astype(np.float32),
+        vocabulary=vocabulary,
+        reader=reader,
+        fingerprint=_digest([data_key, asdict(recipe)]),
+    )
+
+
+def _digest(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:16]
+
+
+def _kept(path: Path, make: Callable[[], Floats]) -> Floats:
+    if path.exists():
+        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+    made = make()
+    partial = path.with_name(f"{path.name}.partial.npy")
+    np.save(partial, made)
+    partial.replace(path)
+    return made
+
+
+def _kept_reader(
+    path: Path,
+    products: npt.NDArray[np.int32],
+    queries: npt.NDArray[np.int32],
+    examples: Examples,
+    spec: QueryGeneration,
+    seed: int,
+    progress: Progress,
+    device: str,
+) -> TextReader:
+    if path.exists():
+        reader = TextReader(spec)
+        reader.load_state_dict(load_file(path))
+        return reader.to(device).eval()
+    positive = examples.kind >= CLICK
+    pairs = np.unique(np.stack([examples.product[positive], examples.query[positive]], axis=1), axis=0).astype(np.int64)
+    reader = train_query_writer(
+        products, queries, pairs, spec, seed, lambda done, total: progress("learn to write queries", done, total), device
+    )
+    partial = path.with_suffix(".partial")
+    save_file(reader.state_dict(), partial)
+    partial.replace(path)
+    return reader
+
+
+def _graph(log: ShoppingLog, until_ms: int, queries: Ragged, recipe: UnifiedRecipe, seed: int) -> Floats:
+    events = np.flatnonzero((log.time_ms < until_ms) & (log.query > 0) & (log.product != UNKNOWN))
+    weight = np.array(KIND_POINTS)[log.kind[events]]
+    return graph_vectors(
+        log.query[events], log.product[events], weight, queries, log.num_products, recipe.graph_dim, seed
+    )
+
+
+def _vocabulary(book: WordBook, products: Ragged, queries: Ragged, size: int) -> Vocabulary:
+    counts = np.bincount(products.values, minlength=len(book)) + np.bincount(queries.values, minlength=len(book))
+    return Vocabulary.of(Counter({word: int(counts[number]) for word, number in book.items() if counts[number]}), size)

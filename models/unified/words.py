@@ -1,0 +1,173 @@
+"""Texts as hashed tokens: a text is a bag of words, a word is its own bucket and those of its character n-grams.
+
+Words are composed before texts are, so that a batch looks each n-gram up once a distinct word, not once an occurrence.
+A word with "=" in it is a *mark* ("brand=halden", "price=3"): no text makes one, and it has no n-grams.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+_WORD = re.compile(r"[^\W_]+")
+_MAX_WORD_CHARS = 32  # of longer ones the beginning: no cost without bound for one word
+_GOLDEN = 0x9E3779B1
+
+
+def words_of(text: str, limit: int) -> list[str]:
+    """The first `limit` words, in lower case, without accents and repetitions."""
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        text = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    found = dict.fromkeys(word[:_MAX_WORD_CHARS] for word in _WORD.findall(text.casefold()))
+    return list(found)[:limit]
+
+
+def mark(name: str, value: object) -> str:
+    """The word that stands for a whole value: mark("brand", "Halden") is "brand=halden"; "" for no value."""
+    text = str(value).strip().casefold()
+    return f"{name}={text}" if text else ""
+
+
+def category_marks(category: str) -> list[str]:
+    """One mark for every step of a path, each with those above it."""
+    steps = [step.strip() for step in category.split(">") if step.strip()]
+    return [mark("category", ">".join(steps[: depth + 1])) for depth in range(len(steps))]
+
+
+@dataclass(frozen=True, slots=True)
+class WordHashing:
+    """How a word becomes buckets of a table of 2**bits rows."""
+
+    bits: int = 16
+    ngram: int = 4  # characters, the word's ends included
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.bits <= 28:
+            raise ValueError(f"bits must be 4 to 28, not {self.bits}")
+        if not 2 <= self.ngram <= 8:
+            raise ValueError(f"ngram must be 2 to 8 characters, not {self.ngram}")
+
+    def bucket(self, token: str) -> int:
+        """CRC-32, multiplied so that all of its bits reach the upper ones that are kept."""
+        return (zlib.crc32(token.encode()) * _GOLDEN & 0xFFFFFFFF) >> (32 - self.bits)
+
+    def buckets(self, word: str) -> list[int]:
+        """The word's own bucket, then those of its n-grams."""
+        own = [self.bucket(word)]
+        if "=" in word:
+            return own
+        ends = f"<{word}>"
+        size = self.ngram
+        return own + [self.bucket("#" + ends[at : at + size]) for at in range(max(1, len(ends) - size + 1))]
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Rows of integers of different lengths: row i is values[offsets[i]:offsets[i + 1]]."""
+
+    values: npt.NDArray[np.int32]
+    offsets: Ints  # (rows + 1,)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.offsets)
+
+    def row(self, at: int) -> npt.NDArray[np.int32]:
+        return self.values[self.offsets[at] : self.offsets[at + 1]]
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Ragged:
+        """The rows of these numbers, in their order."""
+        starts = self.offsets[rows]
+        lengths = self.offsets[np.asarray(rows) + 1] - starts
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        at = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.values[at], offsets)
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]]) -> Ragged:
+        lengths = [0]
+        values: list[int] = []
+        for row in rows:
+            values.extend(row)
+            lengths.append(len(row))
+        return cls(np.array(values, np.int32), np.cumsum(lengths, dtype=np.int64))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Ragged]) -> Ragged:
+        lengths = np.concatenate([part.lengths for part in parts])
+        values = np.concatenate([part.values for part in parts])
+        return cls(values, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
+
+
+class WordBook:
+    """The distinct words met so far, numbered, and their buckets. Texts become rows of word numbers."""
+
+    def __init__(self, hashing: WordHashing) -> None:
+        self.hashing = hashing
+        self._numbers: dict[str, int] = {}
+        self._buckets: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def number(self, word: str) -> int:
+        found = self._numbers.get(word)
+        if found is None:
+            found = self._numbers[word] = len(self._buckets)
+            self._buckets.append(self.hashing.buckets(word))
+        return found
+
+    def numbers(self, words: Iterable[str]) -> list[int]:
+        """Numbers of the words that are not empty."""
+        return [self.number(word) for word in words if word]
+
+    def items(self) -> Iterable[tuple[str, int]]:
+        """Words and their numbers."""
+        return self._numbers.items()
+
+    def buckets(self) -> Ragged:
+        """Buckets of every word (words, 1 + n-grams), the word's own first."""
+        return Ragged.of(self._buckets)
+
+
+@dataclass(frozen=True, slots=True)
+class WordBatch:
+    """Texts ready for the tower: the distinct words among them by buckets, and the texts by those words."""
+
+    own: Ints  # (words,) the words' own buckets
+    ngrams: Ints  # buckets of all n-grams, word after word
+    ngram_offsets: Ints  # (words,) where each word's n-grams begin
+    texts: Ints  # positions among `words`, text after text
+    text_offsets: Ints  # (texts,) where each text's words begin
+
+
+def word_batch(texts: Sequence[Ragged], buckets: Ragged) -> WordBatch:
+    """Texts of several kinds in one batch, in order. Empty texts are allowed."""
+    joined = Ragged.concatenate(texts)
+    present = np.zeros(len(buckets), np.bool_)
+    present[joined.values] = True
+    distinct = np.flatnonzero(present)
+    position = np.cumsum(present) - 1
+    chosen = buckets.take(distinct)
+    starts = chosen.offsets[:-1]
+    keep = np.ones(len(chosen.values), np.bool_)
+    keep[starts] = False
+    return WordBatch(
+        own=chosen.values[starts].astype(np.int64),
+        ngrams=chosen.values[keep].astype(np.int64),
+        ngram_offsets=starts - np.arange(len(starts)),
+        texts=position[joined.values],
+        text_offsets=joined.offsets[:-1],
+    )

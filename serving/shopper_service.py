@@ -1,0 +1,118 @@
+"""The gRPC service of what shoppers did: records it, reads it, forgets it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from aisle.v1 import shopper_pb2
+from serving.errors import AisleError, InvalidRequest, Violation
+from serving.event_messages import EventMessages
+from serving.rpc import Call, Guard, Servicer, guarded
+from serving.shopper_store import ShopperStore
+
+MAX_STREAM_BATCHES = 1000
+
+
+class ShoppersOff(AisleError):
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "SHOPPERS_OFF"
+
+
+class ShopperService(Servicer):
+    """`store` is None where no events are kept: every call is then refused."""
+
+    def __init__(self, store: ShopperStore | None, messages: EventMessages, guard: Guard) -> None:
+        self.guard = guard
+        self._kept = store
+        self._messages = messages
+
+    @guarded("events")
+    async def RecordEvents(  # noqa: N802
+        self, request: shopper_pb2.RecordEventsRequest, call: Call
+    ) -> shopper_pb2.RecordEventsResponse:
+        store = self._store()
+        batch = self._messages.read_batch(request)
+        totals, _ = self._messages.write_totals(batch, await store.record(batch.events))
+        return shopper_pb2.RecordEventsResponse(
+            recorded=totals.recorded,
+            duplicates=totals.duplicates,
+            refused=totals.refused,
+            rejected=totals.rejected,
+            request_id=call.request_id,
+        )
+
+    @guarded("events")
+    async def StreamEvents(  # noqa: N802
+        self, requests: AsyncIterator[shopper_pb2.StreamEventsRequest | DecodeError], call: Call
+    ) -> shopper_pb2.StreamEventsResponse:
+        store = self._store()
+        response = shopper_pb2.StreamEventsResponse(request_id=call.request_id)
+        spent_bytes = 0
+        async for request in requests:
+            where = f"batches[{len(response.batches)}]"
+            if isinstance(request, DecodeError):
+                raise InvalidRequest(Violation(where, "is not a valid message (strings must be UTF-8)"))
+            if len(response.batches) == MAX_STREAM_BATCHES:
+                raise InvalidRequest(Violation(where, f"is one too many; a stream has at most {MAX_STREAM_BATCHES}"))
+            batch = self._messages.read_batch(request, where + ".")
+            totals, spent_bytes = self._messages.write_totals(batch, await store.record(batch.events), spent_bytes)
+            response.batches.append(totals)
+        return response
+
+    @guarded("history")
+    async def GetHistory(  # noqa: N802
+        self, request: shopper_pb2.GetHistoryRequest, call: Call
+    ) -> shopper_pb2.GetHistoryResponse:
+        store = self._store()
+        shopper_id = self._messages.read_shopper(request)
+        history = await store.history(shopper_id, self._messages.read_max_events(request))
+        response = self._messages.write_history(history)
+        response.request_id = call.request_id
+        return response
+
+    @guarded("history")
+    async def ForgetShopper(  # noqa: N802
+        self, request: shopper_pb2.ForgetShopperRequest, call: Call
+    ) -> shopper_pb2.ForgetShopperResponse:
+        forgotten = await self._store().forget(self._messages.read_shopper(request))
+        return shopper_pb2.ForgetShopperResponse(forgotten=forgotten, request_id=call.request_id)
+
+    def _store(self) -> ShopperStore:
+        if self._kept is None:
+            raise ShoppersOff("this service keeps no events of shoppers (shoppers.store is off)")
+        return self._kept
+
+
+class ClientStreams(grpc.GenericRpcHandler):
+    """The methods of a servicer that take a stream. To be registered before `serving.rpc.add_service`, which takes every method for
+    one of single messages. A message that does not parse reaches the method, as a DecodeError."""
+
+    def __init__(self, service: ServiceDescriptor, servicer: Servicer) -> None:
+        self._handlers = {
+            f"/{service.full_name}/{method.name}": grpc.stream_unary_rpc_method_handler(
+                getattr(servicer, method.name),
+                request_deserializer=_parser(GetMessageClass(method.input_type)),
+                response_serializer=GetMessageClass(method.output_type).SerializeToString,
+            )
+            for method in service.methods
+            if method.client_streaming
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(details.method)
+
+
+def _parser(message: type[Message]) -> Callable[[bytes], Message | DecodeError]:
+    def parse(data: bytes) -> Message | DecodeError:
+        try:
+            return message.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return parse
