@@ -1,6 +1,7 @@
 """All wiring on one screen: a bundle and a configuration become a Ray Serve application.
 
-gateway (grpc.aio) -> pipeline -> encoder stage -> retriever stage -> products
+gateway (grpc.aio) -> pipeline -> encoder stage    \\
+                               -> shopper stage     -> retriever stage -> products
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from serving.open_shoppers import check_shoppers
 from serving.pipeline import Vector
 from serving.retriever import MAX_BATCH, Retriever
 from serving.security import read_keys
+from serving.shopper_encoder import LightQueryEncoder, ShopperEncoder
 from serving.stages import StagePlan, stage_deployment
 
 APP = "aisle"
@@ -58,22 +60,36 @@ def load_retriever(bundle_folder: Path, device: Device, threads: int) -> Retriev
     return Retriever(Bundle(bundle_folder), device, threads)
 
 
-def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any], StagePlan[Any, Any]]:
-    tokens = CUDA_BATCH_TOKENS if _on_cuda(config.encoder) else CPU_BATCH_TOKENS
-    return (
-        StagePlan(
+def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
+    """Of the encoder, the retriever and, where the unified model encodes, of the shopper encoder."""
+    retriever: StagePlan[Any, Any] = StagePlan(
+        "retriever",
+        config.retriever,
+        functools.partial(load_retriever, bundle_folder, config.retriever.device, config.retriever.threads),
+        MAX_BATCH,
+    )
+    if Bundle(bundle_folder).is_unified:
+        queries: StagePlan[Any, Any] = StagePlan(
             "encoder",
             config.encoder,
-            functools.partial(load_encoder, bundle_folder, config.encoder.device, config.encoder.threads, tokens),
-            tokens,
-        ),
-        StagePlan(
-            "retriever",
-            config.retriever,
-            functools.partial(load_retriever, bundle_folder, config.retriever.device, config.retriever.threads),
-            MAX_BATCH,
-        ),
+            functools.partial(LightQueryEncoder, bundle_folder),
+            LightQueryEncoder.max_batch_cost,
+        )
+        shoppers: StagePlan[Any, Any] = StagePlan(
+            "shopper",
+            config.shopper_encoder,
+            functools.partial(ShopperEncoder, bundle_folder),
+            ShopperEncoder.max_batch_cost,
+        )
+        return queries, retriever, shoppers
+    tokens = CUDA_BATCH_TOKENS if _on_cuda(config.encoder) else CPU_BATCH_TOKENS
+    texts: StagePlan[Any, Any] = StagePlan(
+        "encoder",
+        config.encoder,
+        functools.partial(load_encoder, bundle_folder, config.encoder.device, config.encoder.threads, tokens),
+        tokens,
     )
+    return texts, retriever
 
 
 def _on_cuda(stage: StageConfig) -> bool:

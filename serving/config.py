@@ -93,6 +93,7 @@ class LimitsConfig(_Section):
     default_page_size: int = Field(24, ge=1, description="Hits of a search that states no page size.")
     max_page_size: int = Field(100, ge=1, le=1000, description="Hits of one page.")
     max_results: int = Field(1000, ge=1, le=10_000, description="Hits that paging can reach.")
+    max_recent_events: int = Field(200, ge=1, le=1000, description="Recent events of one search.")
     max_embed_items: int = Field(256, ge=1, le=4096, description="Queries or products of one embedding call.")
 
     @model_validator(mode="after")
@@ -150,6 +151,9 @@ class ShoppersConfig(_Section):
     max_events_per_shopper: int = Field(200, ge=1, le=5000, description="The newest of a shopper that are kept.")
     retention_days: float = Field(365, gt=0, le=36_500, description="Events that are older are deleted.")
     max_batch_events: int = Field(1000, ge=1, le=10_000, description="Events of one batch.")
+    max_wait_ms: float = Field(
+        50, gt=0, le=10_000, description="What a search waits for the store at most; then its answer is a plain one."
+    )
     max_clock_skew_s: float = Field(60, ge=0, le=86_400, description="How far in the future an event may lie.")
 
     @model_validator(mode="after")
@@ -179,6 +183,7 @@ class AisleConfig(_Section):
     auth: AuthConfig = AuthConfig()
     limits: LimitsConfig = LimitsConfig()
     encoder: StageConfig = StageConfig()
+    shopper_encoder: StageConfig = StageConfig()
     retriever: StageConfig = StageConfig()
     shoppers: ShoppersConfig = ShoppersConfig()
     log: LogConfig = LogConfig()

@@ -55,6 +55,13 @@ class StaleVersion(AisleError):
     reason = "STALE_VERSION"
 
 
+class NotServed(AisleError):
+    """The bundle lacks what the call needs."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "NOT_SERVED"
+
+
 class Overloaded(AisleError):
     """More work is queued than can be done in time. Nothing was computed; the same call may be sent again."""
 

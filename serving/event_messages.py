@@ -11,7 +11,7 @@ from models.catalogue import MAX_ID_CHARS
 from models.events import Event, EventKind
 from serving.config import AisleConfig
 from serving.errors import InvalidRequest, Violation
-from serving.messages import MAX_SHOPPER_ID_CHARS, refuse_unknown
+from serving.messages import KIND_NUMBERS, MAX_SHOPPER_ID_CHARS, refuse_unknown
 from serving.shopper_store import History, Recorded, Retention, now_ms
 
 MAX_EVENT_ID_CHARS = 128
@@ -19,13 +19,7 @@ MAX_SESSION_ID_CHARS = 128
 MAX_VIOLATIONS = 4  # told of one event
 _REJECTION_BYTES = 12  # of one, beside its texts
 
-_KINDS = {
-    shopper_pb2.EVENT_KIND_IMPRESSION: EventKind.IMPRESSION,
-    shopper_pb2.EVENT_KIND_CLICK: EventKind.CLICK,
-    shopper_pb2.EVENT_KIND_CART: EventKind.CART,
-    shopper_pb2.EVENT_KIND_PURCHASE: EventKind.PURCHASE,
-}
-_NUMBERS = {kind: number for number, kind in _KINDS.items()}
+_KINDS = {number: kind for kind, number in KIND_NUMBERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +93,41 @@ class EventMessages:
             raise InvalidRequest(Violation("max_events", f"is {request.max_events}; it must be 1 or more"))
         return request.max_events
 
+    def read_recent(
+        self, messages: Sequence[shopper_pb2.Event], where: str, wrong: list[Violation]
+    ) -> tuple[Event, ...]:
+        """The events of a search, newest first: of each its kind and time, and its product or query. Means nothing where
+        something is wrong."""
+        newest_ms = self._clock() + self._skew_ms
+        events: list[Event] = []
+        for index, message in enumerate(messages):
+            violations: list[Violation] = []
+            refuse_unknown(message, "", violations)
+            _check_id(message.id, "id", 0, MAX_EVENT_ID_CHARS, violations)
+            _check_id(message.session_id, "session_id", 0, MAX_SESSION_ID_CHARS, violations)
+            _check_id(message.product_id, "product_id", 0, MAX_ID_CHARS, violations)
+            if not 0 < message.time_ms <= newest_ms:
+                what = f"is {message.time_ms}; it must be 1 to {newest_ms}, milliseconds since 1970"
+                violations.append(Violation("time_ms", what))
+            kind = self._kind(message, violations)
+            query = self._query(message.query, violations) if message.query else ""
+            if not query and not message.product_id:
+                violations.append(Violation("product_id", "must not be empty where there is no query either"))
+            wrong.extend(Violation(f"{where}[{index}].{v.field}", v.description) for v in violations)
+            events.append(
+                Event(
+                    message.id or f"#{index}",
+                    message.time_ms,
+                    "",
+                    message.session_id,
+                    "",
+                    kind,
+                    message.product_id,
+                    query,
+                )
+            )
+        return tuple(sorted(events, key=lambda event: -event.time_ms))
+
     def write_totals(
         self, batch: Batch, recorded: Recorded, spent_bytes: int = 0
     ) -> tuple[shopper_pb2.BatchTotals, int]:
@@ -135,10 +164,7 @@ class EventMessages:
         if not locale:
             served = ", ".join(self._locales.values())
             wrong.append(Violation("locale", f"is {message.locale[:40]!r}; served are {served}"))
-        kind = _KINDS.get(message.kind)
-        if kind is None:
-            known = ", ".join(f"{number} ({kind})" for number, kind in _KINDS.items())
-            wrong.append(Violation("kind", f"is {message.kind}; it must be one of {known}"))
+        kind = self._kind(message, wrong)
         position = message.position if message.HasField("position") else None
         if position is not None and position < 1:
             wrong.append(Violation("position", f"is {position}; it must be 1 or more"))
@@ -151,12 +177,19 @@ class EventMessages:
             shopper_id=message.shopper_id,
             session_id=message.session_id,
             locale=locale,
-            kind=kind or EventKind.IMPRESSION,
+            kind=kind,
             product_id=message.product_id,
             query=self._query(message.query, wrong) if message.query else "",
             position=position,
             price_minor=price,
         )
+
+    def _kind(self, message: shopper_pb2.Event, wrong: list[Violation]) -> EventKind:
+        kind = _KINDS.get(message.kind)
+        if kind is None:
+            known = ", ".join(f"{number} ({kind})" for number, kind in _KINDS.items())
+            wrong.append(Violation("kind", f"is {message.kind}; it must be one of {known}"))
+        return kind or EventKind.IMPRESSION
 
     def _query(self, text: str, wrong: list[Violation]) -> str:
         """Written as a search writes it, so that both are the same words."""
@@ -180,7 +213,7 @@ def write_event(event: Event) -> shopper_pb2.Event:
         shopper_id=event.shopper_id,
         session_id=event.session_id,
         locale=event.locale,
-        kind=_NUMBERS[event.kind],
+        kind=KIND_NUMBERS[event.kind],
         product_id=event.product_id,
         query=event.query,
         position=event.position,

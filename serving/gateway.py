@@ -30,11 +30,13 @@ from serving.logs import configure_logging, log
 from serving.lone_calls import LoneCalls
 from serving.messages import Messages
 from serving.open_shoppers import open_shoppers
+from serving.personaliser import Personaliser
 from serving.pipeline import SearchPipeline
 from serving.retriever import FilterMasks
 from serving.rpc import Guard, Servicer, add_service
 from serving.security import KeyRing, server_credentials
 from serving.services import EmbeddingService, InfoService, SearchService, Served
+from serving.shopper_encoder import light_tower
 from serving.shopper_service import ClientStreams, ShopperService
 from serving.stages import LocalStage, RemoteStage, Stage, StagePlan
 
@@ -135,7 +137,7 @@ class Gateway:
         self,
         bundle_folder: Path,
         config: AisleConfig,
-        plans: tuple[StagePlan[Any, Any], StagePlan[Any, Any]],
+        plans: tuple[StagePlan[Any, Any], ...],
         log_socket: str,
         *handles: DeploymentHandle | None,
     ) -> None:
@@ -149,14 +151,26 @@ class Gateway:
         self._stages = [
             await _start_stage(plan, handle, guard.lone_calls) for plan, handle in zip(plans, handles, strict=True)
         ]
-        encoder, retriever = self._stages
+        encoder, retriever, *shopper_stages = self._stages
+        self._shoppers = await open_shoppers(config.shoppers, bundle.manifest.name)
+        personaliser = None
+        if shopper_stages:
+            personaliser = Personaliser(
+                shopper_stages[0],
+                self._shoppers,
+                config.shoppers.max_wait_ms,
+                await asyncio.to_thread(light_tower, bundle_folder),
+                bundle.vectors(),
+            )
         pipeline = SearchPipeline(
             encoder,
             retriever,
             EncoderSpec(**bundle.manifest.encoder),
             await asyncio.to_thread(bundle.speller),
             config.limits.max_results,
+            personaliser,
         )
+        events = EventMessages(bundle.manifest.locales, config)
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         served = Served(
             replica_id=self._replica_id,
@@ -165,14 +179,20 @@ class Gateway:
             config=config,
             pipeline=pipeline,
             products=products,
-            messages=Messages(bundle.manifest, config.limits, products, masks),
+            messages=Messages(
+                bundle.manifest,
+                config.limits,
+                products,
+                masks,
+                events.read_recent,
+                await asyncio.to_thread(_threshold, bundle),
+            ),
         )
         self._listener = Listener(config, pipeline.is_ready)
         for descriptor, servicer in SERVICES.items():
             self._listener.add_service(descriptor, servicer(served, guard))
-        self._shoppers = await open_shoppers(config.shoppers, bundle.manifest.name)
-        events = EventMessages(bundle.manifest.locales, config)
-        self._listener.add_service(SHOPPER_SERVICE, ShopperService(self._shoppers, events, guard))
+        forget = personaliser.shoppers.forget if personaliser else None
+        self._listener.add_service(SHOPPER_SERVICE, ShopperService(self._shoppers, events, guard, forget))
         await self._listener.start()
         self._readiness = asyncio.ensure_future(self._listener.follow_readiness())
         gc.collect()
@@ -205,6 +225,11 @@ class Gateway:
         if self._shoppers:
             await self._shoppers.close()
         log.info("gateway stopped", extra={"fields": {"replica": self._replica_id}})
+
+
+def _threshold(bundle: Bundle) -> float | None:
+    """The similarity below which shoppers seldom engage, where the bundle's model learned one."""
+    return light_tower(bundle.folder).spec.threshold if bundle.is_unified else None
 
 
 async def _start_stage(

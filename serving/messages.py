@@ -9,9 +9,10 @@ import base64
 import hashlib
 import hmac
 import itertools
+import math
 import struct
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,15 +21,18 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from aisle.v1 import embedding_pb2, info_pb2, product_pb2, search_pb2
+from aisle.v1 import embedding_pb2, info_pb2, product_pb2, search_pb2, shopper_pb2
 from models.bundle import Manifest
 from models.catalogue import MAX_ID_CHARS, Product, clean_text, product_text
+from models.events import Event, EventKind
 from models.product_table import ATTRIBUTE, CORE_FIELDS, ProductTable
 from models.text_encoder import Text, cut_to
 from serving.config import LimitsConfig
 from serving.errors import InvalidRequest, StaleVersion, Violation
+from serving.personaliser import Gain
 from serving.pipeline import Results, Search
 from serving.retriever import NO_FILTER, FilterMasks, ProductFilter
+from serving.shopper_vectors import Shopper, Source
 from serving.stages import Stage
 
 MAX_SHOPPER_ID_CHARS = 128
@@ -40,6 +44,20 @@ MAX_UNKNOWN_FIELDS = 32  # named in one refusal
 MAX_KEPT_BYTES = 32 * 1024**2  # of finished product messages
 _TOKEN = struct.Struct("<I")  # offset
 _MAC_BYTES = 12
+KIND_NUMBERS = {
+    EventKind.IMPRESSION: shopper_pb2.EVENT_KIND_IMPRESSION,
+    EventKind.CLICK: shopper_pb2.EVENT_KIND_CLICK,
+    EventKind.CART: shopper_pb2.EVENT_KIND_CART,
+    EventKind.PURCHASE: shopper_pb2.EVENT_KIND_PURCHASE,
+}
+_SOURCES = {
+    Source.NONE: search_pb2.PERSONALISATION_SOURCE_NONE,
+    Source.STORED: search_pb2.PERSONALISATION_SOURCE_STORED,
+    Source.REQUEST: search_pb2.PERSONALISATION_SOURCE_REQUEST,
+}
+
+# Events of a request, what to call them, where violations go.
+ReadEvents = Callable[[Sequence[shopper_pb2.Event], str, list[Violation]], tuple[Event, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +74,19 @@ class SearchCall:
 class Messages:
     """Translates for one served bundle."""
 
-    def __init__(self, manifest: Manifest, limits: LimitsConfig, products: ProductTable, masks: FilterMasks) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        limits: LimitsConfig,
+        products: ProductTable,
+        masks: FilterMasks,
+        read_events: ReadEvents | None = None,
+        relevance_threshold: float | None = None,
+    ) -> None:
+        """`relevance_threshold` is the similarity that the bundle's model learned, if it did."""
         self._manifest = manifest
+        self._read_events = read_events
+        self.relevance_threshold = relevance_threshold
         self._limits = limits
         self._products = products
         self._masks = masks
@@ -73,19 +102,35 @@ class Messages:
         refuse_unknown(request, "", wrong)
         query = self._query(request.query, "query", wrong)
         self._locale(request.locale, wrong)
-        if len(request.shopper_id) > MAX_SHOPPER_ID_CHARS or not request.shopper_id.isprintable():
-            wrong.append(Violation("shopper_id", f"must be at most {MAX_SHOPPER_ID_CHARS} printable characters"))
+        _check_shopper(request.shopper_id, wrong)
         page_size = request.page_size if request.HasField("page_size") else self._limits.default_page_size
         if not 1 <= page_size <= self._limits.max_page_size:
             wrong.append(Violation("page_size", f"is {page_size}; it must be 1 to {self._limits.max_page_size}"))
         wanted = self._filter(request.filter, wrong) if request.HasField("filter") else NO_FILTER
         fields = self._product_fields(request.product_fields, wrong)
+        events = self._events(request.recent_events, wrong)
+        strength = request.personalisation if request.HasField("personalisation") else 1.0
+        if not 0 <= strength <= 1:  # also of a NaN
+            wrong.append(Violation("personalisation", f"is {strength:g}; it must be 0 to 1"))
+        min_similarity = self._min_similarity(request, wrong)
         digest = _digest(query, request, wanted)
         offset = self._offset(request.page_token, digest, wrong) if request.page_token else 0
         if wrong:
             raise InvalidRequest(*wrong)
         return SearchCall(
-            Search(query, page_size, offset, wanted, request.verbatim),
+            Search(
+                query,
+                page_size,
+                offset,
+                wanted,
+                request.verbatim,
+                self._locales.get(request.locale.casefold(), self._manifest.locales[0]),
+                request.shopper_id,
+                events,
+                strength,
+                min_similarity,
+                request.explain,
+            ),
             fields,
             request.explain,
             self._warnings(wanted),
@@ -111,13 +156,67 @@ class Messages:
                 explanation.identifier_boost = found.boosts[at]
                 explanation.matched_identifiers.extend(found.matched.get(row, ()))
                 explanation.rank = at + 1
+                if gain := results.gains.get(row):
+                    self._write_gain(explanation, gain)
         if results.has_more:
             response.next_page_token = self._page_token(results.stop, call.digest)
+        _write_shopper(response, results.shopper, call.search.personalisation)
         for phase in results.phases:
             response.timing.phases.add(
                 name=phase.name, queue_ms=phase.queue_ms, compute_ms=phase.compute_ms, batch_size=phase.batch_size
             )
         return response
+
+    def _write_gain(self, explanation: search_pb2.Explanation, gain: Gain) -> None:
+        explanation.personal_gain = gain.total
+        for event, share in gain.by_event:
+            row = self._products.row_of(event.product_id)
+            explanation.moved_by.add(
+                event_id=event.id,
+                kind=KIND_NUMBERS[event.kind],
+                product_id=event.product_id if row is not None else "",
+                title=self._products.string("title", row) if row is not None else "",
+                query=event.query,
+                gain=share,
+            )
+
+    def _events(self, messages: Sequence[shopper_pb2.Event], wrong: list[Violation]) -> tuple[Event, ...]:
+        if not messages:
+            return ()
+        if len(messages) > self._limits.max_recent_events:
+            what = f"has {len(messages)} events; at most {self._limits.max_recent_events}"
+            wrong.append(Violation("recent_events", what))
+            return ()
+        return self._read_events(messages, "recent_events", wrong) if self._read_events else ()
+
+    def _min_similarity(self, request: search_pb2.SearchRequest, wrong: list[Violation]) -> float:
+        stated = request.HasField("min_similarity")
+        if stated and not -1 <= request.min_similarity <= 1:
+            wrong.append(Violation("min_similarity", f"is {request.min_similarity:g}; it must be -1 to 1"))
+        if request.relevant_only:
+            if stated:
+                wrong.append(
+                    Violation("relevant_only", "cannot go with min_similarity: one of them sets the threshold")
+                )
+            if self.relevance_threshold is None:
+                wrong.append(
+                    Violation("relevant_only", "the served bundle's model learned no threshold; use min_similarity")
+                )
+            return self.relevance_threshold or 0.0
+        return request.min_similarity if stated else -math.inf
+
+    def read_shopper(self, request: embedding_pb2.EmbedShopperRequest) -> tuple[str, tuple[Event, ...]]:
+        """The shopper's id, and the events to read instead of what is stored. Raises InvalidRequest."""
+        wrong: list[Violation] = []
+        refuse_unknown(request, "", wrong)
+        _check_shopper(request.shopper_id, wrong)
+        events = self._events(request.recent_events, wrong)
+        if not request.shopper_id and not request.recent_events:
+            wrong.append(Violation("shopper_id", "must not be empty where there are no recent_events either"))
+        self._encoding(request.encoding, wrong)
+        if wrong:
+            raise InvalidRequest(*wrong)
+        return request.shopper_id, events
 
     def read_queries(self, request: embedding_pb2.EmbedQueriesRequest) -> tuple[list[Text], int]:
         """The texts and the dimensions to answer with."""
@@ -125,8 +224,9 @@ class Messages:
         refuse_unknown(request, "", wrong)
         self._locale(request.locale, wrong)
         self._item_count("queries", len(request.queries), wrong)
+        locale = self._locales.get(request.locale.casefold(), self._manifest.locales[0])
         texts = [
-            Text(self._query(query, f"queries[{n}]", wrong))
+            Text(self._query(query, f"queries[{n}]", wrong), locale=locale)
             for n, query in enumerate(request.queries[: self._limits.max_embed_items])
         ]
         dimensions = self._dimensions(request, wrong)
@@ -253,9 +353,12 @@ class Messages:
         dimensions = request.dimensions if request.HasField("dimensions") else self._manifest.dim
         if dimensions not in offered:
             wrong.append(Violation("dimensions", f"is {dimensions}; offered are {', '.join(map(str, offered))}"))
-        if request.encoding not in embedding_pb2.VectorEncoding.values():
-            wrong.append(Violation("encoding", f"is {request.encoding}, which this server does not know"))
+        self._encoding(request.encoding, wrong)
         return dimensions
+
+    def _encoding(self, encoding: int, wrong: list[Violation]) -> None:
+        if encoding not in embedding_pb2.VectorEncoding.values():
+            wrong.append(Violation("encoding", f"is {encoding}, which this server does not know"))
 
     def _page_token(self, offset: int, digest: bytes) -> str:
         """Opaque to the caller: index version, offset and a MAC over both and the request."""
@@ -284,6 +387,22 @@ class Messages:
             wrong.append(Violation("page_token", "does not belong to this request: repeat every other field unchanged"))
             return 0
         return int(_TOKEN.unpack(body[len(version) :])[0])
+
+
+def _check_shopper(shopper_id: str, wrong: list[Violation]) -> None:
+    if len(shopper_id) > MAX_SHOPPER_ID_CHARS or not shopper_id.isprintable():
+        wrong.append(Violation("shopper_id", f"must be at most {MAX_SHOPPER_ID_CHARS} printable characters"))
+
+
+def _write_shopper(response: search_pb2.SearchResponse, shopper: Shopper, strength: float) -> None:
+    response.personalisation.source = _SOURCES[shopper.source]
+    if shopper.source is Source.NONE:
+        response.personalisation.reason = shopper.reason
+    else:
+        response.personalisation.strength = strength
+        response.personalisation.events = shopper.num_events
+    if shopper.failed:
+        response.degradations.add(part="shopper", reason=shopper.reason)
 
 
 def write_vectors(
@@ -346,5 +465,17 @@ def _read_product(message: product_pb2.Product, where: str, wrong: list[Violatio
 def _digest(query: str, request: search_pb2.SearchRequest, wanted: ProductFilter) -> bytes:
     """What identifies the result list that a page is cut from."""
     return hashlib.sha256(
-        repr((query, request.verbatim, request.locale.casefold(), request.shopper_id, wanted)).encode()
+        repr(
+            (
+                query,
+                request.verbatim,
+                request.locale.casefold(),
+                request.shopper_id,
+                wanted,
+                request.personalisation if request.HasField("personalisation") else 1.0,
+                request.min_similarity if request.HasField("min_similarity") else None,
+                request.relevant_only,
+                [event.SerializeToString(deterministic=True) for event in request.recent_events],
+            )
+        ).encode()
     ).digest()

@@ -1,25 +1,33 @@
 """One search, top to bottom, in plain async Python: no gRPC, no Ray.
 
-query -> vector -> candidates -> page of products
+query -> its vector   \
+                         -> the search's vector -> candidates -> page of products
+shopper -> its vector /
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from models.events import Event
 from models.spelling import Speller
 from models.text_encoder import EncoderSpec, Text
 from serving.batcher import Outcome
+from serving.personaliser import Gain, Personaliser
 from serving.retriever import NO_FILTER, Candidates, ProductFilter, Retrieval
+from serving.shopper_vectors import Shopper
 from serving.stages import Stage
 
 Vector = npt.NDArray[np.float32]
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,12 @@ class Search:
     offset: int = 0
     filter: ProductFilter = NO_FILTER
     verbatim: bool = False  # no mending of typing errors
+    locale: str = ""
+    shopper_id: str = ""
+    recent_events: tuple[Event, ...] = ()  # instead of what the store has of the shopper
+    personalisation: float = 1.0  # strength, 0 to 1
+    min_similarity: float = -math.inf
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,8 @@ class Results:
     has_more: bool
     phases: tuple[PhaseTime, ...]
     corrected_query: str = ""  # what was searched, where that is not what was asked
+    shopper: Shopper = field(default_factory=Shopper)
+    gains: dict[int, Gain] = field(default_factory=dict)  # by row, of an explained page that was personalised
 
 
 class SearchPipeline:
@@ -63,16 +79,19 @@ class SearchPipeline:
         encoder_spec: EncoderSpec,
         speller: Speller,
         max_results: int,
+        personaliser: Personaliser | None = None,
     ) -> None:
         self.encoder = encoder
         self.retriever = retriever
+        self.personaliser = personaliser
         self._max_tokens = {"query": encoder_spec.max_query_tokens, "product": encoder_spec.max_product_tokens}
         self._speller = speller
         self._max_results = max_results
 
     @property
-    def stages(self) -> tuple[Stage[Text, Vector], Stage[Retrieval, Candidates]]:
-        return self.encoder, self.retriever
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
+        shopper = (self.personaliser.stage,) if self.personaliser else ()
+        return self.encoder, *shopper, self.retriever
 
     def is_ready(self) -> bool:
         return all(stage.replicas() > 0 for stage in self.stages)
@@ -83,7 +102,7 @@ class SearchPipeline:
 
     def check_admission(self, deadline: float = math.inf) -> None:
         """Raises what a search that came now would be refused with, before any work on it."""
-        for stage in self.stages:
+        for stage in (self.encoder, self.retriever):
             stage.batcher.check_admission(deadline=deadline)
 
     async def search(self, search: Search, deadline: float) -> Results:
@@ -91,26 +110,76 @@ class SearchPipeline:
         query = search.query
         if not search.verbatim and self._speller.needs_mending(query):
             query = await asyncio.to_thread(self._speller.mend, query)
-        text = Text(query)
-        vector = await self.encoder(text, cost=self._cost(text), deadline=deadline)
+        text = Text(query, locale=search.locale)
+        encoding = self.encoder(text, cost=self._cost(text), deadline=deadline)
+        personaliser = self.personaliser
+        if personaliser is None:
+            vector, shopper = await encoding, Shopper(reason="the served bundle has no shopper model")
+        else:
+            knowing = personaliser.shopper(search.shopper_id, search.recent_events, search.personalisation, deadline)
+            vector, shopper = await _both(encoding, knowing)
+        asked = vector.value
+        if personaliser and shopper.vector is not None:
+            asked = personaliser.move(asked, shopper.vector, search.personalisation)
         stop = min(search.offset + search.page_size, self._max_results)
-        wanted = Retrieval(vector.value, min(stop + 1, self._max_results), search.filter, query)
+        wanted = Retrieval(asked, min(stop + 1, self._max_results), search.filter, query)
         found = await self.retriever(wanted, cost=1, deadline=deadline)
+        candidates = _relevant(found.value, search.min_similarity)
+        gains = {}
+        if personaliser and search.explain:
+            page = candidates.rows[search.offset : stop]
+            gains = await personaliser.explain(page, vector.value, asked, shopper, search.personalisation, deadline)
+        phases = [_phase("encode", vector), _phase("retrieve", found)]
+        if shopper.outcome:
+            phases.insert(1, _phase("shopper", shopper.outcome))
         return Results(
-            candidates=found.value,
+            candidates=candidates,
             first=search.offset,
-            stop=min(stop, len(found.value.rows)),
-            has_more=len(found.value.rows) > stop,
-            phases=(_phase("encode", vector), _phase("retrieve", found)),
+            stop=min(stop, len(candidates.rows)),
+            has_more=len(candidates.rows) > stop,
+            phases=tuple(phases),
             corrected_query=query if query != search.query else "",
+            shopper=shopper,
+            gains=gains,
         )
 
     async def embed(self, texts: list[Text], deadline: float) -> npt.NDArray[np.float32]:
         """Unit vectors (len(texts), dim)."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.encoder(text, cost=self._cost(text), deadline=deadline)) for text in texts]
-        return np.stack([task.result().value for task in tasks])
+        tasks = [asyncio.ensure_future(self.encoder(text, cost=self._cost(text), deadline=deadline)) for text in texts]
+        try:
+            return np.stack([outcome.value for outcome in await asyncio.gather(*tasks)])
+        finally:
+            for task in tasks:
+                task.cancel()  # where another one failed
 
 
 def _phase(name: str, outcome: Outcome[Any]) -> PhaseTime:
     return PhaseTime(name, outcome.queue_ms, outcome.compute_ms, outcome.batch_size)
+
+
+async def _both(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
+    """Side by side. What fails first ends the other."""
+    task = asyncio.ensure_future(first)
+    try:
+        later = await second
+        return await task, later
+    finally:
+        task.cancel()  # means nothing to one that is done
+
+
+def _relevant(found: Candidates, min_similarity: float) -> Candidates:
+    """Without the hits that are less similar, save those that hold an identifier of the query."""
+    if min_similarity == -math.inf:
+        return found
+    kept = [
+        at
+        for at, (similarity, boost) in enumerate(zip(found.similarities, found.boosts, strict=True))
+        if similarity >= min_similarity or boost > 0
+    ]
+    return Candidates(
+        rows=[found.rows[at] for at in kept],
+        scores=[found.scores[at] for at in kept],
+        similarities=[found.similarities[at] for at in kept],
+        boosts=[found.boosts[at] for at in kept],
+        matched=found.matched,
+    )

@@ -6,13 +6,17 @@ import importlib.metadata
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from aisle.v1 import embedding_pb2, info_pb2, search_pb2
 from models.bundle import Manifest
 from models.product_table import ProductTable
 from serving.config import AisleConfig
+from serving.errors import NotServed, Unavailable
 from serving.messages import Messages, write_stage_stats, write_vectors
 from serving.pipeline import SearchPipeline
 from serving.rpc import Call, Guard, Servicer, guarded
+from serving.shopper_vectors import MAX_EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class EmbeddingService(Servicer):
         self._pipeline = served.pipeline
         self._messages = served.messages
         self._version = served.manifest.version
+        self._dim = served.manifest.dim
+        self._unified = served.pipeline.personaliser is not None
 
     def check_load(self) -> None:
         self._pipeline.encoder.batcher.check_admission()
@@ -77,10 +83,33 @@ class EmbeddingService(Servicer):
     async def EmbedProducts(  # noqa: N802
         self, request: embedding_pb2.EmbedProductsRequest, call: Call
     ) -> embedding_pb2.EmbedProductsResponse:
+        if self._unified:
+            raise NotServed(
+                "the product tower of this bundle is not served; its products were encoded when it was built"
+            )
         texts, dimensions = self._messages.read_products(request)
         vectors = await self._pipeline.embed(texts, call.deadline)
         return embedding_pb2.EmbedProductsResponse(
             vectors=write_vectors(vectors, dimensions, request.encoding),
+            request_id=call.request_id,
+            bundle_version=self._version,
+        )
+
+    @guarded("embed")
+    async def EmbedShopper(  # noqa: N802
+        self, request: embedding_pb2.EmbedShopperRequest, call: Call
+    ) -> embedding_pb2.EmbedShopperResponse:
+        personaliser = self._pipeline.personaliser
+        if personaliser is None:
+            raise NotServed("this bundle has no shopper model")
+        shopper_id, events = self._messages.read_shopper(request)
+        shopper = await personaliser.shopper(shopper_id, events, 1.0, call.deadline)
+        if shopper.failed:
+            raise Unavailable(shopper.reason)
+        vector = np.zeros(self._dim, np.float32) if shopper.vector is None else shopper.vector
+        return embedding_pb2.EmbedShopperResponse(
+            vectors=write_vectors(vector[None], self._dim, request.encoding),
+            events=shopper.num_events,
             request_id=call.request_id,
             bundle_version=self._version,
         )
@@ -127,8 +156,21 @@ class InfoService(Servicer):
                 max_embed_items=limits.max_embed_items,
                 max_message_bytes=server.max_message_bytes,
                 max_deadline_ms=server.max_deadline_ms,
+                max_recent_events=limits.max_recent_events,
             ),
+            shopper_model=self._shopper_model(),
             request_id=call.request_id,
+        )
+
+    def _shopper_model(self) -> info_pb2.ShopperModelInfo | None:
+        threshold = self._served.messages.relevance_threshold
+        if threshold is None:
+            return None
+        return info_pb2.ShopperModelInfo(
+            model=self._served.manifest.encoder["model"],
+            relevance_threshold=threshold,
+            max_events=MAX_EVENTS,
+            store=self._served.config.shoppers.store,
         )
 
     @guarded("info")

@@ -13,11 +13,13 @@ import numpy.typing as npt
 from models.bundle import Bundle
 from models.events import Event
 from models.text_encoder import Text
-from models.unified.history import HistoryItem, history_items
+from models.unified.history import MAX_QUERY_WORDS, HistoryItem, history_items
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 
-MAX_BATCH = 64  # shoppers or queries; a query of the light tower takes 40 us in a batch
+MAX_BATCH = 64  # shoppers
+MAX_BATCH_WORDS = 64 * MAX_QUERY_WORDS  # of queries
+MAX_PRODUCTS = 20_000  # kept ready, about 1 kB each; reading one takes 30 us
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def light_tower(bundle_folder: Path) -> LightTower:
 class LightQueryEncoder:
     """The compute of the encoder stage where the unified model encodes."""
 
-    max_batch_cost = MAX_BATCH
+    max_batch_cost = MAX_BATCH_WORDS
     backend = "numpy cpu fp32"
 
     def __init__(self, bundle_folder: Path) -> None:
@@ -60,6 +62,7 @@ class ShopperEncoder:
         bundle = Bundle(bundle_folder)
         self._tower = light_tower(bundle_folder)
         self._products = bundle.products()
+        self._product_of = functools.lru_cache(MAX_PRODUCTS)(self._products.product_of)
         self._bands = PriceBands.load(bundle.unified_folder)
 
     def warm_up(self) -> None:
@@ -75,9 +78,7 @@ class ShopperEncoder:
         ]
 
     def _history(self, events: tuple[Event, ...]) -> list[HistoryItem]:
-        return history_items(
-            sorted(events, key=lambda event: event.time_ms), self._products.product_of, self._bands.band
-        )
+        return history_items(sorted(events, key=lambda event: event.time_ms), self._product_of, self._bands.band)
 
     def _is_used(self, event: Event) -> bool:
-        return bool(event.query) or self._products.row_of(event.product_id) is not None
+        return bool(event.query) or self._product_of(event.product_id) is not None

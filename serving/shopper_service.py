@@ -25,10 +25,17 @@ class ShoppersOff(AisleError):
 
 
 class ShopperService(Servicer):
-    """`store` is None where no events are kept: every call is then refused."""
+    """`store` is None where no events are kept: every call is then refused. `forget` is told whose derived data has to go."""
 
-    def __init__(self, store: ShopperStore | None, messages: EventMessages, guard: Guard) -> None:
+    def __init__(
+        self,
+        store: ShopperStore | None,
+        messages: EventMessages,
+        guard: Guard,
+        forget: Callable[[str], None] | None = None,
+    ) -> None:
         self.guard = guard
+        self._forget = forget
         self._kept = store
         self._messages = messages
 
@@ -80,7 +87,10 @@ class ShopperService(Servicer):
     async def ForgetShopper(  # noqa: N802
         self, request: shopper_pb2.ForgetShopperRequest, call: Call
     ) -> shopper_pb2.ForgetShopperResponse:
-        forgotten = await self._store().forget(self._messages.read_shopper(request))
+        shopper_id = self._messages.read_shopper(request)
+        forgotten = await self._store().forget(shopper_id)
+        if self._forget:
+            self._forget(shopper_id)
         return shopper_pb2.ForgetShopperResponse(forgotten=forgotten, request_id=call.request_id)
 
     def _store(self) -> ShopperStore:

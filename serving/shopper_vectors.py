@@ -59,7 +59,9 @@ class _Kept:
 class ShopperVectors:
     """The vectors of shoppers, kept until their next event. Belongs to one event loop."""
 
-    def __init__(self, stage: Stage[tuple[Event, ...], ShopperVector], store: ShopperStore | None, wait_ms: float) -> None:
+    def __init__(
+        self, stage: Stage[tuple[Event, ...], ShopperVector], store: ShopperStore | None, wait_ms: float
+    ) -> None:
         self._stage = stage
         self._store = store
         self._wait_s = wait_ms / 1000
@@ -87,7 +89,8 @@ class ShopperVectors:
         except AisleError as error:
             return Shopper(reason=f"the shopper store failed: {error.message}", failed=True)
         shopper = await self._encode(Source.STORED, history.events, deadline)
-        self._keep(shopper_id, history.version, shopper)
+        if not shopper.failed:
+            self._keep(shopper_id, history.version, shopper)
         return shopper
 
     async def without_each(self, events: tuple[Event, ...], deadline: float) -> list[npt.NDArray[np.float32]]:
@@ -101,10 +104,15 @@ class ShopperVectors:
         events = tuple(event for event in events if event.kind is not EventKind.IMPRESSION or event.query)
         if not events:
             return Shopper(reason="nothing is known of the shopper")
-        outcome = await self._stage(events, cost=1, deadline=deadline)
+        try:
+            outcome = await self._stage(events, cost=1, deadline=deadline)
+        except AisleError as error:
+            return Shopper(reason=f"the shopper stage failed: {error.message}", failed=True)
         found = outcome.value
         if not found.vector.any():
-            return Shopper(reason="the shopper's events name no product of this catalogue", events=events, outcome=outcome)
+            return Shopper(
+                reason="the shopper's events name no product of this catalogue", events=events, outcome=outcome
+            )
         return Shopper(source, found.vector, events, found.num_events, outcome=outcome)
 
     def forget(self, shopper_id: str) -> None:

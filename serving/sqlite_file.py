@@ -188,6 +188,6 @@ _OF_THE_STORE = frozenset(
 def wipe_log(connection: sqlite3.Connection) -> bool:
     """Moves all of the write-ahead log into the file and empties it, so that no old page stays there. False: a reader or another
     process is in the way."""
-    with contextlib.suppress(sqlite3.OperationalError):
+    with contextlib.suppress(sqlite3.Error):
         return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
     return False

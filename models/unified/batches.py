@@ -44,9 +44,7 @@ class Batch:
     prefixes: tuple[int, ...]  # of the vectors, that this step scores: the whole and one shorter, drawn
 
 
-def search_inputs(
-    history: Codes, locale: npt.NDArray[np.integer], texts: Ragged
-) -> SearchInputs:
+def search_inputs(history: Codes, locale: npt.NDArray[np.integer], texts: Ragged) -> SearchInputs:
     """From histories (rows, slots) of text numbers. An item without words is none."""
     held = np.where((history >= 0) & (texts.lengths[np.maximum(history, 0)] > 0), history, -1)
     items, positions = np.unique(held[held >= 0], return_inverse=True)
@@ -93,7 +91,11 @@ class BatchMaker:
             data.histories.before(shopper, examples.asked_ms[rows]), examples.locale[rows], data.texts
         )
         words = word_batch(
-            [data.queries.take(query), data.catalogue.features.words.take(columns.products), data.texts.take(searches.items)],
+            [
+                data.queries.take(query),
+                data.catalogue.features.words.take(columns.products),
+                data.texts.take(searches.items),
+            ],
             data.buckets,
         )
         return Batch(
@@ -107,7 +109,10 @@ class BatchMaker:
             kind=examples.kind[rows].astype(np.int64),
             weight=np.array(recipe.kind_weights, np.float32)[examples.kind[rows]],
             negative_weights=weights,
-            prefixes=(recipe.sizes.dim, *random.choice(recipe.sizes.prefixes[:-1], min(1, len(recipe.sizes.prefixes) - 1))),
+            prefixes=(
+                recipe.sizes.dim,
+                *random.choice(recipe.sizes.prefixes[:-1], min(1, len(recipe.sizes.prefixes) - 1)),
+            ),
         )
 
     def rows(self, step: int) -> Ints:

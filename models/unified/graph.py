@@ -7,9 +7,13 @@ non-linearities or weights; the leading singular vectors are what that converges
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
+import torch
+from torch import Tensor
 
 from models.unified.words import Ragged
 
@@ -35,40 +39,62 @@ def graph_vectors(
     """
     if not len(query):
         return np.zeros((num_products, dim), np.float32)
-    by_query = sp.csr_matrix((weight, (query, product)), shape=(len(query_words), num_products), dtype=np.float32)
-    num_words = int(query_words.values.max(initial=-1)) + 1
-    words = sp.csr_matrix(
-        (np.ones(len(query_words.values), np.float32), query_words.values, query_words.offsets),
-        shape=(len(query_words), num_words),
+    queries = _Edges.of(query, product, weight)
+    spread = query_words.take(query)
+    words = _Edges.of(spread.values, np.repeat(product, spread.lengths), np.repeat(weight, spread.lengths))
+    both = _Edges(
+        np.concatenate([queries.left, words.left + len(query_words)]),
+        np.concatenate([queries.right, words.right]),
+        np.concatenate([queries.normalised(), words.normalised()]),
     )
-    adjacency = sp.vstack([_normalised(by_query), _normalised((words.T @ by_query).tocsr())]).tocsr()
-    vectors = _leading_right_vectors(adjacency, dim, np.random.default_rng([seed, 0x67]))
+    vectors = _leading_right_vectors(both, num_products, dim, seed)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12) * (lengths > 1e-9), np.float32)
 
 
-def _normalised(edges: sp.csr_matrix) -> sp.csr_matrix:
-    """log(1 + weight), divided by the square roots of both ends' sums."""
-    damped = edges.copy()
-    damped.sum_duplicates()
-    damped.data = np.log1p(damped.data)
-    left = np.asarray(damped.sum(axis=1)).ravel()
-    right = np.asarray(damped.sum(axis=0)).ravel()
-    return sp.diags_array(_inverse_root(left)) @ damped @ sp.diags_array(_inverse_root(right))
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    left: Ints
+    right: Ints
+    weight: npt.NDArray[np.floating]
+
+    @classmethod
+    def of(
+        cls, left: npt.NDArray[np.integer], right: npt.NDArray[np.integer], weight: npt.NDArray[np.floating]
+    ) -> _Edges:
+        """Edges between the same two become one."""
+        width = int(right.max(initial=0)) + 1
+        keys, edge = np.unique(left.astype(np.int64) * width + right, return_inverse=True)
+        return cls(keys // width, keys % width, np.bincount(edge, weight, len(keys)))
+
+    def normalised(self) -> npt.NDArray[np.floating]:
+        """log(1 + weight), divided by the square roots of both ends' sums."""
+        damped = np.log1p(self.weight)
+        ends = np.bincount(self.left, damped)[self.left] * np.bincount(self.right, damped)[self.right]
+        return damped / np.sqrt(np.maximum(ends, 1e-12))
+
+    def matrix(self, shape: tuple[int, int]) -> Tensor:
+        places = torch.from_numpy(np.stack([self.left, self.right]))
+        values = torch.from_numpy(self.weight.astype(np.float32))
+        with warnings.catch_warnings():  # that the format is in beta; products of it with dense matrices are not new
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.sparse_coo_tensor(places, values, shape, check_invariants=True).coalesce().to_sparse_csr()
+
+    def transposed(self) -> _Edges:
+        return _Edges(self.right, self.left, self.weight)
 
 
-def _inverse_root(sums: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    return np.where(sums > 0, 1 / np.sqrt(np.maximum(sums, 1e-12)), 0)
-
-
-def _leading_right_vectors(matrix: sp.csr_matrix, dim: int, random: np.random.Generator) -> Floats:
-    """Right singular vectors times their singular values (columns, dim), by randomised subspace iteration."""
-    width = min(dim + _OVERSAMPLING, *matrix.shape)
-    basis = np.linalg.qr(matrix @ random.standard_normal((matrix.shape[1], width)).astype(np.float32))[0]
+def _leading_right_vectors(edges: _Edges, num_right: int, dim: int, seed: int) -> Floats:
+    """Right singular vectors times their singular values (num_right, dim), by randomised subspace iteration."""
+    num_left = int(edges.left.max()) + 1
+    forth, back = edges.matrix((num_left, num_right)), edges.transposed().matrix((num_right, num_left))
+    width = min(dim + _OVERSAMPLING, num_left, num_right)
+    start = torch.randn(num_right, width, generator=torch.Generator().manual_seed(seed))
+    basis = torch.linalg.qr(forth @ start)[0]
     for _ in range(_POWER_ITERATIONS):
-        basis = np.linalg.qr(matrix @ np.linalg.qr(matrix.T @ basis)[0])[0]
-    _, values, right = np.linalg.svd((matrix.T @ basis).T, full_matrices=False)
-    vectors = np.zeros((matrix.shape[1], dim), np.float32)
+        basis = torch.linalg.qr(forth @ torch.linalg.qr(back @ basis)[0])[0]
+    _, values, right = torch.linalg.svd((back @ basis).T, full_matrices=False)
+    vectors = np.zeros((num_right, dim), np.float32)
     kept = min(dim, len(values))
-    vectors[:, :kept] = right[:kept].T * values[:kept]
+    vectors[:, :kept] = (right[:kept].T * values[:kept]).numpy()
     return vectors

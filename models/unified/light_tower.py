@@ -17,14 +17,13 @@ import numpy.typing as npt
 from safetensors.numpy import load_file
 
 from models.unified.history import HistoryBlocks, HistoryItem, block_items, query_words
+from models.unified.model_files import FORMAT_VERSION, SEARCH_FILE, SPEC_FILE, VOCABULARY_FILE
 from models.unified.words import WordHashing
+
+__all__ = ["SPEC_FILE", "LightSpec", "LightTower", "ModelError", "log_words", "read_spec"]
 
 Floats = npt.NDArray[np.float32]
 
-SPEC_FILE = "spec.json"
-SEARCH_FILE = "search_tower.safetensors"
-VOCABULARY_FILE = "vocabulary.json"
-FORMAT_VERSION = 1
 _MAX_CACHED_WORDS = 200_000  # 0.5 kB each
 
 
@@ -46,13 +45,7 @@ class LightSpec:
 
     @classmethod
     def load(cls, folder: Path) -> LightSpec:
-        path = folder / SPEC_FILE
-        try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise ModelError(f"{folder} holds no unified model: {error}") from error
-        if values.get("format_version") != FORMAT_VERSION:
-            raise ModelError(f"format version {values.get('format_version')} is not {FORMAT_VERSION}; train the model again")
+        values = read_spec(folder)
         recipe = values["recipe"]
         return cls(
             dim=recipe["sizes"]["dim"],
@@ -63,6 +56,19 @@ class LightSpec:
             locales=tuple(values["locales"]),
             threshold=values["threshold"],
         )
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """The whole of spec.json. Raises ModelError where it is not there or of another format."""
+    try:
+        values: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"{folder.name} holds no unified model: {error}") from error
+    if values.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"format version {values.get('format_version')} is not {FORMAT_VERSION}; train the model again"
+        )
+    return values
 
 
 class LightTower:
@@ -86,10 +92,10 @@ class LightTower:
         other = len(self.spec.locales)
         locale = self._weight("search.query.locale.weight").T[[self._locale.get(name, other) for _, name in queries]]
         known = np.concatenate([bags, locale], axis=1)
-        return _unit(self._linear("search.query.out", np.maximum(self._linear("search.query.hidden", known), 0)))
+        return _unit(self._dense("search.query.dense", known))
 
     def encode_shoppers(self, histories: Sequence[Sequence[HistoryItem]]) -> Floats:
-        """Histories (items in any order) -> unit vectors (shoppers, dim), 0 where the history says nothing.
+        """Histories (items in any order) -> (shoppers, dim) of any length, 0 where the history says nothing.
 
         A shopper's vector does not depend on the query and can be kept until the shopper's next event.
         """
@@ -97,13 +103,13 @@ class LightTower:
         texts: list[list[str]] = []
         slots = np.full((len(histories), blocks.total), -1, np.int64)
         for row, history in enumerate(histories):
-            at = 0
-            for name, size in blocks.sizes().items():
-                for place, words in enumerate(block_items(history, blocks)[name] if history and size else ()):
+            first = 0
+            for name, tokens in block_items(history, blocks).items() if history else ():
+                for place, words in enumerate(tokens):
                     if words:
-                        slots[row, at + place] = len(texts)
+                        slots[row, first + place] = len(texts)
                         texts.append(words)
-                at += size
+                first += blocks.sizes()[name]
         known = (slots >= 0).any(axis=1)
         vectors = np.zeros((len(histories), self.spec.dim), np.float32)
         if known.any():
@@ -115,31 +121,36 @@ class LightTower:
 
         Strength 0 asks as an anonymous shopper and 1 as it was trained; a shopper of whom nothing is known is anonymous.
         """
-        known = shoppers.any(axis=1)
+        known: npt.NDArray[np.bool_] = np.any(shoppers != 0, axis=1)
         if strength == 0 or not known.any():
             return queries
-        joined = np.concatenate([queries, shoppers], axis=1) * np.float32(self.spec.dim**0.5)
-        mixed = self._linear("search.mix_out", _silu(self._linear("search.mix_hidden", joined)))
-        return np.where(known[:, None], _unit(queries + np.float32(strength) * mixed), queries)
+        mixed = self._dense("search.mix", np.concatenate([queries, shoppers], axis=1))
+        return np.where(known[:, np.newaxis], _unit(queries + np.float32(strength) * mixed), queries)
 
     def _attend(self, items: Floats, slots: npt.NDArray[np.int64]) -> Floats:
         """items (items, token_dim), slots (shoppers, slots) of which each has one or more -> (shoppers, dim)."""
-        heads = self.spec.heads
+        normed = self._norm("search.shopper.norm", items)
+        at = np.maximum(slots, 0)
+        asked = self._asked(self._linear("search.shopper.keys", normed))[at]
+        asked = asked + self._asked(self._weight("search.shopper.slot_keys"))  # (shoppers, slots, heads, readouts)
+        asked = np.where((slots >= 0)[:, :, None, None], asked, np.float32(-np.inf))
+        shares = np.exp(asked - asked.max(axis=1, keepdims=True))
+        shares = (shares / shares.sum(axis=1, keepdims=True)).transpose(0, 2, 3, 1)
+        values = self._linear("search.shopper.values", normed)[at] + self._weight("search.shopper.slot_values")
+        values = values.reshape(*slots.shape, self.spec.heads, -1).transpose(0, 2, 1, 3)
+        read = (shares @ values).transpose(0, 2, 1, 3)  # (shoppers, readouts, heads, head_dim)
+        read = read.reshape(*read.shape[:2], -1)
+        states = self._weight("search.shopper.readouts") + self._linear("search.shopper.joined", read)
+        wide = self._linear("search.shopper.widen", self._norm("search.shopper.read_norm", states))
+        states = states + self._linear("search.shopper.narrow", _silu(wide))
+        return self._linear("search.shopper.out", states.reshape(len(slots), -1))
+
+    def _asked(self, keys: Floats) -> Floats:
+        """Keys (n, token_dim) -> how much each head of each read-out wants them (n, heads, readouts)."""
+        by_head = keys.reshape(len(keys), self.spec.heads, -1)
         readouts = self._weight("search.shopper.readouts")
-        asked = readouts.reshape(len(readouts), heads, -1).transpose(1, 0, 2)  # (heads, readouts, head_dim)
-        size = asked.shape[-1]
-        projected = self._linear("search.shopper.keys_values", self._norm("search.shopper.norm", items))
-        rows = projected[np.maximum(slots, 0)] + self._weight("search.shopper.slots")
-        rows = rows.reshape(*slots.shape, 2, heads, size)
-        keys, values = rows[:, :, 0].transpose(0, 2, 3, 1), rows[:, :, 1].transpose(0, 2, 1, 3)
-        scores = (asked @ keys) / np.float32(size**0.5)  # (shoppers, heads, readouts, slots)
-        scores = np.where((slots >= 0)[:, None, None, :], scores, np.float32(-np.inf))
-        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        shares /= shares.sum(axis=-1, keepdims=True)
-        read = (shares @ values).transpose(0, 2, 1, 3).reshape(len(slots), len(readouts), -1)
-        read = self._norm("search.shopper.read_norm", readouts + self._linear("search.shopper.joined", read))
-        read = read + self._linear("search.shopper.narrow", _silu(self._linear("search.shopper.widen", read)))
-        return _unit(self._linear("search.shopper.out", read.reshape(len(slots), -1)))
+        readouts = readouts.reshape(len(readouts), self.spec.heads, -1)
+        return np.einsum("nhd,rhd->nhr", by_head, readouts) / np.float32(by_head.shape[-1] ** 0.5)
 
     def _bags(self, texts: Sequence[Sequence[str]]) -> Floats:
         """(texts, token_dim) means of the words; 0 for a text without any."""
@@ -169,6 +180,10 @@ class LightTower:
 
     def _linear(self, name: str, inputs: Floats) -> Floats:
         return inputs @ self._w[f"{name}.weight"] + self._w[f"{name}.bias"]
+
+    def _dense(self, name: str, inputs: Floats) -> Floats:
+        bent = self._linear(f"{name}.out", _silu(self._linear(f"{name}.hidden", inputs)))
+        return bent + inputs @ self._w[f"{name}.skip.weight"]
 
     def _norm(self, name: str, inputs: Floats) -> Floats:
         centred = inputs - inputs.mean(axis=-1, keepdims=True)

@@ -74,7 +74,9 @@ def draw_columns(
         positive=np.searchsorted(products, positives),
         uniform=(uniform * weights.uniform).astype(np.float32),
         expected=np.maximum(expected, least).astype(np.float32),
-        expected_by_kin=np.maximum(expected + weights.in_batch * mix.kin * kin_share[products], least).astype(np.float32),
+        expected_by_kin=np.maximum(expected + weights.in_batch * mix.kin * kin_share[products], least).astype(
+            np.float32
+        ),
         category=category[products],
         counts=counts,
     )

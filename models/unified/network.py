@@ -88,4 +88,4 @@ def product_vectors(network: UnifiedNetwork, inputs: CatalogueInputs, buckets: R
         chosen = rows[start : start + 2048]
         bag = network.bags(word_batch([inputs.features.words.take(chosen)], buckets))
         out.append(network.product(inputs.take(chosen, bag, np.ones(len(chosen), np.bool_))).float().cpu().numpy())
-    return np.concatenate(out) if out else np.zeros((0, network.product.out.out_features), np.float32)
+    return np.concatenate(out) if out else np.zeros((0, network.product.dense.out.out_features), np.float32)

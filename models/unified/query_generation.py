@@ -77,8 +77,9 @@ class QueryWriter(nn.Module):
         causal = torch.ones(length, length, dtype=torch.bool, device=before.device).tril()
         for layer in self.layers:
             states = layer(states, causal, encoded, _attended(products))
-        logits = self.norm(states) @ self.reader.tokens.weight.T
-        return F.cross_entropy(logits.flatten(0, 1), queries.flatten(), ignore_index=PAD)
+        written = queries != PAD  # most queries are short, and the vocabulary is the costly part
+        logits = self.norm(states[written]) @ self.reader.tokens.weight.T
+        return F.cross_entropy(logits, queries[written])
 
 
 class _Layer(nn.Module):
@@ -92,8 +93,8 @@ class _Layer(nn.Module):
         self.ask = nn.Linear(spec.dim, spec.dim) if reads_product else None
         self.answer = nn.Linear(spec.dim, 2 * spec.dim) if reads_product else None
         self.answer_out = nn.Linear(spec.dim, spec.dim) if reads_product else None
-        self.widen = nn.Linear(spec.dim, 4 * spec.dim)
-        self.narrow = nn.Linear(4 * spec.dim, spec.dim)
+        self.widen = nn.Linear(spec.dim, spec.wide * spec.dim)
+        self.narrow = nn.Linear(spec.wide * spec.dim, spec.dim)
         self.norms = nn.ModuleList(nn.LayerNorm(spec.dim) for _ in range(3 if reads_product else 2))
 
     def forward(

@@ -104,11 +104,12 @@ class QueryGeneration:
     dim: int = 128
     layers: int = 1
     heads: int = 4
+    wide: int = 2  # times `dim`, the middle of the dense layers
     vocabulary: int = 8_192  # most frequent words; the rest share hashed rows
-    max_product_words: int = 24
+    max_product_words: int = 16
     max_query_words: int = 6
-    steps: int = 300
-    batch: int = 192
+    steps: int = 200
+    batch: int = 128
     learning_rate: float = 1e-3
 
 
@@ -159,7 +160,15 @@ FULL = UnifiedRecipe(
     history=HistoryBlocks(12, 16, 16, 16),
     negatives=NegativeMix(uniform=8192, dynamic_weight=0.5, dynamic_refreshes=10, dynamic_pool=200_000),
     query_generation=QueryGeneration(
-        dim=384, layers=4, heads=6, vocabulary=32_768, max_product_words=64, max_query_words=12, steps=20_000, batch=512
+        dim=384,
+        layers=4,
+        heads=6,
+        wide=4,
+        vocabulary=32_768,
+        max_product_words=64,
+        max_query_words=12,
+        steps=20_000,
+        batch=512,
     ),
     graph_dim=128,
 )

@@ -1,13 +1,13 @@
 """The model folder: what is written of a trained network, and how it is loaded again.
 
-    spec.json                   recipe, seed, locales, sizes, pruning threshold
-    search_tower.safetensors    the light tower and the table of tokens: all that serving needs, with the spec
-    product_tower.safetensors   the heavy tower
-    text_reader.safetensors     the text block, where it is frozen, and vocabulary.json
-    signals.parquet             what the training window said of each product
-    price_bands.json            where prices stand among their category's
-    product_vectors.npy         (products, dim) float16, in order of the catalogue
-    product_ids.parquet         their ids
+spec.json                   recipe, seed, locales, sizes, pruning threshold
+search_tower.safetensors    the light tower and the table of tokens: all that serving needs, with the spec
+product_tower.safetensors   the heavy tower
+text_reader.safetensors     the text block, where it is frozen, and vocabulary.json
+signals.parquet             what the training window said of each product
+price_bands.json            where prices stand among their category's
+product_vectors.npy         (products, dim) float16, in order of the catalogue
+product_ids.parquet         their ids
 """
 
 from __future__ import annotations
@@ -28,7 +28,17 @@ from models.catalogue import Product
 from models.product_table import ProductTable
 from models.unified.features import product_features
 from models.unified.history import HistoryBlocks
-from models.unified.light_tower import FORMAT_VERSION, SEARCH_FILE, SPEC_FILE, VOCABULARY_FILE, ModelError
+from models.unified.light_tower import read_spec
+from models.unified.model_files import (
+    FORMAT_VERSION,
+    IDS_FILE,
+    PRODUCT_FILE,
+    READER_FILE,
+    SEARCH_FILE,
+    SPEC_FILE,
+    VECTORS_FILE,
+    VOCABULARY_FILE,
+)
 from models.unified.network import CatalogueInputs, UnifiedNetwork, product_vectors
 from models.unified.price_bands import PriceBands
 from models.unified.query_generation import TextReader, Vocabulary, read_products, text_tokens
@@ -45,13 +55,11 @@ from models.unified.signals import ProductSignals
 from models.unified.training_data import TrainingData
 from models.unified.words import WordBook, WordHashing
 
+__all__ = ["IDS_FILE", "VECTORS_FILE", "ProductEncoder", "export_product_vectors", "recipe_of", "save_model"]
+
 Progress = Callable[[str, int, int | None], None]
 Floats = npt.NDArray[np.float32]
 
-VECTORS_FILE = "product_vectors.npy"
-IDS_FILE = "product_ids.parquet"
-_PRODUCT_FILE = "product_tower.safetensors"
-_READER_FILE = "text_reader.safetensors"
 _BLOCK = 16_384
 
 
@@ -70,9 +78,9 @@ def save_model(
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     light = {name: value for name, value in weights.items() if name.startswith(("tokens.", "search."))}
     save_file(light, folder / SEARCH_FILE)
-    save_file({name: value for name, value in weights.items() if name not in light}, folder / _PRODUCT_FILE)
+    save_file({name: value for name, value in weights.items() if name not in light}, folder / PRODUCT_FILE)
     if data.reader is not None and recipe.products.text == "frozen":
-        save_file({name: value.cpu() for name, value in data.reader.state_dict().items()}, folder / _READER_FILE)
+        save_file({name: value.cpu() for name, value in data.reader.state_dict().items()}, folder / READER_FILE)
     (folder / VOCABULARY_FILE).write_text(json.dumps(asdict(data.vocabulary)), encoding="utf-8")
     product_ids = [table.id(row) for row in range(len(table))]
     pq.write_table(pa.table({"id": pa.array(product_ids, pa.string())}), folder / IDS_FILE)
@@ -84,7 +92,7 @@ def save_model(
         "seed": seed,
         "locales": data.log.locales,
         "graph_dim": data.catalogue.signals.graph.shape[1],
-        "threshold": float(network.threshold),
+        "threshold": network.threshold.item(),
         "until_ms": data.until_ms,
     }
     (folder / SPEC_FILE).write_text(json.dumps(spec, indent=1), encoding="utf-8")
@@ -102,20 +110,20 @@ class ProductEncoder:
     """A saved product tower: vectors of any products, those that came after training included."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        spec = _read_json(folder / SPEC_FILE)
+        spec = read_spec(folder)
         self._folder = folder
         self._device = device
         self.recipe = recipe_of(spec["recipe"])
         self._network = UnifiedNetwork(self.recipe, len(spec["locales"]), spec["graph_dim"])
-        self._network.load_state_dict({**load_file(folder / SEARCH_FILE), **load_file(folder / _PRODUCT_FILE)})
+        self._network.load_state_dict({**load_file(folder / SEARCH_FILE), **load_file(folder / PRODUCT_FILE)})
         self._network.to(device).eval()
         self._bands = PriceBands.load(folder)
-        vocabulary = _read_json(folder / VOCABULARY_FILE)
+        vocabulary = json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))
         self._vocabulary = Vocabulary(tuple(vocabulary["words"]), vocabulary["size"])
         self._reader: TextReader | None = None
         if self.recipe.products.text == "frozen":
             self._reader = TextReader(self.recipe.query_generation)
-            self._reader.load_state_dict(load_file(folder / _READER_FILE))
+            self._reader.load_state_dict(load_file(folder / READER_FILE))
             self._reader.to(device).eval()
 
     def encode(self, products: list[Product]) -> Floats:
@@ -165,13 +173,3 @@ def recipe_of(values: dict[str, Any]) -> UnifiedRecipe:
             "kind_weights": tuple(values["kind_weights"]),
         }
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path.parent} holds no unified model: {error}") from error
-    return values
-
-

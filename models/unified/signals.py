@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,7 @@ def window_signals(log: ShoppingLog, until_ms: int, graph: Floats) -> ProductSig
         [
             _quantiles(points),
             np.log1p(points) / max(float(np.log1p(points.max(initial=0))), 1e-9),
-            _quantiles(shown.astype(np.float64)),
+            _quantiles(shown),
             _shares(clicked, shown),
             _shares(bought, clicked),
             np.ones(log.num_products),
@@ -88,7 +89,7 @@ def _shares(part: Ints, whole: Ints) -> npt.NDArray[np.float64]:
     return np.clip((part + _PRIOR * usual) / (whole + _PRIOR), 0, 1)
 
 
-def _quantiles(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _quantiles(points: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """The share of engaged products that have fewer points."""
     engaged = np.sort(points[points > 0])
     return np.searchsorted(engaged, points) / max(len(engaged), 1)

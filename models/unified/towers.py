@@ -34,22 +34,21 @@ class QueryTower(nn.Module):
 
     def __init__(self, sizes: TowerSizes, num_locales: int) -> None:
         super().__init__()
+        width = sizes.token_dim + sizes.locale_dim
         self.locale = nn.Embedding(num_locales + 1, sizes.locale_dim)  # the last is any other locale
-        self.hidden = nn.Linear(sizes.token_dim + sizes.locale_dim, sizes.query_hidden)
-        self.out = nn.Linear(sizes.query_hidden, sizes.dim)
+        self.dense = SkipDense(width, sizes.query_hidden, sizes.dim)
 
     def forward(self, bag: Tensor, locale: Tensor) -> Tensor:
         """bag (batch, token_dim), locale (batch,) -> (batch, dim)."""
-        known = torch.cat([bag, self.locale(locale)], dim=1)
-        return F.normalize(self.out(F.relu(self.hidden(known))), dim=1)
+        return F.normalize(self.dense(torch.cat([bag, self.locale(locale)], dim=1)), dim=1)
 
 
 class ShopperTower(nn.Module):
     """A shopper's history -> s: one transformer layer, of which only a few learned read-out tokens are computed.
 
     The read-outs ask and the history's tokens answer; nothing else of the layer is read, so nothing else is computed.
-    Keys and values belong to an item alone, its slot (block and rank) is added after: an item that is in many
-    histories is projected once. s does not depend on the query and can be kept until the shopper's next event.
+    Keys and values belong to an item alone, its slot (block and rank) is added after: what is in many histories is
+    projected, and asked, once. s does not depend on the query and can be kept until the shopper's next event.
     """
 
     def __init__(self, sizes: TowerSizes, num_slots: int) -> None:
@@ -57,8 +56,10 @@ class ShopperTower(nn.Module):
         dim = sizes.token_dim
         self.heads = sizes.heads
         self.norm = nn.LayerNorm(dim)
-        self.keys_values = nn.Linear(dim, 2 * dim)
-        self.slots = nn.Parameter(torch.randn(num_slots, 2 * dim) * 0.1)
+        self.keys = nn.Linear(dim, dim)
+        self.values = nn.Linear(dim, dim)
+        self.slot_keys = nn.Parameter(torch.randn(num_slots, dim) * 0.1)
+        self.slot_values = nn.Parameter(torch.randn(num_slots, dim) * 0.1)
         self.readouts = nn.Parameter(torch.randn(sizes.readouts, dim) * 0.2)
         self.joined = nn.Linear(dim, dim)
         self.read_norm = nn.LayerNorm(dim)
@@ -68,22 +69,40 @@ class ShopperTower(nn.Module):
 
     def forward(self, items: Tensor, slots: Tensor) -> Tensor:
         """items (items, token_dim) distinct ones; slots (batch, slots) positions among them, -1 where empty -> (batch, dim)."""
-        batch, length = slots.shape
         if not len(items):
-            return items.new_zeros(batch, self.out.out_features)
+            return items.new_zeros(len(slots), self.out.out_features)
         present = slots >= 0
-        projected = self.keys_values(self.norm(items))
-        rows = F.embedding(slots.clamp(min=0), projected) + self.slots  # (batch, slots, 2 * token_dim)
-        keys, values = rows.view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        asked = self.readouts.view(1, -1, self.heads, keys.shape[-1]).transpose(1, 2)
+        at = slots.clamp(min=0)
+        normed = self.norm(items)
         # The empty history attends evenly to nothing of sense; `personalise` ignores its s.
-        allowed = present | ~present.any(dim=1, keepdim=True)
-        scores = (asked @ keys.transpose(2, 3)) / keys.shape[-1] ** 0.5  # (batch, heads, readouts, slots)
-        shares = scores.masked_fill(~allowed[:, None, None, :], float("-inf")).softmax(dim=-1)
-        read = (shares @ values).transpose(1, 2).flatten(2)  # (batch, readouts, token_dim)
-        read = self.read_norm(self.readouts + self.joined(read))
-        read = read + self.narrow(F.silu(self.widen(read)))
-        return F.normalize(self.out(read.flatten(1)), dim=1)
+        allowed = (present | ~present.any(dim=1, keepdim=True))[:, :, None, None]
+        asked = F.embedding(at, self._asked(self.keys(normed))) + self._asked(self.slot_keys)
+        asked = asked.unflatten(2, (self.heads, -1))  # (batch, slots, heads, readouts)
+        shares = asked.masked_fill(~allowed, float("-inf")).softmax(dim=1).permute(0, 2, 3, 1)
+        values = F.embedding(at, self.values(normed)) + self.slot_values  # (batch, slots, token_dim)
+        read = shares @ values.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (batch, heads, readouts, head_dim)
+        states = self.readouts + self.joined(read.transpose(1, 2).flatten(2))
+        states = states + self.narrow(F.silu(self.widen(self.read_norm(states))))
+        return self.out(states.flatten(1))
+
+    def _asked(self, keys: Tensor) -> Tensor:
+        """Keys (n, token_dim) -> how much each head of each read-out wants them (n, heads * readouts)."""
+        by_head = keys.unflatten(1, (self.heads, -1))
+        readouts = self.readouts.unflatten(1, (self.heads, -1))
+        return torch.einsum("nhd,rhd->nhr", by_head, readouts).flatten(1) / by_head.shape[-1] ** 0.5
+
+
+class SkipDense(nn.Module):
+    """Two dense layers, and one beside them: what is linear need not be learned through the bend."""
+
+    def __init__(self, width: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden)
+        self.out = nn.Linear(hidden, out)
+        self.skip = nn.Linear(width, out, bias=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.out(F.silu(self.hidden(inputs))) + self.skip(inputs)
 
 
 class SearchTower(nn.Module):
@@ -93,14 +112,11 @@ class SearchTower(nn.Module):
         super().__init__()
         self.query = QueryTower(sizes, num_locales)
         self.shopper = ShopperTower(sizes, num_slots) if num_slots else None
-        self.mix_hidden = nn.Linear(2 * sizes.dim, sizes.mix_hidden)
-        self.mix_out = nn.Linear(sizes.mix_hidden, sizes.dim)
+        self.mix = SkipDense(2 * sizes.dim, sizes.mix_hidden, sizes.dim)
 
     def personalise(self, q: Tensor, s: Tensor, strength: Tensor) -> Tensor:
         """unit(q + strength * mix(q, s)) (batch, dim); strength (batch,) is 0 for who has no history: exactly q."""
-        joined = torch.cat([q, s], dim=1) * q.shape[1] ** 0.5  # entries of about 1, as dense layers want them
-        mixed = self.mix_out(F.silu(self.mix_hidden(joined)))
-        return F.normalize(q + strength[:, None] * mixed, dim=1)
+        return F.normalize(q + strength[:, None] * self.mix(torch.cat([q, s], dim=1)), dim=1)
 
     def forward(self, bag: Tensor, locale: Tensor, items: Tensor, slots: Tensor, strength: Tensor) -> Tensor:
         q = self.query(bag, locale)
@@ -125,7 +141,7 @@ class ProductInputs:
 
 
 class ProductTower(nn.Module):
-    """Blocks of a product, concatenated, through two dense layers to a unit vector. It knows no shopper."""
+    """Blocks of a product, concatenated, through dense layers to a unit vector. It knows no shopper."""
 
     def __init__(
         self,
@@ -152,8 +168,7 @@ class ProductTower(nn.Module):
         }
         # Blocks come in lengths from 0.1 to 10; without this the dense layer hears only the loudest.
         self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name, width in widths.items() if width > 1})
-        self.hidden = nn.Linear(sum(widths.values()), sizes.product_hidden)
-        self.out = nn.Linear(sizes.product_hidden, sizes.dim)
+        self.dense = SkipDense(sum(widths.values()), sizes.product_hidden, sizes.dim)
 
     def forward(self, inputs: ProductInputs) -> Tensor:
         """-> unit vectors (products, dim)."""
@@ -173,4 +188,4 @@ class ProductTower(nn.Module):
         if self.blocks.locale:
             parts["locale"] = inputs.locales * meets
         normed = [self.norms[name](part) if name in self.norms else part for name, part in parts.items()]
-        return F.normalize(self.out(F.relu(self.hidden(torch.cat(normed, dim=1)))), dim=1)
+        return F.normalize(self.dense(torch.cat(normed, dim=1)), dim=1)

@@ -100,7 +100,7 @@ def train_unified(
         num_examples=len(data.examples),
         until_ms=data.until_ms,
         last_loss=last_loss,
-        threshold=float(training.network.threshold),
+        threshold=training.network.threshold.item(),
     )
 
 
@@ -256,7 +256,11 @@ def objective(
 def _learning_rate(most: float, step: int, steps: int) -> float:
     """Linear warm-up, then a cosine down."""
     share = (step + 1) / steps
-    return most * min(1.0, share / _WARM_UP_SHARE) * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
+    return (
+        most
+        * min(1.0, share / _WARM_UP_SHARE)
+        * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
+    )
 
 
 def _refresh_steps(steps: int, warm_up_share: float, count: int) -> set[int]:
@@ -270,6 +274,11 @@ def _scalar_writer(logs: Path | None) -> Callable[[str, float, int], None]:
         with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
-            writer = SummaryWriter(str(logs))
-            return lambda name, value, step: writer.add_scalar(name, value, step)
-    return lambda name, value, step: None
+            board = SummaryWriter(str(logs))
+            write: Callable[[str, float, int], None] = board.add_scalar
+            return write
+    return _write_nothing
+
+
+def _write_nothing(_name: str, _value: float, _step: int) -> None:
+    """Where no logs are kept."""

@@ -85,7 +85,9 @@ def prepare(
     graph = np.zeros((len(table), 1), np.float32)
     if recipe.products.graph:
         progress("embed the graph", 0, None)
-        graph = _kept(cache / f"graph-{data_key}-{recipe.graph_dim}.npy", lambda: _graph(log, until_ms, queries, recipe, seed))
+        graph = _kept(
+            cache / f"graph-{data_key}-{recipe.graph_dim}.npy", lambda: _graph(log, until_ms, queries, recipe, seed)
+        )
     vocabulary = _vocabulary(book, features.words, queries, recipe.query_generation.vocabulary)
     text: npt.NDArray[np.generic] = np.zeros((len(table), 0), np.float32)
     reader: TextReader | None = None
@@ -160,7 +162,13 @@ def _kept_reader(
     positive = examples.kind >= CLICK
     pairs = np.unique(np.stack([examples.product[positive], examples.query[positive]], axis=1), axis=0).astype(np.int64)
     reader = train_query_writer(
-        products, queries, pairs, spec, seed, lambda done, total: progress("learn to write queries", done, total), device
+        products,
+        queries,
+        pairs,
+        spec,
+        seed,
+        lambda done, total: progress("learn to write queries", done, total),
+        device,
     )
     partial = path.with_suffix(".partial")
     save_file(reader.state_dict(), partial)

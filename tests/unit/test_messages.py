@@ -335,7 +335,7 @@ class TestPaging:
 class TestEmbedding:
     def test_queries_are_read_like_a_searchs(self, messages: Messages) -> None:
         texts, dimensions = messages.read_queries(QUERIES(queries=[" sofa ", "cafe\u0301"]))
-        assert (texts, dimensions) == ([Text("sofa"), Text("café")], 32)
+        assert (texts, dimensions) == ([Text("sofa", locale="en-US"), Text("café", locale="en-US")], 32)
 
     def test_a_product_gets_the_text_that_the_bundle_gave_it(self, messages: Messages, bundle: Bundle) -> None:
         for product in bundle.products().products():

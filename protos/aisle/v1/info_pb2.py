@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61isle/v1/info.proto\x12\x08\x61isle.v1\"\x10\n\x0eGetInfoRequest\"\xef\x01\n\x0fGetInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12*\n\tcatalogue\x18\x03 \x01(\x0b\x32\x17.aisle.v1.CatalogueInfo\x12&\n\x07\x65ncoder\x18\x04 \x01(\x0b\x32\x15.aisle.v1.EncoderInfo\x12\"\n\x05index\x18\x05 \x01(\x0b\x32\x13.aisle.v1.IndexInfo\x12 \n\x06limits\x18\x06 \x01(\x0b\x32\x10.aisle.v1.Limits\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"j\n\rCatalogueInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08products\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x0f\n\x07locales\x18\x04 \x03(\t\x12\x16\n\x0eproduct_fields\x18\x05 \x03(\t\"\x90\x01\n\x0b\x45ncoderInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x03(\x05\x12\x18\n\x10max_query_tokens\x18\x03 \x01(\x05\x12\x1a\n\x12max_product_tokens\x18\x04 \x01(\x05\x12\x17\n\x0ftext_attributes\x18\x05 \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\"\\\n\tIndexInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x15\n\rrecall_at_100\x18\x03 \x01(\x02\x12\x19\n\x11\x62ytes_per_product\x18\x04 \x01(\x02\"\xd0\x01\n\x06Limits\x12\x17\n\x0fmax_query_chars\x18\x01 \x01(\x05\x12\x19\n\x11\x64\x65\x66\x61ult_page_size\x18\x02 \x01(\x05\x12\x15\n\rmax_page_size\x18\x03 \x01(\x05\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12\x17\n\x0fmax_embed_items\x18\x05 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x06 \x01(\x05\x12\x17\n\x0fmax_deadline_ms\x18\x07 \x01(\x05\x12\x19\n\x11max_recent_events\x18\x08 \x01(\x05\"a\n\x10ShopperModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1b\n\x13relevance_threshold\x18\x02 \x01(\x02\x12\x12\n\nmax_events\x18\x03 \x01(\x05\x12\r\n\x05store\x18\x04 \x01(\t\"\x11\n\x0fGetStatsRequest\"\x96\x01\n\x10GetStatsResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12$\n\x06stages\x18\x03 \x03(\x0b\x32\x14.aisle.v1.StageStats\x12\"\n\x05\x63\x61lls\x18\x04 \x03(\x0b\x32\x13.aisle.v1.CallCount\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"8\n\tCallCount\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\x8e\x03\n\nStageStats\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x03\x12\x18\n\x10mean_batch_items\x18\x05 \x01(\x01\x12\x17\n\x0fmean_batch_cost\x18\x06 \x01(\x01\x12\x14\n\x0cqueue_ms_p50\x18\x07 \x01(\x01\x12\x14\n\x0cqueue_ms_p99\x18\x08 \x01(\x01\x12\x16\n\x0e\x63ompute_ms_p50\x18\t \x01(\x01\x12\x16\n\x0e\x63ompute_ms_p99\x18\n \x01(\x01\x12\x32\n\x07refused\x18\x0b \x03(\x0b\x32!.aisle.v1.StageStats.RefusedEntry\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x03\x12\x14\n\x0cqueued_items\x18\r \x01(\x03\x12\x13\n\x0bqueued_cost\x18\x0e \x01(\x03\x12\x10\n\x08replicas\x18\x0f \x01(\x05\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x90\x01\n\x0bInfoService\x12>\n\x07GetInfo\x12\x18.aisle.v1.GetInfoRequest\x1a\x19.aisle.v1.GetInfoResponse\x12\x41\n\x08GetStats\x12\x19.aisle.v1.GetStatsRequest\x1a\x1a.aisle.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61isle/v1/info.proto\x12\x08\x61isle.v1\"\x10\n\x0eGetInfoRequest\"\xa2\x02\n\x0fGetInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12*\n\tcatalogue\x18\x03 \x01(\x0b\x32\x17.aisle.v1.CatalogueInfo\x12&\n\x07\x65ncoder\x18\x04 \x01(\x0b\x32\x15.aisle.v1.EncoderInfo\x12\"\n\x05index\x18\x05 \x01(\x0b\x32\x13.aisle.v1.IndexInfo\x12 \n\x06limits\x18\x06 \x01(\x0b\x32\x10.aisle.v1.Limits\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x31\n\rshopper_model\x18\x08 \x01(\x0b\x32\x1a.aisle.v1.ShopperModelInfo\"j\n\rCatalogueInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08products\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x0f\n\x07locales\x18\x04 \x03(\t\x12\x16\n\x0eproduct_fields\x18\x05 \x03(\t\"\x90\x01\n\x0b\x45ncoderInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x03(\x05\x12\x18\n\x10max_query_tokens\x18\x03 \x01(\x05\x12\x1a\n\x12max_product_tokens\x18\x04 \x01(\x05\x12\x17\n\x0ftext_attributes\x18\x05 \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\"\\\n\tIndexInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x15\n\rrecall_at_100\x18\x03 \x01(\x02\x12\x19\n\x11\x62ytes_per_product\x18\x04 \x01(\x02\"\xd0\x01\n\x06Limits\x12\x17\n\x0fmax_query_chars\x18\x01 \x01(\x05\x12\x19\n\x11\x64\x65\x66\x61ult_page_size\x18\x02 \x01(\x05\x12\x15\n\rmax_page_size\x18\x03 \x01(\x05\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12\x17\n\x0fmax_embed_items\x18\x05 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x06 \x01(\x05\x12\x17\n\x0fmax_deadline_ms\x18\x07 \x01(\x05\x12\x19\n\x11max_recent_events\x18\x08 \x01(\x05\"a\n\x10ShopperModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1b\n\x13relevance_threshold\x18\x02 \x01(\x02\x12\x12\n\nmax_events\x18\x03 \x01(\x05\x12\r\n\x05store\x18\x04 \x01(\t\"\x11\n\x0fGetStatsRequest\"\x96\x01\n\x10GetStatsResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12$\n\x06stages\x18\x03 \x03(\x0b\x32\x14.aisle.v1.StageStats\x12\"\n\x05\x63\x61lls\x18\x04 \x03(\x0b\x32\x13.aisle.v1.CallCount\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"8\n\tCallCount\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\x8e\x03\n\nStageStats\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x03\x12\x18\n\x10mean_batch_items\x18\x05 \x01(\x01\x12\x17\n\x0fmean_batch_cost\x18\x06 \x01(\x01\x12\x14\n\x0cqueue_ms_p50\x18\x07 \x01(\x01\x12\x14\n\x0cqueue_ms_p99\x18\x08 \x01(\x01\x12\x16\n\x0e\x63ompute_ms_p50\x18\t \x01(\x01\x12\x16\n\x0e\x63ompute_ms_p99\x18\n \x01(\x01\x12\x32\n\x07refused\x18\x0b \x03(\x0b\x32!.aisle.v1.StageStats.RefusedEntry\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x03\x12\x14\n\x0cqueued_items\x18\r \x01(\x03\x12\x13\n\x0bqueued_cost\x18\x0e \x01(\x03\x12\x10\n\x08replicas\x18\x0f \x01(\x05\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x90\x01\n\x0bInfoService\x12>\n\x07GetInfo\x12\x18.aisle.v1.GetInfoRequest\x1a\x19.aisle.v1.GetInfoResponse\x12\x41\n\x08GetStats\x12\x19.aisle.v1.GetStatsRequest\x1a\x1a.aisle.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,27 +36,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETINFOREQUEST']._serialized_start=33
   _globals['_GETINFOREQUEST']._serialized_end=49
   _globals['_GETINFORESPONSE']._serialized_start=52
-  _globals['_GETINFORESPONSE']._serialized_end=291
-  _globals['_CATALOGUEINFO']._serialized_start=293
-  _globals['_CATALOGUEINFO']._serialized_end=399
-  _globals['_ENCODERINFO']._serialized_start=402
-  _globals['_ENCODERINFO']._serialized_end=546
-  _globals['_INDEXINFO']._serialized_start=548
-  _globals['_INDEXINFO']._serialized_end=640
-  _globals['_LIMITS']._serialized_start=643
-  _globals['_LIMITS']._serialized_end=851
-  _globals['_SHOPPERMODELINFO']._serialized_start=853
-  _globals['_SHOPPERMODELINFO']._serialized_end=950
-  _globals['_GETSTATSREQUEST']._serialized_start=952
-  _globals['_GETSTATSREQUEST']._serialized_end=969
-  _globals['_GETSTATSRESPONSE']._serialized_start=972
-  _globals['_GETSTATSRESPONSE']._serialized_end=1122
-  _globals['_CALLCOUNT']._serialized_start=1124
-  _globals['_CALLCOUNT']._serialized_end=1180
-  _globals['_STAGESTATS']._serialized_start=1183
-  _globals['_STAGESTATS']._serialized_end=1581
-  _globals['_STAGESTATS_REFUSEDENTRY']._serialized_start=1535
-  _globals['_STAGESTATS_REFUSEDENTRY']._serialized_end=1581
-  _globals['_INFOSERVICE']._serialized_start=1584
-  _globals['_INFOSERVICE']._serialized_end=1728
+  _globals['_GETINFORESPONSE']._serialized_end=342
+  _globals['_CATALOGUEINFO']._serialized_start=344
+  _globals['_CATALOGUEINFO']._serialized_end=450
+  _globals['_ENCODERINFO']._serialized_start=453
+  _globals['_ENCODERINFO']._serialized_end=597
+  _globals['_INDEXINFO']._serialized_start=599
+  _globals['_INDEXINFO']._serialized_end=691
+  _globals['_LIMITS']._serialized_start=694
+  _globals['_LIMITS']._serialized_end=902
+  _globals['_SHOPPERMODELINFO']._serialized_start=904
+  _globals['_SHOPPERMODELINFO']._serialized_end=1001
+  _globals['_GETSTATSREQUEST']._serialized_start=1003
+  _globals['_GETSTATSREQUEST']._serialized_end=1020
+  _globals['_GETSTATSRESPONSE']._serialized_start=1023
+  _globals['_GETSTATSRESPONSE']._serialized_end=1173
+  _globals['_CALLCOUNT']._serialized_start=1175
+  _globals['_CALLCOUNT']._serialized_end=1231
+  _globals['_STAGESTATS']._serialized_start=1234
+  _globals['_STAGESTATS']._serialized_end=1632
+  _globals['_STAGESTATS_REFUSEDENTRY']._serialized_start=1586
+  _globals['_STAGESTATS_REFUSEDENTRY']._serialized_end=1632
+  _globals['_INFOSERVICE']._serialized_start=1635
+  _globals['_INFOSERVICE']._serialized_end=1779
 # @@protoc_insertion_point(module_scope)

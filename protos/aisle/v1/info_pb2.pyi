@@ -44,6 +44,7 @@ class GetInfoResponse(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SHOPPER_MODEL_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     bundle_version: _builtins.str
     request_id: _builtins.str
@@ -55,6 +56,8 @@ class GetInfoResponse(_message.Message):
     def index(self) -> Global___IndexInfo: ...
     @_builtins.property
     def limits(self) -> Global___Limits: ...
+    @_builtins.property
+    def shopper_model(self) -> Global___ShopperModelInfo: ...
     def __init__(
         self,
         *,
@@ -65,10 +68,11 @@ class GetInfoResponse(_message.Message):
         index: Global___IndexInfo | None = ...,
         limits: Global___Limits | None = ...,
         request_id: _builtins.str = ...,
+        shopper_model: Global___ShopperModelInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "shopper_model", b"shopper_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "request_id", b"request_id", "server_version", b"server_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "request_id", b"request_id", "server_version", b"server_version", "shopper_model", b"shopper_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,13 @@
+"""The files of a model folder, by name; `saved_model` says what is in them."""
+
+from __future__ import annotations
+
+SPEC_FILE = "spec.json"
+SEARCH_FILE = "search_tower.safetensors"
+PRODUCT_FILE = "product_tower.safetensors"
+READER_FILE = "text_reader.safetensors"
+VOCABULARY_FILE = "vocabulary.json"
+VECTORS_FILE = "product_vectors.npy"
+IDS_FILE = "product_ids.parquet"
+
+FORMAT_VERSION = 1

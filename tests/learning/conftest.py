@@ -1,0 +1,140 @@
+"""A planted shop: 8 kinds of things of 10 brands, and shoppers who each buy one brand, asking in words no title has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from models.catalogue import Product
+from models.events import EVENT_SCHEMA
+from models.product_table import ProductTable, write_products
+from models.unified.history import HistoryBlocks
+from models.unified.recipe import NegativeMix, ProductBlocks, QueryGeneration, TowerSizes, UnifiedRecipe
+from models.unified.shopping_log import ShoppingLog
+from models.unified.words import WordHashing
+
+# What sellers write, and what shoppers ask for.
+KINDS = {
+    "sofa": "couch",
+    "rug": "carpet",
+    "lamp": "light",
+    "curtain": "drapes",
+    "kettle": "boiler",
+    "sneaker": "trainers",
+    "sweater": "jumper",
+    "bin": "trashcan",
+}
+BRANDS = ("Halden", "Nord", "Glanz", "Orro", "Vask", "Tulle", "Pim", "Kestrel", "Ubo", "Zefir")
+OF_EACH = 5  # products of a kind and brand
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Planted:
+    table: ProductTable
+    log: ShoppingLog
+    events: pa.Table
+
+
+def make_events(num_shoppers: int, searches_each: int, *, seed: int, anonymous: float = 0.0) -> pa.Table:
+    """Searches that each lead to a click and a purchase of a product of the shopper's own brand, one in ten of any."""
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, object]] = []
+    times = np.sort(random.integers(0, 60 * DAY_MS, num_shoppers * searches_each))
+    shoppers = random.permutation(np.repeat(np.arange(num_shoppers), searches_each))
+    for at, (time, shopper) in enumerate(zip(times.tolist(), shoppers.tolist(), strict=True)):
+        kind = int(random.integers(len(KINDS)))
+        brand = shopper % len(BRANDS) if random.random() < 0.9 else int(random.integers(len(BRANDS)))
+        number = (kind * len(BRANDS) + brand) * OF_EACH + int(random.integers(OF_EACH))
+        passed_over = (kind * len(BRANDS) + int(random.integers(len(BRANDS)))) * OF_EACH
+        is_known = random.random() >= anonymous
+        found = [("impression", number, 0), ("impression", passed_over, 0), ("click", number, 2000)]
+        found += [("purchase", number, 9000)] if random.random() < 0.5 else []
+        for event, (name, product, later) in enumerate(found):
+            rows.append(
+                {
+                    "id": f"{at}-{event}",
+                    "time": time + later,
+                    "shopper_id": f"shopper {shopper}" if is_known else "",
+                    "session_id": f"session {at}",
+                    "locale": "en-US",
+                    "kind": name,
+                    "product_id": f"P-{product}",
+                    "query": list(KINDS.values())[kind],
+                    "position": 1,
+                    "price_minor": 1000,
+                }
+            )
+    return pa.Table.from_pylist(rows, EVENT_SCHEMA)
+
+
+@pytest.fixture(scope="session")
+def planted_table(tmp_path_factory: pytest.TempPathFactory) -> ProductTable:
+    products = [
+        Product(f"P-{number}", f"{brand} {kind} {number % OF_EACH}", brand, f"Home > {kind}", 1000 + number)
+        for number, (kind, brand, _) in enumerate(
+            (kind, brand, copy) for kind in KINDS for brand in BRANDS for copy in range(OF_EACH)
+        )
+    ]
+    path = tmp_path_factory.mktemp("planted") / "products.arrow"
+    write_products(path, products, ())
+    return ProductTable(path)
+
+
+@pytest.fixture(scope="session")
+def plant(planted_table: ProductTable) -> Callable[..., Planted]:
+    def make(num_shoppers: int = 150, searches_each: int = 16, *, seed: int = 0, anonymous: float = 0.0) -> Planted:
+        events = make_events(num_shoppers, searches_each, seed=seed, anonymous=anonymous)
+        ids = [planted_table.id(row) for row in range(len(planted_table))]
+        return Planted(planted_table, ShoppingLog.of(events, ids), events)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def planted(plant: Callable[..., Planted]) -> Planted:
+    return plant()
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> UnifiedRecipe:
+    """Seconds on one core."""
+    return UnifiedRecipe(
+        "tiny",
+        epochs=20,
+        batch=256,
+        hashing=WordHashing(bits=12),
+        sizes=TowerSizes(
+            dim=64,
+            prefixes=(32, 64),
+            token_dim=32,
+            id_bits=10,
+            id_dim=8,
+            product_hidden=64,
+            query_hidden=64,
+            mix_hidden=64,
+            heads=2,
+            readouts=2,
+        ),
+        products=ProductBlocks(text="frozen"),
+        history=HistoryBlocks(2, 4, 4, 2),
+        negatives=NegativeMix(uniform=128, kin=16),
+        query_generation=QueryGeneration(dim=16, heads=2, vocabulary=256, max_product_words=6, steps=20, batch=64),
+        graph_dim=8,
+        train_share=0.8,
+    )
+
+
+@pytest.fixture
+def silent() -> Callable[[str, int, int | None], None]:
+    return lambda *_: None
+
+
+@pytest.fixture
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("frozen")

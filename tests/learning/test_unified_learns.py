@@ -1,0 +1,115 @@
+"""The unified model finds what was planted, and only that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from models.unified.examples import HeldOutSearches
+from models.unified.history import HistoryBlocks, HistoryItem, HistoryKind
+from models.unified.recall import ranks_of, recall_by_search
+from models.unified.recipe import LossWeights, NegativeMix, UnifiedRecipe
+from models.unified.train_unified import train_unified
+from models.unified.unified_model import Search, UnifiedModel
+
+if TYPE_CHECKING:
+    from tests.learning.conftest import Planted
+
+Silent = Callable[[str, int, int | None], None]
+K = 5  # as many as there are of a kind and brand
+
+
+@pytest.fixture(scope="module")
+def model(planted: Planted, tiny_recipe: UnifiedRecipe, tmp_path_factory: pytest.TempPathFactory) -> UnifiedModel:
+    folder = tmp_path_factory.mktemp("model") / "unified"
+    train_unified(planted.table, planted.log, tiny_recipe, folder, lambda *_: None)
+    return UnifiedModel.load(folder)
+
+
+def recall(model: UnifiedModel, planted: Planted, histories: Sequence[Sequence[HistoryItem]]) -> float:
+    held = held_out(planted, model)
+    searches = [Search(planted.log.queries[q], "en-US", h) for q, h in zip(held.query, histories, strict=True)]
+    ranks = ranks_of(model.search_vectors(searches), model.product_vectors, held.bought_search, held.bought_product)
+    return float(recall_by_search(ranks, held.bought_search, len(held), K).mean())
+
+
+def held_out(planted: Planted, model: UnifiedModel) -> HeldOutSearches:
+    return HeldOutSearches.of(planted.log, model.until_ms)
+
+
+def own_histories(planted: Planted, model: UnifiedModel) -> list[list[HistoryItem]]:
+    held = held_out(planted, model)
+    return [
+        model.history_before(planted.log, planted.table, int(shopper), int(time))
+        for shopper, time in zip(held.shopper, held.asked_ms, strict=True)
+    ]
+
+
+def test_words_no_title_has_and_the_shoppers_own_brand_are_found(planted: Planted, model: UnifiedModel) -> None:
+    """50 products are of the kind, 5 of them of the brand: the first alone makes 10% at 5, both nearly all."""
+    without = recall(model, planted, [[] for _ in held_out(planted, model).query])
+    own = recall(model, planted, own_histories(planted, model))
+    assert without > 0.05  # chance is 1.25%
+    assert own > 0.5
+    assert own > 3 * without
+
+
+def test_other_shoppers_histories_do_not_help(planted: Planted, model: UnifiedModel) -> None:
+    histories = own_histories(planted, model)
+    order = np.random.default_rng(0).permutation(len(histories))
+    without = recall(model, planted, [[] for _ in histories])
+    assert recall(model, planted, [histories[at] for at in order]) < without + 0.1
+
+
+def test_nothing_is_found_where_brands_were_shuffled_among_shoppers(
+    plant: Callable[..., Planted], tiny_recipe: UnifiedRecipe, tmp_path: Path, silent: Silent
+) -> None:
+    """With one search each nobody has a past; a model that scored well here would have seen the future."""
+    shuffled = plant(2400, 1, seed=1)
+    train_unified(shuffled.table, shuffled.log, replace(tiny_recipe, epochs=6), tmp_path / "unified", silent)
+    blind = UnifiedModel.load(tmp_path / "unified")
+    assert recall(blind, shuffled, own_histories(shuffled, blind)) < 0.25
+
+
+def test_a_model_without_history_answers_everyone_alike(
+    planted: Planted, tiny_recipe: UnifiedRecipe, tmp_path: Path, silent: Silent
+) -> None:
+    recipe = replace(tiny_recipe, history=HistoryBlocks(0, 0, 0, 0), epochs=2)
+    train_unified(planted.table, planted.log, recipe, tmp_path / "unified", silent)
+    plain = UnifiedModel.load(tmp_path / "unified")
+    item = HistoryItem(HistoryKind.CLICK, 0, terms="Nord sofa", brand="Nord")
+    known, unknown = plain.search_vectors([Search("couch", "en-US", [item]), Search("couch", "en-US")])
+    np.testing.assert_array_equal(known, unknown)
+
+
+@pytest.mark.parametrize("losses", [LossWeights(0, 1, 0), LossWeights(0, 0, 1)], ids=["hinge", "triplet"])
+def test_each_loss_finds_words_no_title_has(
+    planted: Planted, tiny_recipe: UnifiedRecipe, losses: LossWeights, tmp_path: Path, silent: Silent
+) -> None:
+    train_unified(planted.table, planted.log, replace(tiny_recipe, losses=losses), tmp_path / "unified", silent)
+    assert share_of_kind(UnifiedModel.load(tmp_path / "unified"), planted) > 0.8
+
+
+def test_dynamic_hard_negatives_and_a_tuned_text_block_train(
+    planted: Planted, tiny_recipe: UnifiedRecipe, tmp_path: Path, silent: Silent
+) -> None:
+    recipe = replace(
+        tiny_recipe,
+        negatives=NegativeMix(uniform=128, kin=16, dynamic_weight=0.5, dynamic_pool=300),
+        products=replace(tiny_recipe.products, text="tuned"),
+    )
+    train_unified(planted.table, planted.log, recipe, tmp_path / "unified", silent)
+    assert share_of_kind(UnifiedModel.load(tmp_path / "unified"), planted) > 0.8
+
+
+def share_of_kind(model: UnifiedModel, planted: Planted) -> float:
+    """How many of the first 20 for "couch" are sofas."""
+    scores = model.search_vectors([Search("couch", "en-US")]) @ model.product_vectors.astype(np.float32).T
+    first: npt.NDArray[np.int64] = np.argsort(-scores[0])[:20]
+    return float(np.mean(["sofa" in planted.table.string("title", row) for row in first.tolist()]))

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.unified.negatives import (
+    Columns,
+    Engagements,
+    NegativeWeights,
+    draw_columns,
+    hardest_products,
+    schedule,
+)
+from models.unified.recipe import NegativeMix
+from models.unified.words import Ragged
+
+MIX = NegativeMix(uniform=4, kin=2, dynamic_weight=0.5, warm_up_share=0.2, full_share=0.6)
+FULL = NegativeWeights(1.0, 1.0, 0.5)
+PRODUCTS = 100
+SHARE = np.full(PRODUCTS, 1 / PRODUCTS, np.float32)
+
+
+def columns(positives: list[int], dynamic: list[int], weights: NegativeWeights = FULL) -> Columns:
+    category = np.arange(PRODUCTS, dtype=np.int32) % 5
+    return draw_columns(
+        np.array(positives, np.int32),
+        np.array(dynamic, np.int32),
+        SHARE,
+        SHARE * 5,
+        category,
+        MIX,
+        weights,
+        np.random.default_rng(0),
+    )
+
+
+def test_only_uniform_negatives_count_while_warming_up_then_the_others_grow_linearly() -> None:
+    assert schedule(MIX, 0.0) == schedule(MIX, 0.19) == NegativeWeights(1.0, 0.0, 0.0)
+    assert schedule(MIX, 0.4).in_batch == pytest.approx(0.5)
+    assert schedule(MIX, 0.4).dynamic == pytest.approx(0.25)
+    assert schedule(MIX, 0.6) == schedule(MIX, 1.0) == NegativeWeights(1.0, 1.0, 0.5)
+
+
+def test_columns_are_distinct_and_hold_every_source() -> None:
+    drawn = columns([7, 3, 7], [50, 3])
+    assert np.array_equal(drawn.products, np.unique(drawn.products))
+    assert drawn.products[drawn.positive].tolist() == [7, 3, 7]
+    assert {7, 3, 50} <= set(drawn.products.tolist())
+    assert (drawn.uniform > 0).sum() >= len(drawn.products) - 3
+
+
+def test_positives_are_nobodys_negatives_before_their_source_counts() -> None:
+    drawn = columns([7, 3], [50], NegativeWeights(1.0, 0.0, 0.0))
+    counted = dict(zip(drawn.products.tolist(), drawn.counts.tolist(), strict=True))
+    assert not counted[7]
+    assert not counted[3]
+    assert not counted[50]
+    assert drawn.counts.sum() == (drawn.uniform > 0).sum()
+
+
+def test_kin_are_expected_more_often_than_others() -> None:
+    drawn = columns([7, 3], [])
+    assert (drawn.expected_by_kin > drawn.expected).all()
+
+
+def test_what_the_query_or_the_shopper_met_is_no_negative() -> None:
+    """Query 0 led to products 7 and 9; shopper 1 met product 3."""
+    engaged = Engagements.of(
+        query=np.array([0, 0, 1], np.int32),
+        shopper=np.array([0, 2, 1], np.int32),
+        product=np.array([7, 9, 3], np.int32),
+        num_queries=3,
+        num_shoppers=4,
+    )
+    drawn = columns([7, 9, 3], [20])
+    allowed = engaged.allowed(drawn, np.array([0, 1, 2], np.int32), np.array([3, 1, 0], np.int32))
+    at = {product: column for column, product in enumerate(drawn.products.tolist())}
+    assert [allowed[0, at[p]] for p in (7, 9, 3, 20)] == [False, False, True, True]  # own product and query's other
+    assert [allowed[1, at[p]] for p in (9, 3, 7)] == [False, False, True]  # query 1 and shopper 1 met 3
+    assert [allowed[2, at[p]] for p in (3, 7, 9)] == [False, False, True]  # shopper 0 met 7
+
+
+def test_the_hardest_products_are_the_best_scored_that_are_not_wanted() -> None:
+    queries = np.array([[1, 0], [0, 1]], np.float32)
+    pool = np.array([4, 8, 15])
+    products = np.array([[1, 0], [0.9, 0.1], [0, 1]], np.float32)
+    wanted = Ragged.of([[4], [], [8, 99]])
+    found = hardest_products(queries, products, pool, wanted, np.array([0, 2]), 1)
+    assert found.tolist() == [[8], [15]]
