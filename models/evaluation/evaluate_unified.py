@@ -28,10 +28,11 @@ from models.evaluation.unified_variants import Variant, chosen, variants_of
 from models.export_encoder import PACKAGED, encoder_fingerprint, export_encoder
 from models.product_table import ProductTable, write_products
 from models.text_encoder import TextEncoder
-from models.unified.light_tower import SPEC_FILE
+from models.unified.model_files import SPEC_FILE
 from models.unified.recipe import STARTER, UnifiedRecipe
 from models.unified.shopping_log import ShoppingLog
 from models.unified.train_unified import train_unified
+from models.unified.unified_model import UnifiedModel
 
 MAIN_METRIC = "recall@100"
 FULL, NO_HISTORY, OTHERS_HISTORIES = "unified", "unified, history hidden", "unified, others' histories"
@@ -156,7 +157,7 @@ def _trained(
 
 
 def _ranked(name: str, folder: Path, table: ProductTable, told: Histories, cases: Cases, progress: Progress) -> Results:
-    model = UnifiedRanker.load(name, folder, table, told)
+    model = UnifiedRanker(name, UnifiedModel.load(folder), table, told)
     rankers: list[Ranker] = [model]
     if name == FULL:
         rankers += [Unpersonalised(model, NO_HISTORY), Mispersonalised(model, OTHERS_HISTORIES)]

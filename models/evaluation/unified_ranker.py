@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from models.catalogue import Product
 from models.evaluation.cases import Cases, Histories, search_keys
 from models.evaluation.numbered_log import CLICK, KINDS, Ids, NumberedLog
-from models.evaluation.rankers import Floats, VectorRanker
+from models.evaluation.rankers import Floats, nearest
 from models.events import Event
 from models.product_table import ProductTable
 from models.unified.history import HistoryItem, history_items
-from models.unified.light_tower import LightTower
-from models.unified.price_bands import PriceBands
-from models.unified.saved_model import VECTORS_FILE
+from models.unified.unified_model import Search, UnifiedModel
 
 MAX_EVENTS = 256  # of a history, the latest; a model reads at most 64 of each kind of item
 
@@ -26,28 +23,20 @@ class UnifiedRanker:
     """A trained model that asks with the query and the shopper's history, by exact search."""
 
     name: str
-    tower: LightTower
-    bands: PriceBands
+    model: UnifiedModel
     table: ProductTable
-    told: Histories
-    product_vectors: Floats  # (products, dim)
-
-    @classmethod
-    def load(cls, name: str, folder: Path, table: ProductTable, told: Histories) -> UnifiedRanker:
-        """`told` is `told_events` of the log that the cases are from."""
-        vectors = np.load(folder / VECTORS_FILE).astype(np.float32)
-        return cls(name, LightTower(folder), PriceBands.load(folder), table, told, vectors)
+    told: Histories  # `told_events` of the log that the cases are from
 
     def rank(self, cases: Cases, k: int) -> Ids:
-        return VectorRanker(self.name, self.search_vectors, self.product_vectors).rank(cases, k)
+        return nearest(self.search_vectors(cases), self.model.product_vectors, k)
 
     def search_vectors(self, cases: Cases) -> Floats:
         """(cases, dim)"""
-        queries = self.tower.encode_queries(list(zip(cases.texts, cases.locale_names, strict=True)))
-        return self.tower.personalise(queries, self.tower.encode_shoppers(self._histories(cases)))
+        asked = zip(cases.texts, cases.locale_names, self._histories(cases), strict=True)
+        return self.model.search_vectors([Search(query, locale, history) for query, locale, history in asked])
 
     def _histories(self, cases: Cases) -> list[list[HistoryItem]]:
-        if not self.tower.spec.history.total:
+        if not self.model.tower.spec.history.total:
             return [[] for _ in range(len(cases))]
         starts, stops = self.told.before(cases.moments)
         return [
@@ -57,7 +46,7 @@ class UnifiedRanker:
                     for row in self.told.rows[max(start, stop - MAX_EVENTS) : stop].tolist()
                 ),
                 self._product,
-                self.bands.band,
+                self.model.bands.band,
             )
             for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
         ]

@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from models.unified.histories import NO_ITEM
 from models.unified.negatives import Columns, NegativeWeights, draw_columns, schedule
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import Codes, Ints
@@ -87,9 +88,9 @@ class BatchMaker:
             weights,
             random,
         )
-        searches = search_inputs(
-            data.histories.before(shopper, examples.asked_ms[rows]), examples.locale[rows], data.texts
-        )
+        history = data.histories.before(shopper, examples.asked_ms[rows])
+        history = np.where(random.random(history.shape) >= recipe.item_dropout, history, NO_ITEM)
+        searches = search_inputs(history, examples.locale[rows], data.texts)
         words = word_batch(
             [
                 data.queries.take(query),

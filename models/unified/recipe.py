@@ -133,6 +133,8 @@ class UnifiedRecipe:
     impressions_per_positive: float = 0.1  # shown and passed over, for the hinge
     train_share: float = 0.85  # of the log's events; those after are for evaluation
     history_dropout: float = 0.2  # of the rows: they must be answered as an anonymous shopper's
+    item_dropout: float = 0.3  # of the tokens of a history: shoppers must not be known by what only they did
+    weight_decay: float = 0.0
     signal_dropout: float = 0.25  # of the products: as if no shopper had met them yet
 
     def __post_init__(self) -> None:

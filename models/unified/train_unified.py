@@ -117,7 +117,9 @@ class Training:
         if self.network.product.reader is not None and data.reader is not None:
             self.network.product.reader.load_state_dict(data.reader.state_dict())
         self.network.to(device)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
         self.step = 0
         self._checkpoint = checkpoint
         self._key = f"{data.fingerprint}-{seed}"
