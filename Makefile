@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 9000
 BUNDLE ?= bundles/sample
+STORE ?= stores/sample
+TEXT_BUNDLE ?= bundles/text
 BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 PROTOS := $(wildcard protos/aisle/v1/*.proto)
@@ -25,11 +27,17 @@ help:  ## List the targets
 	@$(PIP) --editable ".[dev]"
 	@touch $@ .venv/serve.stamp
 
-$(BUNDLE)/manifest.json: | .venv/serve.stamp
-	$(BIN)/aisle build --sample 20000 --out $(BUNDLE)
+$(STORE)/truth.json: | .venv/serve.stamp
+	$(BIN)/aisle simulate --out $(STORE)
 
-serve: .venv/serve.stamp $(BUNDLE)/manifest.json  ## Serve the sample store on :9000 (builds it the first time)
-	$(BIN)/aisle serve --bundle $(BUNDLE) --port $(PORT) --try "red velvet sofa"
+$(BUNDLE)/manifest.json: | .venv/serve.stamp $(STORE)/truth.json
+	$(BIN)/aisle train unified --store $(STORE) --recipe starter --out $(BUNDLE)
+
+$(TEXT_BUNDLE)/manifest.json: | .venv/serve.stamp
+	$(BIN)/aisle build --sample 20000 --out $(TEXT_BUNDLE)
+
+serve: .venv/serve.stamp $(BUNDLE)/manifest.json  ## Serve a simulated shop on :9000 (trains its model the first time)
+	$(BIN)/aisle serve --bundle $(BUNDLE) --port $(PORT) --try "red velvet sofa" --demo $(STORE)
 
 test: .venv/dev.stamp  ## Run the whole test suite
 	$(BIN)/pytest
@@ -50,8 +58,8 @@ stubs: .venv/dev.stamp  ## Generate the Python stubs from the .proto files
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(OUT) --grpc_python_out=$(OUT) \
 		--mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
 
-bench: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Measure: gateway, search, stages, index (minutes)
-	$(BIN)/aisle bench --bundle $(BUNDLE)
+bench: .venv/dev.stamp $(TEXT_BUNDLE)/manifest.json  ## Measure: gateway, search, stages, index (minutes)
+	$(BIN)/aisle bench --bundle $(TEXT_BUNDLE)
 
 loadtest: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Serve and run the Locust load test against it, headless
 	$(BIN)/python -m loadtest.run --bundle $(BUNDLE)

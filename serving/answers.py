@@ -83,15 +83,19 @@ def print_comparison(
             _title(plain_hit),
             _title(hit),
             str(place) if place else "-" if hit else "",
-            escape("; ".join(f"{_event(event)} ({event.gain:+.3f})" for event in why)),
+            escape("; ".join(f"{_event(event)} ({event.gain:+.3f})" for event in why[:2])),
         )
     out.print(table)
 
 
 def _title(hit: search_pb2.Hit | None) -> str:
-    return escape(hit.product.title) if hit else ""
+    return escape(_short(hit.product.title, 44)) if hit else ""
 
 
 def _event(event: search_pb2.MovedBy) -> str:
     kind = shopper_pb2.EventKind.Name(event.kind).rpartition("_")[2].lower()
-    return f"{kind} of {event.title}" if event.title else f"{kind} after {event.query!r}"
+    return f"{kind} of {_short(event.title, 32)}" if event.title else f"{kind} after {event.query!r}"
+
+
+def _short(text: str, chars: int) -> str:
+    return text if len(text) <= chars else text[: chars - 1].rstrip() + "…"

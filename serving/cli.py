@@ -52,6 +52,12 @@ def serve(
         str, typer.Option(help="'local' starts a Ray of its own; 'auto' or host:port joins a cluster.")
     ] = "local",
     try_query: Annotated[str, typer.Option("--try", help="Ask this once it serves, and show the answer.")] = "",
+    demo: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of 'aisle simulate': record what its shoppers did, and show what two of them get for --try."
+        ),
+    ] = None,
 ) -> None:
     """Serves a bundle until SIGTERM or Ctrl-C, which drain it. SIGHUP reads bundle and configuration again and rolls them out."""
     from models.bundle import BundleError
@@ -82,13 +88,7 @@ def serve(
         fields = {"address": f"{settings.server.host}:{settings.server.port}", "seconds": time.monotonic() - started}
         log.info("serving", extra={"fields": fields})
         if try_query:
-            target = f"{settings.server.host}:{settings.server.port}"
-            search(try_query, server=target)
-            out.print(
-                f'\nask the next with: .venv/bin/aisle search "{try_query}" --server {target}',
-                highlight=False,
-                soft_wrap=True,
-            )
+            _try(try_query, f"{settings.server.host}:{settings.server.port}", demo)
         while not wanted.wait(0.2):
             if reload_wanted.is_set():
                 reload_wanted.clear()
@@ -106,6 +106,24 @@ def serve(
         wiring.stop()
         collector.close()
         log_folder.cleanup()
+
+
+def _try(query: str, server: str, demo: Path | None) -> None:
+    """One answered query, or those of two simulated shoppers, and how to ask the next."""
+    from models.sample_store.write_log import EVENTS
+    from serving.record_log import busiest_shoppers
+
+    shoppers = busiest_shoppers(demo / EVENTS, 2) if demo else []
+    if demo:
+        record(demo / EVENTS, server=server, as_of_now=True)
+    for shopper in shoppers:
+        search(query, server=server, shopper=shopper, compare=True, page_size=6)
+    if not shoppers:
+        search(query, server=server)
+    who = f" --shopper {shoppers[0]} --compare" if shoppers else ""
+    out.print(
+        f'\nask the next with: .venv/bin/aisle search "{query}"{who} --server {server}', highlight=False, soft_wrap=True
+    )
 
 
 @app.command()

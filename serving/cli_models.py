@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -214,6 +216,75 @@ def train_unified(
         f"{manifest.products:,} products in {out_folder} (version {manifest.version}), {time.monotonic() - started:.0f} s"
     )
     out.print(f"serve them with: aisle serve --bundle {out_folder}", highlight=False)
+
+
+@evaluate_app.command("unified")
+def evaluate_unified(
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="Folder for report.html, report.json and the trained models.")
+    ],
+    store: Store = None,
+    catalogue: Catalogue = None,
+    events: Events = None,
+    recipe: RecipeName = "small",
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Only this variant of the model beside the full one, or 'none'; repeat it.")
+    ] = None,
+    text_encoder: Annotated[str, typer.Option(help="Text encoder to compare with, as it is; '' for none.")] = "minilm",
+    max_cases: Annotated[
+        int, typer.Option(min=100, help="Searches to evaluate on, drawn from those after training.")
+    ] = 5_000,
+    seed: Seed = 0,
+    id_column: Id = "id",
+    title: Title = "title",
+    brand: Brand = None,
+    category: Category = None,
+    price: Price = None,
+    in_stock: InStock = None,
+    text: TextColumns = None,
+    attribute: Attributes = None,
+    currency: Currency = "USD",
+) -> None:
+    """Trains the model and the same less one part each, and compares them with BM25, a text encoder and popularity.
+
+    On the purchases of the last 15 % of the log, with intervals. Interrupted, the same command goes on where it stopped.
+    """
+    from models.catalogue import CatalogueError
+    from models.export_encoder import EncoderError
+    from models.sample_store.write_log import TRUTH
+
+    try:
+        from models.evaluation.evaluate_unified import UnifiedEvaluation
+        from models.evaluation.evaluate_unified import evaluate_unified as run
+        from models.unified.losses import DegenerateLoss
+        from models.unified.recipe import RECIPES
+        from models.unified.shopping_log import LogError
+    except ImportError as error:
+        fail(f"evaluating needs {error.name}: pip install 'aisle[evaluate]'")
+    if recipe not in RECIPES:
+        fail(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    named = {"brand": brand, "category": category, "price": price, "in_stock": in_stock}
+    variants = None if variant is None else tuple(name for name in variant if name != "none")
+    started = time.monotonic()
+    try:
+        source, log, _ = _shop(
+            store, catalogue, events, {"id": id_column, "title": title}, named, text, attribute, currency
+        )
+        with progress_bars() as progress:
+            report = run(
+                source,
+                log,
+                out_folder,
+                progress,
+                plan=UnifiedEvaluation(RECIPES[recipe], variants, text_encoder or None, max_cases, seed),
+                truth=store / TRUTH if store else None,
+                command=shlex.join(["aisle", *sys.argv[1:]]),
+            )
+    except (CatalogueError, EncoderError, LogError, DegenerateLoss, ValueError, OSError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on where it stopped")
+    out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
 
 
 def _shop(

@@ -78,5 +78,18 @@ def record_log(
     return told
 
 
+def busiest_shoppers(events: Path, count: int) -> list[str]:
+    """The known shoppers with most clicks, carts and purchases in a log."""
+    wanted = (pc.field("shopper_id") != "") & (pc.field("kind") != EventKind.IMPRESSION.value)
+    counted = (
+        pq.read_table(events, columns=["shopper_id"], filters=wanted)
+        .group_by("shopper_id")
+        .aggregate([([], "count_all")])
+    )
+    ordered = counted.sort_by([("count_all", "descending"), ("shopper_id", "ascending")])
+    shoppers: list[str] = ordered["shopper_id"][:count].to_pylist()
+    return shoppers
+
+
 def _without_time(row: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if name != "time"}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.unified.histories import NO_ITEM
-from models.unified.negatives import Columns, NegativeWeights, draw_columns, schedule
+from models.unified.negatives import Columns, Negatives, NegativeWeights, draw_columns, schedule
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import Codes, Ints
 from models.unified.training_data import TrainingData
@@ -38,7 +38,7 @@ class Batch:
     strength: Floats  # (rows,) 0 where the history is dropped
     columns: Columns
     meets: npt.NDArray[np.bool_]  # (columns,)
-    allowed: npt.NDArray[np.bool_]  # (rows, columns)
+    negatives: Negatives  # (rows, columns)
     kind: Ints  # (rows,)
     weight: Floats  # (rows,)
     negative_weights: NegativeWeights
@@ -106,7 +106,7 @@ class BatchMaker:
             strength=(random.random(len(rows)) >= recipe.history_dropout).astype(np.float32),
             columns=columns,
             meets=random.random(len(columns.products)) >= recipe.signal_dropout,
-            allowed=data.engaged.allowed(columns, query, shopper),
+            negatives=data.engaged.negatives(columns, query, shopper),
             kind=examples.kind[rows].astype(np.int64),
             weight=np.array(recipe.kind_weights, np.float32)[examples.kind[rows]],
             negative_weights=weights,

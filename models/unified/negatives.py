@@ -90,28 +90,61 @@ def _is_in(products: Ints, found: npt.NDArray[np.integer]) -> npt.NDArray[np.boo
 
 @dataclass(frozen=True, slots=True)
 class Engagements:
-    """What is known to be wanted, by query and by shopper: none of it may serve as their negative."""
+    """What is known to be wanted: by a query, by a shopper, and by both together."""
 
     by_query: Ragged
     by_shopper: Ragged
+    by_both: Ragged
+    both: Ints  # (queries and shoppers that met,) ascending: query * num_shoppers + shopper
+    num_shoppers: int
 
     @classmethod
     def of(cls, query: Codes, shopper: Codes, product: Codes, num_queries: int, num_shoppers: int) -> Engagements:
-        return cls(_grouped(query, product, num_queries), _grouped(shopper, product, num_shoppers))
+        both, pair = np.unique(query.astype(np.int64) * num_shoppers + shopper, return_inverse=True)
+        return cls(
+            _grouped(query, product, num_queries),
+            _grouped(shopper, product, num_shoppers),
+            _grouped(pair, product, len(both)),
+            both,
+            num_shoppers,
+        )
 
-    def allowed(self, columns: Columns, query: Codes, shopper: Codes) -> npt.NDArray[np.bool_]:
-        """(rows, columns) False where the column is the row's own product, or the query or the shopper met it."""
-        allowed = np.repeat(columns.counts[None, :], len(query), axis=0)
-        allowed[np.arange(len(query)), columns.positive] = False
-        for engaged in (self.by_query.take(query), self.by_shopper.take(shopper)):
-            at = np.minimum(np.searchsorted(columns.products, engaged.values), len(columns.products) - 1)
-            met = columns.products[at] == engaged.values
-            rows = np.repeat(np.arange(len(query)), engaged.lengths)
-            allowed[rows[met], at[met]] = False
-        return allowed
+    def negatives(self, columns: Columns, query: Codes, shopper: Codes) -> Negatives:
+        """Which columns are negatives of which rows. The rows' queries and shoppers need not be known together."""
+        counted = np.repeat(columns.counts[None, :], len(query), axis=0)
+        counted[np.arange(len(query)), columns.positive] = False
+        pair = query.astype(np.int64) * self.num_shoppers + shopper
+        at = np.minimum(np.searchsorted(self.both, pair), max(len(self.both) - 1, 0))
+        met = np.flatnonzero(self.both[at] == pair) if len(self.both) else np.zeros(0, np.int64)
+        _take_out(counted, columns, met, self.by_both.take(at[met]))
+        unwanted = counted.copy()
+        everyone = np.arange(len(query))
+        _take_out(unwanted, columns, everyone, self.by_query.take(query))
+        _take_out(unwanted, columns, everyone, self.by_shopper.take(shopper))
+        return Negatives(counted, unwanted)
 
 
-def _grouped(owner: Codes, product: Codes, num_owners: int) -> Ragged:
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """(rows, columns) each, never True where the column is the row's own product.
+
+    A softmax states how a search's clicks are shared among products, so what others clicked after the same query belongs
+    in its sum; only what this very shopper also clicked after this query is left out. A margin, on the other hand, says that
+    a negative is not wanted, so for it all is left out that the query or the shopper ever led to. (With the second mask for both
+    losses a model of the simulated log learned nothing of shoppers: what tells them apart are products of one query.)
+    """
+
+    counted: npt.NDArray[np.bool_]  # for the softmax
+    unwanted: npt.NDArray[np.bool_]  # for the hinge and the triplet
+
+
+def _take_out(allowed: npt.NDArray[np.bool_], columns: Columns, rows: Ints, engaged: Ragged) -> None:
+    at = np.minimum(np.searchsorted(columns.products, engaged.values), len(columns.products) - 1)
+    met = columns.products[at] == engaged.values
+    allowed[np.repeat(rows, engaged.lengths)[met], at[met]] = False
+
+
+def _grouped(owner: npt.NDArray[np.integer], product: Codes, num_owners: int) -> Ragged:
     pairs = np.unique(np.stack([owner, product]).astype(np.int64), axis=1) if len(owner) else np.zeros((2, 0), np.int64)
     counts = np.bincount(pairs[0], minlength=num_owners)
     return Ragged(pairs[1].astype(np.int32), np.concatenate(([0], np.cumsum(counts))).astype(np.int64))

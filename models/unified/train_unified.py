@@ -226,7 +226,7 @@ def objective(
     inputs = data.catalogue.take(batch.columns.products, bags[rows : rows + columns], batch.meets)
     products = network.product(inputs)
     positive, kind, weight = tensor(batch.columns.positive), tensor(batch.kind), tensor(batch.weight)
-    allowed, category = tensor(batch.allowed), tensor(batch.columns.category)
+    category = tensor(batch.columns.category)
     log_expected = torch.where(
         category[positive][:, None] == category,
         tensor(batch.columns.expected_by_kin).log(),
@@ -234,9 +234,9 @@ def objective(
     )
     weights, losses = batch.negative_weights, recipe.losses
     negatives = NegativeSets(
-        allowed, tensor(batch.columns.uniform), weights.in_batch + weights.dynamic, recipe.negatives.hardest_in_batch
+        tensor(batch.negatives.unwanted), tensor(batch.columns.uniform), weights.in_batch + weights.dynamic, recipe.negatives.hardest_in_batch
     )
-    offsets = softmax_offsets(positive, allowed, log_expected)
+    offsets = softmax_offsets(positive, tensor(batch.negatives.counted), log_expected)
     parts: dict[str, Tensor] = {}
     for prefix in batch.prefixes:
         scores = prefix_scores(searches, products, prefix)

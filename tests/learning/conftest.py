@@ -106,7 +106,7 @@ def tiny_recipe() -> UnifiedRecipe:
     """Seconds on one core."""
     return UnifiedRecipe(
         "tiny",
-        epochs=20,
+        epochs=6,
         batch=256,
         hashing=WordHashing(bits=12),
         sizes=TowerSizes(

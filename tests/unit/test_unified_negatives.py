@@ -63,21 +63,33 @@ def test_kin_are_expected_more_often_than_others() -> None:
     assert (drawn.expected_by_kin > drawn.expected).all()
 
 
-def test_what_the_query_or_the_shopper_met_is_no_negative() -> None:
-    """Query 0 led to products 7 and 9; shopper 1 met product 3."""
-    engaged = Engagements.of(
-        query=np.array([0, 0, 1], np.int32),
-        shopper=np.array([0, 2, 1], np.int32),
-        product=np.array([7, 9, 3], np.int32),
+@pytest.fixture
+def engaged() -> Engagements:
+    """Query 0 led to products 7 (shopper 0), 9 (shopper 2) and 5 (shopper 0); query 1 to 3 (shopper 1)."""
+    return Engagements.of(
+        query=np.array([0, 0, 0, 1], np.int32),
+        shopper=np.array([0, 2, 0, 1], np.int32),
+        product=np.array([7, 9, 5, 3], np.int32),
         num_queries=3,
         num_shoppers=4,
     )
-    drawn = columns([7, 9, 3], [20])
-    allowed = engaged.allowed(drawn, np.array([0, 1, 2], np.int32), np.array([3, 1, 0], np.int32))
+
+
+def test_what_the_query_or_the_shopper_met_is_not_unwanted(engaged: Engagements) -> None:
+    drawn = columns([7, 9, 3], [20, 5])
+    found = engaged.negatives(drawn, np.array([0, 1, 2], np.int32), np.array([3, 1, 0], np.int32)).unwanted
     at = {product: column for column, product in enumerate(drawn.products.tolist())}
-    assert [allowed[0, at[p]] for p in (7, 9, 3, 20)] == [False, False, True, True]  # own product and query's other
-    assert [allowed[1, at[p]] for p in (9, 3, 7)] == [False, False, True]  # query 1 and shopper 1 met 3
-    assert [allowed[2, at[p]] for p in (3, 7, 9)] == [False, False, True]  # shopper 0 met 7
+    assert [found[0, at[p]] for p in (7, 9, 5, 3, 20)] == [False, False, False, True, True]  # query 0's
+    assert [found[1, at[p]] for p in (9, 3, 7)] == [False, False, True]  # own product; query 1 and shopper 1 met 3
+    assert [found[2, at[p]] for p in (3, 7, 5, 9)] == [False, False, False, True]  # shopper 0 met 7 and 5
+
+
+def test_what_others_met_by_the_same_query_counts_in_the_softmax(engaged: Engagements) -> None:
+    drawn = columns([7, 9], [20, 5, 3])
+    found = engaged.negatives(drawn, np.array([0, 0], np.int32), np.array([0, 3], np.int32)).counted
+    at = {product: column for column, product in enumerate(drawn.products.tolist())}
+    assert [found[0, at[p]] for p in (7, 5, 9, 3, 20)] == [False, False, True, True, True]  # shopper 0 met 7 and 5
+    assert [found[1, at[p]] for p in (9, 7, 5, 3)] == [False, True, True, True]  # shopper 3 met nothing
 
 
 def test_the_hardest_products_are_the_best_scored_that_are_not_wanted() -> None:
