@@ -58,8 +58,8 @@ stubs: .venv/dev.stamp  ## Generate the Python stubs from the .proto files
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(OUT) --grpc_python_out=$(OUT) \
 		--mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
 
-bench: .venv/dev.stamp $(TEXT_BUNDLE)/manifest.json  ## Measure: gateway, search, stages, index (minutes)
-	$(BIN)/aisle bench --bundle $(TEXT_BUNDLE)
+bench: .venv/dev.stamp $(TEXT_BUNDLE)/manifest.json $(BUNDLE)/manifest.json  ## Measure: gateway, search, stages, index (minutes)
+	$(BIN)/aisle bench --bundle $(TEXT_BUNDLE) --personal $(BUNDLE)
 
 loadtest: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Serve and run the Locust load test against it, headless
 	$(BIN)/python -m loadtest.run --bundle $(BUNDLE)

@@ -299,9 +299,10 @@ class Batcher(Generic[Item, Result]):
         self._batches += 1
         self._batched_cost += cost
         self._recent.compute_ms.append(seconds * 1000)
-        # A small batch is slower per item and says nothing about a busy stage, so the speed that bounds the queue is
-        # learned only from batches that left a backlog or were at least half full.
-        if backlog or 2 * cost >= self._max_batch_cost:
-            speed = cost / max(seconds, 1e-6)
+        speed = cost / max(seconds, 1e-6)
+        # A small batch is slower per item and says how fast the stage is at least; a batch that left a backlog or was half full
+        # says how fast it is. Without the former a speed that was once measured too low would keep the queue, and so every batch,
+        # too small to be measured again.
+        if backlog or 2 * cost >= self._max_batch_cost or 0 < self._cost_per_s < speed:
             self._cost_per_s = 0.8 * self._cost_per_s + 0.2 * speed if self._cost_per_s else speed
             self._batch_s = 0.8 * self._batch_s + 0.2 * seconds

@@ -274,6 +274,10 @@ def bench(
         Path | None,
         typer.Option(help="float16 .npy of real product vectors for the index benchmark; default: the bundle's."),
     ] = None,
+    personal: Annotated[
+        Path | None,
+        typer.Option(help="Bundle of the unified model, for what personalisation costs; default: left out."),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Short rounds and small sizes: shows that it runs, not what it reaches.")
     ] = False,
@@ -288,7 +292,14 @@ def bench(
         fail(f"bench needs {error.name}: pip install 'aisle[loadtest]'")
     try:
         run_benchmarks(
-            bundle, only=only or [], rounds=rounds, json_file=json_file, vectors=vectors, quick=quick, console=out
+            bundle,
+            only=only or [],
+            rounds=rounds,
+            json_file=json_file,
+            vectors=vectors,
+            personal=personal,
+            quick=quick,
+            console=out,
         )
     except (ValueError, BundleError, LoadError) as error:
         fail(str(error))

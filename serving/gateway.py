@@ -37,7 +37,7 @@ from serving.rpc import Guard, Servicer, add_service
 from serving.security import KeyRing, server_credentials
 from serving.services import EmbeddingService, InfoService, SearchService, Served
 from serving.shopper_encoder import light_tower
-from serving.shopper_service import ClientStreams, ShopperService
+from serving.shopper_service import ShopperService
 from serving.stages import LocalStage, RemoteStage, Stage, StagePlan
 
 SERVICES = {
@@ -89,8 +89,6 @@ class Listener:
 
     def add_service(self, service: ServiceDescriptor, servicer: Servicer) -> None:
         for server in self._acceptors:
-            if any(method.client_streaming for method in service.methods):
-                server.add_generic_rpc_handlers((ClientStreams(service, servicer),))
             add_service(server, service, servicer)
 
     async def start(self) -> None:

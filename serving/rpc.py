@@ -185,7 +185,9 @@ class _Methods(grpc.GenericRpcHandler):
     def __init__(self, service: ServiceDescriptor, servicer: Servicer) -> None:
         self._servicer = servicer
         self._handlers = {
-            f"/{service.full_name}/{method.name}": grpc.unary_unary_rpc_method_handler(
+            f"/{service.full_name}/{method.name}": (
+                grpc.stream_unary_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
+            )(
                 getattr(servicer, method.name),
                 request_deserializer=_parser(GetMessageClass(method.input_type)),
                 response_serializer=GetMessageClass(method.output_type).SerializeToString,

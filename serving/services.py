@@ -157,6 +157,8 @@ class InfoService(Servicer):
                 max_message_bytes=server.max_message_bytes,
                 max_deadline_ms=server.max_deadline_ms,
                 max_recent_events=limits.max_recent_events,
+                max_batch_events=self._served.config.shoppers.max_batch_events,
+                max_events_per_shopper=self._served.config.shoppers.max_events_per_shopper,
             ),
             shopper_model=self._shopper_model(),
             request_id=call.request_id,

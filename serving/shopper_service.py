@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.message import DecodeError
 
 from aisle.v1 import shopper_pb2
 from serving.errors import AisleError, InvalidRequest, Violation
@@ -97,32 +94,3 @@ class ShopperService(Servicer):
         if self._kept is None:
             raise ShoppersOff("this service keeps no events of shoppers (shoppers.store is off)")
         return self._kept
-
-
-class ClientStreams(grpc.GenericRpcHandler):
-    """The methods of a servicer that take a stream. To be registered before `serving.rpc.add_service`, which takes every method for
-    one of single messages. A message that does not parse reaches the method, as a DecodeError."""
-
-    def __init__(self, service: ServiceDescriptor, servicer: Servicer) -> None:
-        self._handlers = {
-            f"/{service.full_name}/{method.name}": grpc.stream_unary_rpc_method_handler(
-                getattr(servicer, method.name),
-                request_deserializer=_parser(GetMessageClass(method.input_type)),
-                response_serializer=GetMessageClass(method.output_type).SerializeToString,
-            )
-            for method in service.methods
-            if method.client_streaming
-        }
-
-    def service(self, details: grpc.HandlerCallDetails) -> Any:
-        return self._handlers.get(details.method)
-
-
-def _parser(message: type[Message]) -> Callable[[bytes], Message | DecodeError]:
-    def parse(data: bytes) -> Message | DecodeError:
-        try:
-            return message.FromString(data)
-        except DecodeError as error:
-            return error
-
-    return parse

@@ -14,7 +14,9 @@ from loadtest.benchmarks.bench_echo import bench_echo
 from loadtest.benchmarks.bench_encoder import bench_encoder
 from loadtest.benchmarks.bench_index import bench_index
 from loadtest.benchmarks.bench_overload import bench_overload
+from loadtest.benchmarks.bench_personal import bench_personal
 from loadtest.benchmarks.bench_search import bench_search
+from loadtest.benchmarks.bench_shoppers import bench_shoppers
 from loadtest.benchmarks.bench_stock import bench_stock
 from loadtest.benchmarks.figures import Figures
 from loadtest.benchmarks.setup import Setup
@@ -28,6 +30,8 @@ BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "encoder": bench_encoder,
     "overload": bench_overload,
     "index": bench_index,
+    "personal": bench_personal,
+    "shoppers": bench_shoppers,
 }
 
 
@@ -38,6 +42,7 @@ def run_benchmarks(
     rounds: int,
     json_file: Path,
     vectors: Path | None,
+    personal: Path | None,
     quick: bool,
     console: Console,
 ) -> None:
@@ -50,7 +55,14 @@ def run_benchmarks(
     for name in only or BENCHMARKS:
         with console.status(name) as status:
             setup = Setup(
-                bundle, rounds, 0.5 if quick else 4.0, vectors, quick, figures, functools.partial(_say, status, name)
+                bundle,
+                rounds,
+                0.5 if quick else 4.0,
+                vectors,
+                personal,
+                quick,
+                figures,
+                functools.partial(_say, status, name),
             )
             BENCHMARKS[name](setup)
         figures.print(console, name)

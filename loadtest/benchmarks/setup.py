@@ -27,6 +27,7 @@ class Setup:
     rounds: int
     seconds: float  # of one measurement
     vectors: Path | None
+    personal: Path | None  # a bundle of the unified model
     quick: bool
     figures: Figures
     say: Callable[[str], None]

@@ -65,7 +65,9 @@ class _Edges:
         """Edges between the same two become one."""
         width = int(right.max(initial=0)) + 1
         keys, edge = np.unique(left.astype(np.int64) * width + right, return_inverse=True)
-        return cls(keys // width, keys % width, np.bincount(edge, weight, len(keys)))
+        return cls(
+            keys // width, keys % width, np.bincount(edge, weight.astype(np.float64), len(keys)).astype(np.float64)
+        )
 
     def normalised(self) -> npt.NDArray[np.floating]:
         """log(1 + weight), divided by the square roots of both ends' sums."""

@@ -83,10 +83,10 @@ def history_items(
 class HistoryBlocks:
     """How many tokens each block of the history has; 0 switches it off. The most recent are taken."""
 
-    queries: int = 8
-    clicks: int = 8
-    brands: int = 8
-    purchases: int = 8
+    queries: int = 4
+    clicks: int = 20
+    brands: int = 20
+    purchases: int = 12
 
     def __post_init__(self) -> None:
         for name, count in self.sizes().items():

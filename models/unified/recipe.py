@@ -53,7 +53,7 @@ class LossWeights:
     """What is minimised: the weighted sum; 0 leaves a loss out."""
 
     softmax: float = 1.0
-    hinge: float = 1.0
+    hinge: float = 0.3
     triplet: float = 0.0
 
     def __post_init__(self) -> None:
@@ -116,10 +116,10 @@ class QueryGeneration:
 @dataclass(frozen=True, slots=True)
 class UnifiedRecipe:
     name: str
-    epochs: float = 1.0
+    epochs: float = 4.0
     max_steps: int | None = None
     batch: int = 1024
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     hashing: WordHashing = field(default_factory=WordHashing)
     sizes: TowerSizes = field(default_factory=TowerSizes)
     products: ProductBlocks = field(default_factory=ProductBlocks)
@@ -148,18 +148,18 @@ STARTER = UnifiedRecipe(
     "starter",
     query_generation=QueryGeneration(dim=64, heads=2, steps=80, batch=128),
     sizes=TowerSizes(token_dim=96, product_hidden=256),
-    history=HistoryBlocks(4, 6, 6, 4),
+    history=HistoryBlocks(4, 12, 12, 4),
 )
 SMALL = UnifiedRecipe("small")
 FULL = UnifiedRecipe(
     "full",
     epochs=10,
     batch=4096,
-    learning_rate=2e-3,
+    learning_rate=1e-3,
     hashing=WordHashing(bits=20),
     sizes=TowerSizes(token_dim=256, id_bits=20, product_hidden=1024, query_hidden=512, mix_hidden=512),
     products=ProductBlocks(text="tuned"),
-    history=HistoryBlocks(12, 16, 16, 16),
+    history=HistoryBlocks(8, 32, 32, 24),
     negatives=NegativeMix(uniform=8192, dynamic_weight=0.5, dynamic_refreshes=10, dynamic_pool=200_000),
     query_generation=QueryGeneration(
         dim=384,

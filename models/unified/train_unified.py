@@ -234,7 +234,10 @@ def objective(
     )
     weights, losses = batch.negative_weights, recipe.losses
     negatives = NegativeSets(
-        tensor(batch.negatives.unwanted), tensor(batch.columns.uniform), weights.in_batch + weights.dynamic, recipe.negatives.hardest_in_batch
+        tensor(batch.negatives.unwanted),
+        tensor(batch.columns.uniform),
+        weights.in_batch + weights.dynamic,
+        recipe.negatives.hardest_in_batch,
     )
     offsets = softmax_offsets(positive, tensor(batch.negatives.counted), log_expected)
     parts: dict[str, Tensor] = {}

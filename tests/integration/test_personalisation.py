@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from typer.testing import CliRunner
 
 from aisle.v1 import (
     embedding_pb2,
@@ -35,6 +36,8 @@ from models.sample_store import SAMPLE_COLUMNS
 from models.sample_store.write_log import CATALOGUE, EVENTS, write_sample_log
 from models.sources import catalogue_source
 from models.unified.recipe import STARTER, QueryGeneration
+from serving.cli import app
+from serving.record_log import busiest_shoppers
 
 SEARCH = search_pb2.SearchRequest
 STORED, REQUEST, NONE = (
@@ -270,6 +273,26 @@ def test_the_parts_can_be_had_by_themselves(opened: grpc.Channel, ann: str, prod
     ):
         with pytest.raises(grpc.RpcError, match="NOT_SERVED|product tower|shopper_id"):
             call()
+
+
+def test_a_log_is_recorded_and_two_results_are_shown_side_by_side(personal: Service, folder: Path) -> None:
+    events = folder.parent / "store" / EVENTS
+    (busiest,) = busiest_shoppers(events, 1)
+    arguments = ["record", str(events), "--as-of-now", "--server", personal.address]
+    first, second = (CliRunner().invoke(app, arguments, env={"COLUMNS": "200"}) for _ in range(2))
+    assert first.exit_code == second.exit_code == 0, first.output
+    assert " 0 were known, 0 refused" in first.output
+    old = CliRunner().invoke(app, arguments[:2] + arguments[3:])
+    assert "time_ms" in old.output  # two years old: more than is kept
+    shown = CliRunner().invoke(
+        app, ["search", "lamp", "--shopper", busiest, "--compare", "--server", personal.address], env={"COLUMNS": "200"}
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "stored history" in shown.output
+    assert "purchase of" in shown.output or "click of" in shown.output or "click after" in shown.output
+    alone = CliRunner().invoke(app, ["search", "lamp", "--compare", "--server", personal.address])
+    assert alone.exit_code == 1
+    assert "--compare needs --shopper" in alone.output
 
 
 def test_a_dead_store_costs_the_shopper_not_the_search(folder: Path, product_ids: list[str]) -> None:

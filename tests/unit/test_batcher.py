@@ -190,6 +190,27 @@ async def test_a_full_queue_refuses_with_a_wait_that_is_about_right() -> None:
     assert (await batcher.submit(1)).value == 2  # and it serves on
 
 
+async def test_a_speed_once_measured_too_low_is_not_believed_for_ever() -> None:
+    stage = FakeStage(seconds=0.2)
+    batcher = Batcher(stage, max_batch_cost=64)
+    await asyncio.gather(batcher.submit(0), batcher.submit(1, cost=64))  # two batches: 5 and then 320 a second
+    stage.seconds = 0.001
+    refused: list[int] = []
+
+    async def caller() -> None:
+        for turn in range(100):
+            try:
+                await batcher.submit(turn)
+            except Overloaded:
+                refused.append(turn)
+                await asyncio.sleep(0.001)
+
+    await asyncio.gather(*(caller() for _ in range(60)))
+    refused.clear()
+    await asyncio.gather(*(caller() for _ in range(60)))
+    assert not refused
+
+
 async def test_a_call_that_cannot_be_answered_in_its_time_is_refused_at_once() -> None:
     stage = FakeStage(seconds=0.05)
     batcher = Batcher(stage, max_batch_cost=1, max_wait_s=10)

@@ -101,3 +101,18 @@ def test_distinct_values_are_joined_over_blocks(tmp_path: Path) -> None:
     assert len(values) == 5
     assert codes.dtype == np.int32
     assert [values[code] for code in codes[-10:]] == [row.brand for row in rows[-10:]]
+
+
+@given(ids=st.lists(st.text(min_size=1, max_size=4), unique=True, max_size=40), other=st.text(max_size=4))
+def test_a_product_is_found_by_its_id(tmp_path: Path, ids: list[str], other: str) -> None:
+    storable = [product_id for product_id in ids if product_id.isprintable()]
+    write_products(tmp_path / "products.arrow", [Product(product_id, "x") for product_id in storable], ())
+    table = ProductTable(tmp_path / "products.arrow")
+    assert [table.row_of(product_id) for product_id in storable] == list(range(len(storable)))
+    if other not in storable:
+        assert table.row_of(other) is None
+        assert table.product_of(other) is None
+    for product_id in storable:
+        found = table.product_of(product_id)
+        assert found is not None
+        assert found.id == product_id

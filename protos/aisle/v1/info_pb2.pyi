@@ -199,6 +199,8 @@ class Limits(_message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_DEADLINE_MS_FIELD_NUMBER: _builtins.int
     MAX_RECENT_EVENTS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_EVENTS_FIELD_NUMBER: _builtins.int
+    MAX_EVENTS_PER_SHOPPER_FIELD_NUMBER: _builtins.int
     max_query_chars: _builtins.int
     default_page_size: _builtins.int
     max_page_size: _builtins.int
@@ -208,6 +210,10 @@ class Limits(_message.Message):
     max_message_bytes: _builtins.int
     max_deadline_ms: _builtins.int
     max_recent_events: _builtins.int
+    max_batch_events: _builtins.int
+    """Events of one RecordEvents call."""
+    max_events_per_shopper: _builtins.int
+    """Of a shopper's events, how many of the newest are kept."""
     def __init__(
         self,
         *,
@@ -219,10 +225,12 @@ class Limits(_message.Message):
         max_message_bytes: _builtins.int = ...,
         max_deadline_ms: _builtins.int = ...,
         max_recent_events: _builtins.int = ...,
+        max_batch_events: _builtins.int = ...,
+        max_events_per_shopper: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_page_size", b"default_page_size", "max_deadline_ms", b"max_deadline_ms", "max_embed_items", b"max_embed_items", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_recent_events", b"max_recent_events", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_page_size", b"default_page_size", "max_batch_events", b"max_batch_events", "max_deadline_ms", b"max_deadline_ms", "max_embed_items", b"max_embed_items", "max_events_per_shopper", b"max_events_per_shopper", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_recent_events", b"max_recent_events", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
