@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.catalogue import Product
-from models.unified.history import HistoryKind, brand_words, click_words, product_item, purchase_words
+from models.unified.history import HistoryKind, brand_words, click_words, item_marks, product_item, purchase_words
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged, WordBook, WordHashing, category_marks, mark, words_of
 
@@ -24,7 +24,7 @@ CATALOGUE_SCALARS = ("price", "price_in_category", "has_price", "in_stock", "tit
 class ProductFeatures:
     """Of every product, in order of the catalogue's rows."""
 
-    words: Ragged  # title, brand, category, then attributes from the shortest to the longest
+    words: Ragged  # title, brand, category, attributes from the shortest to the longest; last the marks of a history
     ids: npt.NDArray[np.int32]  # (products, ID_SLOTS) buckets from 1, 0 where none
     scalars: Floats  # (products, CATALOGUE_SCALARS), each 0 to 1
     terms: Ragged  # as a history remembers a click
@@ -50,9 +50,9 @@ def product_features(
     category: list[int] = []
     overall = np.array(bands.edges.get("", []))
     for product in products:
-        words.append(book.numbers(words_of(product_words(product), MAX_PRODUCT_WORDS)))
         ids.append(_id_buckets(product, ids_hashing))
         item = product_item(HistoryKind.CLICK, 0, product, bands.band(product))
+        words.append(book.numbers([*words_of(product_words(product), MAX_PRODUCT_WORDS), *item_marks(item)]))
         terms.append(book.numbers(click_words(item)))
         tags.append(book.numbers(purchase_words(item)))
         if product.brand not in brand_numbers:

@@ -106,10 +106,14 @@ def query_words(query: str) -> list[str]:
     return words_of(query, MAX_QUERY_WORDS)
 
 
+def item_marks(item: HistoryItem) -> list[str]:
+    """The brand as a whole, and where the price stands; products carry the same marks, so that tastes meet them."""
+    return [mark("brand", item.brand), "" if item.price_band is None else mark("price", item.price_band)]
+
+
 def click_words(item: HistoryItem) -> list[str]:
-    """Terms of the product, its brand as a whole, and where its price stands."""
-    band = "" if item.price_band is None else mark("price", item.price_band)
-    return [*words_of(item.terms, MAX_TERMS), mark("brand", item.brand), band]
+    """Terms of the product, and its marks."""
+    return [*words_of(item.terms, MAX_TERMS), *item_marks(item)]
 
 
 def brand_words(item: HistoryItem) -> list[str]:

@@ -239,22 +239,20 @@ def objective(
         weights.in_batch + weights.dynamic,
         recipe.negatives.hardest_in_batch,
     )
+    shown = weight + _PASSED_OVER_WEIGHT * (kind == IMPRESSION)
     offsets = softmax_offsets(positive, tensor(batch.negatives.counted), log_expected)
     parts: dict[str, Tensor] = {}
     for prefix in batch.prefixes:
         scores = prefix_scores(searches, products, prefix)
         found: dict[str, Tensor] = {}
         if losses.softmax:
-            found["softmax"] = losses.softmax * softmax_loss(scores, positive, offsets, network.scale, weight)
-        if losses.hinge:
-            shown = weight + _PASSED_OVER_WEIGHT * (kind == IMPRESSION)
-            found["hinge"] = losses.hinge * hinge_loss(
-                scores, positive, kind, network.threshold, recipe.hinge, negatives, shown
-            )
-        if losses.triplet:
-            found["triplet"] = losses.triplet * triplet_loss(scores, positive, _TRIPLET_MARGIN, negatives, weight)
+            found["softmax"] = softmax_loss(scores, positive, offsets, network.scale, weight) / len(batch.prefixes)
+        if losses.hinge and (prefix == recipe.sizes.dim or not losses.softmax):  # thresholds are for whole vectors
+            found["hinge"] = hinge_loss(scores, positive, kind, network.threshold, recipe.hinge, negatives, shown)
+        if losses.triplet and (prefix == recipe.sizes.dim or not losses.softmax):
+            found["triplet"] = triplet_loss(scores, positive, _TRIPLET_MARGIN, negatives, weight)
         for name, part in found.items():
-            parts[name] = parts.get(name, torch.zeros((), device=device)) + part / len(batch.prefixes)
+            parts[name] = parts.get(name, torch.zeros((), device=device)) + getattr(losses, name) * part
     return torch.stack(list(parts.values())).sum(), searches, parts
 
 

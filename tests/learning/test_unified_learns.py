@@ -56,8 +56,8 @@ def test_words_no_title_has_and_the_shoppers_own_brand_are_found(planted: Plante
     without = recall(model, planted, [[] for _ in held_out(planted, model).query])
     own = recall(model, planted, own_histories(planted, model))
     assert without > 0.05  # chance is 1.25%
-    assert own > 0.5
-    assert own > 3 * without
+    assert own > 0.7  # 90% of the searches keep to the brand
+    assert own > 4 * without
 
 
 def test_other_shoppers_histories_do_not_help(planted: Planted, model: UnifiedModel) -> None:
