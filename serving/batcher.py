@@ -152,7 +152,7 @@ class Batcher(Generic[Item, Result]):
             return
         wait_s = self.expected_wait_s()
         too_long = wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost)
-        hopeless = now + wait_s + self._batch_s > deadline
+        hopeless = now + self.expected_s() > deadline
         if too_long or hopeless:
             self._refused["full" if too_long else "hopeless"] += 1
             excess_s = wait_s - min(self._max_wait_s, max(deadline - now, 0.0)) / 2
@@ -164,6 +164,10 @@ class Batcher(Generic[Item, Result]):
     def expected_wait_s(self) -> float:
         """Time until an item that came now would be computed, at the speed measured so far (0 before any batch)."""
         return self._queued_cost / (self._cost_per_s * max(1, self._slots())) if self._cost_per_s else 0.0
+
+    def expected_s(self) -> float:
+        """Time until an item that came now would be answered."""
+        return self.expected_wait_s() + self._batch_s
 
     def oldest_wait_s(self) -> float:
         """How long the longest-waiting queued item has waited; 0 with an empty queue."""

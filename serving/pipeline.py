@@ -102,8 +102,12 @@ class SearchPipeline:
 
     def check_admission(self, deadline: float = math.inf) -> None:
         """Raises what a search that came now would be refused with, before any work on it."""
-        for stage in (self.encoder, self.retriever):
-            stage.batcher.check_admission(deadline=deadline)
+        self.encoder.batcher.check_admission(deadline=self._encode_by(deadline))
+        self.retriever.batcher.check_admission(deadline=deadline)
+
+    def _encode_by(self, deadline: float) -> float:
+        """When the vector is needed: what is encoded too late to be retrieved in time was encoded for nothing."""
+        return deadline - self.retriever.batcher.expected_s()
 
     async def search(self, search: Search, deadline: float) -> Results:
         """The page that `search` asks for. `deadline` is a time of `time.monotonic`."""
@@ -111,7 +115,7 @@ class SearchPipeline:
         if not search.verbatim and self._speller.needs_mending(query):
             query = await asyncio.to_thread(self._speller.mend, query)
         text = Text(query, locale=search.locale)
-        encoding = self.encoder(text, cost=self._cost(text), deadline=deadline)
+        encoding = self.encoder(text, cost=self._cost(text), deadline=self._encode_by(deadline))
         personaliser = self.personaliser
         if personaliser is None:
             vector, shopper = await encoding, Shopper(reason="the served bundle has no shopper model")

@@ -24,7 +24,7 @@ __all__ = ["SPEC_FILE", "LightSpec", "LightTower", "ModelError", "log_words", "r
 
 Floats = npt.NDArray[np.float32]
 
-_MAX_CACHED_WORDS = 200_000  # 0.5 kB each
+_MAX_CACHED_WORDS = 50_000  # 0.7 kB each
 
 
 class ModelError(ValueError):

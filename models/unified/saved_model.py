@@ -51,7 +51,7 @@ from models.unified.recipe import (
     TowerSizes,
     UnifiedRecipe,
 )
-from models.unified.signals import ProductSignals
+from models.unified.signals import SavedSignals
 from models.unified.training_data import TrainingData
 from models.unified.words import WordBook, WordHashing
 
@@ -111,7 +111,7 @@ class ProductEncoder:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         spec = read_spec(folder)
-        self._folder = folder
+        self._signals = SavedSignals(folder)
         self._device = device
         self.recipe = recipe_of(spec["recipe"])
         self._network = UnifiedNetwork(self.recipe, len(spec["locales"]), spec["graph_dim"])
@@ -130,14 +130,13 @@ class ProductEncoder:
         """Unit vectors (products, dim)."""
         book = WordBook(self.recipe.hashing)
         features = product_features(products, self._bands, book, WordHashing(bits=self.recipe.sizes.id_bits))
-        signals = ProductSignals.load(self._folder, [product.id for product in products])
         text: npt.NDArray[np.generic] = np.zeros((len(products), 0), np.float32)
         if self.recipe.products.text != "none":
             length = self.recipe.query_generation.max_product_words
             text = text_tokens(features.words, book, self._vocabulary, length)
             if self._reader is not None:
                 text = read_products(self._reader, text.astype(np.int32), self._device)
-        inputs = CatalogueInputs(features, signals, text)
+        inputs = CatalogueInputs(features, self._signals.of([product.id for product in products]), text)
         return product_vectors(self._network, inputs, book.buckets(), np.arange(len(products)))
 
 

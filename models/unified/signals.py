@@ -40,20 +40,27 @@ class ProductSignals:
         columns = {name: pa.array(_lists(getattr(self, name))) for name in ("scalars", "locales", "graph")}
         pq.write_table(pa.table({"id": pa.array(product_ids, pa.string()), **columns}), folder / _FILE)
 
-    @classmethod
-    def load(cls, folder: Path, product_ids: Sequence[str]) -> ProductSignals:
-        """For products by id, in any order; those that were not there at training have no signals."""
+
+class SavedSignals:
+    """Signals by product id, as `ProductSignals.save` wrote them."""
+
+    def __init__(self, folder: Path) -> None:
         table = pq.read_table(folder / _FILE)
-        found = pc.index_in(pa.array(product_ids, pa.string()), value_set=table["id"])
+        self._ids = table["id"].combine_chunks()
+        self._columns = {name: _matrix(table[name]) for name in ("scalars", "locales", "graph")}
+
+    def of(self, product_ids: Sequence[str]) -> ProductSignals:
+        """In the order of the ids; products that were not there at training have no signals."""
+        found = pc.index_in(pa.array(product_ids, pa.string()), value_set=self._ids)
         at = np.asarray(found.fill_null(UNKNOWN).to_numpy(zero_copy_only=False), np.int64)
+        known = (at != UNKNOWN)[:, None]
+        taken = {name: np.where(known, values[np.maximum(at, 0)], 0) for name, values in self._columns.items()}
+        return ProductSignals(**{name: np.asarray(values, np.float32) for name, values in taken.items()})
 
-        def column(name: str) -> Floats:
-            stored = table[name].combine_chunks()
-            values = np.asarray(stored.flatten(), np.float32).reshape(len(stored), -1)
-            taken = values[np.maximum(at, 0)] if len(stored) else np.zeros((len(at), values.shape[1]), np.float32)
-            return np.where((at >= 0)[:, None], taken, np.float32(0))
 
-        return cls(column("scalars"), column("locales"), column("graph"))
+def _matrix(column: pa.ChunkedArray) -> Floats:
+    lists = column.combine_chunks()
+    return np.asarray(lists.flatten(), np.float32).reshape(len(lists), lists.type.list_size)
 
 
 def window_signals(log: ShoppingLog, until_ms: int, graph: Floats) -> ProductSignals:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from models.unified.training_data import TrainingData, prepare
 from models.unified.words import word_batch
 
 Progress = Callable[[str, int, int | None], None]
+WriteScalar = Callable[[str, float, int], None]  # name, value, step
 
 _TRIPLET_MARGIN = 0.2
 _PASSED_OVER_WEIGHT = 0.3  # of an impression in the hinge, where a click counts 1
@@ -76,18 +77,19 @@ def train_unified(
     on the same machine.
 
     `cache` keeps what is frozen before training (graph, text block) for other recipes over the same data; without it,
-    it is kept beside the model until that is done. `logs` is a folder for TensorBoard, where that is installed.
+    it is kept beside the model until that is done. `logs` is a folder for TensorBoard.
 
-    Raises TrainingError when `out` exists, LogError where the log has nothing to learn from, DegenerateLoss when training
-    fails.
+    Raises TrainingError when `out` exists and when logs are wanted without TensorBoard, LogError where the log has nothing to
+    learn from, DegenerateLoss when training fails.
     """
     if out.exists():
         raise TrainingError(f"{out} exists; choose another folder")
     work = out.with_name(f"{out.name}.partial")
     work.mkdir(parents=True, exist_ok=True)
-    data = prepare(table, log, recipe, seed, cache or work / "frozen", progress, device)
-    training = Training(data, recipe, seed, work / _CHECKPOINT, device)
-    last_loss = training.run(progress, _scalar_writer(logs))
+    with _scalars(logs) as write:
+        data = prepare(table, log, recipe, seed, cache or work / "frozen", progress, device)
+        training = Training(data, recipe, seed, work / _CHECKPOINT, device)
+        last_loss = training.run(progress, write)
     progress("write the model", 0, None)
     made = work / "model"
     shutil.rmtree(made, ignore_errors=True)
@@ -125,7 +127,7 @@ class Training:
         self._key = f"{data.fingerprint}-{seed}"
         self._resume()
 
-    def run(self, progress: Progress, write: Callable[[str, float, int], None]) -> float:
+    def run(self, progress: Progress, write: WriteScalar) -> float:
         """Trains to the end and returns the last steps' mean loss. Checkpoints as it goes."""
         recent: list[float] = []
         mix = self.recipe.negatives
@@ -272,16 +274,15 @@ def _refresh_steps(steps: int, warm_up_share: float, count: int) -> set[int]:
     return {first + (steps - first) * at // max(count, 1) for at in range(count)}
 
 
-def _scalar_writer(logs: Path | None) -> Callable[[str, float, int], None]:
-    if logs is not None:
-        with suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-
-            board = SummaryWriter(str(logs))
-            write: Callable[[str, float, int], None] = board.add_scalar
-            return write
-    return _write_nothing
-
-
-def _write_nothing(_name: str, _value: float, _step: int) -> None:
-    """Where no logs are kept."""
+@contextmanager
+def _scalars(logs: Path | None) -> Iterator[WriteScalar]:
+    """Writes to TensorBoard in the folder `logs`; None writes nothing."""
+    if logs is None:
+        yield lambda *_: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise TrainingError(f"logs need {error.name or 'tensorboard'}: pip install tensorboard") from error
+    with SummaryWriter(str(logs)) as board:
+        yield board.add_scalar

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from models.product_table import ProductTable
 from models.unified.examples import Examples
-from models.unified.features import product_features
+from models.unified.features import ProductFeatures, product_features
 from models.unified.graph import graph_vectors
 from models.unified.histories import Histories
 from models.unified.history import query_words
@@ -54,7 +54,7 @@ class TrainingData:
     kin_share: Floats  # (products,) the same of 1 in its category
     vocabulary: Vocabulary
     reader: TextReader | None  # None without a text block
-    fingerprint: str  # of the catalogue's and the log's size and beginning, the recipe and the seed
+    fingerprint: str  # of the catalogue, the log, the recipe and the seed
 
 
 def prepare(
@@ -79,9 +79,7 @@ def prepare(
     bands = PriceBands.of(table.products())
     features = product_features(table.products(), bands, book, WordHashing(bits=recipe.sizes.id_bits))
     queries = Ragged.of([book.numbers(query_words(query)) for query in log.queries])
-    data_key = _digest(
-        [len(table), table.id(0), table.string("title", len(table) - 1), len(log), until_ms, log.queries[:100], seed]
-    )
+    data_key = _data_key(features, queries, log, until_ms, seed)
     graph = np.zeros((len(table), 1), np.float32)
     if recipe.products.graph:
         progress("embed the graph", 0, None)
@@ -129,6 +127,15 @@ def prepare(
         reader=reader,
         fingerprint=_digest([data_key, asdict(recipe)]),
     )
+
+
+def _data_key(features: ProductFeatures, queries: Ragged, log: ShoppingLog, until_ms: int, seed: int) -> str:
+    """Of all that the frozen blocks are made from."""
+    digest = hashlib.sha256(json.dumps([until_ms, seed, log.queries, log.locales]).encode())
+    read = (features.words.values, features.words.offsets, features.ids, features.scalars, queries.values)
+    for column in (*read, log.time_ms, log.kind, log.shopper, log.query, log.product):
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()[:16]
 
 
 def _digest(values: object) -> str:

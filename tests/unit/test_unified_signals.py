@@ -8,7 +8,7 @@ import pytest
 
 from models.events import EVENT_SCHEMA
 from models.unified.shopping_log import ShoppingLog
-from models.unified.signals import SIGNAL_SCALARS, ProductSignals, window_signals
+from models.unified.signals import SIGNAL_SCALARS, ProductSignals, SavedSignals, window_signals
 
 IDS = ["A", "B", "C"]
 
@@ -56,7 +56,7 @@ def test_a_locale_lifts_the_products_that_it_engages(signals: ProductSignals) ->
 
 def test_saved_signals_are_found_by_id_and_new_products_have_none(signals: ProductSignals, tmp_path: Path) -> None:
     signals.save(tmp_path, IDS)
-    found = ProductSignals.load(tmp_path, ["new", "B", "A"])
+    found = SavedSignals(tmp_path).of(["new", "B", "A"])
     np.testing.assert_array_equal(found.scalars[1:], signals.scalars[[1, 0]])
     np.testing.assert_array_equal(found.graph[1:], signals.graph[[1, 0]])
     assert not found.scalars[0].any()
