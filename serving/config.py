@@ -106,14 +106,12 @@ class LimitsConfig(_Section):
         return self
 
 
-class StageConfig(_Section):
-    """Where a stage computes and how it scales."""
+class LightStageConfig(_Section):
+    """Where a stage without a network of its own computes and how it scales."""
 
     placement: Literal["local", "remote"] = Field(
         "local", description="local: in each gateway process. remote: in Ray Serve replicas of its own."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is one.")
-    threads: int = Field(0, ge=0, description="CPU threads of one replica; 0: as many as it has cores.")
     max_wait_ms: float = Field(250, gt=0, description="Work that may wait for the stage before calls are refused.")
     min_replicas: int = Field(1, ge=1, description="remote only")
     max_replicas: int = Field(1, ge=1, description="remote only; above min_replicas the stage scales by itself")
@@ -122,13 +120,26 @@ class StageConfig(_Section):
     num_gpus: float = Field(0, ge=0, description="remote only: share of a GPU for one replica")
 
     @model_validator(mode="after")
-    def _bounds(self) -> StageConfig:
+    def _bounds(self) -> LightStageConfig:
         if self.max_replicas < self.min_replicas:
             raise ValueError(f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})")
         if self.placement == "local" and self.max_replicas > 1:
             raise ValueError(
                 "a local stage has one replica in each gateway: set placement = 'remote' or server.replicas"
             )
+        return self
+
+
+class StageConfig(LightStageConfig):
+    """Where a stage computes and how it scales."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: CUDA where there is one. The unified model's queries are encoded on the CPU."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of one replica; 0: as many as it has cores.")
+
+    @model_validator(mode="after")
+    def _has_a_gpu(self) -> StageConfig:
         if self.placement == "remote" and self.device == "cuda" and not self.num_gpus:
             raise ValueError("device = 'cuda' on a remote stage needs num_gpus above 0")
         return self
@@ -183,7 +194,7 @@ class AisleConfig(_Section):
     auth: AuthConfig = AuthConfig()
     limits: LimitsConfig = LimitsConfig()
     encoder: StageConfig = StageConfig()
-    shopper_encoder: StageConfig = StageConfig()
+    shopper_encoder: LightStageConfig = LightStageConfig()
     retriever: StageConfig = StageConfig()
     shoppers: ShoppersConfig = ShoppersConfig()
     log: LogConfig = LogConfig()

@@ -23,7 +23,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serving.batcher import Batcher, Outcome
-from serving.config import LogConfig, StageConfig
+from serving.config import LightStageConfig, LogConfig
 from serving.errors import Unavailable
 from serving.logs import configure_logging, log
 from serving.lone_calls import LoneCalls
@@ -60,7 +60,7 @@ class StagePlan(Generic[Item, Result]):
     """How to make a stage: `load` runs in the process that computes; the rest must be known without loading it."""
 
     name: str
-    config: StageConfig
+    config: LightStageConfig
     load: Callable[[], Compute[Item, Result]]
     max_batch_cost: int
 

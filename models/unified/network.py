@@ -21,6 +21,7 @@ Ints = npt.NDArray[np.int64]
 FIRST_SCALE = 20.0  # of the softmax's logits; learned on from here
 MAX_SCALE = 60.0
 FIRST_THRESHOLD = 0.2
+FIRST_TASTE = 0.1  # how much of the shopper's vector is added to the query's unit vector, before training
 
 
 class UnifiedNetwork(nn.Module):
@@ -39,8 +40,28 @@ class UnifiedNetwork(nn.Module):
             graph_dim=graph_dim,
             num_locales=num_locales,
         )
+        self._align(recipe.sizes.token_dim, recipe.sizes.dim)
         self.log_scale = nn.Parameter(torch.tensor(float(np.log(FIRST_SCALE))))
         self.threshold = nn.Parameter(torch.tensor(FIRST_THRESHOLD))
+
+    @torch.no_grad()
+    def _align(self, token_dim: int, dim: int) -> None:
+        """Starts where texts that share words are near: one projection of bags of words stands in every tower.
+
+        Training then moves each by itself. From independent random projections tastes were hardly learned: a shopper's
+        brand had to be found by the product's through six layers, in a few hundred steps.
+        """
+        shared = torch.empty(dim, token_dim)
+        nn.init.orthogonal_(shared)
+        self.search.query.dense.skip.weight[:, :token_dim] = shared
+        if (at := self.product.ngrams_at) is not None:
+            self.product.dense.skip.weight[:, at : at + token_dim] = shared
+        if (shopper := self.search.shopper) is not None:
+            nn.init.eye_(shopper.values.weight)
+            nn.init.eye_(shopper.joined.weight)
+            readouts = len(shopper.readouts)
+            shopper.out.weight[:] = shared.repeat(1, readouts) / readouts
+            self.search.mix.skip.weight[:] = FIRST_TASTE * torch.eye(dim).repeat(1, 2) * torch.arange(2 * dim).ge(dim)
 
     @property
     def scale(self) -> Tensor:

@@ -169,6 +169,7 @@ class ProductTower(nn.Module):
         # Blocks come in lengths from 0.1 to 10; without this the dense layer hears only the loudest.
         self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name, width in widths.items() if width > 1})
         self.dense = SkipDense(sum(widths.values()), sizes.product_hidden, sizes.dim)
+        self.ngrams_at = widths["text"] + widths["graph"] if blocks.ngrams else None  # where their columns begin
 
     def forward(self, inputs: ProductInputs) -> Tensor:
         """-> unit vectors (products, dim)."""
