@@ -4,13 +4,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 9000
 BUNDLE ?= bundles/sample
+PERSONAL ?= bundles/personal
 STORE ?= stores/sample
-TEXT_BUNDLE ?= bundles/text
 BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 PROTOS := $(wildcard protos/aisle/v1/*.proto)
 
-.PHONY: help serve test check stubs bench loadtest wheel clean
+.PHONY: help serve personal test check stubs bench loadtest wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,17 +27,20 @@ help:  ## List the targets
 	@$(PIP) --editable ".[dev]"
 	@touch $@ .venv/serve.stamp
 
+$(BUNDLE)/manifest.json: | .venv/serve.stamp
+	$(BIN)/aisle build --sample 20000 --out $(BUNDLE)
+
 $(STORE)/truth.json: | .venv/serve.stamp
 	$(BIN)/aisle simulate --out $(STORE)
 
-$(BUNDLE)/manifest.json: | .venv/serve.stamp $(STORE)/truth.json
-	$(BIN)/aisle train unified --store $(STORE) --recipe starter --out $(BUNDLE)
+$(PERSONAL)/manifest.json: | .venv/serve.stamp $(STORE)/truth.json
+	$(BIN)/aisle train unified --store $(STORE) --recipe starter --out $(PERSONAL)
 
-$(TEXT_BUNDLE)/manifest.json: | .venv/serve.stamp
-	$(BIN)/aisle build --sample 20000 --out $(TEXT_BUNDLE)
+serve: .venv/serve.stamp $(BUNDLE)/manifest.json  ## Serve the sample store on :9000 (builds it the first time)
+	$(BIN)/aisle serve --bundle $(BUNDLE) --port $(PORT) --try "red velvet sofa"
 
-serve: .venv/serve.stamp $(BUNDLE)/manifest.json  ## Serve a simulated shop on :9000 (trains its model the first time)
-	$(BIN)/aisle serve --bundle $(BUNDLE) --port $(PORT) --try "red velvet sofa" --demo $(STORE)
+personal: .venv/serve.stamp $(PERSONAL)/manifest.json  ## Simulate a shop, train its personalised model, serve it on :9000
+	$(BIN)/aisle serve --bundle $(PERSONAL) --port $(PORT) --try "red velvet sofa" --demo $(STORE)
 
 test: .venv/dev.stamp  ## Run the whole test suite
 	$(BIN)/pytest
@@ -58,8 +61,8 @@ stubs: .venv/dev.stamp  ## Generate the Python stubs from the .proto files
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(OUT) --grpc_python_out=$(OUT) \
 		--mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) $(PROTOS)
 
-bench: .venv/dev.stamp $(TEXT_BUNDLE)/manifest.json $(BUNDLE)/manifest.json  ## Measure: gateway, search, stages, index (minutes)
-	$(BIN)/aisle bench --bundle $(TEXT_BUNDLE) --personal $(BUNDLE)
+bench: .venv/dev.stamp $(BUNDLE)/manifest.json $(PERSONAL)/manifest.json  ## Measure: gateway, search, stages, index (minutes)
+	$(BIN)/aisle bench --bundle $(BUNDLE) --personal $(PERSONAL)
 
 loadtest: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Serve and run the Locust load test against it, headless
 	$(BIN)/python -m loadtest.run --bundle $(BUNDLE)
