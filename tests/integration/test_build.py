@@ -231,7 +231,7 @@ def test_a_key_is_one_line_for_the_caller_and_one_for_the_file(aisle: Aisle, tmp
     assert secret not in line
     refused = aisle("key", "shop", "--scope", "everything")
     assert refused.exit_code == 1
-    assert "known are search, embed, info and *" in refused.output
+    assert "known are search, embed, info, events, history and *" in refused.output
 
 
 @pytest.mark.parametrize(
