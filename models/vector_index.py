@@ -116,7 +116,7 @@ class IndexSpec:
 class Neighbours:
     """The nearest products of each query, best first."""
 
-    ids: Ids  # (batch, k) rows of the vectors; -1 where fewer than k products are allowed
+    ids: Ids  # (batch, k) rows of the vectors, equals in ascending order; -1 where fewer than k products are allowed
     scores: Floats  # (batch, k) inner products with the float16 vectors; -inf where there is no product
 
 
@@ -199,15 +199,45 @@ class VectorIndex:
             raise ValueError(f"the filter has shape {allowed.shape}, the index {self.size} vectors")
         if self._matrix is not None:
             nearest = self._matrix.search(queries, min(k, self.size), allowed)
-            return Neighbours(_padded(nearest.ids, k, -1), _padded(nearest.scores, k, -np.inf))
+            order = np.lexsort((nearest.ids, -nearest.scores), axis=1)
+            ids, scores = (np.take_along_axis(found, order, axis=1) for found in (nearest.ids, nearest.scores))
+            return Neighbours(_padded(ids, k, -1), _padded(scores, k, -np.inf))
         if self._multiplies and len(queries) > 1:
-            return self._multiply(queries, k, allowed, num_threads)
+            asked, rows = self._multiply(queries, k, allowed, num_threads)
+            return self._ranked(queries, asked, rows, k)
         look_up = self._look_up(k, allowed)
-        if num_threads == 1 or len(queries) == 1:
-            found_by_query = [look_up(query) for query in queries]
+        if len(queries) == 1:
+            return self._in_order(queries, look_up(queries[0]).ids, k)
+        if num_threads == 1:
+            found_by_query = [look_up(query).ids for query in queries]
         else:
-            found_by_query = list(_workers(num_threads).map(look_up, queries))
-        return _side_by_side(found_by_query, k)
+            found_by_query = [found.ids for found in _workers(num_threads).map(look_up, queries)]
+        asked = np.repeat(np.arange(len(queries)), [len(ids) for ids in found_by_query])
+        return self._ranked(queries, asked, np.concatenate([np.empty(0, np.int64), *found_by_query]), k)
+
+    def _in_order(self, query: Floats, rows: Ids, k: int) -> Neighbours:
+        """As `_ranked`, of one query (1, dim) and at most k rows."""
+        scores = self._products_of(query, np.zeros(len(rows), np.int64), rows)
+        order = np.lexsort((rows, -scores))
+        return Neighbours(_padded(rows[order][None], k, -1), _padded(scores[order][None], k, -np.inf))
+
+    def _ranked(self, queries: Floats, asked: Ids, rows: Ids, k: int) -> Neighbours:
+        """The k best of pairs of a query's number (pairs,) and a product's row (pairs,), equals by row.
+
+        A product has one score for a query, to the last bit, whatever way and in whatever company it was found. The whole batch takes a
+        few calls: each hands the interpreter to another thread, and beside a busy event loop it comes back milliseconds later.
+        """
+        found = self._products_of(queries, asked, rows)
+        order = np.lexsort((rows, -found, asked))
+        asked, rows, found = asked[order], rows[order], found[order]
+        ends = np.searchsorted(asked, np.arange(len(queries)), side="right")
+        place = np.arange(len(rows)) - np.concatenate([[0], ends])[asked]
+        kept = place < k
+        ids = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        ids[asked[kept], place[kept]] = rows[kept]
+        scores[asked[kept], place[kept]] = found[kept]
+        return Neighbours(ids, scores)
 
     def _look_up(self, k: int, allowed: Mask | None) -> Callable[[Floats], _Found]:
         """How one query (dim,) is answered under this filter: best first, as many as there are, at most `k`."""
@@ -220,19 +250,25 @@ class VectorIndex:
         selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         return lambda query: through(query, k, selector)
 
-    def _multiply(self, queries: Floats, k: int, allowed: Mask | None, num_threads: int) -> Neighbours:
-        """Exact, a batch at once: rounded products with every vector choose the candidates, among which the true best must be."""
+    def _products_of(self, queries: Floats, asked: Ids, rows: Ids) -> Floats:
+        """(pairs,) inner products, each computed the same way whatever else is asked for."""
+        products = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), GATHER):
+            at = slice(start, start + GATHER)
+            np.einsum("ij,ij->i", self._vectors[rows[at]].astype(np.float32), queries[asked[at]], out=products[at])
+        return products
+
+    def _multiply(self, queries: Floats, k: int, allowed: Mask | None, num_threads: int) -> tuple[Ids, Ids]:
+        """Rounded products with every vector choose candidates, among which the true best must be: pairs as `_ranked` takes them."""
         if num_threads not in self._products:
             self._products[num_threads] = Bf16Product(self._vectors, num_threads)
-        num_best = min(k, self.size)
-        found = []
-        for query, rough in zip(queries, self._products[num_threads](queries), strict=True):  # rough: (size,)
-            if allowed is not None:
-                rough[~allowed] = -np.inf
-            least = np.partition(rough, self.size - num_best)[self.size - num_best]
-            error = 2 * MAX_ERROR * float(np.linalg.norm(query))
-            found.append(self._best_of(query, np.flatnonzero((rough >= least - error) & (rough > -np.inf)), num_best))
-        return _side_by_side(found, k)
+        rough = self._products[num_threads](queries)  # (batch, size)
+        if allowed is not None:
+            rough[:, ~allowed] = -np.inf
+        last = self.size - min(k, self.size)
+        least = np.partition(rough, last, axis=1)[:, last] - 2 * MAX_ERROR * np.linalg.norm(queries, axis=1)
+        pairs = np.flatnonzero(rough >= np.maximum(least, np.finfo(np.float32).min)[:, None])
+        return np.divmod(pairs, self.size)
 
     def _scan(self, query: Floats, k: int, selector: Any) -> _Found:
         """Exact: every product."""
@@ -413,15 +449,8 @@ def _inner_products(query: Floats, vectors: Floats) -> Floats:
     return products
 
 
-def _side_by_side(found_by_query: Sequence[_Found], k: int) -> Neighbours:
-    ids = np.full((len(found_by_query), k), -1, np.int64)
-    scores = np.full((len(found_by_query), k), -np.inf, np.float32)
-    for row, found in enumerate(found_by_query):
-        ids[row, : len(found.ids)] = found.ids
-        scores[row, : len(found.ids)] = found.scores
-    return Neighbours(ids, scores)
-
-
 def _padded(found: npt.NDArray[Any], k: int, fill: float) -> npt.NDArray[Any]:
     """(batch, found) -> (batch, k)."""
+    if found.shape[1] == k:
+        return found
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=fill)

@@ -33,6 +33,9 @@ Result = TypeVar("Result")
 RECENT = 2048  # items whose times make the quantiles
 COLD_QUEUE_BATCHES = 64  # bound of the queue until the stage's speed is known
 MIN_RETRY_S = 0.01
+# An item is admitted when it has this many times the time that its answer is expected to take: what is computed and then comes too late
+# was computed instead of what would have come in time, and under overload the expectation is seldom too high.
+DEADLINE_MARGIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +121,16 @@ class Batcher(Generic[Item, Result]):
         self._refused: Counter[str] = Counter()
         self._recent = _Recent()
 
-    async def submit(self, item: Item, *, cost: int = 1, deadline: float = math.inf) -> Outcome[Result]:
-        """The outcome of one item. `cost` is in the unit of `max_batch_cost`; `deadline` is a time of the clock.
+    async def submit(
+        self, item: Item, *, cost: int = 1, deadline: float = math.inf, admitted: bool = False
+    ) -> Outcome[Result]:
+        """The outcome of one item. `cost` is in the unit of `max_batch_cost`; `deadline` is a time of the clock. One that was
+        `admitted` before other work was done for it is refused for its deadline only, not for a full queue.
 
         Raises Overloaded when the queue is full or the deadline cannot be met, DeadlineExceeded when it passes in the
         queue, Unavailable when the batcher is closed, and whatever the item's own computation raised.
         """
-        self.check_admission(cost, deadline)
+        self.check_admission(cost, deadline, admitted=admitted)
         entry = _Entry(item, cost, deadline, self._clock(), asyncio.get_running_loop().create_future())
         heapq.heappush(self._heap, (deadline, next(self._order), entry))
         self._queued_items += 1
@@ -139,7 +145,7 @@ class Batcher(Generic[Item, Result]):
                 self._drop_dead_entries()
             raise
 
-    def check_admission(self, cost: int = 1, deadline: float = math.inf) -> None:
+    def check_admission(self, cost: int = 1, deadline: float = math.inf, *, admitted: bool = False) -> None:
         """Raises what `submit` would refuse an item with; cheap, so that a call can be refused before its other work."""
         if self._closed:
             self._refused["closed"] += 1
@@ -151,15 +157,12 @@ class Batcher(Generic[Item, Result]):
         if self._queued_items == 0:
             return
         wait_s = self.expected_wait_s()
-        too_long = wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost)
-        hopeless = now + self.expected_s() > deadline
+        too_long = not admitted and (wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost))
+        hopeless = now + DEADLINE_MARGIN * self.expected_s() > deadline
         if too_long or hopeless:
             self._refused["full" if too_long else "hopeless"] += 1
             excess_s = wait_s - min(self._max_wait_s, max(deadline - now, 0.0)) / 2
-            raise Overloaded(
-                "the server has more work than it can do in time; try again after the given delay",
-                retry_after_s=max(MIN_RETRY_S, excess_s),
-            )
+            raise Overloaded(max(MIN_RETRY_S, excess_s))
 
     def expected_wait_s(self) -> float:
         """Time until an item that came now would be computed, at the speed measured so far (0 before any batch)."""

@@ -68,6 +68,13 @@ class Overloaded(AisleError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
 
+    def __init__(
+        self,
+        retry_after_s: float,
+        message: str = "the server has more work than it can do in time; try again after the given delay",
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
 
 class DeadlineExceeded(AisleError):
     code = grpc.StatusCode.DEADLINE_EXCEEDED

@@ -127,7 +127,7 @@ class SearchPipeline:
             asked = personaliser.move(asked, shopper.vector, search.personalisation)
         stop = min(search.offset + search.page_size, self._max_results)
         wanted = Retrieval(asked, min(stop + 1, self._max_results), search.filter, query)
-        found = await self.retriever(wanted, cost=1, deadline=deadline)
+        found = await self.retriever(wanted, cost=1, deadline=deadline, admitted=True)
         candidates = _relevant(found.value, search.min_similarity)
         gains = {}
         if personaliser and search.explain:

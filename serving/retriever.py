@@ -154,10 +154,8 @@ class Retriever:
                 break
             depth = min(2 * depth, self._index.size)
             nearest = self._index.search(item.vector[None], depth, mask)
-        found = int((nearest.ids[0] >= 0).sum())
-        ids, scores = nearest.ids[0, :found], nearest.scores[0, :found]
-        order = np.lexsort((ids, -scores))
-        return dict(zip(ids[order].tolist(), scores[order].tolist(), strict=True))
+        found = int(np.count_nonzero(nearest.ids[0] >= 0))
+        return dict(zip(nearest.ids[0, :found].tolist(), nearest.scores[0, :found].tolist(), strict=True))
 
     def _merge(self, item: Retrieval, similarity: dict[int, float], mask: Mask | None) -> Candidates:
         """The nearest products, with those that hold an identifier of the query lifted to where they belong."""

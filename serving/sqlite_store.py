@@ -167,7 +167,7 @@ class SqliteStore:
     async def _read(self, query: str, values: tuple[Any, ...]) -> Any:
         """The one row of a query, or None."""
         if self._waiting_reads >= MAX_WAITING_READS:
-            raise Overloaded("more reads wait for the shopper store than it can answer", retry_after_s=0.5)
+            raise Overloaded(0.5, "more reads wait for the shopper store than it can answer")
         self._waiting_reads += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, self._read_now, query, values)

@@ -60,7 +60,7 @@ class SqliteWriter:
             if self._closing:
                 raise Unavailable("the shopper store is closing")
             if num_events and self._queued_events + num_events > MAX_QUEUED_EVENTS:
-                raise Overloaded("more events wait for the shopper store than it can record", retry_after_s=0.5)
+                raise Overloaded(0.5, "more events wait for the shopper store than it can record")
             self._jobs.append(job)
             self._queued_events += num_events
             self._changed.notify()

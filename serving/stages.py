@@ -36,7 +36,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 BATCHES_PER_REPLICA = 2
 # Below the event loop, which has to read the calls that the next batch is made of (and to refuse those that are too many): without it
 # the loop waits for its turn behind the stages' threads, and calls grow old unread.
-COMPUTE_NICENESS = 5
+COMPUTE_NICENESS = 2
 LONE_COMPUTE_S = 0.005  # what the event loop may be held up for
 REPLICA_POLL_S = 1.0
 QUEUE_AGE = "queue_age_ms"
@@ -79,10 +79,11 @@ class Stage(Generic[Item, Result]):
             max_wait_s=plan.config.max_wait_ms / 1000,
         )
 
-    async def __call__(self, item: Item, *, cost: int, deadline: float) -> Outcome[Result]:
+    async def __call__(self, item: Item, *, cost: int, deadline: float, admitted: bool = False) -> Outcome[Result]:
+        """`admitted` as in `Batcher.submit`."""
         if not self.replicas():
             raise Unavailable(f"no replica of the {self.name} stage is up; send the call again")
-        return await self.batcher.submit(item, cost=cost, deadline=deadline)
+        return await self.batcher.submit(item, cost=cost, deadline=deadline, admitted=admitted)
 
     def replicas(self) -> int:
         """How many replicas can compute now."""

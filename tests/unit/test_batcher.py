@@ -223,6 +223,19 @@ async def test_a_call_that_cannot_be_answered_in_its_time_is_refused_at_once() -
     await asyncio.gather(*calls)
 
 
+async def test_what_was_admitted_before_is_not_refused_for_a_full_queue() -> None:
+    batcher = Batcher(FakeStage(seconds=0.05), max_batch_cost=1, max_wait_s=0.1)
+    await asyncio.gather(*(batcher.submit(n) for n in range(3)))
+    calls = [asyncio.ensure_future(batcher.submit(n, admitted=True)) for n in range(10)]
+    await asyncio.sleep(0.001)
+    with pytest.raises(Overloaded):
+        await batcher.submit(99)
+    with pytest.raises(Overloaded):
+        await batcher.submit(99, deadline=asyncio.get_running_loop().time() + 0.1, admitted=True)
+    assert batcher.stats().refused == {"full": 1, "hopeless": 1}
+    assert [outcome.value for outcome in await asyncio.gather(*calls)] == [2 * n for n in range(10)]
+
+
 async def test_a_lost_stage_fails_its_batch_without_bisecting_it() -> None:
     calls = 0
 

@@ -144,7 +144,7 @@ async def test_a_failure_leaves_a_plain_answer_and_is_not_kept(stage: Stage, sto
     await store.record([event(1)])
     known = vectors(stage, store)
     broken = store if part == "store" else stage
-    broken.error = Unavailable("it is away") if part == "store" else Overloaded("it is busy")
+    broken.error = Unavailable("it is away") if part == "store" else Overloaded(0.1, "it is busy")
     shopper = await known.of("ann", soon())
     assert (shopper.source, shopper.vector, shopper.failed) == (Source.NONE, None, True)
     assert f"the shopper {part} failed: it is" in shopper.reason
