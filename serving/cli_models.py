@@ -287,6 +287,45 @@ def evaluate_unified(
     out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
 
 
+@evaluate_app.command("purchases")
+def evaluate_purchases(
+    data: Annotated[Path, typer.Option(help="online_retail_purchases.parquet: UCI Online Retail (2012), CC BY 4.0.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for report.html and report.json.")],
+    recipe: RecipeName = "small",
+    max_cases: Annotated[int | None, typer.Option(min=100, help="Draw so many cases; default: all.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Trains the model on real purchases and compares it with popularity, earlier purchases and BM25.
+
+    On the next invoices of the last fifth of the purchases; queries are derived of titles. Intervals draw customers.
+    """
+    try:
+        from models.evaluation.evaluate_online_retail import evaluate_online_retail, trained_rankers
+        from models.evaluation.online_retail import OnlineRetailError
+        from models.evaluation.report import write_report
+        from models.unified.losses import DegenerateLoss
+        from models.unified.recipe import RECIPES
+    except ImportError as error:
+        fail(f"evaluating needs {error.name}: pip install 'aisle[evaluate]'")
+    if recipe not in RECIPES:
+        fail(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    started = time.monotonic()
+    try:
+        with progress_bars() as progress:
+            found = evaluate_online_retail(
+                data,
+                progress,
+                make_rankers=trained_rankers(RECIPES[recipe], out_folder / "work", seed),
+                max_cases=max_cases,
+                command=shlex.join(["aisle", *sys.argv[1:]]),
+                seed=seed,
+            )
+            report = write_report(out_folder, found.summary, found.facts)
+    except (OnlineRetailError, DegenerateLoss, OSError) as error:
+        fail(str(error))
+    out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
+
+
 def _shop(
     store: Path | None,
     catalogue: Path | None,

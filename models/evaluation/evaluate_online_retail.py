@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,24 @@ from models.embedding import Progress
 from models.evaluation.baselines import Bm25Ranker, BuyAgainRanker, PopularAmongRanker, PopularRanker, popularity
 from models.evaluation.cases import Cases, Split, build_cases
 from models.evaluation.online_retail import OnlineRetail, read_online_retail
-from models.evaluation.rankers import Ranker
+from models.evaluation.rankers import Ranker, Unpersonalised
 from models.evaluation.results import evaluate_rankers
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
+from models.evaluation.unified_ranker import UnifiedRanker, told_events
+from models.product_table import ProductTable, write_products
+from models.unified.history import HistoryBlocks
+from models.unified.recipe import UnifiedRecipe
+from models.unified.shopping_log import ShoppingLog
+from models.unified.train_unified import train_unified
+from models.unified.unified_model import UnifiedModel
 
 KS = (5, 20, 100)
 MAIN_METRIC = "recall@20"
 TEST_SHARE = 0.2
 MATCHING = "popular among BM25"  # the baseline that knows query and fashion, but no customer
+
+PURCHASES = HistoryBlocks(queries=8, clicks=0, brands=0, purchases=64)  # the data holds no clicks and no brands
 
 MakeRankers = Callable[[OnlineRetail, Cases, Progress], Sequence[Ranker]]
 
@@ -56,6 +66,23 @@ def evaluate_online_retail(
     differences = Comparison("Against popularity among what matches the query", MATCHING, others)
     summary = summarise(results, MAIN_METRIC, [differences], seed=seed)
     return OnlineRetailEvaluation(summary, _facts(retail, cases, command, seed))
+
+
+def trained_rankers(recipe: UnifiedRecipe, work: Path, seed: int = 0) -> MakeRankers:
+    """The unified model, trained in the folder `work` on the purchases before the cases; as it is, and told nothing of the customer."""
+
+    def make(retail: OnlineRetail, cases: Cases, progress: Progress) -> Sequence[Ranker]:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_products(work / "products.arrow", retail.products, ())
+        table = ProductTable(work / "products.arrow")
+        log = ShoppingLog.of(retail.log, [product.id for product in retail.products])
+        of_window = replace(recipe, train_share=1 - TEST_SHARE, history=PURCHASES)
+        train_unified(table, log, of_window, work / "model", progress, seed=seed)
+        model = UnifiedRanker("unified", UnifiedModel.load(work / "model"), table, told_events(cases.events))
+        return [model, Unpersonalised(model, "unified, history hidden")]
+
+    return make
 
 
 def baselines(retail: OnlineRetail, cases: Cases) -> list[Ranker]:

@@ -24,7 +24,7 @@ from models.evaluation.results import Results, evaluate_rankers
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
 from models.evaluation.unified_ranker import UnifiedRanker, told_events
-from models.evaluation.unified_variants import Variant, chosen, variants_of
+from models.evaluation.unified_variants import HALF, NO_HISTORY_EVER, Variant, chosen, variants_of
 from models.export_encoder import PACKAGED, encoder_fingerprint, export_encoder
 from models.product_table import ProductTable, write_products
 from models.text_encoder import TextEncoder
@@ -172,14 +172,15 @@ def _summary(results: Results, variants: Sequence[Variant], has_oracle: bool, pl
         Comparison(
             "Is it the shopper?",
             FULL,
-            (NO_HISTORY, OTHERS_HISTORIES),
-            "The same model, told nothing of the shopper, or told what another shopper did. A model that has learned of shoppers loses "
-            "by either, and more by the latter.",
+            (NO_HISTORY, OTHERS_HISTORIES, *(variant.name for variant in variants if variant.name == NO_HISTORY_EVER)),
+            "The same model, told nothing of the shopper, or told what another shopper did, and one that never learned of any. A model "
+            "that has learned of shoppers loses by each, and most by the second.",
         ),
     ]
-    for group in dict.fromkeys(variant.group for variant in variants):
+    for group in dict.fromkeys(variant.group for variant in variants if variant.group):
         names = tuple(variant.name for variant in variants if variant.group == group)
-        comparisons.append(Comparison(f"{group}: ablations", FULL, names, "Each was trained anew with the same seed."))
+        note = "Each was trained anew with the same seed, as the reference half as long as the model itself."
+        comparisons.append(Comparison(f"{group}: ablations", HALF, names, note))
     oracles = ORACLES if has_oracle else ()
     return summarise(results, MAIN_METRIC, comparisons, subject=FULL, oracles=oracles, seed=plan.seed)
 

@@ -33,6 +33,7 @@ class SearchInputs:
 @dataclass(frozen=True, slots=True)
 class Batch:
     step: int
+    fold: int  # of the examples: their signals are of the others'
     words: WordBatch  # texts: the rows' queries, then the columns' products, then the history items
     searches: SearchInputs
     strength: Floats  # (rows,) 0 where the history is dropped
@@ -61,16 +62,16 @@ class BatchMaker:
         self._data = data
         self._recipe = recipe
         self._seed = seed
-        self.batch = min(recipe.batch, len(data.examples))
-        steps = max(1, int(recipe.epochs * len(data.examples) / self.batch))
-        self.steps = min(steps, recipe.max_steps or steps)
         self.dynamic: Codes | None = None
-        self._order: Callable[[int], Ints] = lru_cache(maxsize=2)(self._shuffled)
+        self._epoch: Callable[[int], list[tuple[int, Ints]]] = lru_cache(maxsize=1)(self._cut)
+        self._per_epoch = len(self._epoch(0))
+        steps = max(1, int(recipe.epochs * self._per_epoch))
+        self.steps = min(steps, recipe.max_steps or steps)
 
     def make(self, step: int) -> Batch:
         data, recipe = self._data, self._recipe
         random = np.random.default_rng([self._seed, 2, step])
-        rows = self.rows(step)
+        fold, rows = self.rows(step)
         examples = data.examples
         query, shopper = examples.query[rows], examples.shopper[rows]
         weights = schedule(recipe.negatives, step / self.steps)
@@ -83,7 +84,7 @@ class BatchMaker:
             hard,
             data.share,
             data.kin_share,
-            data.catalogue.features.category,
+            data.categories,
             recipe.negatives,
             weights,
             random,
@@ -101,6 +102,7 @@ class BatchMaker:
         )
         return Batch(
             step=step,
+            fold=fold,
             words=words,
             searches=searches,
             strength=(random.random(len(rows)) >= recipe.history_dropout).astype(np.float32),
@@ -116,20 +118,32 @@ class BatchMaker:
             ),
         )
 
-    def rows(self, step: int) -> Ints:
-        """Examples of a step: each once an epoch."""
-        number = len(self._data.examples)
-        at = np.arange(step * self.batch, (step + 1) * self.batch)
-        parts = [self._order(int(epoch))[at[at // number == epoch] % number] for epoch in np.unique(at // number)]
-        return np.concatenate(parts)
+    def rows(self, step: int) -> tuple[int, Ints]:
+        """The fold and the examples of a step: each once an epoch."""
+        return self._epoch(step // self._per_epoch)[step % self._per_epoch]
 
-    def _shuffled(self, epoch: int) -> Ints:
+    def _cut(self, epoch: int) -> list[tuple[int, Ints]]:
+        """The batches of an epoch, each of one fold."""
+        random = np.random.default_rng([self._seed, 1, epoch])
+        fold = self._data.folds[self._data.examples.search]
+        batches = [
+            (number, part)
+            for number in np.unique(fold).tolist()
+            for part in _parts(self._grouped(np.flatnonzero(fold == number), random), self._recipe.batch)
+        ]
+        return [batches[at] for at in random.permutation(len(batches))]
+
+    def _grouped(self, rows: Ints, random: np.random.Generator) -> Ints:
         """Groups of one category in random order: in a batch each row meets others that want the same kind of thing, and what
         tells them apart is the rest of the query and the shopper. A category's last group is filled up by the next.
         """
-        random = np.random.default_rng([self._seed, 1, epoch])
-        number, kin = len(self._data.examples), self._recipe.negatives.kin
-        category = self._data.catalogue.features.category[self._data.examples.product]
-        order = np.lexsort((random.random(number), random.permutation(int(category.max()) + 1)[category]))
-        groups = np.array_split(order, np.arange(kin, number, kin))
+        kin = self._recipe.negatives.kin
+        category = self._data.catalogue.features.category[self._data.examples.product[rows]]
+        order = np.lexsort((random.random(len(rows)), random.permutation(int(category.max()) + 1)[category]))
+        groups = np.array_split(rows[order], np.arange(kin, len(rows), kin))
         return np.concatenate([groups[at] for at in random.permutation(len(groups))])
+
+
+def _parts(rows: Ints, size: int) -> list[Ints]:
+    """Of about equal lengths, `size` at most."""
+    return np.array_split(rows, -(-len(rows) // size))

@@ -22,6 +22,7 @@ class Examples:
     product: Codes
     kind: npt.NDArray[np.int8]
     asked_ms: Ints
+    search: Codes  # numbers in the log
 
     def __len__(self) -> int:
         return len(self.query)
@@ -54,6 +55,7 @@ class Examples:
             product=log.product[rows],
             kind=log.kind[rows],
             asked_ms=log.asked_ms[rows],
+            search=log.search[rows],
         )
 
 

@@ -8,6 +8,7 @@ non-linearities or weights; the leading singular vectors are what that converges
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,24 +33,43 @@ def graph_vectors(
     num_products: int,
     dim: int,
     seed: int,
+    left_out: Sequence[npt.NDArray[np.bool_]] = (),
 ) -> Floats:
-    """Unit vectors of products (num_products, dim); a product without an edge has zeros.
+    """Unit vectors of products (1 + left_out, num_products, dim); a product without an edge has zeros.
 
-    An edge i joins query[i] (a row of `query_words`) with product[i]; edges of the same two are summed.
+    An edge i joins query[i] (a row of `query_words`) with product[i]; edges of the same two are summed. The first vectors are of all
+    edges, the others of all but those that a mask (edges,) leaves out, in the same space.
     """
+    vectors = np.zeros((1 + len(left_out), num_products, dim), np.float32)
     if not len(query):
-        return np.zeros((num_products, dim), np.float32)
+        return vectors
+    edges = _both_kinds(query, product, weight, query_words)
+    left = _leading_left_vectors(edges, num_products, dim, seed)
+    for at, mask in enumerate((None, *left_out)):
+        kept = edges if mask is None else _both_kinds(query[~mask], product[~mask], weight[~mask], query_words)
+        if not len(kept.left):
+            continue
+        found = (kept.transposed().matrix((num_products, len(left))) @ left).numpy()
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        vectors[at, :, : found.shape[1]] = found / np.maximum(lengths, 1e-12) * (lengths > 1e-9)
+    return vectors
+
+
+def _both_kinds(
+    query: npt.NDArray[np.integer],
+    product: npt.NDArray[np.integer],
+    weight: npt.NDArray[np.floating],
+    query_words: Ragged,
+) -> _Edges:
+    """Of whole queries, numbered first, and of their words."""
     queries = _Edges.of(query, product, weight)
     spread = query_words.take(query)
     words = _Edges.of(spread.values, np.repeat(product, spread.lengths), np.repeat(weight, spread.lengths))
-    both = _Edges(
+    return _Edges(
         np.concatenate([queries.left, words.left + len(query_words)]),
         np.concatenate([queries.right, words.right]),
         np.concatenate([queries.normalised(), words.normalised()]),
     )
-    vectors = _leading_right_vectors(both, num_products, dim, seed)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12) * (lengths > 1e-9), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +106,8 @@ class _Edges:
         return _Edges(self.right, self.left, self.weight)
 
 
-def _leading_right_vectors(edges: _Edges, num_right: int, dim: int, seed: int) -> Floats:
-    """Right singular vectors times their singular values (num_right, dim), by randomised subspace iteration."""
+def _leading_left_vectors(edges: _Edges, num_right: int, dim: int, seed: int) -> Tensor:
+    """Left singular vectors (num_left, dim or fewer), by randomised subspace iteration."""
     num_left = int(edges.left.max()) + 1
     forth, back = edges.matrix((num_left, num_right)), edges.transposed().matrix((num_right, num_left))
     width = min(dim + _OVERSAMPLING, num_left, num_right)
@@ -95,8 +115,5 @@ def _leading_right_vectors(edges: _Edges, num_right: int, dim: int, seed: int) -
     basis = torch.linalg.qr(forth @ start)[0]
     for _ in range(_POWER_ITERATIONS):
         basis = torch.linalg.qr(forth @ torch.linalg.qr(back @ basis)[0])[0]
-    _, values, right = torch.linalg.svd((back @ basis).T, full_matrices=False)
-    vectors = np.zeros((num_right, dim), np.float32)
-    kept = min(dim, len(values))
-    vectors[:, :kept] = (right[:kept].T * values[:kept]).numpy()
-    return vectors
+    turn, _, _ = torch.linalg.svd((back @ basis).T, full_matrices=False)
+    return basis @ turn[:, :dim]

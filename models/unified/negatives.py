@@ -35,6 +35,35 @@ def schedule(mix: NegativeMix, progress: float) -> NegativeWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class Categories:
+    """Products by category."""
+
+    of: Codes  # (products,) each product's category
+    members: Ragged  # the products of each category
+    share: Floats  # (categories,) how often a category is an example's, of 1 in all
+
+    @classmethod
+    def by(cls, category: Codes, share: npt.NDArray[np.floating]) -> Categories:
+        """`share` (products,) is how often each product is an example's, of 1 in all."""
+        counts = np.bincount(category)
+        members = Ragged(
+            np.argsort(category, kind="stable").astype(np.int32),
+            np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        )
+        return cls(category, members, np.bincount(category, share).astype(np.float32))
+
+    @property
+    def sizes(self) -> Ints:
+        return self.members.lengths
+
+    def draw(self, categories: Codes, count: int, random: np.random.Generator) -> Ints:
+        """`count` products of each of the categories, evenly."""
+        within = (random.random((len(categories), count)) * self.sizes[categories][:, None]).astype(np.int64)
+        drawn: Ints = self.members.values[(self.members.offsets[categories][:, None] + within).ravel()].astype(np.int64)
+        return drawn
+
+
+@dataclass(frozen=True, slots=True)
 class Columns:
     """The distinct products that a batch is scored against, ascending."""
 
@@ -52,19 +81,27 @@ def draw_columns(
     dynamic: Codes,
     share: Floats,
     kin_share: Floats,
-    category: Codes,
+    categories: Categories,
     mix: NegativeMix,
     weights: NegativeWeights,
     random: np.random.Generator,
 ) -> Columns:
-    """Columns of one batch: its positives, uniform draws, and hard products that were found before.
+    """Columns of one batch: its positives, uniform draws from the catalogue and from the positives' categories, and hard products
+    that were found before.
 
     `share` (products,) is how often each product is a positive, of 1 in all, and `kin_share` of 1 in its category.
     """
     num_products = len(share)
-    drawn = random.integers(0, num_products, mix.uniform if weights.uniform > 0 else 0)
+    drawn = np.zeros(0, np.int64)
+    if weights.uniform > 0:
+        of_all = random.integers(0, num_products, mix.uniform)
+        drawn = np.concatenate([of_all, categories.draw(np.unique(categories.of[positives]), mix.uniform_kin, random)])
     products = np.unique(np.concatenate([positives, drawn, dynamic]).astype(np.int64))
     uniform, in_batch, hard = (_is_in(products, found) for found in (drawn, positives, dynamic))
+    category = categories.of[products]
+    by_kin = weights.uniform * mix.uniform_kin / categories.sizes[category]
+    # Of another category's rows: the category is in the batch about as often as its examples make groups of `kin`.
+    by_others = by_kin * np.minimum(1.0, categories.share[category] * len(positives) / mix.kin)
     expected = weights.uniform * mix.uniform / num_products + weights.in_batch * len(positives) * share[products]
     expected = expected + weights.dynamic * hard
     counts = uniform & (weights.uniform > 0) | in_batch & (weights.in_batch > 0) | hard & (weights.dynamic > 0)
@@ -73,11 +110,11 @@ def draw_columns(
         products=products,
         positive=np.searchsorted(products, positives),
         uniform=(uniform * weights.uniform).astype(np.float32),
-        expected=np.maximum(expected, least).astype(np.float32),
-        expected_by_kin=np.maximum(expected + weights.in_batch * mix.kin * kin_share[products], least).astype(
+        expected=np.maximum(expected + by_others, least).astype(np.float32),
+        expected_by_kin=np.maximum(expected + by_kin + weights.in_batch * mix.kin * kin_share[products], least).astype(
             np.float32
         ),
-        category=category[products],
+        category=category,
         counts=counts,
     )
 

@@ -63,6 +63,11 @@ class UnifiedNetwork(nn.Module):
             shopper.out.weight[:] = shared.repeat(1, readouts) / readouts
             self.search.mix.skip.weight[:] = FIRST_TASTE * torch.eye(dim).repeat(1, 2) * torch.arange(2 * dim).ge(dim)
 
+    def tables(self) -> list[nn.Parameter]:
+        """The parameters of which a batch reads a few rows: their gradients are sparse."""
+        ids = self.product.ids
+        return [self.tokens.weight, *([] if ids is None else [ids.weight])]
+
     @property
     def scale(self) -> Tensor:
         return self.log_scale.exp().clamp(max=MAX_SCALE)

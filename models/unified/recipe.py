@@ -76,10 +76,11 @@ class HingeTargets:
 class NegativeMix:
     """How many negatives, and what each source weighs at the end; at first only uniform ones count (see `schedule`)."""
 
-    uniform: int = 1024  # drawn from the catalogue for each batch
+    uniform: int = 512  # drawn from the catalogue for each batch
+    uniform_kin: int = 64  # drawn from each category that the batch has an example of
     uniform_weight: float = 1.0
     in_batch_weight: float = 1.0
-    kin: int = 32  # examples of one category that come into a batch together; 1 draws each by itself
+    kin: int = 64  # examples of one category that come into a batch together; 1 draws each by itself
     hardest_in_batch: int = 16  # per row, for the hinge and the triplet
     dynamic_weight: float = 0.0  # of the products that the model itself ranks high; 0 never looks for them
     dynamic_per_row: int = 1
@@ -89,8 +90,10 @@ class NegativeMix:
     full_share: float = 0.5  # of the steps, after which the weights above hold; linear between the two
 
     def __post_init__(self) -> None:
-        if self.uniform < 1:
-            raise ValueError(f"uniform must be 1 or more, not {self.uniform}")
+        if self.uniform < 1 or self.uniform_kin < 0:
+            raise ValueError(
+                f"uniform must be 1 or more and uniform_kin 0 or more, not {self.uniform}, {self.uniform_kin}"
+            )
         if not 0 <= self.warm_up_share <= self.full_share <= 1:
             raise ValueError(
                 f"0 <= warm_up_share <= full_share <= 1 must hold, not {self.warm_up_share}, {self.full_share}"
@@ -129,6 +132,7 @@ class UnifiedRecipe:
     negatives: NegativeMix = field(default_factory=NegativeMix)
     query_generation: QueryGeneration = field(default_factory=QueryGeneration)
     graph_dim: int = 64
+    folds: int = 4  # of the searches: what the window says of a product is told to each fold by the others
     kind_weights: tuple[float, float, float, float] = (0.0, 1.0, 1.5, 2.0)  # impression, click, cart, purchase
     impressions_per_positive: float = 0.1  # shown and passed over, for the hinge
     train_share: float = 0.85  # of the log's events; those after are for evaluation
@@ -140,6 +144,8 @@ class UnifiedRecipe:
     def __post_init__(self) -> None:
         if not 0 < self.train_share < 1:
             raise ValueError(f"train_share must be between 0 and 1, not {self.train_share}")
+        if self.folds < 2:
+            raise ValueError(f"folds must be 2 or more, not {self.folds}")
         if self.batch < 2 or self.epochs <= 0:
             raise ValueError(f"batch must be 2 or more and epochs above 0, not {self.batch}, {self.epochs}")
 

@@ -63,9 +63,12 @@ def _matrix(column: pa.ChunkedArray) -> Floats:
     return np.asarray(lists.flatten(), np.float32).reshape(len(lists), lists.type.list_size)
 
 
-def window_signals(log: ShoppingLog, until_ms: int, graph: Floats) -> ProductSignals:
-    """Signals of the events before `until_ms`."""
-    events = np.flatnonzero((log.time_ms < until_ms) & (log.product != UNKNOWN))
+def window_signals(
+    log: ShoppingLog, until_ms: int, graph: Floats, left_out: npt.NDArray[np.bool_] | None = None
+) -> ProductSignals:
+    """Signals of the events before `until_ms`, without the searches (searches,) that are `left_out`."""
+    within = (log.time_ms < until_ms) & (log.product != UNKNOWN)
+    events = np.flatnonzero(within if left_out is None else within & ~left_out[log.search])
     product, kind = log.product[events], log.kind[events]
     points = np.bincount(product, np.array(KIND_POINTS)[kind], log.num_products)
     shown, clicked, _, bought = (np.bincount(product[kind == k], minlength=log.num_products) for k in range(len(KINDS)))

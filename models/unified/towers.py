@@ -24,8 +24,8 @@ class TokenTable(nn.Module):
         self, own: Tensor, ngrams: Tensor, ngram_offsets: Tensor, texts: Tensor, text_offsets: Tensor
     ) -> Tensor:
         """A `WordBatch` -> (texts, dim); a text without words is 0."""
-        words = F.embedding(own, self.weight)
-        words = words + F.embedding_bag(ngrams, self.weight, ngram_offsets, mode="mean")  # (words, dim)
+        words = F.embedding(own, self.weight, sparse=True)
+        words = words + F.embedding_bag(ngrams, self.weight, ngram_offsets, mode="mean", sparse=True)  # (words, dim)
         return F.embedding_bag(texts, words, text_offsets, mode="mean")
 
 
@@ -157,7 +157,7 @@ class ProductTower(nn.Module):
         super().__init__()
         self.blocks = blocks
         self.reader = TextReader(text) if blocks.text == "tuned" else None
-        self.ids = nn.Embedding(2**sizes.id_bits + 1, sizes.id_dim, padding_idx=0) if blocks.ids else None
+        self.ids = nn.Embedding(2**sizes.id_bits + 1, sizes.id_dim, padding_idx=0, sparse=True) if blocks.ids else None
         widths = {
             "text": text.dim if blocks.text != "none" else 0,
             "graph": graph_dim if blocks.graph else 0,

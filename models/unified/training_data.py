@@ -19,7 +19,7 @@ from models.unified.features import ProductFeatures, product_features
 from models.unified.graph import graph_vectors
 from models.unified.histories import Histories
 from models.unified.history import query_words
-from models.unified.negatives import Engagements
+from models.unified.negatives import Categories, Engagements
 from models.unified.network import CatalogueInputs
 from models.unified.price_bands import PriceBands
 from models.unified.query_generation import (
@@ -30,7 +30,7 @@ from models.unified.query_generation import (
     train_query_writer,
 )
 from models.unified.recipe import QueryGeneration, UnifiedRecipe
-from models.unified.shopping_log import CLICK, UNKNOWN, LogError, ShoppingLog
+from models.unified.shopping_log import CLICK, UNKNOWN, Codes, LogError, ShoppingLog
 from models.unified.signals import KIND_POINTS, window_signals
 from models.unified.words import Ragged, WordBook, WordHashing
 
@@ -45,6 +45,8 @@ class TrainingData:
     bands: PriceBands
     buckets: Ragged  # of every word
     catalogue: CatalogueInputs
+    crossed: tuple[CatalogueInputs, ...]  # the catalogue as each fold's examples meet it
+    folds: Codes  # (searches,)
     queries: Ragged  # words of the log's queries
     texts: Ragged  # of histories, see `HistoryTexts`
     examples: Examples
@@ -52,6 +54,7 @@ class TrainingData:
     engaged: Engagements
     share: Floats  # (products,) how often a product is an example's, of 1 in all
     kin_share: Floats  # (products,) the same of 1 in its category
+    categories: Categories
     vocabulary: Vocabulary
     reader: TextReader | None  # None without a text block
     fingerprint: str  # of the catalogue, the log, the recipe and the seed
@@ -80,11 +83,15 @@ def prepare(
     features = product_features(table.products(), bands, book, WordHashing(bits=recipe.sizes.id_bits))
     queries = Ragged.of([book.numbers(query_words(query)) for query in log.queries])
     data_key = _data_key(features, queries, log, until_ms, seed)
-    graph = np.zeros((len(table), 1), np.float32)
+    # What the window says of a product (its clicks, the queries that led to it) holds the very clicks to be learned. Models that met a
+    # click's product with that click counted in believed the count: each fold's examples meet signals of the other folds' searches.
+    folds = np.random.default_rng([seed, 0xF0]).integers(0, recipe.folds, len(log.search_time_ms)).astype(np.int32)
+    graphs = np.zeros((1 + recipe.folds, len(table), 1), np.float32)
     if recipe.products.graph:
         progress("embed the graph", 0, None)
-        graph = _kept(
-            cache / f"graph-{data_key}-{recipe.graph_dim}.npy", lambda: _graph(log, until_ms, queries, recipe, seed)
+        graphs = _kept(
+            cache / f"graph-{data_key}-{recipe.graph_dim}-{recipe.folds}.npy",
+            lambda: _graphs(log, until_ms, queries, folds, recipe, seed),
         )
     vocabulary = _vocabulary(book, features.words, queries, recipe.query_generation.vocabulary)
     text: npt.NDArray[np.generic] = np.zeros((len(table), 0), np.float32)
@@ -109,20 +116,26 @@ def prepare(
         log.num_shoppers,
     )
     share = np.bincount(examples.product, minlength=len(table)) / len(examples)
-    by_category = np.bincount(features.category, share)
+    categories = Categories.by(features.category, share)
     return TrainingData(
         log=log,
         until_ms=until_ms,
         bands=bands,
         buckets=book.buckets(),
-        catalogue=CatalogueInputs(features, window_signals(log, until_ms, graph), text),
+        catalogue=CatalogueInputs(features, window_signals(log, until_ms, graphs[0]), text),
+        crossed=tuple(
+            CatalogueInputs(features, window_signals(log, until_ms, graph, folds == fold), text)
+            for fold, graph in enumerate(graphs[1:])
+        ),
+        folds=folds,
         queries=queries,
         texts=Ragged.concatenate([queries, features.terms, features.tags, features.brands]),
         examples=examples,
         histories=Histories.of(log, recipe.history, features.brand),
         engaged=engaged,
         share=share.astype(np.float32),
-        kin_share=(share / np.maximum(by_category, 1e-12)[features.category]).astype(np.float32),
+        kin_share=(share / np.maximum(categories.share, 1e-12)[features.category]).astype(np.float32),
+        categories=categories,
         vocabulary=vocabulary,
         reader=reader,
         fingerprint=_digest([data_key, asdict(recipe)]),
@@ -183,11 +196,13 @@ def _kept_reader(
     return reader
 
 
-def _graph(log: ShoppingLog, until_ms: int, queries: Ragged, recipe: UnifiedRecipe, seed: int) -> Floats:
+def _graphs(log: ShoppingLog, until_ms: int, queries: Ragged, folds: Codes, recipe: UnifiedRecipe, seed: int) -> Floats:
     events = np.flatnonzero((log.time_ms < until_ms) & (log.query > 0) & (log.product != UNKNOWN))
     weight = np.array(KIND_POINTS)[log.kind[events]]
+    fold = folds[log.search[events]]
+    left_out = [fold == number for number in range(recipe.folds)]
     return graph_vectors(
-        log.query[events], log.product[events], weight, queries, log.num_products, recipe.graph_dim, seed
+        log.query[events], log.product[events], weight, queries, log.num_products, recipe.graph_dim, seed, left_out
     )
 
 

@@ -16,7 +16,7 @@ from models.evaluation.numbered_log import read_log
 from models.evaluation.oracle_ranker import TruthError, load_oracles
 from models.evaluation.report import JSON_FILE
 from models.evaluation.unified_ranker import told_events
-from models.evaluation.unified_variants import chosen, variants_of
+from models.evaluation.unified_variants import HALF, NO_HISTORY_EVER, chosen, variants_of
 from models.sample_store.generate import SAMPLE_COLUMNS
 from models.sample_store.write_log import write_sample_log
 from models.sources import catalogue_source
@@ -92,6 +92,7 @@ def test_one_call_reports_model_ablations_baselines_control_and_oracle(simulated
         "unified",
         "unified, history hidden",
         "unified, others' histories",
+        "unified, half the training",
         "no graph",
         "trained without history",
     ]
@@ -100,7 +101,6 @@ def test_one_call_reports_model_ablations_baselines_control_and_oracle(simulated
         "Against the unified model",
         "Is it the shopper?",
         "Product blocks: ablations",
-        "History: ablations",
     ]
     assert values["facts"]["simulated"] is True  # type: ignore[index,call-overload]
     assert values["facts"]["recipe"]["name"] == "tiny"  # type: ignore[index,call-overload]
@@ -150,11 +150,13 @@ def test_a_history_has_searches_that_led_to_nothing_and_no_impression_beside_the
 
 class TestVariants:
     def test_each_lacks_one_thing(self) -> None:
+        half = replace(STARTER, epochs=STARTER.epochs / 2)
         for variant in variants_of(STARTER, num_locales=2):
+            reference = half if variant.group else STARTER
             changed = [
                 field.name
                 for field in fields(UnifiedRecipe)
-                if getattr(variant.recipe, field.name) != getattr(STARTER, field.name)
+                if getattr(variant.recipe, field.name) != getattr(reference, field.name)
             ]
             assert len(changed) == 1, variant.name
 
@@ -174,6 +176,9 @@ class TestVariants:
     def test_unknown_variants_are_refused(self) -> None:
         variants = variants_of(STARTER, num_locales=2)
         assert chosen(variants, None) == variants
-        assert [variant.name for variant in chosen(variants, ["no ids"])] == ["no ids"]
-        with pytest.raises(ValueError, match="variants no colour are not among no text, no graph"):
+        assert [variant.name for variant in chosen(variants, ["no ids"])] == [HALF, "no ids"]
+        assert [variant.name for variant in chosen(variants, [NO_HISTORY_EVER])] == [NO_HISTORY_EVER]
+        with pytest.raises(
+            ValueError, match="variants no colour are not among unified, half the training, no text, no graph"
+        ):
             chosen(variants, ["no colour"])

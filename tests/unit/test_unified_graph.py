@@ -14,7 +14,7 @@ ONES = np.ones(8)
 
 
 def vectors(seed: int = 0, dim: int = 2) -> np.ndarray:
-    return graph_vectors(QUERY, PRODUCT, ONES, WORDS, 9, dim, seed)
+    return graph_vectors(QUERY, PRODUCT, ONES, WORDS, 9, dim, seed)[0]
 
 
 def test_products_that_queries_of_the_same_words_led_to_are_near() -> None:
@@ -40,6 +40,14 @@ def test_the_same_seed_gives_the_same_vectors_and_missing_dimensions_are_0() -> 
 
 @pytest.mark.parametrize("times", [2, 5])
 def test_an_edge_that_comes_often_is_one_edge_of_the_summed_weight(times: int) -> None:
-    once = graph_vectors(QUERY, PRODUCT, ONES * times, WORDS, 9, 2, 0)
-    often = graph_vectors(np.tile(QUERY, times), np.tile(PRODUCT, times), np.tile(ONES, times), WORDS, 9, 2, 0)
+    once = graph_vectors(QUERY, PRODUCT, ONES * times, WORDS, 9, 2, 0)[0]
+    often = graph_vectors(np.tile(QUERY, times), np.tile(PRODUCT, times), np.tile(ONES, times), WORDS, 9, 2, 0)[0]
     np.testing.assert_allclose(once, often, atol=1e-5)
+
+
+def test_edges_that_are_left_out_are_not_seen_and_the_others_stay_where_they_were() -> None:
+    left_out = [QUERY == 3, np.ones(len(QUERY), bool)]
+    full, without, nothing = graph_vectors(QUERY, PRODUCT, ONES, WORDS, 9, 2, 0, left_out)
+    assert not without[6:].any()  # only query 3 led to products 6 and 7
+    assert (np.sum(full * without, axis=1)[:6] > 0.9).all()
+    assert not nothing.any()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models.unified.negatives import (
+    Categories,
     Columns,
     Engagements,
     NegativeWeights,
@@ -14,20 +15,20 @@ from models.unified.negatives import (
 from models.unified.recipe import NegativeMix
 from models.unified.words import Ragged
 
-MIX = NegativeMix(uniform=4, kin=2, dynamic_weight=0.5, warm_up_share=0.2, full_share=0.6)
+MIX = NegativeMix(uniform=4, uniform_kin=3, kin=2, dynamic_weight=0.5, warm_up_share=0.2, full_share=0.6)
 FULL = NegativeWeights(1.0, 1.0, 0.5)
 PRODUCTS = 100
 SHARE = np.full(PRODUCTS, 1 / PRODUCTS, np.float32)
+CATEGORIES = Categories.by(np.arange(PRODUCTS, dtype=np.int32) % 5, SHARE)
 
 
 def columns(positives: list[int], dynamic: list[int], weights: NegativeWeights = FULL) -> Columns:
-    category = np.arange(PRODUCTS, dtype=np.int32) % 5
     return draw_columns(
         np.array(positives, np.int32),
         np.array(dynamic, np.int32),
         SHARE,
         SHARE * 5,
-        category,
+        CATEGORIES,
         MIX,
         weights,
         np.random.default_rng(0),
@@ -56,6 +57,16 @@ def test_positives_are_nobodys_negatives_before_their_source_counts() -> None:
     assert not counted[3]
     assert not counted[50]
     assert drawn.counts.sum() == (drawn.uniform > 0).sum()
+
+
+def test_some_uniform_draws_are_of_the_categories_of_the_positives() -> None:
+    drawn = columns([7, 2, 12], [])  # all of category 2
+    kin = drawn.products[drawn.uniform > 0] % 5 == 2
+    assert kin.sum() >= 2  # three draws of twenty products
+    many = CATEGORIES.draw(np.array([1, 4]), 2000, np.random.default_rng(1))
+    assert set(many[:2000] % 5) == {1}
+    assert set(many[2000:] % 5) == {4}
+    assert np.bincount(many, minlength=PRODUCTS)[[1, 4]].min() > 50  # each of twenty about 100 times
 
 
 def test_kin_are_expected_more_often_than_others() -> None:

@@ -42,6 +42,14 @@ def test_what_comes_after_the_window_is_not_seen(signals: ProductSignals) -> Non
         assert not column[2].any()
 
 
+def test_a_search_that_is_left_out_says_nothing() -> None:
+    """One session searched once: what was clicked there is what a fold's example is to predict."""
+    shopping = log()
+    left_out = np.ones(len(shopping.search_time_ms), bool)
+    assert not window_signals(shopping, 50, np.ones((3, 2), np.float32), left_out).known.any()
+    assert window_signals(shopping, 50, np.ones((3, 2), np.float32), ~left_out).known.any()
+
+
 def test_signals_follow_engagement_and_lie_between_0_and_1(signals: ProductSignals) -> None:
     popularity = signals.scalars[:, SIGNAL_SCALARS.index("popularity")]
     assert popularity[0] == 1.0 > popularity[1] > 0
