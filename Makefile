@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 PROTOS := $(wildcard protos/aisle/v1/*.proto)
 
-.PHONY: help serve personal test check stubs bench loadtest wheel clean
+.PHONY: help serve test check stubs bench loadtest wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,10 +36,7 @@ $(STORE)/truth.json: | .venv/serve.stamp
 $(PERSONAL)/manifest.json: | .venv/serve.stamp $(STORE)/truth.json
 	$(BIN)/aisle train unified --store $(STORE) --recipe starter --out $(PERSONAL)
 
-serve: .venv/serve.stamp $(BUNDLE)/manifest.json  ## Serve the sample store on :9000 (builds it the first time)
-	$(BIN)/aisle serve --bundle $(BUNDLE) --port $(PORT) --try "red velvet sofa"
-
-personal: .venv/serve.stamp $(PERSONAL)/manifest.json  ## Simulate a shop, train its personalised model, serve it on :9000
+serve: .venv/serve.stamp $(PERSONAL)/manifest.json  ## Serve a simulated shop on :9000 (the first time: simulates it, trains its model)
 	$(BIN)/aisle serve --bundle $(PERSONAL) --port $(PORT) --try "red velvet sofa" --demo $(STORE)
 
 test: .venv/dev.stamp  ## Run the whole test suite

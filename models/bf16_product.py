@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
+BLOCK = 1 << 14  # vectors measured at a time
 # bf16 keeps 8 bits: rounding both factors moves the inner product of unit vectors by at most 2 * 2**-9, and a little for the sum.
 MAX_ERROR = 0.004
 
@@ -25,9 +26,9 @@ def is_native() -> bool:
 
 
 class Bf16Product:
-    """Holds a bf16 copy of unit vectors. Safe to call from several threads."""
+    """Holds a bf16 copy of vectors, the last `num_static` columns of which are static features. Safe to call from several threads."""
 
-    def __init__(self, vectors: npt.NDArray[np.float16], num_threads: int) -> None:
+    def __init__(self, vectors: npt.NDArray[np.float16], num_threads: int, num_static: int = 0) -> None:
         import openvino
         from openvino import opset13
 
@@ -41,9 +42,21 @@ class Bf16Product:
         }
         self._model = openvino.Core().compile_model(openvino.Model([product], [queries]), "CPU", settings)
         self._local = threading.local()
+        self._dim = vectors.shape[1] - num_static
+        self._longest = 0.0  # of the vectors without their features
+        self._largest = np.zeros(num_static, np.float32)  # of each feature
+        for start in range(0, len(vectors), BLOCK):
+            block = np.asarray(vectors[start : start + BLOCK], np.float32)
+            self._longest = max(self._longest, float(np.linalg.norm(block[:, : self._dim], axis=1).max()))
+            np.maximum(self._largest, np.abs(block[:, self._dim :]).max(axis=0), out=self._largest)
+
+    def max_error(self, queries: Floats) -> Floats:
+        """(batch,) how far a product of each query may be off. Features count one by one: a query without weights pays nothing."""
+        lengths = np.linalg.norm(queries[:, : self._dim], axis=1) * self._longest
+        return np.asarray(MAX_ERROR * (lengths + np.abs(queries[:, self._dim :]) @ self._largest), np.float32)
 
     def __call__(self, queries: Floats) -> Floats:
-        """Unit queries (batch, dim) -> (batch, vectors), each within MAX_ERROR. Valid until this thread's next call."""
+        """Queries (batch, width) -> (batch, vectors), each within `max_error`. Valid until this thread's next call."""
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._model.create_infer_request()

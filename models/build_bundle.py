@@ -159,11 +159,17 @@ def _build(source: Source, recipe: Recipe, embedding: Embedding, state: BuildSta
     vectors = np.load(partial / VECTORS, mmap_mode="r")
     progress("queries to tune the index with", 0, None)
     queries = embedding.tuning_queries(table, partial)
-    report = tune(vectors, queries, recipe.index, lambda step: progress(f"index: {step}", 0, None))
+    report = tune(
+        vectors,
+        queries,
+        recipe.index,
+        lambda step: progress(f"index: {step}", 0, None),
+        num_features=len(embedding.boosts),
+    )
     shutil.rmtree(partial / INDEX, ignore_errors=True)  # of a build that was interrupted and may have chosen another
     (partial / INDEX).mkdir()
     report.index.save(partial / INDEX)
-    return _write_manifest(source, recipe, state, spec, report)
+    return _write_manifest(source, recipe, embedding, state, spec, report)
 
 
 def _counted(products: Iterator[Product], total: int | None, progress: Progress) -> Iterator[Product]:
@@ -177,7 +183,12 @@ def _counted(products: Iterator[Product], total: int | None, progress: Progress)
 
 
 def _write_manifest(
-    source: Source, recipe: Recipe, state: BuildState, spec: EncoderSpec, report: TuneReport
+    source: Source,
+    recipe: Recipe,
+    embedding: Embedding,
+    state: BuildState,
+    spec: EncoderSpec,
+    report: TuneReport,
 ) -> Manifest:
     partial = state.folder
     files = record_files(partial, but=[PROGRESS])
@@ -199,6 +210,7 @@ def _write_manifest(
         encoder=asdict(spec),
         index=report.to_json(),
         files=files,
+        boosts=embedding.boosts,
     )
     manifest = dataclasses.replace(manifest, version=content_version(manifest))
     sync_files(partial, [partial / name for name in files])

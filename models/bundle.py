@@ -4,7 +4,7 @@
     encoder/           the text encoder (`models.text_encoder`), or
     unified/           the unified model (`models.unified`), which encodes queries and shoppers
     products.arrow     the products (`models.product_table`)
-    vectors.npy        their unit vectors, float16 (products, dim)
+    vectors.npy        their unit vectors, float16 (products, dim), and behind them the static features that `boosts` names
     index/             the FAISS index (`models.vector_index`)
     identifier_*.npy   exact look-up of model numbers (`models.identifiers`)
     words.json         the words of the products (`models.spelling`)
@@ -32,9 +32,10 @@ from models.product_table import ProductTable
 from models.spelling import WORDS_FILE, Speller, usual_words
 from models.text_encoder import EncoderSpec
 from models.unified.light_tower import LightSpec, ModelError, log_words
-from models.vector_index import Device, VectorIndex
+from models.vector_index import Device, VectorIndex, num_columns
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)  # 1 is 2 without boosts
 MANIFEST = "manifest.json"
 ENCODER = "encoder"
 UNIFIED = "unified"
@@ -65,7 +66,7 @@ class Manifest:
     aisle_version: str
     commit: str
     products: int
-    dim: int
+    dim: int  # of the encoder; the product vectors have the columns of the boosts besides
     currency: str
     currency_digits: int
     locales: tuple[str, ...]
@@ -75,6 +76,12 @@ class Manifest:
     encoder: dict[str, Any]
     index: dict[str, Any]  # spec, measured recall, latency, bytes per product
     files: dict[str, FileRecord]
+    boosts: tuple[str, ...] = ()  # static features, by their column behind the unit vectors
+
+    @property
+    def num_columns(self) -> int:
+        """Of `vectors.npy`."""
+        return num_columns(self.dim, len(self.boosts))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
@@ -85,9 +92,10 @@ class Manifest:
         if not isinstance(values, dict):
             raise BundleError(f"{MANIFEST}: holds a {type(values).__name__}, not an object; build the bundle again")
         found = values.get("format_version")
-        if found != FORMAT_VERSION:
+        if found not in READ_VERSIONS:
             raise BundleError(
-                f"{MANIFEST}: format_version is {found}, this Aisle reads {FORMAT_VERSION}; build the bundle again"
+                f"{MANIFEST}: format_version is {found}, this Aisle reads {' and '.join(map(str, READ_VERSIONS))}; "
+                "build the bundle again"
             )
         try:
             manifest = cls(
@@ -96,10 +104,11 @@ class Manifest:
                     "locales": tuple(values["locales"]),
                     "text_attributes": tuple(values["text_attributes"]),
                     "files": {name: FileRecord(**record) for name, record in values["files"].items()},
+                    "boosts": tuple(values["boosts"] if found > 1 else ()),
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise BundleError(f"{MANIFEST}: not a manifest of format {FORMAT_VERSION}: {error!r}") from None
+            raise BundleError(f"{MANIFEST}: not a manifest of format {found}: {error!r}") from None
         for name in manifest.files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
@@ -207,12 +216,16 @@ class Bundle:
         return table
 
     def vectors(self) -> npt.NDArray[np.float16]:
-        """The mapped product vectors (products, dim)."""
+        """The mapped product vectors (products, num_columns): unit vectors in the first `dim`, then the static features, then zeros."""
         self.verify(VECTORS)
         vectors: npt.NDArray[np.float16] = np.load(self.folder / VECTORS, mmap_mode="r")
         self._expect(VECTORS, "vectors", vectors.shape[0], self.manifest.products)
-        self._expect(VECTORS, "dimensions", vectors.shape[1], self.manifest.dim)
+        self._expect(VECTORS, "dimensions", vectors.shape[1], self.manifest.num_columns)
         return vectors
+
+    def unit_vectors(self) -> npt.NDArray[np.float16]:
+        """The mapped product vectors (products, dim) without their static features."""
+        return self.vectors()[:, : self.manifest.dim]
 
     def index(self, device: Device = "cpu") -> VectorIndex:
         self.verify(INDEX)
@@ -221,7 +234,7 @@ class Bundle:
         except ValueError as error:
             raise BundleError(f"{self.folder / INDEX}: {error}") from error
         self._expect(INDEX, "vectors", index.size, self.manifest.products)
-        self._expect(INDEX, "dimensions", index.dim, self.manifest.dim)
+        self._expect(INDEX, "dimensions without static features", index.dim, self.manifest.dim)
         return index
 
     def identifiers(self) -> IdentifierIndex:
@@ -262,13 +275,24 @@ def record_files(folder: Path, *, but: Collection[str] = ()) -> dict[str, FileRe
 
 
 # What a client may keep until the version changes; not when, where and how fast the bundle was made.
-_VERSIONED = ("products", "dim", "currency", "currency_digits", "locales", "text_attributes", "encoder", "files")
+_VERSIONED = (
+    "products",
+    "dim",
+    "currency",
+    "currency_digits",
+    "locales",
+    "text_attributes",
+    "encoder",
+    "files",
+    "boosts",
+)
 
 
 def content_version(manifest: Manifest) -> str:
     """Twelve hex digits that change when any file does, or what the manifest says of them."""
     values = asdict(manifest)
-    content = json.dumps({name: values[name] for name in _VERSIONED}, sort_keys=True)
+    names = [name for name in _VERSIONED if name != "boosts" or manifest.format_version > 1]
+    content = json.dumps({name: values[name] for name in names}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

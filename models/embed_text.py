@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from models.bundle import ENCODER, VECTORS, sync_files
 from models.catalogue import product_text
-from models.embedding import BuildState, Progress
+from models.embedding import BuildState, Progress, npy_header
 from models.export_encoder import encoder_fingerprint, export_encoder
 from models.product_table import ProductTable
 from models.text_encoder import EncoderSpec, Text, TextEncoder
@@ -32,6 +31,10 @@ class TextEmbedding:
     dimensions: tuple[int, ...] = ()
     max_query_tokens: int = 64
     max_product_tokens: int = 128
+
+    @property
+    def boosts(self) -> tuple[str, ...]:
+        return ()
 
     def fingerprint(self) -> str:
         return encoder_fingerprint(self.encoder)
@@ -78,7 +81,7 @@ def _encode_products(
     progress: Progress,
 ) -> None:
     """Appends the vectors of products not yet encoded. Plain writes, not a map: a full disk must raise, not kill."""
-    header = _npy_header((len(table), encoder.spec.dim))
+    header = npy_header((len(table), encoder.spec.dim))
     done = int(state.values.get("encoded", 0))
     path = state.folder / VECTORS
     with path.open("r+b" if path.exists() else "w+b") as file:
@@ -97,10 +100,3 @@ def _encode_products(
             state.values["encoded"] = done
             state.save()
     progress("encode products", done, len(table))
-
-
-def _npy_header(shape: tuple[int, int]) -> bytes:
-    """The header that `numpy.save` writes for a float16 array of this shape."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f2", "fortran_order": False, "shape": shape})
-    return buffer.getvalue()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.bundle import UNIFIED, VECTORS, file_sha256, sync_files
-from models.embedding import BuildState, Progress
+from models.embedding import BuildState, Progress, npy_header
 from models.events import Event, EventKind
 from models.product_table import ProductTable
 from models.text_encoder import EncoderSpec
@@ -22,7 +22,11 @@ from models.unified.history import MAX_QUERY_WORDS, history_items
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 from models.unified.recipe import UnifiedRecipe
+from models.unified.signals import SavedSignals
+from models.unified.static_features import STATIC_FEATURES, static_features
+from models.vector_index import num_columns
 
+WRITE_BLOCK = 16_384  # products
 TUNING_QUERIES = 200  # plain, and as many of shoppers with a history
 TUNING_EVENTS = 32  # of one shopper
 
@@ -36,6 +40,10 @@ class UnifiedEmbedding:
     seed: int = 0
     device: str = "cpu"
     logs: Path | None = None  # for TensorBoard
+
+    @property
+    def boosts(self) -> tuple[str, ...]:
+        return STATIC_FEATURES
 
     def fingerprint(self) -> str:
         files = sorted(self.events.rglob("*.parquet")) if self.events.is_dir() else [self.events]
@@ -55,7 +63,10 @@ class UnifiedEmbedding:
             log = ShoppingLog.read(self.events, [table.id(row) for row in range(len(table))])
             train_unified(table, log, self.recipe, folder, progress, seed=self.seed, device=self.device, logs=self.logs)
         if (folder / VECTORS_FILE).exists():
-            (folder / VECTORS_FILE).replace(state.folder / VECTORS)
+            features = static_features(table, SavedSignals(folder).of([table.id(row) for row in range(len(table))]))
+            _write_vectors(np.load(folder / VECTORS_FILE, mmap_mode="r"), features, state.folder / VECTORS)
+            sync_files(state.folder, [state.folder / VECTORS])
+            (folder / VECTORS_FILE).unlink()
         (folder / IDS_FILE).unlink(missing_ok=True)  # the bundle's products are in the same order
         sync_files(state.folder, [path for path in folder.rglob("*") if path.is_file()])
         return EncoderSpec(
@@ -85,6 +96,21 @@ class UnifiedEmbedding:
             moved = tower.personalise(tower.encode_queries(queries), tower.encode_shoppers(histories))
             vectors = np.concatenate([vectors, moved])
         return np.ascontiguousarray(vectors, np.float32)
+
+
+def _write_vectors(unit_vectors: npt.NDArray[np.float16], features: npt.NDArray[np.float32], out: Path) -> None:
+    """Writes (products, dim) and (products, features) side by side, and zeros up to `num_columns`. Plain writes, not a map: a full
+    disk must raise, not kill."""
+    size, dim = unit_vectors.shape
+    width = num_columns(dim, features.shape[1])
+    with out.open("wb") as file:
+        file.write(npy_header((size, width)))
+        for start in range(0, size, WRITE_BLOCK):
+            stop = min(start + WRITE_BLOCK, size)
+            block = np.zeros((stop - start, width), "<f2")
+            block[:, :dim] = unit_vectors[start:stop]
+            block[:, dim : dim + features.shape[1]] = features[start:stop]
+            file.write(block.tobytes())
 
 
 def _sample_histories(log: pa.Table, rng: np.random.Generator) -> list[list[Event]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,10 @@ class BuildState:
 class Embedding(Protocol):
     """Each step goes on where it was interrupted."""
 
+    @property
+    def boosts(self) -> tuple[str, ...]:
+        """Names of the static features behind the unit vectors."""
+
     def fingerprint(self) -> str:
         """Changes when the same products would get other vectors. Raises when what it needs is not there."""
 
@@ -50,7 +55,15 @@ class Embedding(Protocol):
         """What can be done, or fail, before products are read."""
 
     def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
-        """Writes `vectors.npy`, unit vectors (products, dim) float16, and what encodes queries into the folder of `state`."""
+        """Writes `vectors.npy`, unit vectors and static features (products, num_columns) float16, and what encodes queries into the
+        folder of `state`."""
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> npt.NDArray[np.float32]:
-        """Vectors (queries, dim) like those that will be searched with."""
+        """Unit vectors (queries, dim) like those that will be searched with."""
+
+
+def npy_header(shape: tuple[int, int]) -> bytes:
+    """The header that `numpy.save` writes for a float16 array of this shape."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()

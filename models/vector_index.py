@@ -31,6 +31,11 @@ beside the vectors' own 768 (HNSW's are computed); IVF and HNSW refined with the
 An HNSW quantiser over 4,096 centroids saves 0.06 ms of 0.12 when 32 lists are read, but misses 8 % of the right ones for short
 queries, and costs more when 128 are. A batch gains nothing from being scanned together (13 ms for 32 queries, 0.3 ms for one), so
 its queries run one by one.
+
+Static features. The vectors may be [p; f]: a unit vector and, in the last `num_static` columns, features of the product, each 0 to 1. A
+query [q; w] then finds the products of the highest p.q + f.w, whatever the weights w of that one query (Jha et al., "Unified Embedding
+Based Personalized Retrieval in Etsy Search", 2023, arXiv 2306.04833). Lists are made of p alone, since features do not cluster with it, and
+hold f in their codes; a weighted query reads them down to where no feature could lift a product into the answer.
 """
 
 from __future__ import annotations
@@ -40,7 +45,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,7 +55,7 @@ import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
-from models.bf16_product import MAX_ERROR, Bf16Product
+from models.bf16_product import Bf16Product
 from models.bf16_product import is_native as bf16_is_native
 from models.text_encoder import cuda_is_usable
 
@@ -84,17 +89,26 @@ FILTERED_EFFORT = 2
 # ... and lists are read down to this share of the margin below the k-th product found. At 1,000,000 with half of them allowed, 1.0
 # takes twice the time of 0.7 for a recall of 0.995 instead of 0.987 on short queries.
 RECEDE_SHARE = 0.7
+# ... and down to this share where features are weighed, below the least similarity with which a product could still be lifted above the
+# k-th. At 45,000, a margin of 0.275 and weights up to 1, recall of titles / short queries was .975 to .990 / .953 to .976 at 0, .988 to
+# .998 / .963 to .995 at 0.35, .997 to 1.00 / .980 to .999 at 0.7, without weights .980 / .954; codes read 1.0 to 1.4, 1.1 to 2.3 and 1.4
+# to 3.7 times those without weights.
+WEIGHED_SHARE = 0.35
+# FAISS reads float16 vectors with SIMD in steps of 16 columns: one query over 20,000 vectors took 0.5 ms at 256 and 272 columns, 5.4 ms
+# at 260.
+COLUMN_STEP = 16
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """How an index is built and searched. The last four are for "ivf" alone."""
+    """How an index is built and searched. Lists, margin, k_factor and seed are for "ivf" alone."""
 
     kind: Kind = "exact"
     num_lists: int = 0
     margin: float = 0.25  # lists are read whose centroid's cosine is at most this far below the nearest one's
     k_factor: float = 4.0  # candidates refined for each neighbour asked for
     seed: int = 0
+    num_static: int = 0  # last columns of the vectors that are static features, none of the unit vector
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "ivf"):
@@ -120,31 +134,37 @@ class Neighbours:
     scores: Floats  # (batch, k) inner products with the float16 vectors; -inf where there is no product
 
 
+def num_columns(dim: int, num_features: int) -> int:
+    """Columns of vectors of `dim` dimensions with static features, and with zeros up to what is read fast."""
+    return dim if not num_features else -(-(dim + num_features) // COLUMN_STEP) * COLUMN_STEP
+
+
 class VectorIndex:
-    """Nearest neighbours among unit vectors. Searching is safe from several threads."""
+    """Nearest neighbours among unit vectors, with static features where there are any. Searching is safe from several threads."""
 
     def __init__(
         self, spec: IndexSpec, vectors: Halves, lists: Any = None, device: Literal["cpu", "cuda"] = "cpu"
     ) -> None:
-        """`vectors` (size, dim) are kept, not copied. `lists` is the trained and filled FAISS index of kind "ivf"."""
+        """`vectors` (size, width) are kept, not copied. `lists` is the trained and filled FAISS index of kind "ivf"."""
         self.spec = spec
-        self.size, self.dim = vectors.shape
+        self.size, self.width = vectors.shape
+        self.dim = self.width - spec.num_static
         self.device = device
         self._vectors = np.asarray(vectors)  # a plain view: indexing a memmap costs more
-        self._matrix = _TorchMatrix(self._vectors, device) if device == "cuda" else None
+        self._matrix = _TorchMatrix(self._vectors, device, spec.num_static) if device == "cuda" else None
         self._flat = _scan_over(self._vectors)
         self._lists = lists
         self._multiplies = device == "cpu" and lists is None and self.size <= MAX_MULTIPLIED and bf16_is_native()
         self._products: dict[int, Bf16Product] = {}  # by number of threads; made when a batch first wants it
-        no_lists = np.empty((0, self.dim), np.float32)
-        self._centroids = no_lists if lists is None else _centroids_of(lists)  # (num_lists, dim)
+        no_lists = np.empty((0, self.width), np.float32)
+        self._centroids = no_lists if lists is None else _centroids_of(lists)  # (num_lists, width)
 
     @property
     def bytes_per_product(self) -> float:
         """Memory of searching, the mapped vectors included."""
-        vectors = 2.0 * self.dim
+        vectors = 2.0 * self.width
         if self._lists is None:
-            return vectors + (2.0 * self.dim if self._multiplies else 0.0)
+            return vectors + (2.0 * self.width if self._multiplies else 0.0)
         lists = self._lists.invlists
         lengths = np.array([lists.list_size(number) for number in range(self._lists.nlist)])
         codes = int((-(-lengths // 32) * 32).sum()) * self._lists.code_size  # stored in blocks of 32
@@ -153,7 +173,7 @@ class VectorIndex:
 
     @classmethod
     def build(cls, vectors: npt.NDArray[np.floating], spec: IndexSpec, progress: Progress | None = None) -> VectorIndex:
-        """Trains and fills an index over unit vectors (n, dim), on all processors. The same input gives the same index."""
+        """Trains and fills an index over vectors (n, width), on all processors. The same input gives the same index."""
         halves = np.ascontiguousarray(vectors, dtype=np.float16)
         lists = _build_lists(halves, spec, progress or (lambda _: None)) if spec.kind == "ivf" else None
         return cls(spec, halves, lists)
@@ -170,7 +190,7 @@ class VectorIndex:
 
     @classmethod
     def load(cls, folder: Path, vectors: Halves, device: Device = "auto") -> VectorIndex:
-        """An index over the vectors (size, dim) that it was built from. On a GPU the search is exact whatever the kind."""
+        """An index over the vectors (size, width) that it was built from. On a GPU the search is exact whatever the kind."""
         spec = IndexSpec.from_json(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")))
         if vectors.dtype != np.float16 or not vectors.flags.c_contiguous:
             raise ValueError(f"vectors are {vectors.dtype}, the index reads C-ordered float16")
@@ -186,13 +206,13 @@ class VectorIndex:
         return cls(spec, vectors, lists)
 
     def search(self, queries: Floats, k: int, allowed: Mask | None = None, num_threads: int = 1) -> Neighbours:
-        """The `k` nearest products of each query (batch, dim), among those `allowed` (size,) when a mask is given.
+        """The `k` nearest products of each query (batch, width), among those `allowed` (size,) when a mask is given.
 
         Raises ValueError when a shape does not fit or a query is not finite. Queries run side by side on `num_threads`, each on one.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ValueError(f"queries have shape {queries.shape}, the index has {self.dim} dimensions")
+        if queries.ndim != 2 or queries.shape[1] != self.width:
+            raise ValueError(f"queries have shape {queries.shape}, the index has {self.width} dimensions")
         if not np.isfinite(queries).all() or k < 1:
             raise ValueError(f"k is {k} and must be 1 or more, and queries finite")
         if allowed is not None and allowed.shape != (self.size,):
@@ -216,7 +236,7 @@ class VectorIndex:
         return self._ranked(queries, asked, np.concatenate([np.empty(0, np.int64), *found_by_query]), k)
 
     def _in_order(self, query: Floats, rows: Ids, k: int) -> Neighbours:
-        """As `_ranked`, of one query (1, dim) and at most k rows."""
+        """As `_ranked`, of one query (1, width) and at most k rows."""
         scores = self._products_of(query, np.zeros(len(rows), np.int64), rows)
         order = np.lexsort((rows, -scores))
         return Neighbours(_padded(rows[order][None], k, -1), _padded(scores[order][None], k, -np.inf))
@@ -240,7 +260,7 @@ class VectorIndex:
         return Neighbours(ids, scores)
 
     def _look_up(self, k: int, allowed: Mask | None) -> Callable[[Floats], _Found]:
-        """How one query (dim,) is answered under this filter: best first, as many as there are, at most `k`."""
+        """How one query (width,) is answered under this filter: best first, as many as there are, at most `k`."""
         through = self._scan if self._lists is None else self._through_lists
         if allowed is None:
             return lambda query: through(query, k, None)
@@ -251,22 +271,28 @@ class VectorIndex:
         return lambda query: through(query, k, selector)
 
     def _products_of(self, queries: Floats, asked: Ids, rows: Ids) -> Floats:
-        """(pairs,) inner products, each computed the same way whatever else is asked for."""
+        """(pairs,) inner products, each computed the same way whatever else is asked for: to the bit those without features
+        where the query weighs none."""
         products = np.empty(len(rows), np.float32)
+        unit, static = np.s_[:, : self.dim], np.s_[:, self.dim :]
         for start in range(0, len(rows), GATHER):
             at = slice(start, start + GATHER)
-            np.einsum("ij,ij->i", self._vectors[rows[at]].astype(np.float32), queries[asked[at]], out=products[at])
+            vectors, query = self._vectors[rows[at]].astype(np.float32), queries[asked[at]]
+            np.einsum("ij,ij->i", vectors[unit], query[unit], out=products[at])
+            if self.spec.num_static:
+                products[at] += np.einsum("ij,ij->i", vectors[static], query[static])
         return products
 
     def _multiply(self, queries: Floats, k: int, allowed: Mask | None, num_threads: int) -> tuple[Ids, Ids]:
         """Rounded products with every vector choose candidates, among which the true best must be: pairs as `_ranked` takes them."""
         if num_threads not in self._products:
-            self._products[num_threads] = Bf16Product(self._vectors, num_threads)
-        rough = self._products[num_threads](queries)  # (batch, size)
+            self._products[num_threads] = Bf16Product(self._vectors, num_threads, self.spec.num_static)
+        multiplied = self._products[num_threads]
+        rough = multiplied(queries)  # (batch, size)
         if allowed is not None:
             rough[:, ~allowed] = -np.inf
         last = self.size - min(k, self.size)
-        least = np.partition(rough, last, axis=1)[:, last] - 2 * MAX_ERROR * np.linalg.norm(queries, axis=1)
+        least = np.partition(rough, last, axis=1)[:, last] - 2 * multiplied.max_error(queries)
         pairs = np.flatnonzero(rough >= np.maximum(least, np.finfo(np.float32).min)[:, None])
         return np.divmod(pairs, self.size)
 
@@ -288,22 +314,27 @@ class VectorIndex:
         return best
 
     def _through_lists(self, query: Floats, k: int, selector: Any) -> _Found:
-        """Reads the lists within the margin of the nearest one. Under a filter the horizon then recedes until it is well below
-        the k-th product found, since what passes may lie far from the query."""
+        """Reads the lists within the margin of the nearest one. Under a filter, or with features weighed, the horizon then recedes
+        until it is well below what the k-th product found has without the most that features add, since what passes or is lifted may
+        lie far from the query."""
         faiss.omp_set_num_threads(1)
         nearness = _inner_products(query, self._centroids)  # (num_lists,)
         lowest = float(nearness.min())
         horizon, nearer = self._first_horizon(nearness), math.inf
-        num_rough = math.ceil(k * self.spec.k_factor * (1 if selector is None else FILTERED_EFFORT))
+        weights = query[self.dim :]
+        most_added = float(np.maximum(weights, 0).sum())
+        recedes = selector is not None or bool(weights.any())
+        below = (WEIGHED_SHARE if selector is None else RECEDE_SHARE) * self.spec.margin
+        num_rough = math.ceil(k * self.spec.k_factor * (FILTERED_EFFORT if recedes else 1))
         best = _Found.none()
         while True:
             numbers = np.flatnonzero((nearness >= horizon) & (nearness < nearer))
             rough = self._scan_lists(query, numbers, nearness[numbers], num_rough, selector)
             best = best.merged(self._best_of(query, rough, k), k)
             too_few = len(best.ids) < k
-            if horizon <= lowest or (selector is None and not too_few):
+            if horizon <= lowest or not (recedes or too_few):
                 return best
-            needed = -math.inf if too_few else float(best.scores[-1]) - RECEDE_SHARE * self.spec.margin
+            needed = -math.inf if too_few else float(best.scores[-1]) - most_added - below
             if needed >= horizon:
                 return best
             horizon, nearer = max(needed, horizon - self.spec.margin), horizon
@@ -359,11 +390,13 @@ class _Found:
 class _TorchMatrix:
     """Exact search as one float16 matrix product on a GPU. One lock: calls share the device's memory and its stream."""
 
-    def __init__(self, vectors: Halves, device: str) -> None:
+    def __init__(self, vectors: Halves, device: str, num_static: int = 0) -> None:
         import torch
 
         self._torch = torch
-        self._vectors = torch.from_numpy(np.array(vectors)).to(device)  # (size, dim)
+        self._vectors = torch.from_numpy(np.array(vectors)).to(device)  # (size, width)
+        self._dim = vectors.shape[1] - num_static
+        self._static = self._vectors[:, self._dim :].float()  # (size, num_static)
         self._lock = threading.Lock()
 
     def search(self, queries: Floats, k: int, allowed: Mask | None) -> Neighbours:
@@ -371,7 +404,11 @@ class _TorchMatrix:
         torch = self._torch
         with self._lock, torch.inference_mode():
             asked = torch.from_numpy(queries).to(self._vectors.device)
-            rough = asked.half() @ self._vectors.T  # (batch, size), rounded to 11 bits: good for candidates alone
+            # (batch, size), rounded to 11 bits: good for candidates alone. Features are added unrounded, as they may be far larger.
+            rough = asked[:, : self._dim].half() @ self._vectors[:, : self._dim].T
+            weights = asked[:, self._dim :]
+            if weights.any():
+                rough = rough.float() + weights @ self._static.T
             if allowed is not None:
                 forbidden = torch.from_numpy(~allowed).to(self._vectors.device)
                 rough.masked_fill_(forbidden, -torch.inf)
@@ -384,10 +421,11 @@ class _TorchMatrix:
 
 
 def _build_lists(vectors: Halves, spec: IndexSpec, progress: Progress) -> Any:
-    """A filled IndexIVFPQFastScan over vectors (size, dim)."""
-    size, dim = vectors.shape
-    if dim % 2:
-        raise ValueError(f"vectors have {dim} dimensions, codes of two dimensions each need an even number")
+    """A filled IndexIVFPQFastScan over vectors (size, width). A centroid has no features, so they decide on no list."""
+    size, width = vectors.shape
+    dim = width - spec.num_static
+    if width % 2:
+        raise ValueError(f"vectors have {width} dimensions, codes of two dimensions each need an even number")
     if not 1 <= spec.num_lists <= size:
         raise ValueError(f"{spec.num_lists} lists cannot be made of {size} vectors")
     faiss.omp_set_num_threads(os.cpu_count() or 1)
@@ -404,10 +442,10 @@ def _build_lists(vectors: Halves, spec: IndexSpec, progress: Progress) -> Any:
         min_points_per_centroid=1,
         max_points_per_centroid=sample_size,
     )
-    kmeans.train(sample_vectors)
-    quantizer = faiss.IndexFlatIP(dim)
-    quantizer.add(kmeans.centroids)
-    lists = faiss.IndexIVFPQFastScan(quantizer, dim, spec.num_lists, dim // 2, 4, faiss.METRIC_INNER_PRODUCT)
+    kmeans.train(np.ascontiguousarray(sample_vectors[:, :dim]))
+    quantizer = faiss.IndexFlatIP(width)
+    quantizer.add(np.pad(kmeans.centroids, ((0, 0), (0, spec.num_static))))
+    lists = faiss.IndexIVFPQFastScan(quantizer, width, spec.num_lists, width // 2, 4, faiss.METRIC_INNER_PRODUCT)
     lists.referenced_objects = [quantizer]
     lists.by_residual = True
     lists.train(sample_vectors[:: -(-sample_size // BLOCK)])
@@ -418,7 +456,7 @@ def _build_lists(vectors: Halves, spec: IndexSpec, progress: Progress) -> Any:
 
 
 def _centroids_of(lists: Any) -> Floats:
-    """The centroids (num_lists, dim) where the quantizer holds them."""
+    """The centroids (num_lists, width) where the quantizer holds them."""
     first = faiss.downcast_index(lists.quantizer).get_xb()
     centroids: Floats = faiss.rev_swig_ptr(first, lists.nlist * lists.d).reshape(lists.nlist, lists.d)
     return centroids
@@ -431,7 +469,7 @@ def _workers(num_threads: int) -> ThreadPoolExecutor:
 
 
 def _scan_over(vectors: Halves) -> Any:
-    """A FAISS index that reads float16 vectors (n, dim) where they are: nothing is copied, and they are kept alive."""
+    """A FAISS index that reads float16 vectors (n, width) where they are: nothing is copied, and they are kept alive."""
     index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     address = faiss.cast_integer_to_void_ptr(vectors.ctypes.data)
     nobody = index.codes.owner  # the null shared_ptr, which Python cannot make
@@ -442,7 +480,7 @@ def _scan_over(vectors: Halves) -> Any:
 
 
 def _inner_products(query: Floats, vectors: Floats) -> Floats:
-    """Of a query (dim,) with each of the vectors (n, dim). On one thread, unlike NumPy's, whose idle ones spin."""
+    """Of a query (width,) with each of the vectors (n, width). On one thread, unlike NumPy's, whose idle ones spin."""
     products = np.empty(len(vectors), np.float32)
     pointer = faiss.swig_ptr
     faiss.fvec_inner_products_ny(pointer(products), pointer(query), pointer(vectors), vectors.shape[1], len(vectors))

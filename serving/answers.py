@@ -33,6 +33,7 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> Non
         reason = f"similar {why.similarity:.2f}"
         if why.matched_identifiers:
             reason = f"holds {', '.join(why.matched_identifiers)}; " + reason
+        reason += "".join(f", {name} {boost:+.2f}" for name, boost in sorted(why.boosts.items()))
         stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
         table.add_row(
             str(why.rank),

@@ -142,6 +142,15 @@ def search(
     relevant: Annotated[
         bool, typer.Option("--relevant", help="Leave out what the model takes for irrelevant.")
     ] = False,
+    boost: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT",
+            help="Let a feature of the products count in the search, from -1 to 1, as popularity=0.2 or new=0.1: the weight is added "
+            "to the similarity of a product that has all of it. Where hits differ by less, they change places. Repeat it; "
+            "'aisle bundle show' lists the names.",
+        ),
+    ] = None,
     page_size: Annotated[int, typer.Option(help="Hits to show.")] = 10,
     brand: Annotated[list[str] | None, typer.Option(help="Only this brand; repeat it.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Only below this category path; repeat it.")] = None,
@@ -174,6 +183,7 @@ def search(
     request = search_pb2.SearchRequest(
         query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True, verbatim=verbatim,
         filter=wanted if wanted.ByteSize() else None, personalisation=personalisation, relevant_only=relevant,
+        boosts=_weights(boost or []),
     )  # fmt: skip
     metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
     with connect(server, ClientTls(ca, cert, cert_key) if ca else None) as channel:
@@ -193,6 +203,18 @@ def search(
         print_comparison(query, shopper, plain, answer)
     else:
         print_answer(query, answer, elapsed_ms, digits)
+
+
+def _weights(options: list[str]) -> dict[str, float]:
+    """Of NAME=WEIGHT."""
+    weights = {}
+    for option in options:
+        name, _, weight = option.partition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            fail(f"--boost {option}: say how much, as in --boost {name or 'popularity'}=0.2")
+    return weights
 
 
 @app.command()
@@ -323,6 +345,7 @@ def show(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) 
         "encoder": f"{manifest.encoder['model']}, {manifest.dim} dimensions",
         "index": f"{manifest.index['spec']['kind']}, recall@100 {manifest.index['recall']:.3f}, "
         f"{manifest.index['bytes_per_product']:.0f} bytes a product",
+        "boosts": ", ".join(manifest.boosts) or "none",
         "locales": ", ".join(manifest.locales),
         "currency": manifest.currency,
         "size": f"{sum(record.bytes for record in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",

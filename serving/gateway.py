@@ -158,7 +158,7 @@ class Gateway:
                 self._shoppers,
                 config.shoppers.max_wait_ms,
                 await asyncio.to_thread(light_tower, bundle_folder),
-                bundle.vectors(),
+                bundle.unit_vectors(),
             )
         pipeline = SearchPipeline(
             encoder,

@@ -9,10 +9,11 @@ import base64
 import hashlib
 import hmac
 import itertools
+import json
 import math
 import struct
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,7 +114,8 @@ class Messages:
         if not 0 <= strength <= 1:  # also of a NaN
             wrong.append(Violation("personalisation", f"is {strength:g}; it must be 0 to 1"))
         min_similarity = self._min_similarity(request, wrong)
-        digest = _digest(query, request, wanted)
+        boosts = self._boosts(request.boosts, wrong)
+        digest = _digest(query, request, wanted, boosts)
         offset = self._offset(request.page_token, digest, wrong) if request.page_token else 0
         if wrong:
             raise InvalidRequest(*wrong)
@@ -130,6 +132,7 @@ class Messages:
                 strength,
                 min_similarity,
                 request.explain,
+                boosts,
             ),
             fields,
             request.explain,
@@ -153,7 +156,10 @@ class Messages:
             if call.explain:
                 explanation = hit.explanation
                 explanation.similarity = found.similarities[at]
-                explanation.identifier_boost = found.boosts[at]
+                explanation.identifier_boost = found.identifier_boosts[at]
+                for name, boost in zip(self._manifest.boosts, found.feature_boosts[at], strict=False):
+                    if boost:
+                        explanation.boosts[name] = boost
                 explanation.matched_identifiers.extend(found.matched.get(row, ()))
                 explanation.rank = at + 1
                 if gain := results.gains.get(row):
@@ -204,6 +210,21 @@ class Messages:
                 )
             return self.relevance_threshold or 0.0
         return request.min_similarity if stated else -math.inf
+
+    def _boosts(self, stated: Mapping[str, float], wrong: list[Violation]) -> tuple[float, ...]:
+        """Weights in the order of the bundle's boosts; none where all are 0, which is as if none was stated."""
+        known = self._manifest.boosts
+        if stated and not known:
+            wrong.append(Violation("boosts", "must be empty: the served bundle has no boosts"))
+            return ()
+        bad = [name for name, weight in stated.items() if name not in known or not -1 <= weight <= 1]  # also a NaN
+        for name in sorted(bad)[:MAX_UNKNOWN_FIELDS]:
+            what = f"is {stated[name]:g}; it must be -1 to 1"
+            if name not in known:
+                what = f"is unknown; known are {', '.join(known)}"
+            wrong.append(Violation(f"boosts[{json.dumps(name[:80], ensure_ascii=False)}]", what))
+        weights = tuple(stated.get(name, 0.0) for name in known)
+        return weights if any(weights) else ()
 
     def read_shopper(self, request: embedding_pb2.EmbedShopperRequest) -> tuple[str, tuple[Event, ...]]:
         """The shopper's id, and the events to read instead of what is stored. Raises InvalidRequest."""
@@ -462,7 +483,7 @@ def _read_product(message: product_pb2.Product, where: str, wrong: list[Violatio
     return product
 
 
-def _digest(query: str, request: search_pb2.SearchRequest, wanted: ProductFilter) -> bytes:
+def _digest(query: str, request: search_pb2.SearchRequest, wanted: ProductFilter, boosts: tuple[float, ...]) -> bytes:
     """What identifies the result list that a page is cut from."""
     return hashlib.sha256(
         repr(
@@ -475,6 +496,7 @@ def _digest(query: str, request: search_pb2.SearchRequest, wanted: ProductFilter
                 request.personalisation if request.HasField("personalisation") else 1.0,
                 request.min_similarity if request.HasField("min_similarity") else None,
                 request.relevant_only,
+                boosts,
                 [event.SerializeToString(deterministic=True) for event in request.recent_events],
             )
         ).encode()

@@ -45,6 +45,7 @@ class Search:
     personalisation: float = 1.0  # strength, 0 to 1
     min_similarity: float = -math.inf
     explain: bool = False
+    boosts: tuple[float, ...] = ()  # weights of the bundle's static features, in their order
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class SearchPipeline:
         if personaliser and shopper.vector is not None:
             asked = personaliser.move(asked, shopper.vector, search.personalisation)
         stop = min(search.offset + search.page_size, self._max_results)
-        wanted = Retrieval(asked, min(stop + 1, self._max_results), search.filter, query)
+        wanted = Retrieval(asked, self._depth(search, stop), search.filter, query, search.boosts)
         found = await self.retriever(wanted, cost=1, deadline=deadline, admitted=True)
         candidates = _relevant(found.value, search.min_similarity)
         gains = {}
@@ -146,6 +147,12 @@ class SearchPipeline:
             shopper=shopper,
             gains=gains,
         )
+
+    def _depth(self, search: Search, stop: int) -> int:
+        """Candidates to retrieve. Where features are weighed the similar ones among all that paging can reach may lie anywhere."""
+        if search.boosts and search.min_similarity > -math.inf:
+            return self._max_results
+        return min(stop + 1, self._max_results)
 
     async def embed(self, texts: list[Text], deadline: float) -> npt.NDArray[np.float32]:
         """Unit vectors (len(texts), dim)."""
@@ -177,13 +184,14 @@ def _relevant(found: Candidates, min_similarity: float) -> Candidates:
         return found
     kept = [
         at
-        for at, (similarity, boost) in enumerate(zip(found.similarities, found.boosts, strict=True))
+        for at, (similarity, boost) in enumerate(zip(found.similarities, found.identifier_boosts, strict=True))
         if similarity >= min_similarity or boost > 0
     ]
     return Candidates(
         rows=[found.rows[at] for at in kept],
         scores=[found.scores[at] for at in kept],
         similarities=[found.similarities[at] for at in kept],
-        boosts=[found.boosts[at] for at in kept],
+        identifier_boosts=[found.identifier_boosts[at] for at in kept],
         matched=found.matched,
+        feature_boosts=[found.feature_boosts[at] for at in kept],
     )

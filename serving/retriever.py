@@ -39,23 +39,26 @@ NO_FILTER = ProductFilter()
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """One query: its vector (dim,), the best `k` products that pass the filter, and the words to look up exactly."""
+    """One query: its vector (dim,), the best `k` products that pass the filter, the words to look up exactly, and the weights of the
+    bundle's boosts, in their order; none is no weight."""
 
     vector: npt.NDArray[np.float32]
     k: int
     filter: ProductFilter = NO_FILTER
     query: str = ""
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Products by row, best first. `scores` = `similarities` + `boosts`; `matched` are the identifiers behind a boost."""
+    """Products by row, best first. A score is the similarity, what identifiers of the query add, and what each weighed feature adds."""
 
     rows: list[int]
     scores: list[float]
     similarities: list[float]
-    boosts: list[float]
-    matched: dict[int, list[str]]
+    identifier_boosts: list[float]
+    matched: dict[int, list[str]]  # the identifiers behind a boost
+    feature_boosts: list[tuple[float, ...]]  # in the order of the weights; empty where none was given
 
 
 class FilterMasks:
@@ -123,7 +126,8 @@ class Retriever:
         """Touches the index as the first queries will."""
         rng = np.random.default_rng(0)
         for batch in (1, 1, 8, 32):
-            queries = rng.standard_normal((batch, self._index.dim), np.float32)
+            queries = rng.standard_normal((batch, self._index.width), np.float32)
+            queries[:, self._index.dim :] = 0
             self._index.search(queries / np.linalg.norm(queries, axis=1, keepdims=True), min(100, self._index.size))
 
     def compute(self, items: Sequence[Retrieval]) -> list[Candidates | Exception]:
@@ -133,15 +137,25 @@ class Retriever:
             groups[item.filter, _depth(item.k)].append(position)
         for (wanted, depth), positions in groups.items():
             mask = self._masks.mask(wanted)
-            queries = np.stack([items[position].vector for position in positions])
+            queries = np.stack([self._search_vector(items[position]) for position in positions])
             found = self._index.search(queries, min(depth, self._index.size), mask, self._threads)
             for at, position in enumerate(positions):
                 nearest = Neighbours(found.ids[at : at + 1], found.scores[at : at + 1])
                 answers[position] = self._merge(items[position], self._in_order(items[position], nearest, mask), mask)
         return [answers[position] for position in range(len(items))]
 
+    def _search_vector(self, item: Retrieval) -> npt.NDArray[np.float32]:
+        """(width,) the query's vector and the weights of the static features behind it."""
+        dim = self._index.dim
+        if self._index.width == dim:
+            return item.vector
+        vector = np.zeros(self._index.width, np.float32)
+        vector[:dim] = item.vector
+        vector[dim : dim + len(item.weights)] = item.weights
+        return vector
+
     def _in_order(self, item: Retrieval, nearest: Neighbours, mask: Mask | None) -> dict[int, float]:
-        """Row -> similarity, best first, equals by row: a product has one place, whatever the page.
+        """Row -> score, best first, equals by row: a product has one place, whatever the page.
 
         Where equals go on past what was searched, which of them were found is chance, so the search goes deeper.
         """
@@ -153,21 +167,33 @@ class Retriever:
             if nearest.ids[0, -1] < 0:  # no more products pass the filter
                 break
             depth = min(2 * depth, self._index.size)
-            nearest = self._index.search(item.vector[None], depth, mask)
+            nearest = self._index.search(self._search_vector(item)[None], depth, mask)
         found = int(np.count_nonzero(nearest.ids[0] >= 0))
         return dict(zip(nearest.ids[0, :found].tolist(), nearest.scores[0, :found].tolist(), strict=True))
 
-    def _merge(self, item: Retrieval, similarity: dict[int, float], mask: Mask | None) -> Candidates:
+    def _merge(self, item: Retrieval, scores: dict[int, float], mask: Mask | None) -> Candidates:
         """The nearest products, with those that hold an identifier of the query lifted to where they belong."""
         matches = self._identifiers.find(item.query) if item.query else []
         if matches:
-            return self._boosted(item, similarity, matches, mask)
-        rows = list(similarity)[: item.k]
-        similarities = list(similarity.values())[: item.k]
-        return Candidates(rows, similarities, similarities, [0.0] * len(rows), {})
+            return self._lifted(item, scores, matches, mask)
+        rows = list(scores)[: item.k]
+        found = list(scores.values())[: item.k]
+        similarities, feature_boosts = self._parted(item, rows, found)
+        return Candidates(rows, found, similarities, [0.0] * len(rows), {}, feature_boosts)
 
-    def _boosted(
-        self, item: Retrieval, similarity: dict[int, float], matches: Sequence[IdentifierMatch], mask: Mask | None
+    def _parted(
+        self, item: Retrieval, rows: list[int], scores: list[float]
+    ) -> tuple[list[float], list[tuple[float, ...]]]:
+        """What of the index's scores is similarity, and what each weighed feature adds."""
+        if not item.weights:
+            return scores, [()] * len(rows)
+        dim, weights = self._index.dim, np.array(item.weights, np.float32)
+        added = np.asarray(self._vectors[rows, dim : dim + len(weights)], np.float32) * weights  # (rows, weights)
+        similarities = np.array(scores, np.float32) - added.sum(axis=1)
+        return similarities.tolist(), list(map(tuple, added.tolist()))
+
+    def _lifted(
+        self, item: Retrieval, scores: dict[int, float], matches: Sequence[IdentifierMatch], mask: Mask | None
     ) -> Candidates:
         boosts: dict[int, float] = defaultdict(float)
         matched: dict[int, list[str]] = defaultdict(list)
@@ -176,17 +202,19 @@ class Retriever:
                 if mask is None or mask[row]:
                     boosts[row] += match.boost
                     matched[row].append(match.identifier)
-        missing = [row for row in boosts if row not in similarity]
+        missing = [row for row in boosts if row not in scores]
         if missing:
             vectors = np.asarray(self._vectors[sorted(missing)], np.float32)
-            similarity.update(zip(sorted(missing), (vectors @ item.vector).tolist(), strict=True))
-        order = sorted(similarity, key=lambda row: (-(similarity[row] + boosts.get(row, 0.0)), row))[: item.k]
+            scores.update(zip(sorted(missing), (vectors @ self._search_vector(item)).tolist(), strict=True))
+        order = sorted(scores, key=lambda row: (-(scores[row] + boosts.get(row, 0.0)), row))[: item.k]
+        similarities, feature_boosts = self._parted(item, order, [scores[row] for row in order])
         return Candidates(
             rows=order,
-            scores=[similarity[row] + boosts.get(row, 0.0) for row in order],
-            similarities=[similarity[row] for row in order],
-            boosts=[boosts.get(row, 0.0) for row in order],
+            scores=[scores[row] + boosts.get(row, 0.0) for row in order],
+            similarities=similarities,
+            identifier_boosts=[boosts.get(row, 0.0) for row in order],
             matched={row: matched[row] for row in order if row in matched},
+            feature_boosts=feature_boosts,
         )
 
 

@@ -147,6 +147,7 @@ class InfoService(Servicer):
                 kind=manifest.index["spec"]["kind"],
                 recall_at_100=manifest.index["recall"],
                 bytes_per_product=manifest.index["bytes_per_product"],
+                boosts=manifest.boosts,
             ),
             limits=info_pb2.Limits(
                 max_query_chars=limits.max_query_chars,

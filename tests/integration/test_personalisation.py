@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,9 +228,86 @@ def test_pages_of_a_personalised_search_follow_each_other(
         stub.Search(SEARCH(query="lamp", page_size=20, page_token=first.next_page_token))
 
 
+def test_a_weight_on_popularity_moves_popular_products_up(
+    stub: search_pb2_grpc.SearchServiceStub, opened: grpc.Channel, folder: Path
+) -> None:
+    bundle = Bundle(folder)
+    boosts = info_pb2_grpc.InfoServiceStub(opened).GetInfo(info_pb2.GetInfoRequest()).index.boosts
+    assert tuple(boosts) == bundle.manifest.boosts == ("popularity", "new", "in_stock", "value")
+    table, features = bundle.products(), bundle.vectors()[:, 256:260].astype(np.float32)
+    np.testing.assert_array_equal(features[:, 2], table.in_stock)
+    assert ((features[:, 0] == 0) | (features[:, 1] == 0)).all()
+
+    def popularity(weight: float) -> float:
+        answer = stub.Search(SEARCH(query="lamp", boosts={"popularity": weight}, page_size=50))
+        rows = [table.row_of(hit.product_id) for hit in answer.hits]
+        return float(np.mean([features[row, 0] for row in rows]))
+
+    plain = stub.Search(SEARCH(query="lamp", page_size=50))
+    assert found(stub.Search(SEARCH(query="lamp", boosts={"popularity": 0}, page_size=50))) == found(plain)
+    assert popularity(-0.5) < popularity(0) < popularity(0.1) < popularity(0.5)
+
+
+def test_boosts_go_with_history_and_are_told_apart_from_similarity(
+    stub: search_pb2_grpc.SearchServiceStub, folder: Path, ann: str, product_ids: list[str]
+) -> None:
+    told = [event(ann, number, product_ids[number]) for number in range(4)]
+    asked = {"query": "lamp", "recent_events": told, "explain": True, "page_size": 100}
+    weights = {"popularity": 0.2, "value": -0.1}
+    plain, boosted = stub.Search(SEARCH(**asked)), stub.Search(SEARCH(**asked, boosts=weights))
+    assert boosted.personalisation.source == REQUEST
+    table, features = Bundle(folder).products(), Bundle(folder).vectors()[:, 256:260].astype(np.float32)
+    similarities = {hit.product_id: hit.explanation.similarity for hit in plain.hits}
+    gains = {hit.product_id: hit.explanation.personal_gain for hit in plain.hits}
+    for hit in boosted.hits:
+        why, row = hit.explanation, table.row_of(hit.product_id)
+        assert hit.score == pytest.approx(why.similarity + why.identifier_boost + sum(why.boosts.values()), abs=1e-5)
+        assert why.boosts.get("popularity", 0) == pytest.approx(0.2 * features[row, 0], abs=1e-5)
+        assert why.boosts.get("value", 0) == pytest.approx(-0.1 * features[row, 3], abs=1e-5)
+        if hit.product_id in similarities:
+            assert why.similarity == pytest.approx(similarities[hit.product_id], abs=1e-5)
+            assert why.personal_gain == pytest.approx(gains[hit.product_id], abs=1e-5)
+
+
+def test_pages_of_boosted_hits_that_are_similar_enough_miss_none(stub: search_pb2_grpc.SearchServiceStub) -> None:
+    everything = stub.Search(SEARCH(query="lamp", page_size=100, explain=True))
+    middle = float(np.median([hit.explanation.similarity for hit in everything.hits]))
+    asked = SEARCH(query="lamp", page_size=20, explain=True, min_similarity=middle, boosts={"popularity": 1})
+    hits: list[search_pb2.Hit] = []
+    while True:
+        page = stub.Search(asked)
+        hits.extend(page.hits)
+        if not page.next_page_token:
+            break
+        asked.page_token = page.next_page_token
+    similar = {hit.product_id for hit in everything.hits if hit.explanation.similarity > middle + 1e-5}
+    assert similar <= {hit.product_id for hit in hits}
+    assert all(hit.explanation.similarity >= middle for hit in hits)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_the_command_of_the_readme_weighs_features(personal: Service) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (command,) = [
+        line.split("aisle ", 1)[1] for line in readme.splitlines() if line.startswith("    ") and "--boost" in line
+    ]
+    shown = CliRunner().invoke(app, [*shlex.split(command), "--server", personal.address], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    assert ", popularity +0." in shown.output
+    for option, says in (
+        ("popularity", "say how much, as in --boost popularity=0.2"),
+        ("fresh=0.1", "known are popularity"),
+    ):
+        refused = CliRunner().invoke(app, ["search", "lamp", "--boost", option, "--server", personal.address])
+        assert refused.exit_code == 1
+        assert says in refused.output
+
+
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
+        (SEARCH(query="x", boosts={"popularity": 1.5}), 'boosts["popularity"]'),
+        (SEARCH(query="x", boosts={"x": 0.5}), 'boosts["x"]'),
         (SEARCH(query="x", personalisation=1.5), "personalisation"),
         (SEARCH(query="x", personalisation=-0.1), "personalisation"),
         (SEARCH(query="x", personalisation=float("nan")), "personalisation"),
@@ -327,6 +405,8 @@ def test_a_bundle_without_a_shopper_model_answers_everybody_alike_and_says_so(
     assert not answer.degradations
     with pytest.raises(grpc.RpcError, match="relevant_only"):
         search.Search(SEARCH(query="lamp", relevant_only=True))
+    with pytest.raises(grpc.RpcError, match="the served bundle has no boosts"):
+        search.Search(SEARCH(query="lamp", boosts={"popularity": 0.2}))
     with pytest.raises(grpc.RpcError, match="no shopper model") as caught:
         embedding.EmbedShopper(embedding_pb2.EmbedShopperRequest(shopper_id="ann"))
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION

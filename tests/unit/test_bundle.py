@@ -105,13 +105,23 @@ def test_each_part_is_verified_before_it_is_used(folder: Path, name: str, read: 
 
 def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
     edit(folder, format_version=7)
-    with pytest.raises(BundleError, match="format_version is 7, this Aisle reads 1"):
+    with pytest.raises(BundleError, match="format_version is 7, this Aisle reads 1 and 2"):
         Bundle(folder)
+
+
+def test_a_bundle_of_the_format_before_is_one_without_boosts(folder: Path) -> None:
+    edit_and_sign(folder, format_version=1)
+    values = json.loads((folder / MANIFEST).read_text())
+    del values["boosts"]
+    (folder / MANIFEST).write_text(json.dumps(values))
+    bundle = Bundle(folder)
+    bundle.verify()
+    assert bundle.manifest.boosts == ()
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"products": 5}, {"dim": 16}, {"currency": "JPY"}, {"locales": ["fr-FR"]}, {"files": {}}],
+    [{"products": 5}, {"dim": 16}, {"currency": "JPY"}, {"locales": ["fr-FR"]}, {"files": {}}, {"boosts": ["new"]}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_manifest_edited_by_hand_is_refused_with_both_versions(folder: Path, changes: dict[str, Any]) -> None:
@@ -126,6 +136,7 @@ def test_a_manifest_edited_by_hand_is_refused_with_both_versions(folder: Path, c
     [
         ({"products": 5}, "products.arrow holds 6 products, the manifest says 5"),
         ({"dim": 16}, "vectors.npy holds 32 dimensions, the manifest says 16"),
+        ({"boosts": ("new", "value")}, "vectors.npy holds 32 dimensions, the manifest says 48"),
     ],
 )
 def test_counts_that_do_not_fit_are_refused_with_both(folder: Path, changes: dict[str, Any], says: str) -> None:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from models import index_tuner
-from models.index_tuner import IndexTarget, TuneReport, lists_for, recall_of, tune
-from models.vector_index import IndexSpec, Neighbours, VectorIndex
+from models.index_tuner import IndexTarget, TuneReport, lists_for, recall_of, tune, weighed
+from models.vector_index import IndexSpec, Neighbours, VectorIndex, num_columns
 
 DIM = 32
 
@@ -95,3 +95,20 @@ def test_the_report_is_json_and_holds_the_spec(report: TuneReport) -> None:
 def test_lists_grow_with_the_root_of_the_catalogue() -> None:
     sizes = (10_000, 45_000, 200_000, 1_000_000, 10_000_000)
     assert [lists_for(size) for size in sizes] == [256, 512, 1024, 2048, 8192]
+
+
+def test_features_are_tuned_for_with_weights_and_without() -> None:
+    rng = np.random.default_rng(4)
+    width = num_columns(DIM, 4)
+    vectors = np.zeros((40_000, width), np.float16)
+    vectors[:, :DIM] = clustered(40_000, seed=1)
+    vectors[:, DIM : DIM + 4] = rng.random((40_000, 4))
+    report = tune(vectors, QUERIES, IndexTarget(recall=0.9, at=50, latency_ms=0.0), num_features=4)
+    assert report.chosen.spec.num_static == width - DIM
+    plain = np.pad(QUERIES, ((0, 0), (0, width - DIM)))
+    exact = VectorIndex.build(vectors, IndexSpec("exact", num_static=width - DIM))
+    recalls = [
+        recall_of(report.index.search(queries, 50), exact.search(queries, 50))
+        for queries in (plain, weighed(plain, width - DIM, 4))
+    ]
+    assert min(recalls) == report.chosen.recall >= 0.9

@@ -60,7 +60,7 @@ def outcome(messages: Messages, request: SEARCH) -> SearchCall | InvalidRequest 
 
 def found(rows: list[int], matched: dict[int, list[str]] | None = None) -> Candidates:
     scores = [1.0 - n / 10 for n in range(len(rows))]
-    return Candidates(rows, scores, scores, [0.0] * len(rows), matched or {})
+    return Candidates(rows, scores, scores, [0.0] * len(rows), matched or {}, [()] * len(rows))
 
 
 def results(rows: list[int], first: int = 0, stop: int | None = None, has_more: bool = False) -> Results:
@@ -330,6 +330,59 @@ class TestPaging:
     def test_a_page_past_the_end_is_empty(self, messages: Messages) -> None:
         call = messages.read_search(SEARCH(query="x"))
         assert not messages.write_search(call, results([0, 1], first=40, stop=2)).hits
+
+
+@pytest.fixture(scope="module")
+def boosting(bundle: Bundle) -> Messages:
+    """Of a bundle with two boosts."""
+    return messages_of(bundle, dataclasses.replace(bundle.manifest, boosts=("popularity", "new")))
+
+
+class TestBoosts:
+    def test_weights_are_read_in_the_order_of_the_bundle(self, boosting: Messages) -> None:
+        for stated, weights in (
+            ({"new": 0.5, "popularity": -1.0}, (-1.0, 0.5)),
+            ({"new": 1.0}, (0.0, 1.0)),
+            ({"new": 0.0, "popularity": -0.0}, ()),
+            ({}, ()),
+        ):
+            assert boosting.read_search(SEARCH(query="x", boosts=stated)).search.boosts == weights
+
+    @pytest.mark.parametrize("weight", [1.01, -1.01, float("nan"), float("inf"), float("-inf"), 1e30])
+    def test_a_weight_out_of_range_is_named_with_the_range(self, boosting: Messages, weight: float) -> None:
+        refused = wrong(boosting.read_search, SEARCH(query="x", boosts={"new": weight, "popularity": 0.1}))
+        assert refused == {'boosts["new"]': f"is {weight:g}; it must be -1 to 1"}
+
+    def test_an_unknown_name_is_named_with_those_there_are(self, boosting: Messages) -> None:
+        refused = wrong(boosting.read_search, SEARCH(query="x", boosts={'fresh"': 0.1, "": 0.0, "new": 0.1}))
+        unknown = "is unknown; known are popularity, new"
+        assert refused == {'boosts["fresh\\""]': unknown, 'boosts[""]': unknown}
+
+    def test_a_bundle_without_boosts_says_so(self, messages: Messages) -> None:
+        assert wrong(messages.read_search, SEARCH(query="x", boosts={"new": 0.0})) == {
+            "boosts": "must be empty: the served bundle has no boosts"
+        }
+
+    def test_a_hundred_thousand_unknown_ones_make_a_short_refusal(self, boosting: Messages) -> None:
+        assert len(wrong(boosting.read_search, SEARCH(query="x", boosts={f"f{n}": 0 for n in range(100_000)}))) == 32
+
+    def test_a_page_belongs_to_its_weights(self, boosting: Messages) -> None:
+        call = boosting.read_search(SEARCH(query="x", boosts={"new": 0.5}))
+        token = boosting.write_search(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
+        for stated in ({"new": 0.25}, {"popularity": 0.5}, {}):
+            refused = wrong(boosting.read_search, SEARCH(query="x", boosts=stated, page_token=token))
+            assert "does not belong" in refused["page_token"]
+        again = SEARCH(query="x", boosts={"new": 0.5, "popularity": 0}, page_token=token)
+        assert boosting.read_search(again).search.offset == 2
+
+    def test_an_explained_hit_tells_what_each_boost_added(self, boosting: Messages) -> None:
+        call = boosting.read_search(SEARCH(query="x", boosts={"new": 0.5, "popularity": -0.25}, explain=True))
+        candidates = dataclasses.replace(found([3, 1]), feature_boosts=[(-0.125, 0.5), (-0.25, 0.0)])
+        hits = boosting.write_search(call, Results(candidates, 0, 2, False, ())).hits
+        assert [dict(hit.explanation.boosts) for hit in hits] == [
+            {"popularity": -0.125, "new": 0.5},
+            {"popularity": -0.25},
+        ]
 
 
 class TestEmbedding:

@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import Bundle, Manifest
+from models.build_bundle import Recipe, Source, build_bundle
+from models.bundle import VECTORS, Bundle, Manifest
 from models.catalogue import Product
+from models.embed_text import TextEmbedding
+from models.embedding import BuildState, Progress
 from models.product_table import ProductTable, write_products
-from models.text_encoder import Text, TextEncoder
+from models.text_encoder import EncoderSpec, Text, TextEncoder
 from serving.retriever import MAX_CACHED_MASKS, NO_FILTER, Candidates, FilterMasks, ProductFilter, Retrieval, Retriever
 
 BRANDS = ("Halden", "HALDEN", "halden", "Nord", "Straße", "STRASSE", "")
@@ -146,15 +149,15 @@ def test_a_product_with_the_querys_identifier_comes_first(ask: Ask) -> None:
     found = ask("hx4210 velvet")
     assert found.rows[0] == 2
     assert found.matched == {2: ["hx4210"]}
-    assert found.boosts[0] == pytest.approx(0.6)
+    assert found.identifier_boosts[0] == pytest.approx(0.6)
     assert found.scores[0] == pytest.approx(found.similarities[0] + 0.6)
-    assert found.boosts[1:] == [0.0] * 5
+    assert found.identifier_boosts[1:] == [0.0] * 5
 
 
 def test_two_identifiers_of_one_product_add_up(ask: Ask) -> None:
     found = ask("A-1003 HX-4210")
     assert found.matched == {2: ["A-1003", "HX-4210"]}
-    assert found.boosts[0] == pytest.approx(1.2)
+    assert found.identifier_boosts[0] == pytest.approx(1.2)
 
 
 def test_an_identifier_does_not_get_past_a_filter(ask: Ask) -> None:
@@ -207,3 +210,61 @@ def test_equal_scores_keep_one_order_from_page_to_page(twins: Retriever, query: 
         assert isinstance(longer, Candidates)
         assert longer.rows[: len(shorter.rows)] == shorter.rows
     assert sorted(pages[-1].rows) == list(range(300))  # type: ignore[union-attr]
+
+
+FEATURES = np.array([[0.5, 1], [1, 0], [0, 0], [0.25, 0], [0.75, 1], [0, 0.5]], np.float16)  # of the shop's products
+
+
+class FeaturedEmbedding(TextEmbedding):
+    """The text encoder's vectors with two features behind them."""
+
+    boosts = ("popularity", "new")
+
+    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
+        spec = super().embed(table, state, progress)
+        vectors = np.load(state.folder / VECTORS)
+        np.save(state.folder / VECTORS, np.concatenate([vectors, FEATURES, np.zeros((6, 14), np.float16)], axis=1))
+        return spec
+
+
+@pytest.fixture(scope="module")
+def featured(
+    make_source: Callable[..., Source],
+    exported_encoder: Path,
+    shop: list[Product],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bundle:
+    folder = tmp_path_factory.mktemp("featured") / "bundle"
+    embedding = FeaturedEmbedding(str(exported_encoder), ("care",))
+    build_bundle(make_source(shop), Recipe(name="shop"), folder, lambda *_: None, embedding=embedding)
+    return Bundle(folder)
+
+
+def test_a_bundle_with_features_says_so_and_is_as_wide(featured: Bundle) -> None:
+    featured.verify()
+    assert (featured.manifest.boosts, featured.manifest.dim) == (("popularity", "new"), 32)
+    assert (featured.vectors().shape, featured.unit_vectors().shape) == ((6, 48), (6, 32))
+    np.testing.assert_allclose(np.linalg.norm(featured.unit_vectors().astype(np.float32), axis=1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("query", ["velvet sofa", "hx4210 velvet"], ids=["similar only", "with an identifier"])
+def test_weights_add_features_to_the_score_and_leave_the_similarity(featured: Bundle, ask: Ask, query: str) -> None:
+    vector = TextEncoder(featured.encoder_folder, "cpu").encode([Text(query)])[0]
+    retriever, plain = Retriever(featured, "cpu"), ask(query)
+    unweighed, zero, weighed = (
+        retriever.compute([Retrieval(vector, 6, NO_FILTER, query, weights)])[0]
+        for weights in ((), (0.0, 0.0), (0.5, -0.25))
+    )
+    assert unweighed == plain
+    assert isinstance(zero, Candidates)
+    assert isinstance(weighed, Candidates)
+    assert (zero.rows, zero.scores, zero.similarities) == (plain.rows, plain.scores, plain.similarities)
+    similarity = dict(zip(plain.rows, plain.similarities, strict=True))
+    identifier = dict(zip(plain.rows, plain.identifier_boosts, strict=True))
+    added = FEATURES.astype(np.float32) * np.array([0.5, -0.25], np.float32)
+    scores = {row: similarity[row] + identifier[row] + float(added[row].sum()) for row in range(6)}
+    assert weighed.rows == sorted(range(6), key=lambda row: -scores[row]) != plain.rows
+    assert weighed.scores == pytest.approx([scores[row] for row in weighed.rows], abs=1e-5)
+    assert weighed.similarities == pytest.approx([similarity[row] for row in weighed.rows], abs=1e-5)
+    assert weighed.feature_boosts == [tuple(added[row].tolist()) for row in weighed.rows]
+    assert weighed.identifier_boosts == [identifier[row] for row in weighed.rows]

@@ -14,7 +14,15 @@ import pytest
 from models.bf16_product import is_native as bf16_is_native
 from models.index_tuner import recall_of
 from models.text_encoder import cuda_is_usable
-from models.vector_index import GATHERED_SHARE, LISTS_FILE, IndexSpec, Neighbours, VectorIndex, _TorchMatrix
+from models.vector_index import (
+    GATHERED_SHARE,
+    LISTS_FILE,
+    IndexSpec,
+    Neighbours,
+    VectorIndex,
+    _TorchMatrix,
+    num_columns,
+)
 
 SIZE, DIM, K = 30_000, 64, 100
 NUM_CLUSTERS = 200
@@ -291,3 +299,91 @@ def test_an_index_loaded_on_a_gpu_answers_exactly(
     assert index.device == "cuda"
     assert recall_of(index.search(queries, K), brute_force(vectors, queries, K)) == 1.0
     assert (index.search(queries, K, np.zeros(SIZE, bool)).ids == -1).all()
+
+
+NUM_STATIC = num_columns(DIM, 4) - DIM
+WEIGHTS = {
+    "popularity": (0.2, 0, 0, 0),
+    "all": (0.1, 0.2, 0.05, 0.15),
+    "negative": (-0.2, 0, 0, -0.1),
+    "large": (1, 0, 0, 0),
+    "every large": (1, 1, 1, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def featured(vectors: Halves) -> Halves:
+    """With a popularity from 0 to 1, a tenth of new products without one, stock, a value, and zeros."""
+    rng = np.random.default_rng(6)
+    new = rng.random(SIZE) < 0.1
+    features = np.zeros((SIZE, NUM_STATIC))
+    features[:, :4] = np.stack([~new * rng.random(SIZE), new, rng.random(SIZE) < 0.9, rng.random(SIZE)], axis=1)
+    return np.concatenate([vectors, features.astype(np.float16)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def featured_exact(featured: Halves) -> VectorIndex:
+    return VectorIndex.build(featured, IndexSpec("exact", num_static=NUM_STATIC))
+
+
+@pytest.fixture(scope="module")
+def featured_listed(featured: Halves) -> VectorIndex:
+    return VectorIndex.build(featured, IndexSpec("ivf", num_lists=512, margin=0.4, num_static=NUM_STATIC))
+
+
+def with_weights(queries: Floats, weights: tuple[float, ...]) -> Floats:
+    static = np.tile(np.pad(np.array(weights, np.float32), (0, NUM_STATIC - len(weights))), (len(queries), 1))
+    return np.concatenate([queries, static], axis=1)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("kind", ["exact", "listed"])
+def test_weighed_features_find_what_brute_force_over_both_finds(
+    kind: str, weights: tuple[float, ...], featured: Halves, queries: Floats, request: pytest.FixtureRequest
+) -> None:
+    index = request.getfixturevalue(f"featured_{kind}")
+    asked, least = with_weights(queries, weights), 1.0 if kind == "exact" else 0.98
+    for allowed in (None, random_mask(0.3), random_mask(0.01)):
+        truth = brute_force(featured, asked, K, allowed)
+        together = index.search(asked, K, allowed)
+        assert recall_of(together, truth) >= least
+        alone = [index.search(query[None], K, allowed) for query in asked[:5]]
+        np.testing.assert_array_equal(together.ids[:5], np.concatenate([found.ids for found in alone]))
+        np.testing.assert_array_equal(together.scores[:5], np.concatenate([found.scores for found in alone]))
+        plain = brute_force(featured, with_weights(queries, (0,)), K, allowed)
+        assert (together.ids != plain.ids).any()
+
+
+@pytest.mark.parametrize("kind", ["exact", "listed"])
+def test_without_weights_the_answer_is_that_without_features_to_the_bit(
+    kind: str, queries: Floats, request: pytest.FixtureRequest
+) -> None:
+    plain, featured = request.getfixturevalue(kind), request.getfixturevalue(f"featured_{kind}")
+    asked = with_weights(queries, (0,))
+    for allowed in (None, random_mask(0.3), random_mask(0.01)):
+        for batch in (slice(0, 1), slice(None)):
+            expected, found = plain.search(queries[batch], K, allowed), featured.search(asked[batch], K, allowed)
+            if kind == "exact":
+                np.testing.assert_array_equal(found.ids, expected.ids)
+                np.testing.assert_array_equal(found.scores, expected.scores)
+            assert recall_of(found, expected) >= (1.0 if kind == "exact" else 0.99)
+
+
+def test_an_index_with_features_is_saved_with_their_number(
+    featured: Halves, featured_listed: VectorIndex, queries: Floats, tmp_path: Path
+) -> None:
+    featured_listed.save(tmp_path)
+    loaded = VectorIndex.load(tmp_path, featured, "cpu")
+    assert (loaded.dim, loaded.width) == (DIM, DIM + NUM_STATIC)
+    asked = with_weights(queries, WEIGHTS["all"])
+    np.testing.assert_array_equal(loaded.search(asked, K).ids, featured_listed.search(asked, K).ids)
+
+
+def test_the_matrix_product_weighs_features_too(featured: Halves, queries: Floats) -> None:
+    pytest.importorskip("torch")
+    matrix = _TorchMatrix(featured, "cpu", NUM_STATIC)
+    for weights in ((0,), *WEIGHTS.values()):
+        asked = with_weights(queries, weights)
+        for allowed in (None, random_mask(0.1)):
+            truth = brute_force(featured, asked, K, allowed)
+            assert recall_of(matrix.search(asked, K, allowed), truth) == 1.0

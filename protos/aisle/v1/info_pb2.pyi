@@ -165,12 +165,24 @@ class IndexInfo(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     RECALL_AT_100_FIELD_NUMBER: _builtins.int
     BYTES_PER_PRODUCT_FIELD_NUMBER: _builtins.int
+    BOOSTS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     kind: _builtins.str
     """"exact", "ivf" and so on."""
     recall_at_100: _builtins.float
-    """Share of the exact 100 nearest that the index found when it was built, on the sampled queries."""
+    """Share of the exact 100 nearest that the index found when it was built, on the sampled queries; where there are boosts the lesser of
+    the shares with and without weights.
+    """
     bytes_per_product: _builtins.float
+    @_builtins.property
+    def boosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What `SearchRequest.boosts` may weigh, each a feature of 0 to 1. Empty: this bundle has none. Of the unified model:
+          popularity  share of the products of the training log that were engaged less; 0 of those that it did not meet
+          new         1 of products that the training log did not meet, else 0
+          in_stock    1 of what can be bought, else 0
+          value       1 minus the quantile of the price in the product's category, 0.5 without a price
+        """
+
     def __init__(
         self,
         *,
@@ -178,10 +190,11 @@ class IndexInfo(_message.Message):
         kind: _builtins.str = ...,
         recall_at_100: _builtins.float = ...,
         bytes_per_product: _builtins.float = ...,
+        boosts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_product", b"bytes_per_product", "kind", b"kind", "recall_at_100", b"recall_at_100", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boosts", b"boosts", "bytes_per_product", b"bytes_per_product", "kind", b"kind", "recall_at_100", b"recall_at_100", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,6 +51,26 @@ Global___PersonalisationSource: _TypeAlias = PersonalisationSource  # noqa: Y015
 class SearchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class BoostsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     QUERY_FIELD_NUMBER: _builtins.int
     SHOPPER_ID_FIELD_NUMBER: _builtins.int
     LOCALE_FIELD_NUMBER: _builtins.int
@@ -64,6 +84,7 @@ class SearchRequest(_message.Message):
     PERSONALISATION_FIELD_NUMBER: _builtins.int
     MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
     RELEVANT_ONLY_FIELD_NUMBER: _builtins.int
+    BOOSTS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What the shopper typed. 1 to `Limits.max_query_chars` characters once surrounding blanks are removed; no control
     characters.
@@ -109,6 +130,15 @@ class SearchRequest(_message.Message):
         read; `id` names it in `Explanation.moved_by`.
         """
 
+    @_builtins.property
+    def boosts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """How much static features of the products count, by name out of `IndexInfo.boosts`: what is added to the similarity of a product for
+        each unit of its feature, -1 to 1. Features are 0 to 1, so 0.2 adds at most 0.2: about what the similarities of the second and the
+        hundredth hit differ by. Left out or 0: not at all. Any other name, a weight outside the range, and any weight where the bundle has
+        no boosts are INVALID_ARGUMENT. With `min_similarity` or `relevant_only` the hits are taken from the best `Limits.max_results` by
+        score.
+        """
+
     def __init__(
         self,
         *,
@@ -125,10 +155,11 @@ class SearchRequest(_message.Message):
         personalisation: _builtins.float | None = ...,
         min_similarity: _builtins.float | None = ...,
         relevant_only: _builtins.bool = ...,
+        boosts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "filter", b"filter", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "explain", b"explain", "filter", b"filter", "locale", b"locale", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "query", b"query", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "boosts", b"boosts", "explain", b"explain", "filter", b"filter", "locale", b"locale", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "query", b"query", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
@@ -279,14 +310,37 @@ class Explanation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class BoostsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SIMILARITY_FIELD_NUMBER: _builtins.int
     IDENTIFIER_BOOST_FIELD_NUMBER: _builtins.int
     MATCHED_IDENTIFIERS_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     PERSONAL_GAIN_FIELD_NUMBER: _builtins.int
     MOVED_BY_FIELD_NUMBER: _builtins.int
+    BOOSTS_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
-    """Cosine of the search's and the product's vector, -1 to 1. The search's vector is the query's, moved by the shopper's history."""
+    """Cosine of the search's and the product's vector, -1 to 1. The search's vector is the query's, moved by the shopper's history. With
+    `identifier_boost` and all of `boosts` it makes `Hit.score`.
+    """
     identifier_boost: _builtins.float
     """Added to `similarity` for each identifier (model number, SKU, product id) of the query that the product holds."""
     rank: _builtins.int
@@ -301,6 +355,10 @@ class Explanation(_message.Message):
     def moved_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___MovedBy]:
         """The events that move this hit most, up or down, by what `similarity` would lose without each; at most three."""
 
+    @_builtins.property
+    def boosts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Added to `similarity` by each of `SearchRequest.boosts`: weight times feature. Absent where that is 0."""
+
     def __init__(
         self,
         *,
@@ -310,10 +368,11 @@ class Explanation(_message.Message):
         rank: _builtins.int = ...,
         personal_gain: _builtins.float = ...,
         moved_by: _abc.Iterable[Global___MovedBy] | None = ...,
+        boosts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boosts", b"boosts", "identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,39 @@
+"""What is true of a product whoever asks: the features that a request may weigh in retrieval itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from models.product_table import ProductTable
+from models.unified.signals import SIGNAL_SCALARS, ProductSignals
+
+Floats = npt.NDArray[np.float32]
+
+STATIC_FEATURES = ("popularity", "new", "in_stock", "value")
+
+
+def static_features(table: ProductTable, signals: ProductSignals) -> Floats:
+    """(products, STATIC_FEATURES), each 0 to 1; `signals` in the order of the table.
+
+    popularity  share of the products of the training window that were engaged less; 0 of those that it never met
+    new         1 of those
+    in_stock    1 of what can be bought
+    value       how cheap among its category: 1 minus the quantile of the price, 0.5 without a price
+    """
+    popularity = signals.scalars[:, SIGNAL_SCALARS.index("popularity_rank")]
+    return np.stack([popularity, ~signals.known, table.in_stock, _values(table)], axis=1).astype(np.float32)
+
+
+def _values(table: ProductTable) -> Floats:
+    """(products,) by the middle of the ranks of equal prices: what has its category for itself gets 0.5."""
+    values = np.full(len(table), 0.5, np.float32)
+    categories, _ = table.distinct("category")
+    priced = np.flatnonzero(table.has_price)
+    rows = priced[np.lexsort((table.prices[priced], categories[priced]))]
+    starts = np.flatnonzero(np.diff(categories[rows])) + 1
+    for row_numbers in np.split(rows, starts):
+        prices = table.prices[row_numbers]  # ascending
+        ranks = np.searchsorted(prices, prices, side="left") + np.searchsorted(prices, prices, side="right")
+        values[row_numbers] = 1 - ranks / (2 * max(len(prices), 1))
+    return values
