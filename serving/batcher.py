@@ -32,6 +32,7 @@ Result = TypeVar("Result")
 
 RECENT = 2048  # items whose times make the quantiles
 COLD_QUEUE_BATCHES = 64  # bound of the queue until the stage's speed is known
+SHORT_QUEUE_ITEMS = 8  # a queue that is never refused as full: a batch of few takes about as long as one of one
 MIN_RETRY_S = 0.01
 # An item is admitted when it has this many times the time that its answer is expected to take: what is computed and then comes too late
 # was computed instead of what would have come in time, and under overload the expectation is seldom too high.
@@ -157,7 +158,9 @@ class Batcher(Generic[Item, Result]):
         if self._queued_items == 0:
             return
         wait_s = self.expected_wait_s()
-        too_long = not admitted and (wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost))
+        # Speeds that were measured on batches of one, or on a machine that was busy with something else, say little of a few together.
+        is_short = admitted or self._queued_items < SHORT_QUEUE_ITEMS
+        too_long = not is_short and (wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost))
         hopeless = now + DEADLINE_MARGIN * self.expected_s() > deadline
         if too_long or hopeless:
             self._refused["full" if too_long else "hopeless"] += 1

@@ -152,6 +152,8 @@ class UnifiedRecipe:
 
 STARTER = UnifiedRecipe(
     "starter",
+    epochs=12,
+    batch=512,
     query_generation=QueryGeneration(dim=64, heads=2, steps=80, batch=128),
     sizes=TowerSizes(token_dim=96, product_hidden=256),
     history=HistoryBlocks(4, 12, 12, 4),

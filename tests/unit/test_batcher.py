@@ -156,7 +156,7 @@ def test_work_whose_caller_left_is_never_computed_and_its_place_is_free(seed: in
 
 
 async def test_an_item_whose_deadline_passes_in_the_queue_is_not_computed() -> None:
-    stage = FakeStage(seconds=0.03)
+    stage = FakeStage(seconds=0.2)
     batcher = Batcher(stage, max_batch_cost=4)
     loop = asyncio.get_running_loop()
     busy = asyncio.ensure_future(batcher.submit(0))
@@ -221,6 +221,14 @@ async def test_a_call_that_cannot_be_answered_in_its_time_is_refused_at_once() -
         await batcher.submit(99, deadline=asyncio.get_running_loop().time() + 0.1)
     assert batcher.stats().refused == {"hopeless": 1}
     await asyncio.gather(*calls)
+
+
+async def test_a_few_callers_are_not_refused_after_one_slow_computation() -> None:
+    stage = FakeStage(seconds=0.3)
+    batcher = Batcher(stage, max_batch_cost=64, max_wait_s=0.1)
+    await asyncio.gather(batcher.submit(0), batcher.submit(1, cost=64))
+    calls = [asyncio.ensure_future(batcher.submit(n)) for n in range(8)]
+    assert [outcome.value for outcome in await asyncio.gather(*calls)] == [2 * n for n in range(8)]
 
 
 async def test_what_was_admitted_before_is_not_refused_for_a_full_queue() -> None:
