@@ -37,7 +37,7 @@ $(PERSONAL)/manifest.json: | .venv/serve.stamp $(STORE)/truth.json
 	$(BIN)/aisle train unified --store $(STORE) --recipe starter --out $(PERSONAL)
 
 serve: .venv/serve.stamp $(PERSONAL)/manifest.json  ## Serve a simulated shop on :9000 (the first time: simulates it, trains its model)
-	$(BIN)/aisle serve --bundle $(PERSONAL) --port $(PORT) --try "red velvet sofa" --demo $(STORE)
+	$(BIN)/aisle serve --bundle $(PERSONAL) --port $(PORT) --try "velvet sofa" --demo $(STORE)
 
 test: .venv/dev.stamp  ## Run the whole test suite
 	$(BIN)/pytest

@@ -96,7 +96,9 @@ class ShopperVectors:
     async def without_each(self, events: tuple[Event, ...], deadline: float) -> list[npt.NDArray[np.float32]]:
         """The vectors (dim,) of the same history less one event each."""
         fewer = [events[:at] + events[at + 1 :] for at in range(len(events))]
-        outcomes = await asyncio.gather(*(self._stage(left, cost=1, deadline=deadline) for left in fewer))
+        # Admitted as the search that they explain was: many at once, they would fill the queue that they wait in.
+        waiting = (self._stage(left, cost=1, deadline=deadline, admitted=True) for left in fewer)
+        outcomes = await asyncio.gather(*waiting)
         return [outcome.value.vector for outcome in outcomes]
 
     async def _encode(self, source: Source, events: tuple[Event, ...], deadline: float) -> Shopper:

@@ -40,6 +40,7 @@ class LightSpec:
     hashing: WordHashing
     history: HistoryBlocks
     heads: int
+    most_taste: float
     locales: tuple[str, ...]
     threshold: float  # products whose score is below can be pruned
 
@@ -53,6 +54,7 @@ class LightSpec:
             hashing=WordHashing(**recipe["hashing"]),
             history=HistoryBlocks(**recipe["history"]),
             heads=recipe["sizes"]["heads"],
+            most_taste=recipe["sizes"]["most_taste"],
             locales=tuple(values["locales"]),
             threshold=values["threshold"],
         )
@@ -125,7 +127,10 @@ class LightTower:
         if strength == 0 or not known.any():
             return queries
         mixed = self._dense("search.mix", np.concatenate([queries, shoppers], axis=1))
-        return np.where(known[:, np.newaxis], _unit(queries + np.float32(strength) * mixed), queries)
+        taste = mixed - (mixed * queries).sum(axis=1, keepdims=True) * queries
+        most = np.float32(self.spec.most_taste)
+        taste *= most / np.maximum(np.linalg.norm(taste, axis=1, keepdims=True), most)
+        return np.where(known[:, np.newaxis], _unit(queries + np.float32(strength) * taste), queries)
 
     def _attend(self, items: Floats, slots: npt.NDArray[np.int64]) -> Floats:
         """items (items, token_dim), slots (shoppers, slots) of which each has one or more -> (shoppers, dim)."""

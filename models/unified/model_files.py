@@ -10,4 +10,4 @@ VOCABULARY_FILE = "vocabulary.json"
 VECTORS_FILE = "product_vectors.npy"
 IDS_FILE = "product_ids.parquet"
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2

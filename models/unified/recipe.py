@@ -38,12 +38,15 @@ class TowerSizes:
     product_hidden: int = 384
     query_hidden: int = 256
     mix_hidden: int = 256
+    most_taste: float = 0.5  # length of what a shopper can add to the unit vector of their query
     heads: int = 4  # of the shopper's attention
     readouts: int = 4  # how many questions the shopper tower asks of a history
 
     def __post_init__(self) -> None:
         if not self.prefixes or self.prefixes[-1] != self.dim or list(self.prefixes) != sorted(set(self.prefixes)):
             raise ValueError(f"prefixes must ascend to dim {self.dim}, not {self.prefixes}")
+        if self.most_taste <= 0:
+            raise ValueError(f"most_taste must be above 0, not {self.most_taste}")
         if self.token_dim % self.heads:
             raise ValueError(f"token_dim {self.token_dim} must be a multiple of heads {self.heads}")
 

@@ -113,10 +113,18 @@ class SearchTower(nn.Module):
         self.query = QueryTower(sizes, num_locales)
         self.shopper = ShopperTower(sizes, num_slots) if num_slots else None
         self.mix = SkipDense(2 * sizes.dim, sizes.mix_hidden, sizes.dim)
+        self.most_taste = sizes.most_taste
 
     def personalise(self, q: Tensor, s: Tensor, strength: Tensor) -> Tensor:
-        """unit(q + strength * mix(q, s)) (batch, dim); strength (batch,) is 0 for who has no history: exactly q."""
-        return F.normalize(q + strength[:, None] * self.mix(torch.cat([q, s], dim=1)), dim=1)
+        """unit(q + strength * taste) (batch, dim); strength (batch,) is 0 for who has no history: exactly q.
+
+        Taste is what mix(q, s) holds beside q, `most_taste` long at most. Without the bound a model of a short log answered "sofa" with
+        the earphones that the shopper had looked at: what is asked for must outweigh what is liked.
+        """
+        mixed = self.mix(torch.cat([q, s], dim=1))
+        taste = mixed - (mixed * q).sum(dim=1, keepdim=True) * q
+        taste = taste * (self.most_taste / taste.norm(dim=1, keepdim=True).clamp(min=self.most_taste))
+        return F.normalize(q + strength[:, None] * taste, dim=1)
 
     def forward(self, bag: Tensor, locale: Tensor, items: Tensor, slots: Tensor, strength: Tensor) -> Tensor:
         q = self.query(bag, locale)

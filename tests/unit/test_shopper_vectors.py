@@ -11,7 +11,7 @@ import pytest
 
 from models.events import Event, EventKind
 from serving import shopper_vectors
-from serving.batcher import Outcome
+from serving.batcher import Batcher, Outcome
 from serving.errors import Overloaded, Unavailable
 from serving.shopper_encoder import ShopperVector
 from serving.shopper_store import NO_HISTORY, History, Recorded
@@ -170,3 +170,17 @@ async def test_each_event_is_left_out_once(stage: Stage, store: Store) -> None:
     events = (event(1), event(2), event(3))
     await vectors(stage, store).without_each(events, soon())
     assert stage.asked == [(event(2), event(3)), (event(1), event(3)), (event(1), event(2))]
+
+
+async def test_an_explanation_is_not_refused_for_the_queue_that_it_fills_itself() -> None:
+    """After one slow history a queue of sixty would be seconds long, by the speed measured so far."""
+
+    async def compute(histories: list[tuple[Event, ...]]) -> list[ShopperVector | Exception]:
+        await asyncio.sleep(0.1)
+        return [ShopperVector(np.full(4, len(events), np.float32), len(events)) for events in histories]
+
+    batcher: Batcher[tuple[Event, ...], ShopperVector] = Batcher(compute, max_batch_cost=64, max_wait_s=0.05)
+    known = ShopperVectors(batcher.submit, None, 1000)  # type: ignore[arg-type]
+    events = tuple(event(number) for number in range(60))
+    await asyncio.gather(*(known.of_events(events, soon()) for _ in range(2)))
+    assert [int(vector[0]) for vector in await known.without_each(events, soon())] == [59] * 60
