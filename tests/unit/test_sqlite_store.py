@@ -93,6 +93,7 @@ def start_writer(path: Path, name: str = "w", first: int = 0, max_file_bytes: in
 def rows(path: Path) -> list[tuple[str, str]]:
     """(shopper id, event id) of every event in the file."""
     with sqlite3.connect(path) as connection:
+        connection.execute("BEGIN")  # both reads of one state: a purge may run meanwhile
         found = connection.execute(
             "SELECT shopper_id, e.id FROM events e JOIN shoppers s ON s.id = e.shopper"
         ).fetchall()
