@@ -119,7 +119,7 @@ class Training:
         if self.network.product.reader is not None and data.reader is not None:
             self.network.product.reader.load_state_dict(data.reader.state_dict())
         self.network.to(device)
-        # Tables apart: of their rows a batch reads one in a hundred, and to update all took a third of a step.
+        # Tables apart: a batch reads few of their rows, and only those are updated.
         tables = self.network.tables()
         self._dense = [p for p in self.network.parameters() if all(p is not table for table in tables)]
         self.optimizers = (
