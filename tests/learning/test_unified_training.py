@@ -193,5 +193,5 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds no unified model"):
         UnifiedModel.load(tmp_path)
     (tmp_path / SPEC_FILE).write_text('{"format_version": 99}')
-    with pytest.raises(ModelError, match="99 is not 1"):
+    with pytest.raises(ModelError, match="99 is not 2"):
         UnifiedModel.load(tmp_path)
