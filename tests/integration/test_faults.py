@@ -129,7 +129,8 @@ async def test_overload_is_refused_at_once_with_a_retry_hint_and_leaves_no_trace
                     return error
                 return None
 
-            await asyncio.gather(*(call(n) for n in range(64)))  # the batcher learns its speed
+            # The batcher learns its speed; a slow machine refuses some of these already.
+            at_first = [error for error in await asyncio.gather(*(call(n) for n in range(64))) if error]
             errors = [error for error in await asyncio.gather(*(call(n) for n in range(600))) if error]
             assert 0 < len(errors) < 600
             assert {error.code() for error in errors} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
@@ -143,7 +144,7 @@ async def test_overload_is_refused_at_once_with_a_retry_hint_and_leaves_no_trace
             assert await call(0) is None
             stats = await info_pb2_grpc.InfoServiceStub(channel).GetStats(info_pb2.GetStatsRequest())
             encoder = stats.stages[0]
-            assert encoder.refused["full"] == len(errors)
+            assert encoder.refused["full"] == len(at_first) + len(errors)
             assert encoder.queued_items == encoder.queued_cost == 0
 
 
