@@ -95,7 +95,7 @@ def build_bundle(
     encoder and a currency that do not exist.
     """
     out = out.resolve()  # so that "." has a name, and a link is followed rather than replaced
-    _check_out(out, replace)
+    check_out(out, replace)
     currency_digits(recipe.currency)
     partial = out.with_name(out.name + ".partial")
     embedding = embedding or TextEmbedding(
@@ -109,9 +109,9 @@ def build_bundle(
     recipe_key = hashlib.sha256(json.dumps([source.fingerprint, asdict(recipe), made_by]).encode()).hexdigest()
     try:
         with _work_folder(partial, recipe_key) as state:
-            _check_out(out, replace)  # another build may have finished meanwhile
+            check_out(out, replace)  # another build may have finished meanwhile
             manifest = _build(source, recipe, embedding, state, progress)
-            _put_in_place(partial, out)
+            put_in_place(partial, out)
     except Exception as error:
         if not _disk_is_full(error, out.parent):
             raise
@@ -121,7 +121,7 @@ def build_bundle(
     return manifest
 
 
-def _check_out(out: Path, replace: bool) -> None:
+def check_out(out: Path, replace: bool) -> None:
     if not out.exists():
         return
     if not replace:
@@ -219,7 +219,7 @@ def _write_manifest(
     return manifest
 
 
-def _put_in_place(partial: Path, out: Path) -> None:
+def put_in_place(partial: Path, out: Path) -> None:
     """Killed anywhere in here, the same command ends what is left to do: the progress goes last."""
     old = out.with_name(out.name + ".replaced")
     shutil.rmtree(old, ignore_errors=True)
@@ -227,7 +227,7 @@ def _put_in_place(partial: Path, out: Path) -> None:
         out.rename(old)
     partial.rename(out)
     sync_files(out.parent, [])
-    (out / PROGRESS).unlink()
+    (out / PROGRESS).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

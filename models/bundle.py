@@ -4,6 +4,7 @@
     encoder/           the text encoder (`models.text_encoder`), or
     unified/           the unified model (`models.unified`), which encodes queries and shoppers
     products.arrow     the products (`models.product_table`)
+    types/             the classifier of queries (`models.query_types`), where there is one
     vectors.npy        their unit vectors, float16 (products, dim), and behind them the static features that `boosts` names
     index/             the FAISS index (`models.vector_index`)
     identifier_*.npy   exact look-up of model numbers (`models.identifiers`)
@@ -20,7 +21,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,16 +30,18 @@ import numpy.typing as npt
 
 from models.identifiers import IdentifierIndex
 from models.product_table import ProductTable
+from models.query_types.type_model import TypeModel, TypeModelError
 from models.spelling import WORDS_FILE, Speller, usual_words
 from models.text_encoder import EncoderSpec
 from models.unified.light_tower import LightSpec, ModelError, log_words
 from models.vector_index import Device, VectorIndex, num_columns
 
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, 2)  # 1 is 2 without boosts
+FORMAT_VERSION = 3
+READ_VERSIONS = (1, 2, 3)  # 1 has no boosts, 1 and 2 have no classifier of queries
 MANIFEST = "manifest.json"
 ENCODER = "encoder"
 UNIFIED = "unified"
+TYPES = "types"
 INDEX = "index"
 PRODUCTS = "products.arrow"
 VECTORS = "vectors.npy"
@@ -77,6 +80,9 @@ class Manifest:
     index: dict[str, Any]  # spec, measured recall, latency, bytes per product
     files: dict[str, FileRecord]
     boosts: tuple[str, ...] = ()  # static features, by their column behind the unit vectors
+    query_types: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the classifier of queries is; empty where there is none
 
     @property
     def num_columns(self) -> int:
@@ -105,6 +111,7 @@ class Manifest:
                     "text_attributes": tuple(values["text_attributes"]),
                     "files": {name: FileRecord(**record) for name, record in values["files"].items()},
                     "boosts": tuple(values["boosts"] if found > 1 else ()),
+                    "query_types": values["query_types"] if found > 2 else {},
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -155,6 +162,8 @@ class Bundle:
             self.products()
             self.vectors()
             self.unified_folder if self.is_unified else self.encoder_folder  # noqa: B018 - for its check
+            if self.has_types:
+                self.type_model()
 
     def _verify_files(self, parts: tuple[str, ...]) -> None:
         records = {
@@ -208,6 +217,21 @@ class Bundle:
                 f"{UNIFIED}: the search tower makes {spec.dim} dimensions, the product vectors have {self.manifest.dim}"
             )
         return self.folder / UNIFIED
+
+    @property
+    def has_types(self) -> bool:
+        """Whether there is a classifier of queries."""
+        return any(name.startswith(f"{TYPES}/") for name in self.manifest.files)
+
+    def type_model(self) -> TypeModel:
+        """The verified classifier. Types that the catalogue does not hold are never told."""
+        self.verify(f"{TYPES}/")
+        try:
+            model = TypeModel.load(self.folder / TYPES)
+        except TypeModelError as error:
+            raise BundleError(f"{self.folder / TYPES}: {error}") from None
+        _, sold = self.products().distinct("category")
+        return model.without(set(model.types) - set(sold))
 
     def products(self) -> ProductTable:
         self.verify(PRODUCTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -9,7 +10,7 @@ import grpc
 from rich.markup import escape
 from rich.table import Table
 
-from aisle.v1 import info_pb2, info_pb2_grpc, search_pb2, shopper_pb2
+from aisle.v1 import info_pb2, info_pb2_grpc, query_pb2, search_pb2, shopper_pb2
 from models.catalogue import currency_digits
 from serving.terminal import out
 
@@ -23,7 +24,7 @@ def currency_digits_of(channel: Any, metadata: tuple[tuple[str, str], ...]) -> i
     return currency_digits(told.catalogue.currency)
 
 
-def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> None:
+def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explain: bool = False) -> None:
     table = Table(title=escape(repr(query)), title_justify="left", box=None)
     for column in ("", "score", "product", "brand", "price", "why"):
         table.add_column(column, justify="right" if column in ("", "score", "price") else "left", overflow="fold")
@@ -33,6 +34,7 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> Non
         reason = f"similar {why.similarity:.2f}"
         if why.matched_identifiers:
             reason = f"holds {', '.join(why.matched_identifiers)}; " + reason
+        reason += f", type {why.type_boost:+.2f}" if why.type_boost else ""
         reason += "".join(f", {name} {boost:+.2f}" for name, boost in sorted(why.boosts.items()))
         stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
         table.add_row(
@@ -48,6 +50,8 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> Non
         out.print(
             f"[yellow]searched for {escape(repr(answer.corrected_query))}[/yellow] (--verbatim to search as typed)"
         )
+    if answer.HasField("product_types") and (explain or answer.product_types.facets):
+        print_types(answer.product_types)
     for warning in answer.warnings:
         out.print(f"[yellow]{escape(warning)}[/yellow]")
     phases = ", ".join(f"{p.name} {p.queue_ms + p.compute_ms:.1f}" for p in answer.timing.phases)
@@ -57,6 +61,33 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int) -> Non
         highlight=False,
         style="dim",
     )
+
+
+def print_types(found: search_pb2.ProductTypes) -> None:
+    """What the query asks for, what was done with it, and how the hits divide."""
+    told = found.query
+    names = "; ".join(f"{one.type} {one.probability:.2f}" for one in told.types)
+    where = f"in {told.locale_used}" if told.locale_used else "without a locale"
+    use = search_pb2.ProductTypeUse.Name(found.used).rpartition("_")[2].lower()
+    said = f"not sure what it asks for ({names})" if told.abstained else f"asks for {names}"
+    out.print(f"[cyan]{escape(said)}[/cyan], read {where}; used as {use}", highlight=False)
+    if found.facets:
+        out.print("hits by category: " + escape(", ".join(f"{one.category} {one.hits}" for one in found.facets)))
+
+
+def print_query_types(asked: Sequence[tuple[str, str]], told: Sequence[query_pb2.QueryTypes]) -> None:
+    table = Table(box=None)
+    for column in ("query", "locale", "type", "probability", ""):
+        table.add_column(column, justify="right" if column == "probability" else "left", overflow="fold")
+    for (query, locale), one in zip(asked, told, strict=True):
+        remark = "" if one.locale_used else "read without a locale"
+        remark = ", ".join(filter(None, ["not sure" if one.abstained else "", remark]))
+        for at, kind in enumerate(one.types or [query_pb2.TypeProbability()]):
+            first = (escape(query), escape(locale), escape(remark)) if not at else ("", "", "")
+            table.add_row(
+                first[0], first[1], escape(kind.type), f"{kind.probability:.2f}" if kind.type else "", first[2]
+            )
+    out.print(table)
 
 
 def print_comparison(

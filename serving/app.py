@@ -2,6 +2,7 @@
 
 gateway (grpc.aio) -> pipeline -> encoder stage    \\
                                -> shopper stage     -> retriever stage -> products
+                               -> types stage      /
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from serving.config import AisleConfig, StageConfig
 from serving.gateway import NOTICE_S, Gateway
 from serving.open_shoppers import check_shoppers
 from serving.pipeline import Vector
+from serving.query_typer import QueryTyper
 from serving.retriever import MAX_BATCH, Retriever
 from serving.security import read_keys
 from serving.shopper_encoder import LightQueryEncoder, ShopperEncoder
@@ -61,14 +63,19 @@ def load_retriever(bundle_folder: Path, device: Device, threads: int) -> Retriev
 
 
 def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
-    """Of the encoder, the retriever and, where the unified model encodes, of the shopper encoder."""
+    """Of the encoder, the retriever and, where the bundle has them, of the shopper encoder and the classifier of queries."""
+    bundle = Bundle(bundle_folder)
+    types: tuple[StagePlan[Any, Any], ...] = ()
+    if bundle.has_types:
+        load = functools.partial(QueryTyper, bundle_folder)
+        types = (StagePlan("types", config.types, load, QueryTyper.max_batch_cost),)
     retriever: StagePlan[Any, Any] = StagePlan(
         "retriever",
         config.retriever,
         functools.partial(load_retriever, bundle_folder, config.retriever.device, config.retriever.threads),
         MAX_BATCH,
     )
-    if Bundle(bundle_folder).is_unified:
+    if bundle.is_unified:
         queries: StagePlan[Any, Any] = StagePlan(
             "encoder",
             config.encoder,
@@ -81,7 +88,7 @@ def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any
             functools.partial(ShopperEncoder, bundle_folder),
             ShopperEncoder.max_batch_cost,
         )
-        return queries, retriever, shoppers
+        return queries, retriever, shoppers, *types
     tokens = CUDA_BATCH_TOKENS if _on_cuda(config.encoder) else CPU_BATCH_TOKENS
     texts: StagePlan[Any, Any] = StagePlan(
         "encoder",
@@ -89,7 +96,7 @@ def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any
         functools.partial(load_encoder, bundle_folder, config.encoder.device, config.encoder.threads, tokens),
         tokens,
     )
-    return texts, retriever
+    return texts, retriever, *types
 
 
 def _on_cuda(stage: StageConfig) -> bool:

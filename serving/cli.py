@@ -14,6 +14,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+import serving.cli_encoders
+import serving.cli_types  # noqa: F401 - their commands
 from serving.cli_models import build, evaluate_app, simulate, train_app
 from serving.terminal import err, fail, out, print_report, progress_bars
 
@@ -151,6 +153,16 @@ def search(
             "'aisle bundle show' lists the names.",
         ),
     ] = None,
+    types: Annotated[
+        str,
+        typer.Option(
+            help="What becomes of the product types that the query asks for: off, facets, boost or filter; "
+            "default: what the service is configured for."
+        ),
+    ] = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also show the query's types and how they were told.")
+    ] = False,
     page_size: Annotated[int, typer.Option(help="Hits to show.")] = 10,
     brand: Annotated[list[str] | None, typer.Option(help="Only this brand; repeat it.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Only below this category path; repeat it.")] = None,
@@ -183,7 +195,7 @@ def search(
     request = search_pb2.SearchRequest(
         query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True, verbatim=verbatim,
         filter=wanted if wanted.ByteSize() else None, personalisation=personalisation, relevant_only=relevant,
-        boosts=_weights(boost or []),
+        boosts=_weights(boost or []), product_types=_type_use(types),
     )  # fmt: skip
     metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
     with connect(server, ClientTls(ca, cert, cert_key) if ca else None) as channel:
@@ -202,7 +214,7 @@ def search(
     if compare:
         print_comparison(query, shopper, plain, answer)
     else:
-        print_answer(query, answer, elapsed_ms, digits)
+        print_answer(query, answer, elapsed_ms, digits, explain)
 
 
 def _weights(options: list[str]) -> dict[str, float]:
@@ -215,6 +227,49 @@ def _weights(options: list[str]) -> dict[str, float]:
         except ValueError:
             fail(f"--boost {option}: say how much, as in --boost {name or 'popularity'}=0.2")
     return weights
+
+
+def _type_use(name: str) -> Any:
+    from aisle.v1 import search_pb2
+
+    if not name:
+        return search_pb2.PRODUCT_TYPE_USE_UNSPECIFIED
+    known = [use.rpartition("_")[2].lower() for use in search_pb2.ProductTypeUse.keys()[1:]]
+    if name not in known:
+        fail(f"--types {name}: it may be {', '.join(known)}")
+    return search_pb2.ProductTypeUse.Value(f"PRODUCT_TYPE_USE_{name.upper()}")
+
+
+@app.command()
+def classify(
+    queries: Annotated[list[str], typer.Argument(help="What shoppers would type.")],
+    server: SERVER = "127.0.0.1:9000",
+    locale: Annotated[
+        list[str] | None, typer.Option(help="BCP 47 tag; repeat it to compare locales. None: read without a locale.")
+    ] = None,
+    max_types: Annotated[int, typer.Option(help="Types to tell of each query.")] = 3,
+    api_key: Annotated[str, typer.Option(envvar="AISLE_API_KEY", help="API key, if the service wants one.")] = "",
+) -> None:
+    """Asks a running service which product types queries ask for, locale by locale."""
+    import grpc
+
+    from aisle.v1 import query_pb2, query_pb2_grpc
+    from serving.answers import print_query_types
+    from serving.client import connect
+
+    asked = [(query, name) for query in queries for name in locale or [""]]
+    request = query_pb2.ClassifyRequest(
+        queries=[query_pb2.LocaleQuery(query=query, locale=name) for query, name in asked], max_types=max_types
+    )
+    with connect(server) as channel:
+        try:
+            answer = query_pb2_grpc.QueryServiceStub(channel).Classify(
+                request, timeout=10, metadata=(("authorization", f"Bearer {api_key}"),) if api_key else ()
+            )
+        except grpc.RpcError as error:
+            hint = f"; is there a service on {server}?" if error.code() is grpc.StatusCode.UNAVAILABLE else ""
+            fail(f"{error.code().name}: {error.details()}{hint}")
+    print_query_types(asked, answer.results)
 
 
 @app.command()

@@ -108,7 +108,7 @@ def build(
     try:
         if catalogue is not None:
             named = {"brand": brand, "category": category, "price": price, "in_stock": in_stock}
-            source = _source(catalogue, {"id": id_column, "title": title}, named, text, attribute, currency)
+            source = catalogue_of(catalogue, {"id": id_column, "title": title}, named, text, attribute, currency)
         else:
             source = sample_source(sample or 0, seed)
         started = time.monotonic()
@@ -194,7 +194,7 @@ def train_unified(
         fail(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
     named = {"brand": brand, "category": category, "price": price, "in_stock": in_stock}
     try:
-        source, log, currency = _shop(
+        source, log, currency = shop_of(
             store, catalogue, events, {"id": id_column, "title": title}, named, text, attribute, currency
         )
         wanted = Recipe(
@@ -267,7 +267,7 @@ def evaluate_unified(
     variants = None if variant is None else tuple(name for name in variant if name != "none")
     started = time.monotonic()
     try:
-        source, log, _ = _shop(
+        source, log, _ = shop_of(
             store, catalogue, events, {"id": id_column, "title": title}, named, text, attribute, currency
         )
         with progress_bars() as progress:
@@ -326,7 +326,7 @@ def evaluate_purchases(
     out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
 
 
-def _shop(
+def shop_of(
     store: Path | None,
     catalogue: Path | None,
     events: Path | None,
@@ -346,7 +346,7 @@ def _shop(
         for name in (CATALOGUE, EVENTS):
             if not (store / name).is_file():
                 fail(f"{store} holds no {name}; make a store with 'aisle simulate --out {store}'")
-        source = _source(
+        source = catalogue_of(
             store / CATALOGUE, {}, {}, list(SAMPLE_COLUMNS.text), list(SAMPLE_COLUMNS.attributes), CURRENCY
         )
         return source, store / EVENTS, CURRENCY
@@ -354,10 +354,10 @@ def _shop(
         fail("give --catalogue and --events, or --store with a folder of 'aisle simulate'")
     if not events.exists():
         fail(f"there is no {events}")
-    return _source(catalogue, columns, named, text, attribute, currency), events, currency
+    return catalogue_of(catalogue, columns, named, text, attribute, currency), events, currency
 
 
-def _source(
+def catalogue_of(
     catalogue: Path,
     columns: dict[str, str],
     named: dict[str, str | None],
@@ -365,6 +365,7 @@ def _source(
     attribute: list[str] | None,
     currency: str,
 ) -> Source:
+
     from models.sources import catalogue_source
 
     stated = columns | {field: column for field, column in named.items() if column}

@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from aisle.v1 import embedding_pb2, info_pb2, search_pb2, shopper_pb2
+from aisle.v1 import embedding_pb2, info_pb2, query_pb2, search_pb2, shopper_pb2
 from models.bundle import Bundle
 from models.text_encoder import EncoderSpec
 from serving.config import AisleConfig
@@ -35,7 +35,7 @@ from serving.pipeline import SearchPipeline
 from serving.retriever import FilterMasks
 from serving.rpc import Guard, Servicer, add_service
 from serving.security import KeyRing, server_credentials
-from serving.services import EmbeddingService, InfoService, SearchService, Served
+from serving.services import EmbeddingService, InfoService, QueryService, SearchService, Served
 from serving.shopper_encoder import light_tower
 from serving.shopper_service import ShopperService
 from serving.stages import LocalStage, RemoteStage, Stage, StagePlan
@@ -43,6 +43,7 @@ from serving.stages import LocalStage, RemoteStage, Stage, StagePlan
 SERVICES = {
     search_pb2.DESCRIPTOR.services_by_name["SearchService"]: SearchService,
     embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]: EmbeddingService,
+    query_pb2.DESCRIPTOR.services_by_name["QueryService"]: QueryService,
     info_pb2.DESCRIPTOR.services_by_name["InfoService"]: InfoService,
 }
 SHOPPER_SERVICE = shopper_pb2.DESCRIPTOR.services_by_name["ShopperService"]
@@ -146,27 +147,31 @@ class Gateway:
         masks = await asyncio.to_thread(FilterMasks, products)
         keys = KeyRing(config.auth.keys_file) if config.auth.keys_file else None
         guard = Guard(keys, config.server.max_deadline_ms / 1000, config.log)
-        self._stages = [
-            await _start_stage(plan, handle, guard.lone_calls) for plan, handle in zip(plans, handles, strict=True)
-        ]
-        encoder, retriever, *shopper_stages = self._stages
+        stages = {
+            plan.name: await _start_stage(plan, handle, guard.lone_calls)
+            for plan, handle in zip(plans, handles, strict=True)
+        }
+        self._stages = list(stages.values())
         self._shoppers = await open_shoppers(config.shoppers, bundle.manifest.name)
         personaliser = None
-        if shopper_stages:
+        if bundle.is_unified:
             personaliser = Personaliser(
-                shopper_stages[0],
+                stages["shopper"],
                 self._shoppers,
                 config.shoppers.max_wait_ms,
                 await asyncio.to_thread(light_tower, bundle_folder),
                 bundle.unit_vectors(),
             )
         pipeline = SearchPipeline(
-            encoder,
-            retriever,
+            stages["encoder"],
+            stages["retriever"],
             EncoderSpec(**bundle.manifest.encoder),
             await asyncio.to_thread(bundle.speller),
             config.limits.max_results,
             personaliser,
+            stages.get("types"),
+            masks,
+            bundle.manifest.locales[0],
         )
         events = EventMessages(bundle.manifest.locales, config)
         self._replica_id = serve.get_replica_context().replica_id.unique_id
@@ -184,6 +189,7 @@ class Gateway:
                 masks,
                 events.read_recent,
                 await asyncio.to_thread(_threshold, bundle),
+                config.types if bundle.has_types else None,
             ),
         )
         self._listener = Listener(config, pipeline.is_ready)
@@ -203,8 +209,8 @@ class Gateway:
                     "pid": os.getpid(),
                     "port": config.server.port,
                     "bundle": bundle.manifest.version,
-                    "encoder": encoder.backend,
-                    "retriever": retriever.backend,
+                    "encoder": stages["encoder"].backend,
+                    "retriever": stages["retriever"].backend,
                     "seconds": time.monotonic() - started,
                 }
             },

@@ -22,21 +22,25 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from aisle.v1 import embedding_pb2, info_pb2, product_pb2, search_pb2, shopper_pb2
+from aisle.v1 import embedding_pb2, info_pb2, product_pb2, query_pb2, search_pb2, shopper_pb2
 from models.bundle import Manifest
 from models.catalogue import MAX_ID_CHARS, Product, clean_text, product_text
 from models.events import Event, EventKind
 from models.product_table import ATTRIBUTE, CORE_FIELDS, ProductTable
+from models.query_types.type_model import TypePrediction
 from models.text_encoder import Text, cut_to
-from serving.config import LimitsConfig
+from serving.config import LimitsConfig, TypesConfig
 from serving.errors import InvalidRequest, StaleVersion, Violation
 from serving.personaliser import Gain
 from serving.pipeline import Results, Search
+from serving.query_typer import MAX_TYPES, TypeQuestion
 from serving.retriever import NO_FILTER, FilterMasks, ProductFilter
 from serving.shopper_vectors import Shopper, Source
 from serving.stages import Stage
+from serving.type_use import TypeFinding, TypeUse
 
 MAX_SHOPPER_ID_CHARS = 128
+MAX_LOCALE_CHARS = 35  # what RFC 5646 wants every reader of tags to take
 MAX_FILTER_VALUES = 64
 MAX_FILTER_CHARS = 256
 MAX_TITLE_CHARS = 2000
@@ -56,6 +60,13 @@ _SOURCES = {
     Source.STORED: search_pb2.PERSONALISATION_SOURCE_STORED,
     Source.REQUEST: search_pb2.PERSONALISATION_SOURCE_REQUEST,
 }
+TYPE_USES = {
+    search_pb2.PRODUCT_TYPE_USE_OFF: TypeUse.OFF,
+    search_pb2.PRODUCT_TYPE_USE_FACETS: TypeUse.FACETS,
+    search_pb2.PRODUCT_TYPE_USE_BOOST: TypeUse.BOOST,
+    search_pb2.PRODUCT_TYPE_USE_FILTER: TypeUse.FILTER,
+}
+TYPE_USE_NUMBERS = {use: number for number, use in TYPE_USES.items()}
 
 # Events of a request, what to call them, where violations go.
 ReadEvents = Callable[[Sequence[shopper_pb2.Event], str, list[Violation]], tuple[Event, ...]]
@@ -83,8 +94,11 @@ class Messages:
         masks: FilterMasks,
         read_events: ReadEvents | None = None,
         relevance_threshold: float | None = None,
+        types: TypesConfig | None = None,
     ) -> None:
-        """`relevance_threshold` is the similarity that the bundle's model learned, if it did."""
+        """`relevance_threshold` is the similarity that the bundle's model learned, if it did; `types` are for a bundle that holds a
+        classifier."""
+        self._types = types
         self._manifest = manifest
         self._read_events = read_events
         self.relevance_threshold = relevance_threshold
@@ -115,7 +129,8 @@ class Messages:
             wrong.append(Violation("personalisation", f"is {strength:g}; it must be 0 to 1"))
         min_similarity = self._min_similarity(request, wrong)
         boosts = self._boosts(request.boosts, wrong)
-        digest = _digest(query, request, wanted, boosts)
+        type_use, type_boost = self._type_use(request, wrong)
+        digest = _digest(query, request, wanted, boosts, (type_use, type_boost))
         offset = self._offset(request.page_token, digest, wrong) if request.page_token else 0
         if wrong:
             raise InvalidRequest(*wrong)
@@ -133,6 +148,8 @@ class Messages:
                 min_similarity,
                 request.explain,
                 boosts,
+                type_use,
+                type_boost,
             ),
             fields,
             request.explain,
@@ -157,6 +174,7 @@ class Messages:
                 explanation = hit.explanation
                 explanation.similarity = found.similarities[at]
                 explanation.identifier_boost = found.identifier_boosts[at]
+                explanation.type_boost = found.type_boosts[at] if found.type_boosts else 0.0
                 for name, boost in zip(self._manifest.boosts, found.feature_boosts[at], strict=False):
                     if boost:
                         explanation.boosts[name] = boost
@@ -167,6 +185,8 @@ class Messages:
         if results.has_more:
             response.next_page_token = self._page_token(results.stop, call.digest)
         _write_shopper(response, results.shopper, call.search.personalisation)
+        if call.search.type_use is not TypeUse.OFF:
+            _write_types(response, results.types)
         for phase in results.phases:
             response.timing.phases.add(
                 name=phase.name, queue_ms=phase.queue_ms, compute_ms=phase.compute_ms, batch_size=phase.batch_size
@@ -225,6 +245,42 @@ class Messages:
             wrong.append(Violation(f"boosts[{json.dumps(name[:80], ensure_ascii=False)}]", what))
         weights = tuple(stated.get(name, 0.0) for name in known)
         return weights if any(weights) else ()
+
+    def _type_use(self, request: search_pb2.SearchRequest, wrong: list[Violation]) -> tuple[TypeUse, float]:
+        """What becomes of the query's types, and what a boost or filter weighs them with; of the other uses the weight is 0."""
+        stated = request.product_types
+        use = TYPE_USES.get(stated)
+        if stated == search_pb2.PRODUCT_TYPE_USE_UNSPECIFIED:
+            use = TypeUse(self._types.use) if self._types else TypeUse.OFF
+        elif use is None:
+            wrong.append(Violation("product_types", f"is {stated}; it must be one of ProductTypeUse"))
+        elif use is not TypeUse.OFF and not self._types:
+            wrong.append(Violation("product_types", "must be unset or OFF: the served bundle holds no classifier"))
+        weight = self._types.boost if self._types else 0.0
+        if request.HasField("product_type_boost"):
+            weight = request.product_type_boost
+            if not 0 <= weight <= 1:  # also of a NaN
+                wrong.append(Violation("product_type_boost", f"is {weight:g}; it must be 0 to 1"))
+        return use or TypeUse.OFF, weight if use in (TypeUse.BOOST, TypeUse.FILTER) else 0.0
+
+    def read_classify(self, request: query_pb2.ClassifyRequest) -> TypeQuestion:
+        """Raises InvalidRequest."""
+        wrong: list[Violation] = []
+        refuse_unknown(request, "", wrong)
+        self._item_count("queries", len(request.queries), wrong)
+        most = request.max_types if request.HasField("max_types") else 3
+        if not 1 <= most <= MAX_TYPES:
+            wrong.append(Violation("max_types", f"is {most}; it must be 1 to {MAX_TYPES}"))
+        queries = []
+        for n, message in enumerate(request.queries[: self._limits.max_embed_items]):
+            refuse_unknown(message, f"queries[{n}].", wrong)
+            if len(message.locale) > MAX_LOCALE_CHARS:
+                what = f"has {len(message.locale)} characters; at most {MAX_LOCALE_CHARS}"
+                wrong.append(Violation(f"queries[{n}].locale", what))
+            queries.append((self._query(message.query, f"queries[{n}].query", wrong), message.locale))
+        if wrong:
+            raise InvalidRequest(*wrong)
+        return TypeQuestion(tuple(queries), most)
 
     def read_shopper(self, request: embedding_pb2.EmbedShopperRequest) -> tuple[str, tuple[Event, ...]]:
         """The shopper's id, and the events to read instead of what is stored. Raises InvalidRequest."""
@@ -426,6 +482,24 @@ def _write_shopper(response: search_pb2.SearchResponse, shopper: Shopper, streng
         response.degradations.add(part="shopper", reason=shopper.reason)
 
 
+def _write_types(response: search_pb2.SearchResponse, found: TypeFinding) -> None:
+    if found.failed:
+        response.degradations.add(part="types", reason=found.failed)
+        return
+    response.product_types.query.CopyFrom(write_prediction(found.prediction))
+    response.product_types.used = TYPE_USE_NUMBERS[found.used]
+    for category, hits in found.facets:
+        response.product_types.facets.add(category=category, hits=hits)
+
+
+def write_prediction(told: TypePrediction) -> query_pb2.QueryTypes:
+    return query_pb2.QueryTypes(
+        types=[query_pb2.TypeProbability(type=name, probability=chance) for name, chance in told.types],
+        abstained=told.abstained,
+        locale_used=told.locale_used,
+    )
+
+
 def write_vectors(
     vectors: npt.NDArray[np.float32], dimensions: int, encoding: embedding_pb2.VectorEncoding.ValueType
 ) -> embedding_pb2.Vectors:
@@ -483,7 +557,13 @@ def _read_product(message: product_pb2.Product, where: str, wrong: list[Violatio
     return product
 
 
-def _digest(query: str, request: search_pb2.SearchRequest, wanted: ProductFilter, boosts: tuple[float, ...]) -> bytes:
+def _digest(
+    query: str,
+    request: search_pb2.SearchRequest,
+    wanted: ProductFilter,
+    boosts: tuple[float, ...],
+    types: tuple[TypeUse, float],
+) -> bytes:
     """What identifies the result list that a page is cut from."""
     return hashlib.sha256(
         repr(
@@ -497,6 +577,7 @@ def _digest(query: str, request: search_pb2.SearchRequest, wanted: ProductFilter
                 request.min_similarity if request.HasField("min_similarity") else None,
                 request.relevant_only,
                 boosts,
+                types,
                 [event.SerializeToString(deterministic=True) for event in request.recent_events],
             )
         ).encode()

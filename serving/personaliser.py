@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.events import Event
+from models.text_encoder import Text
 from models.unified.light_tower import LightTower
 from serving.shopper_encoder import ShopperVector
 from serving.shopper_store import ShopperStore
@@ -17,8 +18,6 @@ from serving.stages import Stage
 
 MAX_MOVED_BY = 3  # events named for a hit
 MIN_GAIN = 1e-4  # less is rounding
-
-Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +54,16 @@ class Personaliser:
             return await self.shoppers.of(shopper_id, deadline)
         return Shopper(reason="the call names no shopper")
 
-    def move(self, query: Vector, shopper: Vector, strength: float) -> Vector:
-        """Unit vectors (dim,) -> the unit vector (dim,) to search with. 30 us."""
-        return self._tower.personalise(query[None], shopper[None], strength)[0]
-
     async def explain(
-        self, rows: Sequence[int], query: Vector, moved: Vector, shopper: Shopper, strength: float, deadline: float
+        self, rows: Sequence[int], words: Text, shopper: Shopper, strength: float, deadline: float
     ) -> dict[int, Gain]:
         """By row, what each product gained. An event counts by what the search would be without it."""
         if shopper.vector is None or not rows:
             return {}
+        query = self._tower.encode_queries([(words.text, words.locale)])[0]
         products = np.asarray(self._product_vectors[list(rows)], np.float32)  # (rows, dim)
         without = np.stack(await self.shoppers.without_each(shopper.events, deadline))  # (events, dim)
+        moved = self._tower.personalise(query[None], shopper.vector[None], strength)[0]
         searches = self._tower.personalise(np.repeat(query[None], len(without), axis=0), without, strength)
         totals = products @ (moved - query)
         by_event = products @ (moved - searches).T  # (rows, events)

@@ -1,15 +1,16 @@
 """One search, top to bottom, in plain async Python: no gRPC, no Ray.
 
-query -> its vector   \
-                         -> the search's vector -> candidates -> page of products
-shopper -> its vector /
+query   -> its vector \
+shopper -> its vector  -> candidates, moved by shopper and types -> page of products
+query   -> its types  /
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,17 +18,21 @@ import numpy as np
 import numpy.typing as npt
 
 from models.events import Event
+from models.query_types.type_model import TypePrediction
 from models.spelling import Speller
 from models.text_encoder import EncoderSpec, Text
 from serving.batcher import Outcome
+from serving.errors import AisleError, NotServed
 from serving.personaliser import Gain, Personaliser
-from serving.retriever import NO_FILTER, Candidates, ProductFilter, Retrieval
+from serving.query_typer import TypeQuestion
+from serving.retriever import NO_FILTER, Candidates, FilterMasks, ProductFilter, Retrieval
 from serving.shopper_vectors import Shopper
 from serving.stages import Stage
+from serving.type_use import TypeFinding, TypeUse, boosted, facets, retrievals, use_of
 
 Vector = npt.NDArray[np.float32]
-First = TypeVar("First")
-Second = TypeVar("Second")
+Value = TypeVar("Value")
+FACET_HITS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Search:
     min_similarity: float = -math.inf
     explain: bool = False
     boosts: tuple[float, ...] = ()  # weights of the bundle's static features, in their order
+    type_use: TypeUse = TypeUse.OFF
+    type_boost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class Results:
     corrected_query: str = ""  # what was searched, where that is not what was asked
     shopper: Shopper = field(default_factory=Shopper)
     gains: dict[int, Gain] = field(default_factory=dict)  # by row, of an explained page that was personalised
+    types: TypeFinding = field(default_factory=TypeFinding)
 
 
 class SearchPipeline:
@@ -81,10 +89,18 @@ class SearchPipeline:
         speller: Speller,
         max_results: int,
         personaliser: Personaliser | None = None,
+        typer: Stage[TypeQuestion, tuple[TypePrediction, ...]] | None = None,
+        masks: FilterMasks | None = None,
+        language: str = "",
     ) -> None:
+        """`masks` are the catalogue's, for a pipeline with a `typer`; `language` is the one that its products are written in: other
+        languages' words are not mended with its own."""
+        self._language = _language(language)
         self.encoder = encoder
         self.retriever = retriever
         self.personaliser = personaliser
+        self.typer = typer
+        self._masks = masks
         self._max_tokens = {"query": encoder_spec.max_query_tokens, "product": encoder_spec.max_product_tokens}
         self._speller = speller
         self._max_results = max_results
@@ -92,7 +108,8 @@ class SearchPipeline:
     @property
     def stages(self) -> tuple[Stage[Any, Any], ...]:
         shopper = (self.personaliser.stage,) if self.personaliser else ()
-        return self.encoder, *shopper, self.retriever
+        typer = (self.typer,) if self.typer else ()
+        return self.encoder, *shopper, *typer, self.retriever
 
     def is_ready(self) -> bool:
         return all(stage.replicas() > 0 for stage in self.stages)
@@ -103,7 +120,8 @@ class SearchPipeline:
 
     def check_admission(self, deadline: float = math.inf) -> None:
         """Raises what a search that came now would be refused with, before any work on it."""
-        self.encoder.batcher.check_admission(deadline=self._encode_by(deadline))
+        if self.personaliser is None:
+            self.encoder.batcher.check_admission(deadline=self._encode_by(deadline))
         self.retriever.batcher.check_admission(deadline=deadline)
 
     def _encode_by(self, deadline: float) -> float:
@@ -113,40 +131,101 @@ class SearchPipeline:
     async def search(self, search: Search, deadline: float) -> Results:
         """The page that `search` asks for. `deadline` is a time of `time.monotonic`."""
         query = search.query
-        if not search.verbatim and self._speller.needs_mending(query):
+        may_mend = not search.verbatim and _language(search.locale) in ("", self._language)
+        if may_mend and self._speller.needs_mending(query):
             query = await asyncio.to_thread(self._speller.mend, query)
         text = Text(query, locale=search.locale)
-        encoding = self.encoder(text, cost=self._cost(text), deadline=self._encode_by(deadline))
-        personaliser = self.personaliser
-        if personaliser is None:
-            vector, shopper = await encoding, Shopper(reason="the served bundle has no shopper model")
-        else:
-            knowing = personaliser.shopper(search.shopper_id, search.recent_events, search.personalisation, deadline)
-            vector, shopper = await _both(encoding, knowing)
-        asked = vector.value
-        if personaliser and shopper.vector is not None:
-            asked = personaliser.move(asked, shopper.vector, search.personalisation)
+        encoded = None
+        with _Beside() as beside:
+            typing = beside.begin(self._types(query, search, deadline)) if search.type_use is not TypeUse.OFF else None
+            if self.personaliser is None:
+                encoded = await self.encoder(text, cost=self._cost(text), deadline=self._encode_by(deadline))
+                shopper = Shopper(reason="the served bundle has no shopper model")
+            else:  # the retriever encodes the query
+                shopper = await self.personaliser.shopper(
+                    search.shopper_id, search.recent_events, search.personalisation, deadline
+                )
+            types = await typing if typing else TypeFinding()
         stop = min(search.offset + search.page_size, self._max_results)
-        wanted = Retrieval(asked, self._depth(search, stop), search.filter, query, search.boosts)
-        found = await self.retriever(wanted, cost=1, deadline=deadline, admitted=True)
-        candidates = _relevant(found.value, search.min_similarity)
+        wanted = Retrieval(
+            encoded.value if encoded else None,
+            self._depth(search, stop),
+            search.filter,
+            query,
+            search.boosts,
+            shopper.vector,
+            search.personalisation,
+            search.locale,
+        )
+        found, types, retrieving = await self._retrieve(wanted, search, types, deadline)
+        candidates = _relevant(found, search.min_similarity)
         gains = {}
-        if personaliser and search.explain:
+        if self.personaliser and search.explain:
             page = candidates.rows[search.offset : stop]
-            gains = await personaliser.explain(page, vector.value, asked, shopper, search.personalisation, deadline)
-        phases = [_phase("encode", vector), _phase("retrieve", found)]
-        if shopper.outcome:
-            phases.insert(1, _phase("shopper", shopper.outcome))
+            gains = await self.personaliser.explain(page, text, shopper, search.personalisation, deadline)
+        phases = [_phase("encode", encoded)] if encoded else []
+        phases += [_phase("shopper", shopper.outcome)] if shopper.outcome else []
+        phases += [_phase("types", types.outcome)] if types.outcome else []
         return Results(
             candidates=candidates,
             first=search.offset,
             stop=min(stop, len(candidates.rows)),
             has_more=len(candidates.rows) > stop,
-            phases=tuple(phases),
+            phases=(*phases, _phase("retrieve", max(retrieving, key=lambda one: one.queue_ms + one.compute_ms))),
             corrected_query=query if query != search.query else "",
             shopper=shopper,
             gains=gains,
+            types=types,
         )
+
+    async def _types(self, query: str, search: Search, deadline: float) -> TypeFinding:
+        """What the query asks for. A search never fails for want of it."""
+        try:
+            (told,), outcome = await self._ask_typer(TypeQuestion(((query, search.locale),)), deadline)
+        except AisleError as error:
+            return TypeFinding(failed=f"the types stage failed: {error.message}")
+        return TypeFinding(told, use_of(told, search.type_use), outcome=outcome)
+
+    async def classify(self, question: TypeQuestion, deadline: float) -> tuple[TypePrediction, ...]:
+        """The types of each query. Raises NotServed where the bundle has no classifier."""
+        if self.typer is None:
+            raise NotServed("this bundle has no classifier of queries")
+        return (await self._ask_typer(question, deadline))[0]
+
+    async def _ask_typer(
+        self, question: TypeQuestion, deadline: float
+    ) -> tuple[tuple[TypePrediction, ...], Outcome[tuple[TypePrediction, ...]]]:
+        assert self.typer is not None  # noqa: S101 - whoever asks has looked
+        outcome = await self.typer(question, cost=len(question.queries), deadline=deadline)
+        return outcome.value, outcome
+
+    async def _retrieve(
+        self, wanted: Retrieval, search: Search, types: TypeFinding, deadline: float
+    ) -> tuple[Candidates, TypeFinding, list[Outcome[Candidates]]]:
+        """Candidates by what the types are used for, and what came of that."""
+        if types.used is TypeUse.FACETS and not types.prediction.abstained:
+            wanted = dataclasses.replace(wanted, k=max(wanted.k, FACET_HITS))
+        outcomes = await self._retrieve_all(retrievals(wanted, types.prediction, types.used), deadline)
+        if types.used is TypeUse.FILTER and not any(outcome.value.rows for outcome in outcomes):
+            outcomes += await self._retrieve_all([wanted], deadline)
+            return outcomes[-1].value, dataclasses.replace(types, used=TypeUse.FACETS), outcomes
+        found = outcomes[0].value
+        if types.used in (TypeUse.BOOST, TypeUse.FILTER) and self._masks:
+            parts = [outcome.value for outcome in outcomes]
+            found = boosted(parts, types.prediction, search.type_boost, wanted.k, self._masks.mask)
+        if types.used is TypeUse.FACETS and not types.prediction.abstained and self._masks:
+            types = dataclasses.replace(types, facets=facets(self._masks.categories(found.rows[:FACET_HITS])))
+        return found, types, outcomes
+
+    async def _retrieve_all(self, wanted: list[Retrieval], deadline: float) -> list[Outcome[Candidates]]:
+        """Side by side, so that they share a batch. Where nothing came before, the first of them is refused when there is too much to
+        do."""
+        first, *others = wanted
+        admitted = first.vector is not None
+        with _Beside() as beside:
+            tasks = [beside.begin(self.retriever(one, cost=1, deadline=deadline, admitted=True)) for one in others]
+            outcome = await self.retriever(first, cost=1, deadline=deadline, admitted=admitted)
+            return [outcome, *[await task for task in tasks]]
 
     def _depth(self, search: Search, stop: int) -> int:
         """Candidates to retrieve. Where features are weighed the similar ones among all that paging can reach may lie anywhere."""
@@ -164,18 +243,32 @@ class SearchPipeline:
                 task.cancel()  # where another one failed
 
 
+def _language(locale: str) -> str:
+    return locale.partition("-")[0].casefold()
+
+
 def _phase(name: str, outcome: Outcome[Any]) -> PhaseTime:
     return PhaseTime(name, outcome.queue_ms, outcome.compute_ms, outcome.batch_size)
 
 
-async def _both(first: Awaitable[First], second: Awaitable[Second]) -> tuple[First, Second]:
-    """Side by side. What fails first ends the other."""
-    task = asyncio.ensure_future(first)
-    try:
-        later = await second
-        return await task, later
-    finally:
-        task.cancel()  # means nothing to one that is done
+class _Beside:
+    """Work that goes on beside what the block does, and ends with it."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def begin(self, work: Coroutine[Any, Any, Value]) -> asyncio.Task[Value]:
+        task = asyncio.ensure_future(work)
+        self._tasks.append(task)
+        return task
+
+    def __enter__(self) -> _Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for task in self._tasks:
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # of one that has failed meanwhile: seen, so that nobody complains of it
 
 
 def _relevant(found: Candidates, min_similarity: float) -> Candidates:
@@ -194,4 +287,5 @@ def _relevant(found: Candidates, min_similarity: float) -> Candidates:
         identifier_boosts=[found.identifier_boosts[at] for at in kept],
         matched=found.matched,
         feature_boosts=[found.feature_boosts[at] for at in kept],
+        type_boosts=[found.type_boosts[at] for at in kept] if found.type_boosts else [],
     )

@@ -148,6 +148,9 @@ class RedisStore:
     async def version(self, shopper_id: str) -> int:
         return int(await self._ask(lambda: self._redis.hget(_keys(shopper_id)[0], "")) or 0)
 
+    def stamp(self) -> None:
+        """Redis tells nothing unasked."""
+
     async def forget(self, shopper_id: str) -> int:
         async def delete() -> int:
             async with self._redis.pipeline(transaction=True) as pipe:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aisle.v1 import embedding_pb2, info_pb2, search_pb2
+from aisle.v1 import embedding_pb2, info_pb2, query_pb2, search_pb2
 from models.bundle import Manifest
 from models.product_table import ProductTable
 from serving.config import AisleConfig
 from serving.errors import NotServed, Unavailable
-from serving.messages import Messages, write_stage_stats, write_vectors
+from serving.messages import TYPE_USE_NUMBERS, Messages, write_prediction, write_stage_stats, write_vectors
 from serving.pipeline import SearchPipeline
 from serving.rpc import Call, Guard, Servicer, guarded
 from serving.shopper_vectors import MAX_EVENTS
+from serving.type_use import TypeUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,25 @@ class EmbeddingService(Servicer):
         )
 
 
+class QueryService(Servicer):
+    def __init__(self, served: Served, guard: Guard) -> None:
+        self.guard = guard
+        self._pipeline = served.pipeline
+        self._messages = served.messages
+        self._version = served.manifest.version
+
+    def check_load(self) -> None:
+        if self._pipeline.typer:
+            self._pipeline.typer.batcher.check_admission()
+
+    @guarded("search")
+    async def Classify(self, request: query_pb2.ClassifyRequest, call: Call) -> query_pb2.ClassifyResponse:  # noqa: N802
+        told = await self._pipeline.classify(self._messages.read_classify(request), call.deadline)
+        return query_pb2.ClassifyResponse(
+            results=[write_prediction(one) for one in told], request_id=call.request_id, bundle_version=self._version
+        )
+
+
 class InfoService(Servicer):
     def __init__(self, served: Served, guard: Guard) -> None:
         self.guard = guard
@@ -162,6 +182,7 @@ class InfoService(Servicer):
                 max_events_per_shopper=self._served.config.shoppers.max_events_per_shopper,
             ),
             shopper_model=self._shopper_model(),
+            type_model=self._type_model(),
             request_id=call.request_id,
         )
 
@@ -174,6 +195,18 @@ class InfoService(Servicer):
             relevance_threshold=threshold,
             max_events=MAX_EVENTS,
             store=self._served.config.shoppers.store,
+        )
+
+    def _type_model(self) -> info_pb2.TypeModelInfo | None:
+        told, types = self._served.manifest.query_types, self._served.config.types
+        if not told:
+            return None
+        return info_pb2.TypeModelInfo(
+            types=told["types"],
+            locales=told["locales"],
+            precision=told["precision"],
+            default_use=TYPE_USE_NUMBERS[TypeUse(types.use)],
+            boost=types.boost,
         )
 
     @guarded("info")

@@ -74,6 +74,10 @@ class ShopperStore(Protocol):
     async def version(self, shopper_id: str) -> int:
         """The version that `history` would have, without its events; it may say so of a history whose events are all expired."""
 
+    def stamp(self) -> int | None:
+        """A number that stays the same only while no process records or forgets anything, told at once and without waiting for
+        the store; None where that cannot be told, and `version` has to be asked."""
+
     async def forget(self, shopper_id: str) -> int:
         """Deletes all that is kept of a shopper. Returns the number of events that were."""
 

@@ -52,6 +52,7 @@ class Shopper:
 @dataclass(frozen=True, slots=True)
 class _Kept:
     version: int
+    stamp: int | None  # of the store, from before the version was read
     since: float
     shopper: Shopper
 
@@ -75,13 +76,17 @@ class ShopperVectors:
         """From the store. `deadline` is a time of `time.monotonic`."""
         if self._store is None:
             return Shopper(reason="this service keeps no events of shoppers")
+        self._drop_old()
+        stamp = self._store.stamp()
+        kept = self._cache.get(shopper_id)
+        if kept and kept.stamp == stamp is not None:
+            return kept.shopper  # nobody has recorded anything since
         wait_s = min(self._wait_s, STORE_SHARE * (deadline - time.monotonic()))
         try:
             async with asyncio.timeout(wait_s):
-                version = await self._store.version(shopper_id)
-                self._drop_old()
-                kept = self._cache.get(shopper_id)
-                if kept and kept.version == version:
+                if kept and kept.version == await self._store.version(shopper_id):
+                    if self._cache.get(shopper_id) is kept:  # not forgotten meanwhile
+                        self._cache[shopper_id] = dataclasses.replace(kept, stamp=stamp)
                     return kept.shopper
                 history = await self._store.history(shopper_id, MAX_EVENTS)
         except TimeoutError:
@@ -90,7 +95,7 @@ class ShopperVectors:
             return Shopper(reason=f"the shopper store failed: {error.message}", failed=True)
         shopper = await self._encode(Source.STORED, history.events, deadline)
         if not shopper.failed:
-            self._keep(shopper_id, history.version, shopper)
+            self._keep(shopper_id, history.version, stamp, shopper)
         return shopper
 
     async def without_each(self, events: tuple[Event, ...], deadline: float) -> list[npt.NDArray[np.float32]]:
@@ -120,9 +125,9 @@ class ShopperVectors:
     def forget(self, shopper_id: str) -> None:
         self._cache.pop(shopper_id, None)
 
-    def _keep(self, shopper_id: str, version: int, shopper: Shopper) -> None:
+    def _keep(self, shopper_id: str, version: int, stamp: int | None, shopper: Shopper) -> None:
         self.forget(shopper_id)
-        self._cache[shopper_id] = _Kept(version, time.monotonic(), dataclasses.replace(shopper, outcome=None))
+        self._cache[shopper_id] = _Kept(version, stamp, time.monotonic(), dataclasses.replace(shopper, outcome=None))
         if len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
 

@@ -85,9 +85,9 @@ def create(path: Path, sync: Sync, max_events: int) -> sqlite3.Connection:
     return connection
 
 
-def connect(path: Path, sync: Sync = "normal") -> sqlite3.Connection:
-    """A connection to a file that `create` has made, for one thread at a time."""
-    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+def connect(path: Path, sync: Sync = "normal", busy_s: float = BUSY_S) -> sqlite3.Connection:
+    """A connection to a file that `create` has made, for one thread at a time. A statement waits `busy_s` for other processes."""
+    connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA synchronous = {sync}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, not only released

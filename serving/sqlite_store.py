@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from models.events import Event
 from serving.errors import AisleError, Overloaded
 from serving.logs import log
+from serving.shared_reads import SharedReads
 from serving.shopper_store import NO_HISTORY, History, Outage, Recorded, Retention, now_ms, restore_event
 from serving.sqlite_file import Sync, connect, create, describe, to_caller
 from serving.sqlite_writer import SqliteWriter
@@ -43,6 +44,9 @@ SELECT s.version, (
     SELECT json_group_array(json_array(id, time_ms, session_id, locale, kind, product_id, query, position, price_minor))
     FROM (SELECT * FROM events WHERE shopper = s.id AND time_ms >= ?2 ORDER BY time_ms DESC, id DESC LIMIT ?3)
 ) FROM shoppers s WHERE s.shopper_id = ?1
+"""
+_VERSIONS = """
+SELECT json_group_array(json_array(shopper_id, version)) FROM shoppers WHERE shopper_id IN (SELECT value FROM json_each(?))
 """
 _FORGET_EVENTS = "DELETE FROM events WHERE shopper = (SELECT id FROM shoppers WHERE shopper_id = ?)"
 _EXPIRED = """
@@ -79,7 +83,9 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="aisle-history")
         self._reader = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._watch: sqlite3.Connection | None = None  # the event loop's own; it writes nothing
         self._waiting_reads = 0
+        self._versions = SharedReads(self._read_versions, MAX_WAITING_READS)
         self._purging: asyncio.Task[None] | None = None
 
     @classmethod
@@ -111,8 +117,20 @@ class SqliteStore:
         return History(tuple(restore_event(shopper_id, *values) for values in json.loads(row[1])), row[0])
 
     async def version(self, shopper_id: str) -> int:
-        row = await self._read("SELECT version FROM shoppers WHERE shopper_id = ?", (shopper_id,))
-        return int(row[0]) if row else 0
+        return await self._versions(shopper_id) or 0
+
+    async def _read_versions(self, shopper_ids: list[str]) -> dict[str, int]:
+        row = await self._read(_VERSIONS, (_json(shopper_ids),))
+        return dict(json.loads(row[0]))
+
+    def stamp(self) -> int | None:
+        """SQLite counts other connections' commits in the memory that its processes share: 2 us, no disk."""
+        try:
+            if self._watch is None:
+                self._watch = connect(self._path, busy_s=0)
+            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error:
+            return None
 
     async def forget(self, shopper_id: str) -> int:
         def work(connection: sqlite3.Connection) -> int:
@@ -143,7 +161,7 @@ class SqliteStore:
     def _close(self) -> None:
         self._writer.close()
         self._readers.shutdown()
-        for connection in self._opened:
+        for connection in (*self._opened, *filter(None, [self._watch])):
             connection.close()
 
     async def _keep_purging(self) -> None:

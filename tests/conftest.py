@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 from models.build_bundle import Recipe, Source, build_bundle
 from models.bundle import Manifest
 from models.catalogue import Product
+from models.query_types.type_model import TypeModel
+from models.unified.words import Ragged
 
 # The time of an example is the machine's matter: the first of a fresh checkout pays for Hypothesis' own tables.
 settings.register_profile(
@@ -122,3 +125,37 @@ def shop_bundle(build_tiny: BuildTiny, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("shop") / "bundle"
     build_tiny(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shop_types() -> TypeModel:
+    """A classifier of what `shop` sells, and of bicycles, which it does not; "table" is a lamp in en-GB. Read only."""
+    from models.query_types.examples import TypeExamples
+    from models.query_types.recipe import TypesRecipe
+    from models.query_types.tokens import QueryHashing
+    from models.query_types.train_types import train_types
+
+    locales = ("en-US", "en-GB", "de-DE")
+    nouns = {
+        "Furniture > Sofas": ("sofa", "sofa", "sofa"),
+        "Furniture > Armchairs": ("armchair", "armchair", "sessel"),
+        "Furniture > Tables": ("table", "desk", "tisch"),
+        "Furniture Care": ("polish", "table", "politur"),
+        "Sports > Bikes": ("bicycle", "bicycle", "fahrrad"),
+    }
+    words = ("", "red ", "blue ", "velvet ", "old ", "new ", "cheap ", "large ")
+    rows = [
+        (word + noun, locale, kind)
+        for kind, said in enumerate(nouns.values())
+        for locale, noun in enumerate(said)
+        for word in words
+    ]
+    examples = TypeExamples(
+        queries=[query for query, _, _ in rows],
+        locale=np.array([locale for _, locale, _ in rows], np.int32),
+        labels=Ragged.of([[kind] for _, _, kind in rows]),
+        weight=np.ones(len(rows), np.float32),
+        types=tuple(nouns),
+        locales=locales,
+    )
+    return train_types(examples, TypesRecipe("tiny", hashing=QueryHashing(bits=12), dim=32, epochs=40, batch=32))

@@ -27,7 +27,7 @@ class Bm25Ranker:
 
     def __init__(self, product_texts: Sequence[str], name: str = "BM25") -> None:
         """`product_texts` (products,) in order of row."""
-        import bm25s  # type: ignore[import-untyped]
+        import bm25s
         import Stemmer  # type: ignore[import-not-found]
 
         self.name = name

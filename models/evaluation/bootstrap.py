@@ -6,7 +6,7 @@ of one call see the same drawn shoppers, so that differences and ratios between 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +101,32 @@ def ratio_interval(
     return table.interval(0, ratio if np.isfinite(ratio) else np.nan, drawn, level)
 
 
+def statistic_intervals(
+    statistic: Callable[[Values], Values],
+    units: Ids,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> list[Interval]:
+    """Of figures that are no means of cases, as a macro F1: `statistic` takes how often each case counts (cases,) and gives (columns,).
+
+    `units` (cases,) as for `mean_intervals`. It is called `num_resamples` times and once with ones; columns of one call are paired, so one
+    may be the difference of two others.
+    """
+    names, codes = np.unique(units, return_inverse=True)
+    value = statistic(np.ones(len(units)))
+    rng = np.random.default_rng(seed)
+    drawn = np.full((num_resamples, len(value)), np.nan)
+    for at in range(num_resamples if len(names) >= 2 else 0):
+        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        drawn[at] = statistic(times[codes].astype(np.float64))
+    return [
+        Interval(float(one), *_percentiles(drawn[:, column], level), len(units), len(names))
+        for column, one in enumerate(value)
+    ]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _UnitSums:
     """The sums over the cases of each unit, which are all that a mean over drawn units needs."""
@@ -139,14 +165,20 @@ class _UnitSums:
 
     def interval(self, column: int, value: float, drawn: Values, level: float) -> Interval:
         """`drawn` (resamples,) without a value, as of units that hold no such case, are left out."""
-        if not 0 < level < 1:
-            raise ValueError(f"level is {level} and must be between 0 and 1")
         num_units = int(np.count_nonzero(self.counts[:, column]))
-        finite = drawn[np.isfinite(drawn)]
-        low = high = np.nan
-        if num_units >= 2 and len(finite):
-            low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(float(value), float(low), float(high), int(self.counts[:, column].sum()), num_units)
+        low, high = _percentiles(drawn if num_units >= 2 else drawn[:0], level)
+        return Interval(float(value), low, high, int(self.counts[:, column].sum()), num_units)
+
+
+def _percentiles(drawn: Values, level: float) -> tuple[float, float]:
+    """Of what is finite among `drawn` (resamples,); NaN where nothing is."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level} and must be between 0 and 1")
+    finite = drawn[np.isfinite(drawn)]
+    if not len(finite):
+        return np.nan, np.nan
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _check_paired(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> None:

@@ -47,13 +47,23 @@ class OracleRanker:
 
 def load_oracles(truth: Path) -> list[OracleRanker]:
     """The oracle, and the one that takes the mean over shoppers, of the log that `truth` was written with. Raises TruthError."""
+    log = load_simulated_log(truth)
+    oracle = Oracle(log)
+    return [
+        OracleRanker(oracle, log.assortment.num_products, name, knows_shopper=knows_shopper)
+        for name, knows_shopper in zip(ORACLES, (True, False), strict=True)
+    ]
+
+
+def load_simulated_log(truth: Path) -> ShoppingLog:
+    """The simulation that wrote the log beside `truth`, with all that it knows. Raises TruthError."""
     try:
         values = json.loads(truth.read_text(encoding="utf-8"))
         num_products, seed = values["num_products"], values["seed"]
         stated: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["parameters"].items()
         }
-        log = ShoppingLog(
+        return ShoppingLog(
             SampleStore(num_products, seed),
             values["num_shoppers"],
             values["num_events"],
@@ -66,8 +76,3 @@ def load_oracles(truth: Path) -> list[OracleRanker]:
         raise TruthError(f"{truth.name} cannot be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise TruthError(f"{truth.name} is no truth of this version's simulated logs: {error}") from None
-    oracle = Oracle(log)
-    return [
-        OracleRanker(oracle, num_products, name, knows_shopper=knows_shopper)
-        for name, knows_shopper in zip(ORACLES, (True, False), strict=True)
-    ]

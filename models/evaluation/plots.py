@@ -52,18 +52,65 @@ def buckets_plot(by_value: Mapping[str, ByRanker], summary: Summary, unit: str) 
     shown = [summary.subject, *summary.others[: _MAX_LINES - 1 - len(oracle)], *oracle]
     colours = [_COLOURS[1], _COLOURS[0], *_COLOURS[2:]][: len(shown) - len(oracle)] + [_GREY] * len(oracle)
     values = sorted(by_value, key=lambda value: -_num_cases(by_value[value]))[:_MAX_VALUES]
-    values = [value for value in by_value if value in values]
-    figure, axes = _figure(6.8, 0.9 + len(values) * (0.16 * len(shown) + 0.16))
+    groups = {
+        f"{value} ({_num_cases(by_ranker):,})": by_ranker for value, by_ranker in by_value.items() if value in values
+    }
+    return groups_plot({group: {one: by[one] for one in shown} for group, by in groups.items()}, unit, colours)
+
+
+def groups_plot(
+    groups: Mapping[str, Mapping[str, Interval]],
+    unit: str,
+    colours: Sequence[str] = _COLOURS,
+    *,
+    from_zero: bool = True,
+) -> str:
+    """One group of dots a name, the first on top; within it one colour a name, the same names in every group."""
+    shown = list(next(iter(groups.values())))
+    figure, axes = _figure(6.8, 0.9 + len(groups) * (0.16 * len(shown) + 0.16))
     middles = []
-    for place, value in enumerate(values[::-1]):
+    for place, group in enumerate(list(groups)[::-1]):
         rows = place * (len(shown) + 1.2) + np.arange(len(shown))[::-1]
         middles.append(float(rows.mean()))
-        for row, colour, ranker in zip(rows, colours, shown, strict=True):
-            _dot(axes, by_value[value][ranker], float(row), colour, ranker if place == 0 else "")
-    _name_rows(axes, np.array(middles), [f"{value} ({_num_cases(by_value[value]):,})" for value in values[::-1]])
-    axes.set_ylim(-0.9, len(values) * (len(shown) + 1.2) - 1.2)
-    axes.set_xlim(left=0)
+        for row, colour, name in zip(rows, colours, shown, strict=False):
+            _dot(axes, groups[group][name], float(row), colour, name if place == 0 else "")
+    _name_rows(axes, np.array(middles), list(groups)[::-1])
+    axes.set_ylim(-0.9, len(groups) * (len(shown) + 1.2) - 1.2)
+    if from_zero:
+        axes.set_xlim(left=0)
     axes.set_xlabel(unit)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return _svg(figure)
+
+
+def lines_plot(lines: Mapping[str, Sequence[Interval]], steps: Sequence[str], unit: str, x_label: str) -> str:
+    """One line a name over the same steps, which stand at even distances, with its intervals."""
+    figure, axes = _figure(6.8, 3.4)
+    axes.grid(axis="y", color=_GRID)
+    places = np.arange(len(steps))
+    for shift, (name, colour) in enumerate(zip(lines, _COLOURS, strict=False)):
+        at = places + 0.04 * (shift - len(lines) / 2)
+        axes.plot(at, [one.value for one in lines[name]], "o-", color=colour, markersize=5, linewidth=1.4, label=name)
+        axes.vlines(at, [one.low for one in lines[name]], [one.high for one in lines[name]], color=colour, alpha=0.45)
+    axes.set_xticks(places, steps)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(unit)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return _svg(figure)
+
+
+def reliability_plot(bins: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> str:
+    """Of each name the mean probability said and the share that was right, by bin; the diagonal is a calibrated model."""
+    figure, axes = _figure(4.6, 4.0)
+    axes.grid(axis="y", color=_GRID)
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
+    for (name, points), colour in zip(bins.items(), _COLOURS, strict=False):
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=4, linewidth=1.2, label=name)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("probability of the most probable type")
+    axes.set_ylabel(unit)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return _svg(figure)
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from models.evaluation.bootstrap import Interval
+from models.evaluation.page import HTML_FILE, JSON_FILE, cell, head, html_page, section, table
 from models.evaluation.plots import buckets_plot, differences_plot, overall_plot
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Differences, Summary
-
-JSON_FILE, HTML_FILE = "report.json", "report.html"
 
 _BUCKET_TITLES = {
     "query": "By how often the query was asked in training",
@@ -40,14 +35,14 @@ def html_report(summary: Summary, facts: RunFacts) -> str:
     simulated = " (simulated)" if facts.simulated else ""
     unit = f"{metric_name(summary.main_metric)}{simulated}"
     parts = [
-        _head(summary, facts),
-        _section(
+        head(facts, _finding(summary, simulated)),
+        section(
             f"All cases{simulated}",
             f"<figure>{overall_plot(summary, unit)}</figure>" + _overall_table(summary, simulated),
         ),
         *(_comparison(one, summary, simulated, unit) for one in summary.differences),
         *(
-            _section(
+            section(
                 f"{_BUCKET_TITLES.get(dimension, f'By {dimension}')}{simulated}",
                 f"<figure>{buckets_plot(by_value, summary, unit)}</figure>"
                 + _bucket_table(dimension, summary, unit)
@@ -58,7 +53,7 @@ def html_report(summary: Summary, facts: RunFacts) -> str:
         ),
         _method(summary, facts),
     ]
-    return _PAGE.format(title=html.escape(facts.title), style=_STYLE, body="\n".join(parts))
+    return html_page(facts.title, parts)
 
 
 def metric_name(metric: str) -> str:
@@ -66,34 +61,6 @@ def metric_name(metric: str) -> str:
     name, _, at = metric.partition("@")
     full = {"recall": "Recall", "ndcg": "NDCG"}.get(name, _NAMES.get(name, name))
     return f"{full}@{at}" if at else full
-
-
-def _head(summary: Summary, facts: RunFacts) -> str:
-    simulated = " (simulated)" if facts.simulated else ""
-    finding = _finding(summary, simulated)
-    warning = (
-        '<p class="warning">Simulated engagement: shoppers, clicks and purchases were made up by a program. No figure here says how '
-        "well search works for real shoppers.</p>"
-        if facts.simulated
-        else ""
-    )
-    pairs = {
-        **{name: _shown(value) for name, value in facts.data.items()},
-        "seeds": ", ".join(f"{name} {seed}" for name, seed in facts.seeds.items()) or "none",
-        "command": facts.command,
-        "made": f"{facts.created}, {facts.machine}",
-        "versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
-    }
-    rows = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in pairs.items())
-    recipe = (
-        f"<details><summary>Recipe</summary><pre>{html.escape(json.dumps(facts.recipe, indent=1))}</pre></details>"
-        if facts.recipe
-        else ""
-    )
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in facts.notes)
-    return (
-        f"<header><h1>{html.escape(facts.title)}</h1>{warning}<p>{finding}</p>{notes}<dl>{rows}</dl>{recipe}</header>"
-    )
 
 
 def _finding(summary: Summary, simulated: str) -> str:
@@ -118,18 +85,18 @@ def _overall_table(summary: Summary, simulated: str) -> str:
     columns = [*map(metric_name, summary.metrics), *(["share of oracle"] if has_oracle else []), "ms a case"]
     rows = []
     for ranker in summary.ranked:
-        cells = [_cell(summary.overall[ranker][metric]) for metric in summary.metrics]
+        cells = [cell(summary.overall[ranker][metric]) for metric in summary.metrics]
         if has_oracle:
-            cells.append(_cell(summary.share_of_oracle.get(ranker), percent=True))
+            cells.append(cell(summary.share_of_oracle.get(ranker), percent=True))
         rows.append((ranker, [*cells, f"<td>{summary.rank_ms[ranker]:.1f}</td>"]))
     caption = f"Means over all cases{simulated}, with 95 % intervals over shoppers"
-    return _table("ranker", columns, rows, caption)
+    return table("ranker", columns, rows, caption)
 
 
 def _comparison(differences: Differences, summary: Summary, simulated: str, unit: str) -> str:
     comparison = differences.comparison
     rows = [
-        (ranker, [_cell(differences.overall[ranker][metric], signed=True) for metric in summary.metrics])
+        (ranker, [cell(differences.overall[ranker][metric], signed=True) for metric in summary.metrics])
         for ranker in comparison.rankers
     ]
     caption = (
@@ -137,23 +104,23 @@ def _comparison(differences: Differences, summary: Summary, simulated: str, unit
     )
     body = f"<p>{html.escape(comparison.note)}</p>" if comparison.note else ""
     body += f"<figure>{differences_plot(differences, summary.main_metric, unit)}</figure>"
-    body += _table("ranker", [*map(metric_name, summary.metrics)], rows, caption)
+    body += table("ranker", [*map(metric_name, summary.metrics)], rows, caption)
     for dimension in ("shopper", "query"):
         if values := differences.by_bucket.get(dimension):
             rows = [
-                (ranker, [_cell(by_ranker[ranker], signed=True) for by_ranker in values.values()])
+                (ranker, [cell(by_ranker[ranker], signed=True) for by_ranker in values.values()])
                 for ranker in comparison.rankers
             ]
-            body += _table("ranker", list(values), rows, f"{unit}, difference by {dimension}")
-    return _section(f"{comparison.title}{simulated}", body)
+            body += table("ranker", list(values), rows, f"{unit}, difference by {dimension}")
+    return section(f"{comparison.title}{simulated}", body)
 
 
 def _bucket_table(dimension: str, summary: Summary, unit: str) -> str:
     values = summary.by_bucket[dimension]
     sizes = [max(one.num_cases for one in by_ranker.values()) for by_ranker in values.values()]
     columns = [f"{value} ({size:,})" for value, size in zip(values, sizes, strict=True)]
-    rows = [(ranker, [_cell(by_ranker[ranker]) for by_ranker in values.values()]) for ranker in summary.ranked]
-    return _table("ranker", columns, rows, f"{unit}; number of cases in brackets")
+    rows = [(ranker, [cell(by_ranker[ranker]) for by_ranker in values.values()]) for ranker in summary.ranked]
+    return table("ranker", columns, rows, f"{unit}; number of cases in brackets")
 
 
 def _too_small(values: Mapping[str, int]) -> str:
@@ -171,66 +138,4 @@ def _method(summary: Summary, facts: RunFacts) -> str:
         f"Intervals are percentiles of {summary.num_resamples:,} bootstrap resamples of shoppers (seed {summary.seed}); differences are "
         f"paired by case. Differences are many, so one of twenty would leave 0 by chance.{simulated}"
     )
-    return _section("How to read this", f"<p>{text}</p>")
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
-
-
-def _table(corner: str, columns: Sequence[str], rows: Iterable[tuple[str, list[str]]], caption: str) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>" for name, cells in rows)
-    return (
-        f'<div class="wide"><table><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr><th>{corner}</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _cell(interval: Interval | None, *, signed: bool = False, percent: bool = False) -> str:
-    if interval is None or not np.isfinite(interval.value):
-        return '<td class="muted">-</td>'
-    form = ".0%" if percent else "+.3f" if signed else ".3f"
-    value = format(interval.value, form)
-    if signed and interval.excludes_zero:
-        value = f"<strong>{value}</strong>"
-    if not np.isfinite(interval.low):
-        return f"<td>{value}</td>"
-    return f"<td>{value}<small>{format(interval.low, form)} to {format(interval.high, form)}</small></td>"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2733; background: #fff; max-width: 60rem; margin: 2.5rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .8rem; }
-h2 { font-size: 1.15rem; margin: 2.6rem 0 .6rem; }
-header p { font-size: 1.05rem; }
-.warning { background: #fdf3dc; border-left: 4px solid #d1a31f; padding: .5rem .9rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; font-size: .85rem; color: #445160; margin: 1.2rem 0; }
-dt { font-weight: 600; }
-dd { margin: 0; overflow-wrap: anywhere; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .8rem 0 1.4rem; }
-caption { text-align: left; color: #5c6b77; padding-bottom: .4rem; }
-th { font-weight: 600; text-align: left; white-space: nowrap; }
-th, td { padding: .35rem 1rem .35rem 0; border-bottom: 1px solid #e3e7eb; vertical-align: top; }
-thead th { border-bottom: 1px solid #8a949e; }
-td, thead th:not(:first-child) { text-align: right; }
-td small { display: block; color: #7b8794; font-size: .72rem; white-space: nowrap; }
-.muted { color: #7b8794; }
-figure { margin: .6rem 0; }
-figure svg { max-width: 100%; height: auto; }
-pre { font-size: .75rem; overflow-x: auto; }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-</body></html>
-"""
+    return section("How to read this", f"<p>{text}</p>")

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.evaluation.bootstrap import NUM_RESAMPLES, Interval, mean_intervals, ratio_interval
 from models.evaluation.metrics import Ids, Values
+from models.evaluation.page import without_nan
 from models.evaluation.results import Results
 
 # Of fewer cases a mean says nothing; of fewer shoppers the interval is too narrow.
@@ -74,7 +75,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what cannot be told is null."""
-        return dict(_without_nan(asdict(self)))
+        return dict(without_nan(asdict(self)))
 
 
 def summarise(
@@ -194,11 +195,3 @@ def _check_known(results: Results, main_metric: str, comparisons: Sequence[Compa
     unknown = sorted(set(wanted) - set(results.scores))
     if unknown:
         raise ValueError(f"rankers {', '.join(unknown)} are not among {', '.join(results.scores)}")
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

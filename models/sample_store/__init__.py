@@ -5,7 +5,7 @@ well search works for real shoppers.
 
 The model, from the product's number and the seed alone (splitmix64, integers only, so any slice can be made anywhere):
 
-1. A product has a *type* (97 in 11 departments, each with a share), and by it a *brand* that sells in the department
+1. A product has a *type* (115 in 12 departments, each with a share), and by it a *brand* that sells in the department
    (a few lead, many follow), a colour, material, style, size, feature and audience where the type has them. Half of a
    brand's products are in its own styles.
 2. Its *price* is log-normal within the range of its type, moved by the brand's tier, the material and the size, and
@@ -40,6 +40,14 @@ and are written beside every log. It is for trying and testing what learns from 
    shoppers buy by taste more than by anything else. Nobody returns to a product out of memory.
 5. *The oracle* (`oracle`) ranks by the true chances: no model can do better, and none knows as much.
 
+**The storefronts of other locales are simulated as well** (`locales`), more simply: for telling which product type a query
+wants where. 27 locales in 12 languages have nouns of their own for every type, by language and dialect; "pants" are
+underwear in Britain and trousers in America (`dialect_traps`). Their searches are asked in the order of words and the
+forms of their language, with its accents, plain letters and typing errors. A click goes to the wanted type in 86% of
+cases; there are no impressions, and shoppers have no taste. Volumes are very unequal: two locales have half of the
+searches, half of the locales 0.3% each. Prices, brands and products are those of the one catalogue. The English of the
+catalogue and of the main log is that of en-US.
+
 Who comes and what for follows from the seed and the session's number, so that the truth about an event can be
 found again from its id. The same sizes and seed give the same log; a longer log is not the continuation of a shorter one.
 """
@@ -47,6 +55,15 @@ found again from its id. The same sizes and seed give the same log; a longer log
 from models.sample_store.generate import CURRENCY, MAX_PRODUCTS, SAMPLE_COLUMNS, SampleStore
 from models.sample_store.hashing import Draws
 from models.sample_store.latents import ABSENT, LatentColumns, ProductLatent
+from models.sample_store.locales import (
+    DialectTrap,
+    StorefrontLog,
+    StorefrontParameters,
+    StorefrontSearch,
+    all_locales,
+    default_volumes,
+    dialect_traps,
+)
 from models.sample_store.oracle import Oracle, OracleRanking
 from models.sample_store.parameters import LogParameters
 from models.sample_store.queries import SampleQuery, write_query
@@ -58,6 +75,7 @@ __all__ = [
     "CURRENCY",
     "MAX_PRODUCTS",
     "SAMPLE_COLUMNS",
+    "DialectTrap",
     "Draws",
     "LatentColumns",
     "LogParameters",
@@ -67,6 +85,12 @@ __all__ = [
     "SampleQuery",
     "SampleStore",
     "ShoppingLog",
+    "StorefrontLog",
+    "StorefrontParameters",
+    "StorefrontSearch",
+    "all_locales",
+    "default_volumes",
+    "dialect_traps",
     "write_query",
     "write_sample_log",
 ]

@@ -113,6 +113,7 @@ STYLE_FAMILIES = {
     "care": "Natural; Sensitive; Indulgent; Clinical",
     "pets": "Playful; Natural; Modern; Orthopaedic; Heavy-Duty",
     "tools": "Essential; Professional; Heavy-Duty; Compact; Cordless",
+    "food": "Classic; Natural; Traditional; Essential; Indulgent",
 }
 
 AUDIENCES = words("""
@@ -346,6 +347,18 @@ BRANDS = (
         """
         Sawyer's Yard, 0, Heavy-Duty
         Voltbarrow, 1, Cordless; Modern
+        """,
+    ),
+    *_brands(
+        "Food & Snacks",
+        """
+        Crunchwick, 0, Classic
+        Spudhollow, 1, Traditional; Natural
+        Nibbleton, -1, Essential
+        Saltbarrow, 2, Indulgent
+        Frostacre, 0, Essential; Classic
+        Taterly, -2, Essential
+        Goldenfurrow, 1, Natural
         """,
     ),
 )

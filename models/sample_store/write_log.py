@@ -11,9 +11,14 @@ import pyarrow as pa
 
 from models.event_log import write_events
 from models.sample_store.generate import CURRENCY, SAMPLE_COLUMNS, SampleStore
+from models.sample_store.locales.storefront_parameters import default_volumes
+from models.sample_store.locales.storefronts import StorefrontLog
 from models.sample_store.shopping import ShoppingLog
 
-CATALOGUE, EVENTS, TRUTH = "catalogue.parquet", "events.parquet", "truth.json"
+CATALOGUE, EVENTS, STOREFRONTS, TRUTH = "catalogue.parquet", "events.parquet", "storefronts.parquet", "truth.json"
+
+_STOREFRONT_SEARCHES = 0.22  # for each event of the main log; 1.73 events follow from a search
+_OTHERS = "Writing the events of other locales"
 
 # What is going on, how much is done, how much there is (None when unknown).
 Progress = Callable[[str, int, int | None], None]
@@ -22,9 +27,11 @@ Progress = Callable[[str, int, int | None], None]
 def write_sample_log(
     out: Path, num_products: int, num_shoppers: int, num_events: int, seed: int, progress: Progress, *, days: int = 60
 ) -> ShoppingLog:
-    """Writes catalogue.parquet (read with SAMPLE_COLUMNS), events.parquet and truth.json into the folder `out`.
+    """Writes catalogue.parquet (read with SAMPLE_COLUMNS), events.parquet, storefronts.parquet and truth.json into `out`.
 
-    All of it is simulated. Files that are there are replaced. Raises ValueError for sizes outside their limits.
+    The first log is that of the main locale; the second holds searches of all others, about 0.38 events for each of the
+    first, and never an id of the first. All of it is simulated. Files that are there are replaced. Raises ValueError for
+    sizes outside their limits.
     """
     store = SampleStore(num_products, seed)
     log = ShoppingLog(store, num_shoppers, num_events, seed, days=days)
@@ -34,7 +41,10 @@ def write_sample_log(
         out / CATALOGUE, progress=lambda written: progress("Writing the catalogue", written, num_products)
     )
     progress("Writing the events", 0, num_events)
-    write_events(out / EVENTS, _counted(log, progress))
+    write_events(out / EVENTS, _counted(log.batches(), "Writing the events", num_events, progress))
+    storefronts = StorefrontLog(store, default_volumes(round(_STOREFRONT_SEARCHES * num_events)), seed, days=days)
+    progress(_OTHERS, 0, None)
+    write_events(out / STOREFRONTS, _counted(storefronts.batches(), _OTHERS, None, progress))
     truth = {
         "simulated": True,
         "num_products": num_products,
@@ -46,14 +56,17 @@ def write_sample_log(
         "currency": CURRENCY,
         "columns": asdict(SAMPLE_COLUMNS),
         "parameters": asdict(log.parameters),
+        "storefronts": {"searches": storefronts.volumes, "parameters": asdict(storefronts.parameters)},
     }
     (out / TRUTH).write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
     return log
 
 
-def _counted(log: ShoppingLog, progress: Progress) -> Iterator[pa.RecordBatch]:
+def _counted(
+    batches: Iterator[pa.RecordBatch], what: str, total: int | None, progress: Progress
+) -> Iterator[pa.RecordBatch]:
     written = 0
-    for batch in log.batches():
+    for batch in batches:
         yield batch
         written += batch.num_rows
-        progress("Writing the events", written, log.num_events)
+        progress(what, written, total)

@@ -118,19 +118,21 @@ class LightTower:
             vectors[known] = self._attend(self._bags(texts), slots[known])
         return vectors
 
-    def personalise(self, queries: Floats, shoppers: Floats, strength: float = 1.0) -> Floats:
+    def personalise(self, queries: Floats, shoppers: Floats, strength: float | Floats = 1.0) -> Floats:
         """Queries and shoppers (batch, dim), as encoded here -> unit vectors (batch, dim) to search with.
 
-        Strength 0 asks as an anonymous shopper and 1 as it was trained; a shopper of whom nothing is known is anonymous.
+        Strength, one or (batch,), 0 asks as an anonymous shopper and 1 as it was trained; a shopper of whom nothing is known is
+        anonymous.
         """
-        known: npt.NDArray[np.bool_] = np.any(shoppers != 0, axis=1)
-        if strength == 0 or not known.any():
+        strengths = np.broadcast_to(np.asarray(strength, np.float32), len(queries))[:, np.newaxis]
+        known: npt.NDArray[np.bool_] = np.any(shoppers != 0, axis=1) & (strengths[:, 0] != 0)
+        if not known.any():
             return queries
         mixed = self._dense("search.mix", np.concatenate([queries, shoppers], axis=1))
         taste = mixed - (mixed * queries).sum(axis=1, keepdims=True) * queries
         most = np.float32(self.spec.most_taste)
         taste *= most / np.maximum(np.linalg.norm(taste, axis=1, keepdims=True), most)
-        return np.where(known[:, np.newaxis], _unit(queries + np.float32(strength) * taste), queries)
+        return np.where(known[:, np.newaxis], _unit(queries + strengths * taste), queries)
 
     def _attend(self, items: Floats, slots: npt.NDArray[np.int64]) -> Floats:
         """items (items, token_dim), slots (shoppers, slots) of which each has one or more -> (shoppers, dim)."""

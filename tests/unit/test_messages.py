@@ -16,11 +16,12 @@ from aisle.v1 import embedding_pb2, product_pb2, search_pb2
 from models.bundle import Bundle, Manifest
 from models.catalogue import product_text
 from models.text_encoder import Text
-from serving.config import LimitsConfig
+from serving.config import LimitsConfig, TypesConfig
 from serving.errors import InvalidRequest, StaleVersion
 from serving.messages import MAX_UNKNOWN_FIELDS, Messages, SearchCall, write_vectors
 from serving.pipeline import PhaseTime, Results
 from serving.retriever import NO_FILTER, Candidates, FilterMasks, ProductFilter
+from serving.type_use import TypeUse
 
 SEARCH = search_pb2.SearchRequest
 FILTER = product_pb2.ProductFilter
@@ -477,3 +478,31 @@ def test_all_violations_of_a_request_come_together(messages: Messages) -> None:
         "product_fields[0]",
         "filter.brands[0]",
     }
+
+
+class TestProductTypes:
+    def test_unset_means_what_the_service_is_configured_for(self, bundle: Bundle, messages: Messages) -> None:
+        assert messages.read_search(SEARCH(query="sofa")).search.type_use is TypeUse.OFF
+        products = bundle.products()
+        for use in TypeUse:
+            typed = Messages(
+                bundle.manifest, LIMITS, products, FilterMasks(products), types=TypesConfig(use=use.value, boost=0.3)
+            )
+            read = typed.read_search(SEARCH(query="sofa")).search
+            assert (read.type_use, read.type_boost) == (use, 0.3 if use in (TypeUse.BOOST, TypeUse.FILTER) else 0.0)
+
+    def test_a_page_belongs_to_its_use_and_weight(self, bundle: Bundle) -> None:
+        products = bundle.products()
+        typed = Messages(bundle.manifest, LIMITS, products, FilterMasks(products), types=TypesConfig())
+        digests = {
+            typed.read_search(request).digest
+            for request in (
+                SEARCH(query="sofa"),
+                SEARCH(query="sofa", product_types=search_pb2.PRODUCT_TYPE_USE_FILTER),
+                SEARCH(query="sofa", product_types=search_pb2.PRODUCT_TYPE_USE_OFF),
+                SEARCH(query="sofa", product_type_boost=0.7),
+            )
+        }
+        assert len(digests) == 4
+        same = SEARCH(query="sofa", product_types=search_pb2.PRODUCT_TYPE_USE_BOOST, product_type_boost=0.25)
+        assert typed.read_search(SEARCH(query="sofa")).search.type_use is typed.read_search(same).search.type_use

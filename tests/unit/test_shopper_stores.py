@@ -189,6 +189,27 @@ class TestVersion:
         assert (await store.history("ann", 1)).version > first
 
 
+class TestStamp:
+    async def test_it_changes_with_what_any_process_writes(self, open_store: Open) -> None:
+        store, other = await open_store(), await open_store()
+        await store.record([event(1)])
+        if store.stamp() is None:
+            pytest.skip("this store tells no stamp")
+        seen = [store.stamp()]
+        for write in (store.record([event(2)]), other.record([event(3)]), other.forget("ann"), store.forget("ann")):
+            await write
+            seen.append(store.stamp())
+        assert len(set(seen)) == len(seen)
+
+    async def test_reading_does_not_change_it(self, open_store: Open) -> None:
+        store, other = await open_store(), await open_store()
+        await store.record([event(1)])
+        first = store.stamp()
+        await other.history("ann", 5)
+        await store.version("ann")
+        assert store.stamp() == first
+
+
 class TestForget:
     async def test_nothing_of_the_shopper_is_left_and_all_of_the_others(self, store: ShopperStore) -> None:
         await store.record([event(n, shopper) for n in range(20) for shopper in ("ann", "bob")])

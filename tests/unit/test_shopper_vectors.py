@@ -30,14 +30,24 @@ class Store:
         self.reads = 0
         self.delay_s = 0.0
         self.error: Exception | None = None
+        self.written: int | None = None  # what `stamp` tells
+        self.versions_read = 0
 
     async def version(self, _: str) -> int:
+        self.versions_read += 1
+        await self._trouble()
+        return self.kept.version
+
+    def stamp(self) -> int | None:
+        return self.written
+
+    async def _trouble(self) -> None:
         await asyncio.sleep(self.delay_s)
         if self.error:
             raise self.error
-        return self.kept.version
 
     async def history(self, _: str, max_events: int) -> History:
+        await self._trouble()
         self.reads += 1
         return History(self.kept.events[:max_events], self.kept.version)
 
@@ -83,6 +93,42 @@ def vectors(stage: Stage, store: Store | None, wait_ms: float = 1000) -> Shopper
 
 def soon() -> float:
     return time.monotonic() + 10
+
+
+async def test_while_nobody_writes_nothing_is_read(stage: Stage, store: Store) -> None:
+    known = vectors(stage, store)
+    await store.record([event(1)])
+    store.written = 1
+    for _ in range(3):
+        assert (await known.of("ann", soon())).num_events == 1
+    assert (store.reads, store.versions_read) == (1, 0)
+
+
+async def test_what_others_wrote_costs_one_look_at_the_version(stage: Stage, store: Store) -> None:
+    known = vectors(stage, store)
+    await store.record([event(1)])
+    store.written = 1
+    await known.of("ann", soon())
+    store.written = 2  # of another shopper
+    for _ in range(3):
+        assert (await known.of("ann", soon())).num_events == 1
+    assert (store.reads, store.versions_read) == (1, 1)
+    await store.record([event(2)])
+    store.written = 3
+    assert (await known.of("ann", soon())).num_events == 2
+
+
+async def test_what_was_forgotten_during_a_look_stays_forgotten(stage: Stage, store: Store) -> None:
+    known = vectors(stage, store)
+    await store.record([event(1)])
+    store.written = 1
+    await known.of("ann", soon())
+    store.written, store.delay_s = 2, 0.05
+    looking = asyncio.ensure_future(known.of("ann", soon()))
+    await asyncio.sleep(0.01)
+    known.forget("ann")
+    await looking
+    assert not known._cache
 
 
 async def test_a_history_is_encoded_once_until_something_is_added(stage: Stage, store: Store) -> None:

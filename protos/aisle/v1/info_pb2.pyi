@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aisle.v1 import search_pb2 as _search_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -45,6 +46,7 @@ class GetInfoResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SHOPPER_MODEL_FIELD_NUMBER: _builtins.int
+    TYPE_MODEL_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     bundle_version: _builtins.str
     request_id: _builtins.str
@@ -58,6 +60,8 @@ class GetInfoResponse(_message.Message):
     def limits(self) -> Global___Limits: ...
     @_builtins.property
     def shopper_model(self) -> Global___ShopperModelInfo: ...
+    @_builtins.property
+    def type_model(self) -> Global___TypeModelInfo: ...
     def __init__(
         self,
         *,
@@ -69,10 +73,11 @@ class GetInfoResponse(_message.Message):
         limits: Global___Limits | None = ...,
         request_id: _builtins.str = ...,
         shopper_model: Global___ShopperModelInfo | None = ...,
+        type_model: Global___TypeModelInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "shopper_model", b"shopper_model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "shopper_model", b"shopper_model", "type_model", b"type_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "request_id", b"request_id", "server_version", b"server_version", "shopper_model", b"shopper_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "request_id", b"request_id", "server_version", b"server_version", "shopper_model", b"shopper_model", "type_model", b"type_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,6 +286,46 @@ class ShopperModelInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ShopperModelInfo: _TypeAlias = ShopperModelInfo  # noqa: Y015
+
+@_typing.final
+class TypeModelInfo(_message.Message):
+    """The classifier of queries. Absent where the bundle has none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPES_FIELD_NUMBER: _builtins.int
+    LOCALES_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    DEFAULT_USE_FIELD_NUMBER: _builtins.int
+    BOOST_FIELD_NUMBER: _builtins.int
+    types: _builtins.int
+    """Product types that it can tell."""
+    precision: _builtins.float
+    """Share of the first types told that are right, among queries of which the classifier does not abstain, when it was trained."""
+    default_use: _search_pb2.ProductTypeUse.ValueType
+    """What SearchRequest.product_types means where it is unset."""
+    boost: _builtins.float
+    """What SearchRequest.product_type_boost means where it is unset."""
+    @_builtins.property
+    def locales(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """That it learned each for itself; any other is read as all of them together would be."""
+
+    def __init__(
+        self,
+        *,
+        types: _builtins.int = ...,
+        locales: _abc.Iterable[_builtins.str] | None = ...,
+        precision: _builtins.float = ...,
+        default_use: _search_pb2.ProductTypeUse.ValueType = ...,
+        boost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boost", b"boost", "default_use", b"default_use", "locales", b"locales", "precision", b"precision", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypeModelInfo: _TypeAlias = TypeModelInfo  # noqa: Y015
 
 @_typing.final
 class GetStatsRequest(_message.Message):

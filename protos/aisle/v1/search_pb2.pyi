@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from aisle.v1 import product_pb2 as _product_pb2
+from aisle.v1 import query_pb2 as _query_pb2
 from aisle.v1 import shopper_pb2 as _shopper_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -20,6 +21,35 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ProductTypeUse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProductTypeUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProductTypeUse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRODUCT_TYPE_USE_UNSPECIFIED: _ProductTypeUse.ValueType  # 0
+    PRODUCT_TYPE_USE_OFF: _ProductTypeUse.ValueType  # 1
+    """The query is not classified."""
+    PRODUCT_TYPE_USE_FACETS: _ProductTypeUse.ValueType  # 2
+    """The answer tells the types of the query, and how the best hits divide over categories; hits stay what they are."""
+    PRODUCT_TYPE_USE_BOOST: _ProductTypeUse.ValueType  # 3
+    """The answer tells the types of the query, and products of these gain score. A product of another type can still win by being much more similar."""
+    PRODUCT_TYPE_USE_FILTER: _ProductTypeUse.ValueType  # 4
+    """As BOOST, and only products of these types are hits."""
+
+class ProductTypeUse(_ProductTypeUse, metaclass=_ProductTypeUseEnumTypeWrapper): ...
+
+PRODUCT_TYPE_USE_UNSPECIFIED: ProductTypeUse.ValueType  # 0
+PRODUCT_TYPE_USE_OFF: ProductTypeUse.ValueType  # 1
+"""The query is not classified."""
+PRODUCT_TYPE_USE_FACETS: ProductTypeUse.ValueType  # 2
+"""The answer tells the types of the query, and how the best hits divide over categories; hits stay what they are."""
+PRODUCT_TYPE_USE_BOOST: ProductTypeUse.ValueType  # 3
+"""The answer tells the types of the query, and products of these gain score. A product of another type can still win by being much more similar."""
+PRODUCT_TYPE_USE_FILTER: ProductTypeUse.ValueType  # 4
+"""As BOOST, and only products of these types are hits."""
+Global___ProductTypeUse: _TypeAlias = ProductTypeUse  # noqa: Y015
 
 class _PersonalisationSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -85,6 +115,8 @@ class SearchRequest(_message.Message):
     MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
     RELEVANT_ONLY_FIELD_NUMBER: _builtins.int
     BOOSTS_FIELD_NUMBER: _builtins.int
+    PRODUCT_TYPES_FIELD_NUMBER: _builtins.int
+    PRODUCT_TYPE_BOOST_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What the shopper typed. 1 to `Limits.max_query_chars` characters once surrounding blanks are removed; no control
     characters.
@@ -115,6 +147,10 @@ class SearchRequest(_message.Message):
     """The same with the threshold that the model learned, below which shoppers seldom engage. Refused with `min_similarity`,
     and by a bundle whose model has no such threshold.
     """
+    product_types: Global___ProductTypeUse.ValueType
+    """What becomes of the query's product types. Unset: `TypeModelInfo.default_use`; OFF where the bundle holds no classifier."""
+    product_type_boost: _builtins.float
+    """Of BOOST and FILTER: what a product of a type gains for each unit of the type's probability, 0 to 1. Unset: `TypeModelInfo.boost`."""
     @_builtins.property
     def filter(self) -> _product_pb2.ProductFilter: ...
     @_builtins.property
@@ -156,10 +192,12 @@ class SearchRequest(_message.Message):
         min_similarity: _builtins.float | None = ...,
         relevant_only: _builtins.bool = ...,
         boosts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        product_types: Global___ProductTypeUse.ValueType = ...,
+        product_type_boost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "filter", b"filter", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "filter", b"filter", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation", "product_type_boost", b"product_type_boost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "boosts", b"boosts", "explain", b"explain", "filter", b"filter", "locale", b"locale", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "query", b"query", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "boosts", b"boosts", "explain", b"explain", "filter", b"filter", "locale", b"locale", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "product_type_boost", b"product_type_boost", "product_types", b"product_types", "query", b"query", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
@@ -167,12 +205,16 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
     _WhichOneofReturnType__personalisation: _TypeAlias = _typing.Literal["personalisation"]  # noqa: Y015
     _WhichOneofArgType__personalisation: _TypeAlias = _typing.Literal["_personalisation", b"_personalisation"]  # noqa: Y015
+    _WhichOneofReturnType__product_type_boost: _TypeAlias = _typing.Literal["product_type_boost"]  # noqa: Y015
+    _WhichOneofArgType__product_type_boost: _TypeAlias = _typing.Literal["_product_type_boost", b"_product_type_boost"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__page_size) -> _WhichOneofReturnType__page_size | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__personalisation) -> _WhichOneofReturnType__personalisation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__product_type_boost) -> _WhichOneofReturnType__product_type_boost | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 
@@ -221,6 +263,7 @@ class SearchResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     CORRECTED_QUERY_FIELD_NUMBER: _builtins.int
     PERSONALISATION_FIELD_NUMBER: _builtins.int
+    PRODUCT_TYPES_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page. A token holds for one index version: after a new bundle it is refused with
     FAILED_PRECONDITION, reason STALE_PAGE_TOKEN, and the caller starts at the first page. At most
@@ -249,6 +292,10 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def personalisation(self) -> Global___Personalisation: ...
+    @_builtins.property
+    def product_types(self) -> Global___ProductTypes:
+        """Set unless the use is OFF."""
+
     def __init__(
         self,
         *,
@@ -262,14 +309,69 @@ class SearchResponse(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         corrected_query: _builtins.str = ...,
         personalisation: Global___Personalisation | None = ...,
+        product_types: Global___ProductTypes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["personalisation", b"personalisation", "timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["personalisation", b"personalisation", "product_types", b"product_types", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "corrected_query", b"corrected_query", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "corrected_query", b"corrected_query", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class ProductTypes(_message.Message):
+    """What the classifier made of the query, and what was done with it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    used: Global___ProductTypeUse.ValueType
+    """FACETS where the classifier abstained, or where filtering by its types leaves no product; then the hits are those of OFF."""
+    @_builtins.property
+    def query(self) -> _query_pb2.QueryTypes: ...
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryCount]:
+        """Of FACETS that did not abstain: how many of the first 100 hits are in each category, the most frequent first. At most 20."""
+
+    def __init__(
+        self,
+        *,
+        query: _query_pb2.QueryTypes | None = ...,
+        used: Global___ProductTypeUse.ValueType = ...,
+        facets: _abc.Iterable[Global___CategoryCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets", "query", b"query", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProductTypes: _TypeAlias = ProductTypes  # noqa: Y015
+
+@_typing.final
+class CategoryCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    category: _builtins.str
+    hits: _builtins.int
+    def __init__(
+        self,
+        *,
+        category: _builtins.str = ...,
+        hits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "hits", b"hits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CategoryCount: _TypeAlias = CategoryCount  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
@@ -337,9 +439,10 @@ class Explanation(_message.Message):
     PERSONAL_GAIN_FIELD_NUMBER: _builtins.int
     MOVED_BY_FIELD_NUMBER: _builtins.int
     BOOSTS_FIELD_NUMBER: _builtins.int
+    TYPE_BOOST_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine of the search's and the product's vector, -1 to 1. The search's vector is the query's, moved by the shopper's history. With
-    `identifier_boost` and all of `boosts` it makes `Hit.score`.
+    `identifier_boost`, `type_boost` and all of `boosts` it makes `Hit.score`.
     """
     identifier_boost: _builtins.float
     """Added to `similarity` for each identifier (model number, SKU, product id) of the query that the product holds."""
@@ -347,6 +450,8 @@ class Explanation(_message.Message):
     """Position among all hits of the query, the best being 1."""
     personal_gain: _builtins.float
     """What the shopper's history adds to `similarity`; below 0 where it takes away."""
+    type_boost: _builtins.float
+    """Added to `similarity` because the product is of one of the query's types."""
     @_builtins.property
     def matched_identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those identifiers, as they were matched."""
@@ -369,10 +474,11 @@ class Explanation(_message.Message):
         personal_gain: _builtins.float = ...,
         moved_by: _abc.Iterable[Global___MovedBy] | None = ...,
         boosts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        type_boost: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boosts", b"boosts", "identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boosts", b"boosts", "identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "similarity", b"similarity", "type_boost", b"type_boost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -448,7 +554,9 @@ class Phase(_message.Message):
     COMPUTE_MS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"encode", "shopper", "retrieve" or "fetch". "encode" and "shopper" run side by side."""
+    """"encode", "shopper", "types", "retrieve" or "fetch". The first three run side by side; where the unified
+    model encodes queries, that is part of "retrieve".
+    """
     queue_ms: _builtins.float
     """Waiting for the stage."""
     compute_ms: _builtins.float

@@ -1,0 +1,145 @@
+"""A judged set: queries, products as texts, and what was judged of pairs of them, with the protocol by which its figures come about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from models.evaluation.cases import Bucket
+from models.evaluation.metrics import Ids, Relevance, Values
+
+
+class JudgedSetError(ValueError):
+    """A judged set cannot be read or is not one; the message names the file or field and what is wanted."""
+
+
+class Pool(StrEnum):
+    """What is ranked for a query."""
+
+    CATALOGUE = "catalogue"  # all products; what was not judged is not relevant
+    JUDGED = "judged"  # the products judged for it alone
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How judgements become figures."""
+
+    gains: Mapping[str, float]  # label -> gain in NDCG; 0 is irrelevant
+    relevant: tuple[str, ...]  # labels that are right in Recall, MRR, MAP, AUC and AP
+    pool: Pool
+    ndcg_at: int | None = 10  # None: the whole ranking
+    mrr_at: int | None = None
+    ks: tuple[int, ...] = (10, 100)  # of Recall
+    split: str = "all"  # which part of the data
+    text: str = ""  # what is encoded of a product
+    source: str = ""  # where the data and its protocol come from
+
+    def __post_init__(self) -> None:
+        unknown = [label for label in self.relevant if not self.gains.get(label, 0.0) > 0]
+        if unknown or not self.relevant:
+            raise ValueError(
+                f"relevant labels {', '.join(unknown) or 'none'} need a gain above 0 in {dict(self.gains)}"
+            )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.gains)
+
+    def describe(self) -> str:
+        gains = ", ".join(f"{label} {gain:g}" for label, gain in self.gains.items())
+        ndcg = f"NDCG@{self.ndcg_at}" if self.ndcg_at else "NDCG of the whole ranking"
+        return (
+            f"{ndcg} with gains {gains}; right in Recall, MRR, MAP, AUC and AP: {', '.join(self.relevant)}; ranked: the {self.pool}'s "
+            f"products; split: {self.split}; product text: {self.text or 'as given'}. {self.source}"
+        ).rstrip()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedSet:
+    """Judgements are by query, then product, each pair once. Make one with `JudgedSet.of`."""
+
+    name: str
+    protocol: Protocol
+    queries: Sequence[str]
+    products: Sequence[str]  # their texts
+    query_rows: Ids  # (judgements,) ascending
+    product_rows: Ids  # (judgements,)
+    labels: npt.NDArray[np.int32]  # (judgements,) places in protocol.labels
+    query_buckets: Mapping[str, Bucket] = field(default_factory=dict)  # each (queries,)
+    product_buckets: Mapping[str, Bucket] = field(default_factory=dict)  # each (products,)
+    is_simulated: bool = False
+    num_repeated: int = 0  # judgements left out because the pair had another; the higher gain was kept
+
+    def __post_init__(self) -> None:
+        if not len(self.queries) or not len(self.products) or not len(self.labels):
+            raise JudgedSetError(
+                f"{self.name}: {len(self.queries):,} queries, {len(self.products):,} products and {len(self.labels):,} judgements; "
+                "at least one of each is needed"
+            )
+        for name, rows, size in (
+            ("query", self.query_rows, len(self.queries)),
+            ("product", self.product_rows, len(self.products)),
+        ):
+            if len(rows) != len(self.labels) or rows.min() < 0 or rows.max() >= size:
+                raise JudgedSetError(f"{self.name}: judgements must name {name} rows 0 to {size - 1:,}")
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        protocol: Protocol,
+        queries: Sequence[str],
+        products: Sequence[str],
+        judgements: tuple[Ids, Ids, npt.NDArray[np.int32]],
+        *,
+        query_buckets: Mapping[str, Bucket] | None = None,
+        product_buckets: Mapping[str, Bucket] | None = None,
+        is_simulated: bool = False,
+    ) -> JudgedSet:
+        """`judgements` are query rows, product rows and labels (places in protocol.labels), in any order. Of a pair judged more than
+        once the label of the highest gain is kept."""
+        query_rows, product_rows, labels = judgements
+        gains = np.array(list(protocol.gains.values()))[labels]
+        order = np.lexsort((-gains, product_rows, query_rows))
+        query_rows, product_rows, labels = query_rows[order], product_rows[order], labels[order]
+        is_first = np.ones(len(labels), np.bool_)
+        is_first[1:] = (np.diff(query_rows) != 0) | (np.diff(product_rows) != 0)
+        return cls(
+            name,
+            protocol,
+            queries,
+            products,
+            query_rows[is_first].astype(np.int64),
+            product_rows[is_first].astype(np.int64),
+            labels[is_first].astype(np.int32),
+            query_buckets or {},
+            product_buckets or {},
+            is_simulated,
+            int(np.count_nonzero(~is_first)),
+        )
+
+    @property
+    def gains(self) -> Values:
+        """(judgements,)"""
+        return np.array(list(self.protocol.gains.values()), np.float64)[self.labels]
+
+    @property
+    def is_relevant(self) -> npt.NDArray[np.bool_]:
+        """(judgements,)"""
+        of_label = np.array([label in self.protocol.relevant for label in self.protocol.labels])
+        return np.asarray(of_label[self.labels], np.bool_)
+
+    def relevant(self, keep: npt.NDArray[np.bool_] | None = None) -> Relevance:
+        """What counts in Recall, MRR and MAP, each of grade 1; of the judgements `keep` (judgements,) alone."""
+        rows = np.flatnonzero(self.is_relevant if keep is None else self.is_relevant & keep)
+        return Relevance(self.query_rows[rows], self.product_rows[rows], np.ones(len(rows)), len(self.queries))
+
+    def graded(self, keep: npt.NDArray[np.bool_] | None = None) -> Relevance:
+        """What counts in NDCG, by gain."""
+        gains = self.gains
+        rows = np.flatnonzero((gains > 0) if keep is None else (gains > 0) & keep)
+        return Relevance(self.query_rows[rows], self.product_rows[rows], gains[rows], len(self.queries))

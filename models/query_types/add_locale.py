@@ -1,0 +1,119 @@
+"""Teaches a trained model one more locale, and leaves what it says in the others as it is, to the bit.
+
+Only what belongs to the new locale is trained: its block of the table, its embedding or its head. What all locales share, the
+types among it, stays frozen. An embedding (CONCAT) is too little to learn what single words mean there. Needs the extra `aisle[train]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.query_types.certainty import certainty_of_added
+from models.query_types.examples import ExamplesError, TypeExamples
+from models.query_types.fit_net import Progress, fit_net
+from models.query_types.network import TypeNetwork
+from models.query_types.recipe import LocaleInput, Variant
+from models.query_types.tokens import LocaleRows
+from models.query_types.train_types import holdout_rows, net_of, own_spec, silent
+from models.query_types.type_model import TypeModel
+from models.query_types.type_net import NetSpec
+from models.unified.words import Ragged
+
+Floats = npt.NDArray[np.float32]
+
+_ADDED_BITS = 12  # rows of the new locale's words: 4,096
+
+
+def add_locale(
+    model: TypeModel, examples: TypeExamples, locale: str, *, seed: int = 0, progress: Progress = silent
+) -> TypeModel:
+    """A new model that knows `locale` as well; `model` stays as it was.
+
+    Of `examples` the rows of that locale are learned from; their types may be numbered otherwise than the model's. Raises
+    ExamplesError where the model knows the locale already or does not take locales (U_AG), where there are fewer than two
+    rows, or where one of their types is unknown to the model: a new type needs a new training.
+    """
+    if model.recipe.variant == Variant.U_AG:
+        raise ExamplesError("a U_AG model knows no locale, so that none can be added")
+    if model.knows(locale):
+        raise ExamplesError(f"the model knows the locale {locale!r} already")
+    mine = _renumbered(examples.of_locale(locale), model.types, locale)
+    if len(mine) < 2:
+        raise ExamplesError(f"{len(mine)} examples of {locale}; two are the least to learn from")
+    held = holdout_rows(mine, model.recipe.holdout_share, seed)
+    learned, holdout = mine.take(~held), mine.take(held)
+    recipe = replace(model.recipe, locale_dropout=0.0)
+
+    def report(done: int, total: int) -> None:
+        progress(f"add {locale}", done, total)
+
+    if model.recipe.variant == Variant.NU:
+        spec = own_spec(learned, recipe)
+        nets = (*model.nets, net_of(spec, fit_net(spec, learned, holdout, recipe, seed, report)))
+    else:
+        spec, first = _with_locale(model.nets[0].spec, model.nets[0].weights, locale)
+        rows_before = model.nets[0].spec.num_rows
+
+        def freeze(network: TypeNetwork) -> None:
+            _keep_only(network, rows_before)
+
+        fitted = fit_net(spec, learned, holdout, recipe, seed, report, first=first, freeze=freeze)
+        nets = (net_of(spec, fitted),)
+    locales = (*model.locales, locale)
+    grown = TypeModel(model.types, locales, model.recipe, nets, model.certainty, model.allowed)
+    certainty = {**model.certainty, locale: certainty_of_added(grown, holdout)}
+    return TypeModel(model.types, locales, model.recipe, nets, certainty, model.allowed)
+
+
+def _with_locale(spec: NetSpec, weights: dict[str, Floats], locale: str) -> tuple[NetSpec, dict[str, Floats]]:
+    """The network with room for one more locale, which says nothing yet, or what the way without a locale says."""
+    grown = dict(weights)
+    block, num_rows = LocaleRows(2**spec.hashing.bits, spec.hashing.bits), spec.num_rows
+    if spec.locale_input == LocaleInput.PREFIX:
+        block, num_rows = LocaleRows(spec.num_rows, _ADDED_BITS), spec.num_rows + 2**_ADDED_BITS
+        grown["tokens.weight"] = np.concatenate(
+            [weights["tokens.weight"], np.zeros((2**_ADDED_BITS, spec.dim), np.float32)]
+        )
+    elif spec.locale_input == LocaleInput.CONCAT:
+        grown["locale.weight"] = np.concatenate([weights["locale.weight"], weights["locale.weight"][-1:]])
+    else:
+        for name in ("heads.weight", "heads.bias"):
+            grown[name] = np.concatenate([weights[name], np.zeros_like(weights[name][:1])])
+    return replace(spec, locales=(*spec.locales, locale), rows=(*spec.rows, block), num_rows=num_rows), grown
+
+
+def _keep_only(network: TypeNetwork, rows_before: int) -> None:
+    """Clears the gradients of all that another locale reads."""
+    at = len(network.spec.locales) - 1
+    for name, parameter in network.named_parameters():
+        gradient = parameter.grad
+        if gradient is None:
+            continue
+        if name == "tokens.weight" and network.spec.locale_input == LocaleInput.PREFIX:
+            found = gradient.coalesce()
+            new = found.indices()[0] >= rows_before
+            parameter.grad = torch.sparse_coo_tensor(
+                found.indices()[:, new], found.values()[new], found.shape, is_coalesced=True, check_invariants=False
+            )
+        elif name == "locale.weight" or name.startswith("heads."):
+            kept = gradient[at].clone()
+            gradient.zero_()
+            gradient[at] = kept
+        else:
+            parameter.grad = None
+
+
+def _renumbered(examples: TypeExamples, types: tuple[str, ...], locale: str) -> TypeExamples:
+    number = {name: at for at, name in enumerate(types)}
+    used = sorted(set(examples.labels.values.tolist()))
+    unknown = [examples.types[at] for at in used if examples.types[at] not in number]
+    if unknown:
+        raise ExamplesError(f"{len(unknown)} types of the examples are unknown to the model, {unknown[0]!r} among them")
+    to = np.array([number.get(name, -1) for name in examples.types], np.int32)
+    labels = Ragged(to[examples.labels.values], examples.labels.offsets)
+    rows = len(examples)
+    return TypeExamples(examples.queries, np.zeros(rows, np.int32), labels, examples.weight, types, (locale,))

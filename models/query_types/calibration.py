@@ -1,0 +1,112 @@
+"""Scores as probabilities that hold what they say, and from which probability on a prediction is precise enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+NEVER = 2.0  # a threshold that no probability reaches
+_MOST_LOG_ODDS = 15.0
+_SMALL_SHARE = 1e-4
+_RIDGE = 0.1
+_START = np.array([0.0, 0.0, 4.0])  # log of the slope, offset, log odds of the ceiling
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """probability = ceiling * sigmoid(slope * log_odds + offset); the order of scores stays.
+
+    Platt's (1999) with a ceiling: where one click in twenty is by mistake, no score makes a label surer than 95%.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    ceiling: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.slope > 0 or not np.isfinite([self.slope, self.offset]).all() or not 0 < self.ceiling <= 1:
+            raise ValueError(
+                f"slope must be above 0, offset finite and ceiling above 0 and at most 1, not {self.slope}, {self.offset} and "
+                f"{self.ceiling}"
+            )
+
+    def apply(self, log_odds: Floats) -> Floats:
+        return np.float32(self.ceiling) * sigmoid(np.float32(self.slope) * log_odds + np.float32(self.offset))
+
+    @classmethod
+    def fit(cls, log_odds: Floats, right: Bools) -> Calibration:
+        """From pairs (n,) of held-out queries and types, by likelihood; needs SciPy.
+
+        Needs both right and wrong ones; otherwise scores are left as they are.
+        """
+        if not right.any() or right.all():
+            return cls()
+        from scipy.optimize import minimize  # type: ignore[import-untyped]
+
+        x = log_odds.astype(np.float64)
+
+        def unlikely(values: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+            slope, offset, room = np.exp(values[0]), values[1], values[2]
+            share, ceiling = _sigmoid(slope * x + offset), float(_sigmoid(room))
+            p = np.clip(ceiling * share, 1e-9, 1 - 1e-9)
+            loss = -np.where(right, np.log(p), np.log1p(-p)).mean()
+            by_p = np.where(right, -1 / p, 1 / (1 - p)) / len(x)
+            by_odds = by_p * ceiling * share * (1 - share)
+            to = np.array([(by_odds * x).sum() * slope, by_odds.sum(), (by_p * share).sum() * ceiling * (1 - ceiling)])
+            # Few pairs make no certainty: a light pull to where the fit starts.
+            pull = (values - _START) * _RIDGE / len(x)
+            return float(loss + (pull * (values - _START)).sum() / 2), to + pull
+
+        found = minimize(unlikely, _START, jac=True, method="L-BFGS-B", bounds=((-4, 3), (-20, 20), (-3, 12))).x
+        return cls(float(np.exp(found[0])), float(found[1]), float(_sigmoid(found[2])))
+
+
+def log_odds_of_softmax(scores: Floats) -> Floats:
+    """(rows, types) log(p / (1 - p)) of each type's share p of a softmax."""
+    if not scores.size:
+        return scores
+    odds = scores - scores.max(axis=1, keepdims=True)
+    share = np.exp(odds)
+    total = share.sum(axis=1, keepdims=True)
+    odds -= np.log(total)
+    # log(1 - p) differs from 0 for a few types only; it is taken of those alone.
+    rows, types = np.nonzero(share > _SMALL_SHARE * total)
+    others = np.maximum(1 - share[rows, types] / total[rows, 0], np.float32(1e-7))
+    odds[rows, types] -= np.log(others)
+    return np.clip(odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS, out=odds)
+
+
+def threshold_for(probability: Floats, right: Bools, precision: float, at_least: int = 20) -> float:
+    """The lowest probability from which on predictions (n,) are right in `precision` of the cases, of `at_least` many.
+
+    NEVER where no threshold is precise enough, or too few predictions are there to tell.
+    """
+    order = np.argsort(-probability, kind="stable")
+    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    # A threshold takes all predictions of the same probability, or none.
+    is_last = np.append(np.diff(probability[order]) < 0, True)[: len(order)]
+    fits = np.flatnonzero((share >= precision) & is_last & (np.arange(1, len(order) + 1) >= at_least))
+    return float(probability[order[fits[-1]]]) if len(fits) else NEVER
+
+
+def expected_calibration_error(probability: Floats, right: Bools, bins: int = 15) -> float:
+    """Mean distance between what predictions (n,) claim and how often they are right, over bins of equal width by their size."""
+    if not len(probability):
+        raise ValueError("there is no prediction to measure calibration on")
+    place = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    claimed = np.bincount(place, probability, bins)
+    held = np.bincount(place, right, bins)
+    return float(np.abs(claimed - held).sum() / len(probability))
+
+
+def sigmoid(values: Floats) -> Floats:
+    return np.float32(1) / (np.float32(1) + np.exp(-np.clip(values, np.float32(-40), np.float32(40))))
+
+
+def _sigmoid(values: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -40, 40))))

@@ -1,0 +1,112 @@
+"""Labelled queries, as the classifier learns from them and is measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.unified.words import Ragged
+
+Rows = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
+
+
+class ExamplesError(ValueError):
+    """Nothing can be learned from these examples; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeExamples:
+    """Labelled queries: row i was asked in locales[locale[i]] and wants types.row(i)."""
+
+    queries: list[str]  # as typed
+    locale: npt.NDArray[np.int32]  # (rows,) into locales
+    labels: Ragged  # rows of indices into types, at least one each
+    weight: npt.NDArray[np.float32]  # (rows,) how often asked (> 0)
+    types: tuple[str, ...]
+    locales: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        rows = len(self.queries)
+        if not rows == len(self.locale) == len(self.labels) == len(self.weight):
+            raise ExamplesError(
+                f"{rows} queries, {len(self.locale)} locales, {len(self.labels)} rows of labels and {len(self.weight)} "
+                "weights differ in number"
+            )
+        for name, names in (("types", self.types), ("locales", self.locales)):
+            if len(set(names)) < len(names):
+                raise ExamplesError(f"{name} must differ; {len(names) - len(set(names))} of {len(names)} come twice")
+        if not rows:
+            return
+        _check_range("locale", self.locale, len(self.locales))
+        if (self.labels.lengths < 1).any():
+            raise ExamplesError(f"row {int(np.argmin(self.labels.lengths))} has no label; every row needs one")
+        _check_range("labels", self.labels.values, len(self.types))
+        if not (np.isfinite(self.weight) & (self.weight > 0)).all():
+            raise ExamplesError("weights must be above 0 and finite")
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def take(self, rows: Rows) -> TypeExamples:
+        """The rows of these numbers, or those where a mask (rows,) is true; types and locales keep their numbers."""
+        at = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.asarray(rows, np.int64)
+        return TypeExamples(
+            [self.queries[row] for row in at.tolist()],
+            self.locale[at],
+            self.labels.take(at),
+            self.weight[at],
+            self.types,
+            self.locales,
+        )
+
+    def of_locale(self, locale: str) -> TypeExamples:
+        """The rows asked in this locale; none where nobody asked in it."""
+        number = self.locales.index(locale) if locale in self.locales else -1
+        return self.take(self.locale == number)
+
+    def truth(self) -> npt.NDArray[np.bool_]:
+        """(rows, types) which types each row wants."""
+        wanted = np.zeros((len(self), len(self.types)), np.bool_)
+        wanted[np.repeat(np.arange(len(self)), self.labels.lengths), self.labels.values] = True
+        return wanted
+
+    def row_locales(self) -> list[str]:
+        """The locale of each row, by name."""
+        return [self.locales[at] for at in self.locale.tolist()]
+
+    def rows_by_locale(self) -> npt.NDArray[np.int64]:
+        """(locales,) how many rows each has."""
+        return np.bincount(self.locale, minlength=len(self.locales))
+
+    @classmethod
+    def of(
+        cls,
+        rows: Iterable[tuple[str, str, Sequence[str]]],
+        types: Sequence[str] | None = None,
+        locales: Sequence[str] | None = None,
+    ) -> TypeExamples:
+        """From (query, locale, types) of weight 1. Types and locales are numbered in order of their names unless given."""
+        rows = list(rows)
+        types = tuple(types if types is not None else sorted({label for _, _, labels in rows for label in labels}))
+        locales = tuple(locales if locales is not None else sorted({locale for _, locale, _ in rows}))
+        type_at = {name: at for at, name in enumerate(types)}
+        locale_at = {name: at for at, name in enumerate(locales)}
+        try:
+            return cls(
+                [query for query, _, _ in rows],
+                np.array([locale_at[locale] for _, locale, _ in rows], np.int32),
+                Ragged.of([sorted({type_at[label] for label in labels}) for _, _, labels in rows]),
+                np.ones(len(rows), np.float32),
+                types,
+                locales,
+            )
+        except KeyError as error:
+            raise ExamplesError(f"{error.args[0]!r} is neither among the types nor among the locales given") from None
+
+
+def _check_range(name: str, values: npt.NDArray[np.int32], size: int) -> None:
+    if values.min() < 0 or values.max() >= size:
+        raise ExamplesError(f"{name} must be 0 to {size - 1}, and run from {values.min()} to {values.max()}")

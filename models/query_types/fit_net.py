@@ -1,0 +1,245 @@
+"""Fits one network to labelled queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.query_types.examples import ExamplesError, TypeExamples
+from models.query_types.losses import asymmetric_loss, bce_loss, softmax_loss
+from models.query_types.network import QueryRows, TypeNetwork
+from models.query_types.recipe import Loss, TypesRecipe
+from models.query_types.type_net import AGNOSTIC, NetSpec
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Progress = Callable[[str, int, int | None], None]
+Report = Callable[[int, int], None]  # steps done, of how many
+
+_WARM_UP_SHARE = 0.05
+_LAST_RATE = 0.05  # of the learning rate, where its line ends
+_MAX_GRADIENT = 1.0
+_STEPS_EACH = 40  # a small set is cut into this many batches, as long as they hold _LEAST_BATCH
+_LEAST_BATCH = 32
+_LOOKS = 20  # at the held-out rows, at most
+_LOOK_SHARE = 0.2  # rows looked at for each that is learned from, so that looking costs less than learning
+_MAX_HOLDOUT = 4096  # rows that a look measures
+_PRODUCTS_FOR_THREADS = 100_000_000
+_GAIN = 1e-3  # of the held-out loss, below which a look found none
+
+
+class TrainingFailed(ExamplesError):
+    """Training went astray; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    weights: dict[str, Floats]
+    steps: int
+    holdout_loss: float  # nan where nothing was held out
+
+
+def fit_net(
+    spec: NetSpec,
+    examples: TypeExamples,
+    holdout: TypeExamples,
+    recipe: TypesRecipe,
+    seed: int,
+    report: Report,
+    *,
+    first: dict[str, Floats] | None = None,
+    freeze: Callable[[TypeNetwork], None] | None = None,
+) -> Fitted:
+    """Trains until the held-out rows gain no more, or the epochs are over, and returns the best weights seen.
+
+    `first` are weights to start from; `freeze` is called after every backward pass and may clear gradients. Raises
+    TrainingFailed where the loss is not a number.
+    """
+    batch = int(np.clip(len(examples) // _STEPS_EACH, _LEAST_BATCH, recipe.batch))
+    scored = 2 * recipe.sampled_types if _samples(recipe, spec.num_types) else spec.num_types
+    with _threads(batch * spec.dim * scored):
+        return _fit(spec, examples, holdout, recipe, seed, report, batch, first, freeze)
+
+
+def _fit(
+    spec: NetSpec,
+    examples: TypeExamples,
+    holdout: TypeExamples,
+    recipe: TypesRecipe,
+    seed: int,
+    report: Report,
+    batch: int,
+    first: dict[str, Floats] | None,
+    freeze: Callable[[TypeNetwork], None] | None,
+) -> Fitted:
+    torch.manual_seed(seed)
+    network = TypeNetwork(spec)
+    if first is not None:
+        network.load(first)
+    data = _Data(spec, examples, recipe, np.random.default_rng(seed))
+    watched = _Data(spec, holdout.take(_spread(len(holdout), _MAX_HOLDOUT)), recipe, np.random.default_rng(seed))
+    steps = max(1, round(recipe.epochs * len(examples) / batch))
+    every = max(1, steps // _LOOKS, round(len(watched.locale) / (_LOOK_SHARE * batch)))
+    optimizers = _optimizers(network, recipe)
+    best, best_loss, idle = network.arrays(), float("nan"), 0
+    for step in range(steps):
+        _set_rate(optimizers, recipe.learning_rate, step, steps)
+        loss = _loss(network, data, data.draw(batch), recipe, train=True)
+        if not torch.isfinite(loss):
+            raise TrainingFailed(
+                f"the loss is {loss.item()} at step {step + 1} of {steps}; learning_rate {recipe.learning_rate} is too high "
+                "for these examples"
+            )
+        network.zero_grad(set_to_none=True)
+        loss.backward()
+        if freeze is not None:
+            freeze(network)
+        torch.nn.utils.clip_grad_norm_(
+            [p for p in network.parameters() if p is not network.tokens.weight], _MAX_GRADIENT
+        )
+        for optimizer in optimizers:
+            optimizer.step()
+        report(step + 1, steps)
+        if (step + 1) % every and step + 1 < steps:
+            continue
+        now = _holdout_loss(network, watched, recipe)
+        if now < best_loss - _GAIN or not np.isfinite(best_loss):
+            best, best_loss, idle = network.arrays(), now, 0
+        else:
+            idle += 1
+            if idle >= recipe.patience:
+                break
+    return Fitted(best, step + 1, best_loss)
+
+
+@contextmanager
+def _threads(products: int) -> Iterator[None]:
+    """One thread where a step's largest matrix product is small: on a busy machine two threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if products < _PRODUCTS_FOR_THREADS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Data:
+    """Examples as the network reads them, and in which order."""
+
+    def __init__(self, spec: NetSpec, examples: TypeExamples, recipe: TypesRecipe, random: np.random.Generator) -> None:
+        known = {name: at for at, name in enumerate(spec.locales)}
+        number = np.array([known.get(name, AGNOSTIC) for name in examples.locales], np.int64)
+        self.locale = number[examples.locale] if len(examples) else np.zeros(0, np.int64)
+        self.rows = QueryRows.of(examples.queries, self.locale.tolist(), spec)
+        self.labels = examples.labels
+        self.weight = examples.weight**recipe.weight_power
+        self.random = random
+        self.num_types = spec.num_types
+        counts = np.bincount(examples.locale, minlength=len(examples.locales)).astype(np.float64)
+        # A locale of n rows is drawn as n**(1/T): each of its rows n**(1/T - 1) times as often.
+        chance = np.maximum(counts, 1.0)[examples.locale] ** (1 / recipe.temperature - 1)
+        self._until = np.cumsum(chance / chance.sum()) if len(examples) else chance
+        shares = np.bincount(self.labels.values, minlength=spec.num_types) / max(1, len(examples))
+        self.type_share = np.minimum(shares, 1.0)
+
+    def draw(self, size: int) -> Ints:
+        at = np.searchsorted(self._until, self.random.random(size), side="right")
+        return np.minimum(at, len(self._until) - 1)
+
+    def wanted(self, rows: Ints, types: Ints | None) -> Tensor:
+        """(rows, types) 1 where a type is a label; of the chosen `types` only, which ascend and hold all labels of the rows."""
+        labels = self.labels.take(rows)
+        wanted = torch.zeros(len(rows), self.num_types if types is None else len(types))
+        columns = labels.values if types is None else np.searchsorted(types, labels.values)
+        at = torch.from_numpy(np.repeat(np.arange(len(rows)), labels.lengths))
+        wanted[at, torch.from_numpy(columns.astype(np.int64))] = 1
+        return wanted
+
+
+def _loss(network: TypeNetwork, data: _Data, rows: Ints, recipe: TypesRecipe, *, train: bool) -> Tensor:
+    """The weighted mean over the rows."""
+    knows = data.locale[rows] != AGNOSTIC
+    keep = 1.0
+    if train:
+        knows &= data.random.random(len(rows)) >= recipe.locale_dropout
+        keep = 1 - recipe.token_dropout
+    locale = torch.from_numpy(np.where(knows, data.locale[rows], AGNOSTIC))
+    batch = data.rows.batch(rows, with_locale=knows)
+    drawn = _sampled(data, rows, recipe) if train and _samples(recipe, data.num_types) else None
+    wanted = data.wanted(rows, None if drawn is None else drawn.types)
+    bags = network.bags(batch, keep)
+    states = bags.plain + bags.in_locale
+    if drawn is None:
+        scores = network(states, locale)
+    else:
+        scores = network(states, locale, torch.from_numpy(drawn.types)) - torch.from_numpy(drawn.log_chance)
+    weight = torch.from_numpy(data.weight[rows])
+    losses = _row_losses(scores, wanted, recipe)
+    if train and recipe.locale_penalty:
+        losses = losses + recipe.locale_penalty * bags.in_locale.square().sum(dim=1)
+    return (losses * weight).sum() / weight.sum()
+
+
+def _row_losses(scores: Tensor, wanted: Tensor, recipe: TypesRecipe) -> Tensor:
+    if recipe.loss == Loss.SOFTMAX:
+        return softmax_loss(scores, wanted, recipe.label_smoothing)
+    if recipe.loss == Loss.BCE:
+        return bce_loss(scores, wanted, recipe.label_smoothing)
+    return asymmetric_loss(scores, wanted, recipe.focus)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    types: Ints  # (n,) ascending
+    log_chance: Floats  # (n,) log of how likely each was to be among them
+
+
+def _samples(recipe: TypesRecipe, num_types: int) -> bool:
+    """Whether a step scores a part of the types only: of a few, all are as fast."""
+    return recipe.loss == Loss.SOFTMAX and 0 < 2 * recipe.sampled_types < num_types
+
+
+def _sampled(data: _Data, rows: Ints, recipe: TypesRecipe) -> _Drawn:
+    """The batch's labels and types drawn evenly (sampled softmax)."""
+    drawn = data.random.choice(data.num_types, recipe.sampled_types, replace=False)
+    types = np.union1d(drawn, data.labels.take(rows).values).astype(np.int64)
+    missed = (1 - data.type_share[types]) ** len(rows) * (1 - len(drawn) / data.num_types)
+    return _Drawn(types, np.log1p(-missed).astype(np.float32))
+
+
+@torch.inference_mode()
+def _holdout_loss(network: TypeNetwork, data: _Data, recipe: TypesRecipe) -> float:
+    """Mean over rows; falls with the loss of every locale by the number of its rows."""
+    total = 0.0
+    for start in range(0, len(data.locale), 512):
+        rows = np.arange(start, min(start + 512, len(data.locale)))
+        total += _loss(network, data, rows, recipe, train=False).item() * len(rows)
+    return total / len(data.locale) if len(data.locale) else float("nan")
+
+
+def _optimizers(network: TypeNetwork, recipe: TypesRecipe) -> tuple[torch.optim.Optimizer, ...]:
+    """The table apart: a batch reads few of its rows, and only those are updated."""
+    dense = [p for p in network.parameters() if p is not network.tokens.weight]
+    return (
+        torch.optim.AdamW(dense, lr=recipe.learning_rate, weight_decay=0.0),
+        torch.optim.SparseAdam([network.tokens.weight], lr=recipe.learning_rate),
+    )
+
+
+def _set_rate(optimizers: tuple[torch.optim.Optimizer, ...], rate: float, step: int, steps: int) -> None:
+    rise = min(1.0, (step + 1) / max(1.0, _WARM_UP_SHARE * steps))
+    fall = 1 - (1 - _LAST_RATE) * step / steps
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * rise * fall
+
+
+def _spread(size: int, limit: int) -> Ints:
+    """At most `limit` numbers below `size`, evenly."""
+    return np.unique(np.linspace(0, size - 1, min(size, limit)).astype(np.int64)) if size else np.zeros(0, np.int64)

@@ -1,0 +1,104 @@
+"""All that decides what a query-type model becomes, beside its examples and its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from models.query_types.tokens import QueryHashing
+
+
+class Variant(StrEnum):
+    """Who shares a network, as arXiv 2410.07121 names them."""
+
+    NU = "nu"  # nobody: one network per locale
+    U_AG = "u_ag"  # all locales, and the network does not know which it is asked in
+    U_AW = "u_aw"  # all locales, and it does
+
+
+class LocaleInput(StrEnum):
+    """How a U_AW network learns of the locale."""
+
+    PREFIX = "prefix"  # a token of its own, and every word again as a word of this locale
+    CONCAT = "concat"  # an embedding beside the query's, before the hidden layer
+    HEADS = "heads"  # what each locale adds to the output layer
+
+
+class Loss(StrEnum):
+    SOFTMAX = "softmax"  # cross-entropy with the labels' even shares
+    BCE = "bce"  # each type for itself
+    ASYMMETRIC = "asymmetric"  # BCE that hardly counts easy negatives (Ridnik et al., 2021, arXiv 2009.14119)
+
+
+@dataclass(frozen=True, slots=True)
+class TypesRecipe:
+    name: str
+    variant: Variant = Variant.U_AW
+    locale_input: LocaleInput = LocaleInput.PREFIX
+    hashing: QueryHashing = field(default_factory=QueryHashing)
+    dim: int = 64
+    hidden: int = 0  # width of a hidden layer; 0 is none
+    locale_dim: int = 16  # of the concatenated embedding
+    loss: Loss = Loss.SOFTMAX
+    label_smoothing: float = 0.05
+    focus: float = 4.0  # of the asymmetric loss: the exponent on negatives
+    locale_penalty: float = 0.0  # on what words mean in a locale beside what they mean anywhere (PREFIX)
+    locale_dropout: float = 0.2  # of the rows: answered without knowing the locale
+    token_dropout: float = 0.1  # of the buckets
+    temperature: float = 1.5  # a locale of n rows is drawn n**(1/temperature) times; 1 draws as asked
+    weight_power: float = 0.25  # a row counts weight**weight_power
+    epochs: float = 6.0
+    batch: int = 512
+    learning_rate: float = 5e-3
+    holdout_share: float = 0.1  # of the rows, to stop early and to calibrate
+    patience: int = 3  # looks at the held-out rows without a gain, after which training stops
+    sampled_types: int = (
+        1024  # types drawn for a step of the softmax loss where there are more than twice as many; 0 scores all
+    )
+    precision: float = 0.8  # that predictions must have; what is less certain is abstained from
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.hidden < 0 or self.locale_dim < 1:
+            raise ValueError(
+                f"dim and locale_dim must be 1 or more and hidden 0 or more, not {self.dim}, {self.locale_dim}, {self.hidden}"
+            )
+        for name in ("label_smoothing", "locale_dropout", "token_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
+        if not 0 < self.holdout_share <= 0.5:
+            raise ValueError(f"holdout_share must be above 0 and at most 0.5, not {self.holdout_share}")
+        if not 0 < self.precision < 1:
+            raise ValueError(f"precision must be between 0 and 1, not {self.precision}")
+        if self.temperature < 1:
+            raise ValueError(f"temperature must be 1 or more, not {self.temperature}")
+        for name in ("epochs", "learning_rate", "patience", "focus"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.batch < 2:
+            raise ValueError(f"batch must be 2 or more, not {self.batch}")
+        if self.variant == Variant.U_AW and self.locale_input == LocaleInput.CONCAT and not self.hidden:
+            raise ValueError(
+                "a concatenated locale needs a hidden layer: without one it cannot change what a word means"
+            )
+        if self.sampled_types < 0:
+            raise ValueError(f"sampled_types must be 0 or more, not {self.sampled_types}")
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> TypesRecipe:
+        """From what `asdict` made of a recipe."""
+        hashing = {**values["hashing"], "ngrams": tuple(values["hashing"]["ngrams"])}
+        return cls(
+            **{
+                **values,
+                "variant": Variant(values["variant"]),
+                "locale_input": LocaleInput(values["locale_input"]),
+                "loss": Loss(values["loss"]),
+                "hashing": QueryHashing(**hashing),
+            }
+        )
+
+
+STARTER = TypesRecipe("starter")
+SMALL = TypesRecipe("small", hashing=QueryHashing(bits=18), dim=128, epochs=10)
+RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}

@@ -1,0 +1,114 @@
+"""Trains a query-type model. Needs the extra `aisle[train]`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from models.query_types.certainty import measure_certainty
+from models.query_types.examples import ExamplesError, TypeExamples
+from models.query_types.fit_net import Fitted, Progress, fit_net
+from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
+from models.query_types.tokens import LocaleRows, QueryHashing, language_of
+from models.query_types.type_model import TypeModel
+from models.query_types.type_net import NetSpec, TypeNet
+
+_LEAST_BITS = 10
+_ROWS_PER_EXAMPLE = 24  # of the table of a locale's own network (NU): words, pairs and n-grams of a query
+
+
+def silent(stage: str, done: int, total: int | None) -> None:
+    """Tells nobody."""
+
+
+def train_types(
+    examples: TypeExamples, recipe: TypesRecipe, *, seed: int = 0, progress: Progress = silent
+) -> TypeModel:
+    """The same examples, recipe and seed give the same weights on the same machine.
+
+    Locales without examples are unknown to the model. A share of the rows of each locale is held out, to stop by and to
+    calibrate on. Raises ExamplesError where there is nothing to learn from, TrainingFailed where the loss is no number.
+    """
+    if len(examples) < 2 or len(examples.types) < 2:
+        raise ExamplesError(
+            f"{len(examples)} examples of {len(examples.types)} types; two of each are the least to learn from"
+        )
+    held = holdout_rows(examples, recipe.holdout_share, seed)
+    learned, holdout = examples.take(~held), examples.take(held)
+    counts = learned.rows_by_locale()
+    locales = tuple(name for name, count in zip(examples.locales, counts.tolist(), strict=True) if count)
+    if recipe.variant == Variant.NU:
+        parts = [(own_spec(learned.of_locale(name), recipe), name) for name in locales]
+    else:
+        parts = [(shared_spec(examples, locales, recipe), "")]
+    nets = []
+    for at, (spec, name) in enumerate(parts):
+        mine, mine_held = (part.of_locale(name) if name else part for part in (learned, holdout))
+        stage = f"train types {name}".strip()
+        fitted = fit_net(spec, mine, mine_held, recipe, seed + at, partial(progress, stage))
+        nets.append(net_of(spec, fitted))
+    model = TypeModel(examples.types, locales, recipe, nets, {})
+    progress("calibrate", 0, None)
+    return TypeModel(examples.types, locales, recipe, nets, measure_certainty(model, learned, holdout))
+
+
+def holdout_rows(examples: TypeExamples, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """(rows,) which are held out: of each locale its share, rounded down."""
+    random = np.random.default_rng([seed, 1])
+    held = np.zeros(len(examples), np.bool_)
+    for locale in range(len(examples.locales)):
+        rows = np.flatnonzero(examples.locale == locale)
+        held[random.permutation(rows)[: int(share * len(rows))]] = True
+    return held
+
+
+def shared_spec(examples: TypeExamples, locales: tuple[str, ...], recipe: TypesRecipe) -> NetSpec:
+    """Of a network of all locales; `locales` are those it shall know where it knows any."""
+    knows = recipe.variant == Variant.U_AW
+    own = 2**recipe.hashing.bits
+    block = LocaleRows(own, recipe.hashing.bits)
+    crosses = knows and recipe.locale_input == LocaleInput.PREFIX
+    return NetSpec(
+        hashing=recipe.hashing,
+        locale_input=recipe.locale_input if knows else None,
+        locales=locales if knows else (),
+        languages=languages_of_several(locales) if crosses else (),
+        rows=(block,) * len(locales) if knows else (),
+        num_rows=2 * own if crosses else own,
+        num_types=len(examples.types),
+        dim=recipe.dim,
+        hidden=recipe.hidden,
+        locale_dim=recipe.locale_dim,
+    )
+
+
+def languages_of_several(locales: Sequence[str]) -> tuple[str, ...]:
+    """Languages that more than one of the locales speaks: that of one alone has no words but those of the locale."""
+    spoken = Counter(language_of(name) for name in locales)
+    return tuple(sorted(name for name, number in spoken.items() if number > 1))
+
+
+def own_spec(examples: TypeExamples, recipe: TypesRecipe) -> NetSpec:
+    """Of the network of one locale: as large a table as its examples can fill."""
+    bits = int(np.clip(np.ceil(np.log2(_ROWS_PER_EXAMPLE * len(examples))), _LEAST_BITS, recipe.hashing.bits))
+    return NetSpec(
+        hashing=QueryHashing(bits, recipe.hashing.ngrams, recipe.hashing.pairs),
+        locale_input=None,
+        locales=(),
+        languages=(),
+        rows=(),
+        num_rows=2**bits,
+        num_types=len(examples.types),
+        dim=recipe.dim,
+        hidden=recipe.hidden,
+        locale_dim=recipe.locale_dim,
+    )
+
+
+def net_of(spec: NetSpec, fitted: Fitted) -> TypeNet:
+    """The network to serve: rounded to float16 as it will be saved, so that a saved model gives the same numbers."""
+    return TypeNet(spec, {name: value.astype(np.float16) for name, value in fitted.weights.items()})

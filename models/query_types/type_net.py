@@ -1,0 +1,141 @@
+"""One network on NumPy alone: queries and locales in, the scores of types out.
+
+The same numbers as the network it was trained as, to what float16 keeps. Safe to call from several threads: its only state is
+the cache of tokens, each filled with the same value whoever comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.query_types.recipe import LocaleInput
+from models.query_types.tokens import LocaleRows, QueryHashing, language_of, locale_row
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+AGNOSTIC = -1  # the number of no locale
+_MAX_CACHED_TOKENS = 100_000  # each a vector of `dim` float32, and its key
+
+
+@dataclass(frozen=True, slots=True)
+class NetSpec:
+    """What a network is, beside its weights."""
+
+    hashing: QueryHashing
+    locale_input: LocaleInput | None  # None: it knows no locale
+    locales: tuple[str, ...]  # those it knows; () where it knows none
+    languages: tuple[str, ...]  # whose words have rows of their own
+    rows: tuple[
+        LocaleRows, ...
+    ]  # (locales,) of each locale's words; those of a language are in the block after the queries'
+    num_rows: int  # the first 2**bits are those of queries
+    num_types: int
+    dim: int
+    hidden: int
+    locale_dim: int
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights."""
+        width = self.dim + (self.locale_dim if self.locale_input == LocaleInput.CONCAT else 0)
+        shapes: dict[str, tuple[int, ...]] = {"tokens.weight": (self.num_rows, self.dim)}
+        if self.locale_input == LocaleInput.CONCAT:
+            shapes["locale.weight"] = (len(self.locales) + 1, self.locale_dim)  # the last is no locale
+        if self.hidden:
+            shapes |= {"hidden.weight": (self.hidden, width), "hidden.bias": (self.hidden,)}
+        last = self.hidden or self.dim
+        shapes |= {"out.weight": (self.num_types, last), "out.bias": (self.num_types,)}
+        if self.locale_input == LocaleInput.HEADS:
+            shapes |= {
+                "heads.weight": (len(self.locales), self.num_types, last),
+                "heads.bias": (len(self.locales), self.num_types),
+            }
+        return shapes
+
+    def rows_of(self, tokens: Sequence[str], locale: int) -> list[list[int]]:
+        """Rows of what a locale adds to a query: of the locale itself, then of each word in it and in its language."""
+        if locale == AGNOSTIC or self.locale_input != LocaleInput.PREFIX:
+            return []
+        name, block = self.locales[locale], self.rows[locale]
+        tokens = [token for token in tokens if " " not in token]
+        found = [[locale_row(name, token, block)] for token in ("", *tokens)]
+        language = language_of(name)
+        if language in self.languages:
+            shared = LocaleRows(2**self.hashing.bits, self.hashing.bits)
+            found += [[locale_row(language, token, shared)] for token in tokens]
+        return found
+
+
+class TypeNet:
+    """`weights` have the names and shapes of `spec.shapes()`; float16 is read as float32."""
+
+    def __init__(self, spec: NetSpec, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        self.spec = spec
+        self.weights: dict[str, Floats] = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+        self._tokens = self.weights["tokens.weight"]
+        # Transposed once: (inputs, outputs), as rows of a batch are multiplied.
+        self._out = np.ascontiguousarray(self.weights["out.weight"].T)
+        self._cache: dict[tuple[int, str], Floats] = {}
+
+    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
+        bags, filled = self._bags(queries, locales)
+        return self._read(bags, np.asarray(locales, np.int64)), filled
+
+    def _read(self, bags: Floats, locales: Ints) -> Floats:
+        """(queries, dim) -> (queries, types)."""
+        weights = self.weights
+        states = bags
+        if "locale.weight" in weights:
+            states = np.concatenate([bags, weights["locale.weight"][locales]], axis=1)
+        if "hidden.weight" in weights:
+            states = np.maximum(states @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
+        scores: Floats = states @ self._out
+        scores += weights["out.bias"]
+        if "heads.weight" in weights:
+            for locale in np.unique(locales[locales != AGNOSTIC]).tolist():
+                mine = locales == locale
+                scores[mine] += states[mine] @ weights["heads.weight"][locale].T + weights["heads.bias"][locale]
+        return scores
+
+    def _bags(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """(queries, dim): the sum of what each token says, over the root of their number; 0 for a query without any."""
+        tokens = [self.spec.hashing.tokens(query) for query in queries]
+        lengths = np.array([len(one) for one in tokens], np.int64)
+        bags = np.zeros((len(queries), self.spec.dim), np.float32)
+        filled = lengths > 0
+        if filled.any():
+            vectors = np.concatenate(
+                [self._token(token, locale) for one, locale in zip(tokens, locales, strict=True) for token in one]
+            ).reshape(-1, self.spec.dim)
+            starts = (np.cumsum(lengths) - lengths)[filled]
+            bags[filled] = np.add.reduceat(vectors, starts, axis=0)
+            if self.spec.locale_input == LocaleInput.PREFIX:
+                bags[filled] += self._prefixes()[np.asarray(locales)[filled]]
+            bags[filled] /= np.sqrt(lengths[filled, None]).astype(np.float32)
+        return bags, filled
+
+    def _prefixes(self) -> Floats:
+        """(locales + 1, dim) what each locale says by itself; the last is no locale."""
+        rows = [locale_row(name, "", block) for name, block in zip(self.spec.locales, self.spec.rows, strict=True)]
+        return np.concatenate([self._tokens[rows], np.zeros((1, self.spec.dim), np.float32)])
+
+    def _token(self, token: str, locale: int) -> Floats:
+        """(dim,) a token's own row, the mean of its n-grams' rows, and what it is in the locale."""
+        if self.spec.locale_input != LocaleInput.PREFIX:
+            locale = AGNOSTIC
+        found = self._cache.get((locale, token))
+        if found is None:
+            own, *ngrams = self.spec.hashing.buckets(token)
+            found = self._tokens[own]
+            if ngrams:
+                found = found + self._tokens[ngrams].mean(axis=0)
+            for (row,) in self.spec.rows_of([token], locale)[1:]:
+                found = found + self._tokens[row]
+            if len(self._cache) < _MAX_CACHED_TOKENS:
+                self._cache[locale, token] = found
+        return found

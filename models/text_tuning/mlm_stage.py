@@ -1,0 +1,156 @@
+"""The stage "mlm": the encoder goes on as a language model of the shop's own words (Gururangan et al., 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+from models.export_encoder import EncoderError
+from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, computing_in
+from models.text_tuning.recipe import MlmStage
+from models.text_tuning.stages import step_seed
+from models.unified.words import Ragged
+
+_MASKED, _REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stays as it is
+# Of the steps, in which a new head learns alone: what a random head asks of the encoder would only harm it.
+_HEAD_ALONE_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What masking must know of a tokenizer."""
+
+    size: int
+    mask_id: int
+    special_ids: tuple[int, ...]  # never chosen
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedTexts:
+    ids: Tensor  # (texts, longest)
+    chosen: Tensor  # (texts, longest) bool: what must be guessed
+    wanted: Tensor  # (chosen tokens,) what stood there
+
+
+def mask_tokens(
+    ids: Tensor, mask: Tensor, vocabulary: Vocabulary, share: float, random: np.random.Generator
+) -> MaskedTexts:
+    """Chooses `share` of the tokens that are no special ones, at least one where there are any."""
+    eligible = (mask.numpy() > 0) & ~np.isin(ids.numpy(), vocabulary.special_ids)
+    luck = np.where(eligible, random.random(ids.shape), np.inf)
+    chosen = luck < share
+    if not chosen.any() and eligible.any():
+        chosen.flat[np.argmin(luck)] = True
+    how = random.random(ids.shape)
+    other = random.integers(0, vocabulary.size, ids.shape)
+    written = np.where(chosen & (how < _MASKED), vocabulary.mask_id, ids.numpy())
+    written = np.where(chosen & (how >= _MASKED) & (how < _MASKED + _REPLACED), other, written)
+    at = torch.from_numpy(chosen)
+    return MaskedTexts(torch.from_numpy(written), at, ids[at])
+
+
+class MlmLearner:
+    name = "mlm"
+
+    def __init__(
+        self,
+        base: Path,
+        encoder: EncoderNetwork,
+        products: TokenTable,
+        queries: TokenTable,
+        stage: MlmStage,
+        seed: int,
+        precision: torch.dtype,
+    ) -> None:
+        """The language model's head is the base's where it has one, else a new one (sentence encoders come without), which at first
+        learns alone."""
+        self.steps, self.learning_rate = stage.steps, stage.learning_rate
+        self._stage, self._seed, self._precision, self._encoder = stage, seed, precision, encoder
+        self._tables = (products, queries)
+        torch.manual_seed(step_seed(seed, 0x3E))  # of a new head
+        self.network, head_is_new = _language_model(base, encoder)
+        self._head_alone = int(_HEAD_ALONE_SHARE * stage.steps) if head_is_new else 0
+        tokenizer = encoder.tokenizer
+        if tokenizer.mask_token_id is None:
+            raise EncoderError(
+                f"{base}: its tokenizer has no mask token, so it cannot be trained by mlm; leave the stage out"
+            )
+        self._vocabulary = Vocabulary(
+            self.network.get_input_embeddings().num_embeddings,
+            tokenizer.mask_token_id,
+            tuple(tokenizer.all_special_ids),
+        )
+
+    def learn(self, step: int) -> float:
+        random = np.random.default_rng([self._seed, step, 0x3F])
+        of_queries = round(self._stage.batch * self._stage.query_share)
+        drawn = (
+            self._tables[0].rows.take(random.integers(0, len(self._tables[0].rows), self._stage.batch - of_queries)),
+            self._tables[1].rows.take(random.integers(0, len(self._tables[1].rows), of_queries)),
+        )
+        table = TokenTable(Ragged.concatenate(drawn), self._tables[0].pad_id)
+        texts = table.padded(np.arange(self._stage.batch))
+        masked = mask_tokens(texts.ids, texts.mask, self._vocabulary, self._stage.masked, random)
+        if not len(masked.wanted):
+            return 0.0  # nothing but special tokens
+        torch.manual_seed(step_seed(self._seed, step, 0x3F))
+        logits = self._logits(masked, texts.mask)
+        loss = F.cross_entropy(logits.float(), masked.wanted.to(logits.device))
+        loss.backward()
+        if step < self._head_alone:
+            for parameter in self.network.base_model.parameters():
+                parameter.grad = None
+        return float(loss.item())
+
+    def finish(self) -> None:
+        """Gives the encoder what was learned."""
+        kept = self._encoder.transformer.load_state_dict(self.network.base_model.state_dict(), strict=False)
+        missing = [name for name in kept.missing_keys if not name.startswith("pooler.")]
+        if missing or kept.unexpected_keys:
+            raise EncoderError(f"the language model does not fit the encoder: {[*missing, *kept.unexpected_keys][:5]}")
+
+    def _logits(self, masked: MaskedTexts, mask: Tensor) -> Tensor:
+        """(chosen tokens, vocabulary). The head sees the chosen tokens alone: over all tokens it would cost MiniLM as much as its
+        layers, 70 against 64 million operations a token."""
+        device = next(self.network.parameters()).device
+        chosen = masked.chosen.to(device)
+
+        def keep_chosen(_module: torch.nn.Module, _inputs: Any, output: Any) -> Any:
+            output["last_hidden_state"] = output["last_hidden_state"][chosen][None]
+            return output
+
+        hook = self.network.base_model.register_forward_hook(keep_chosen)
+        try:
+            with computing_in(self.network, self._precision):
+                found = self.network(input_ids=masked.ids.to(device), attention_mask=mask.to(device))
+        finally:
+            hook.remove()
+        logits: Tensor = found.logits[0]
+        return logits
+
+
+def _language_model(base: Path, encoder: EncoderNetwork) -> tuple[Any, bool]:
+    """The encoder's weights with a head, and whether any of the head is new."""
+    from transformers import AutoModelForMaskedLM
+
+    try:
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            base,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except ValueError as error:
+        raise EncoderError(f"{base} cannot be trained by mlm ({str(error)[:200]}); leave the stage out") from error
+    weights: dict[str, npt.NDArray[np.generic]] = encoder.transformer.state_dict()
+    model.base_model.load_state_dict(weights, strict=False)
+    return model.to(next(encoder.parameters()).device), bool(info["missing_keys"])

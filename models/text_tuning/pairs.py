@@ -1,0 +1,204 @@
+"""The shopping log as weighted (query, product) pairs: what a text encoder learns similarity from.
+
+What a search led to counts once of each kind, so that nobody clicks a pair up within one search. Queries that differ in case and marks
+alone are one, written as it was typed most often.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.text_tuning.query_keys import LeakGuard, loose_key, plain_key
+from models.unified.negatives import _grouped
+from models.unified.shopping_log import CLICK, UNKNOWN, Codes, Ints, LogError, ShoppingLog
+from models.unified.signals import KIND_POINTS
+from models.unified.words import Ragged
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Damping = Literal["none", "sqrt", "log"]
+
+_DAMPED: dict[str, Callable[[Floats], Floats]] = {"none": np.positive, "sqrt": np.sqrt, "log": np.log1p}
+
+
+@dataclass(frozen=True, slots=True)
+class PairRules:
+    """Which pairs are learned from, and what each weighs."""
+
+    points: tuple[float, float, float] = KIND_POINTS[1:]  # of a click, a cart and a purchase
+    min_searches: int = 1  # the click threshold: searches that led from the query to the product
+    damping: Damping = "sqrt"  # of a pair's points: a pair clicked 100 times is not worth 100 others
+
+    def __post_init__(self) -> None:
+        if min(self.points) < 0 or not max(self.points):
+            raise ValueError(f"points must be 0 or more and one of them more than 0, not {self.points}")
+        if self.min_searches < 1:
+            raise ValueError(f"min_searches must be 1 or more, not {self.min_searches}")
+        if self.damping not in _DAMPED:
+            raise ValueError(f"damping must be one of {', '.join(_DAMPED)}, not {self.damping!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class PairReport:
+    """What became of the log. Every event is used or dropped for one reason, the first that holds."""
+
+    events: int
+    used: int
+    dropped: dict[str, int]  # events by reason
+    pairs_found: int
+    pairs_below_threshold: int
+    pairs: int
+    queries: int
+    queries_merged: int  # as typed, that are another's but for case and marks
+    products: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClickPairs:
+    """Pair i says that queries[query[i]] led to the product in row product[i] of the catalogue."""
+
+    queries: list[str]  # distinct, as typed most often
+    group: Codes  # (queries,) near-duplicates share a number, see `loose_key`
+    query: Codes  # (pairs,)
+    product: Codes  # (pairs,) rows of the catalogue
+    weight: npt.NDArray[np.float32]  # (pairs,) above 0
+    clicked: Ragged  # by group: all products it led to, ascending, pairs below the threshold included
+    report: PairReport
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def shuffled(self, seed: int) -> ClickPairs:
+        """The control: the same queries, products and weights, but each product with another's query. What is learned from it is not
+        learned from who clicked what."""
+        product = np.random.default_rng([seed, 0x5F]).permutation(self.product)
+        clicked = _grouped(self.group[self.query], product, len(self.clicked))
+        return dataclasses.replace(self, product=product, clicked=clicked)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.queries).encode())
+        for column in (self.query, self.product, self.weight, self.clicked.values, self.clicked.offsets):
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
+
+
+def read_log(paths: Sequence[Path], product_ids: Sequence[str]) -> ShoppingLog:
+    """Several Parquet files or folders of one shop as one log. Raises LogError."""
+    if not paths:
+        raise LogError("no log is given; name at least one Parquet file")
+    tables: list[pa.Table] = []
+    for path in paths:
+        try:
+            tables.append(pq.read_table(path))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise LogError(f"{path} is not a log in Parquet: {error}") from error
+    try:
+        return ShoppingLog.of(pa.concat_tables(tables, promote_options="permissive"), product_ids)
+    except pa.ArrowException as error:
+        raise LogError(f"the logs {', '.join(map(str, paths))} have different columns: {error}") from error
+
+
+def gather_pairs(
+    log: ShoppingLog,
+    rules: PairRules,
+    *,
+    excluded_queries: Iterable[str] = (),
+    excluded_products: Collection[int] = (),
+    before_ms: int | None = None,
+) -> ClickPairs:
+    """Pairs of the log's clicks, carts and purchases.
+
+    `excluded_queries` are left out with their near-duplicates (see LeakGuard), `excluded_products` are rows of the catalogue, and events
+    at `before_ms` or later are left out. Raises LogError where no pair is left, with what was dropped and why.
+    """
+    keys = [plain_key(query) for query in log.queries]
+    guard = LeakGuard(excluded_queries)
+    is_excluded = np.array([query in guard for query in log.queries], np.bool_)
+    is_wordless = np.array([not key for key in keys], np.bool_)
+    events, dropped = _usable(
+        len(log),
+        {
+            "impression": log.kind < CLICK,
+            "without a query": log.query == 0,
+            "query without words": is_wordless[log.query],
+            "product not in the catalogue": log.product == UNKNOWN,
+            "at or after the cut-off": log.time_ms >= (np.iinfo(np.int64).max if before_ms is None else before_ms),
+            "excluded query or a near-duplicate": is_excluded[log.query],
+            "excluded product": np.isin(log.product, np.fromiter(excluded_products, np.int32)),
+        },
+    )
+    if not len(events):
+        raise LogError(f"the log has no click to learn from; its events were dropped: {json.dumps(dropped)}")
+    queries, query_of = _merged(log.queries, keys, log.query[events])
+    pair, points, searches = _points(
+        query_of * log.num_products + log.product[events], log.kind[events], log.search[events], rules
+    )
+    query, product = np.divmod(pair, log.num_products)
+    kept = (searches >= rules.min_searches) & (points > 0)
+    if not kept.any():
+        raise LogError(f"no (query, product) pair has {rules.min_searches} searches; the most is {int(searches.max())}")
+    groups = {key: at for at, key in enumerate(dict.fromkeys(map(loose_key, queries)))}
+    group = np.array([groups[loose_key(text)] for text in queries], np.int32)
+    return ClickPairs(
+        queries=queries,
+        group=group,
+        query=query[kept].astype(np.int32),
+        product=product[kept].astype(np.int32),
+        weight=_DAMPED[rules.damping](points[kept]).astype(np.float32),
+        clicked=_grouped(group[query], product, len(groups)),
+        report=PairReport(
+            events=len(log),
+            used=len(events),
+            dropped=dropped,
+            pairs_found=len(pair),
+            pairs_below_threshold=int((~kept).sum()),
+            pairs=int(kept.sum()),
+            queries=len(np.unique(query[kept])),
+            queries_merged=len(np.unique(log.query[events])) - len(queries),
+            products=len(np.unique(product[kept])),
+        ),
+    )
+
+
+def _usable(num_events: int, reasons: dict[str, Bools]) -> tuple[Ints, dict[str, int]]:
+    """Events for which no reason holds, and how many were dropped for each."""
+    good = np.ones(num_events, np.bool_)
+    dropped: dict[str, int] = {}
+    for reason, holds in reasons.items():
+        dropped[reason] = int((good & holds).sum())
+        good &= ~holds
+    return np.flatnonzero(good), dropped
+
+
+def _merged(texts: Sequence[str], keys: Sequence[str], asked: Codes) -> tuple[list[str], Ints]:
+    """Distinct queries as they were typed most often (of equally frequent ones the first in the alphabet), and (events,) their
+    numbers, for events that asked `texts[asked]`."""
+    codes, counts = np.unique(asked, return_counts=True)
+    typed: dict[str, list[tuple[int, str]]] = {}
+    for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+        typed.setdefault(keys[code], []).append((-count, texts[code]))
+    number_of = {key: at for at, key in enumerate(typed)}
+    numbers = np.zeros(len(texts), np.int64)
+    numbers[codes] = [number_of[keys[code]] for code in codes.tolist()]
+    return [min(forms)[1] for forms in typed.values()], numbers[asked]
+
+
+def _points(pair_of: Ints, kind: npt.NDArray[np.int8], search: Codes, rules: PairRules) -> tuple[Ints, Floats, Ints]:
+    """Distinct pairs of (events,), their points, and the number of searches behind them."""
+    once = np.unique(np.stack([pair_of, search, kind]), axis=1)
+    pair, place = np.unique(once[0], return_inverse=True)
+    points = np.asarray(np.bincount(place, np.array([0.0, *rules.points])[once[2]], len(pair)), np.float64)
+    of_search = np.unique(once[:2], axis=1)[0]
+    searches: Ints = np.bincount(np.searchsorted(pair, of_search), minlength=len(pair))
+    return pair, points, searches
