@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 9000
 BUNDLE ?= bundles/sample
+UNIFIED ?= bundles/unified
 PERSONAL ?= bundles/personal
 STORE ?= stores/sample
 BIN := .venv/bin
@@ -30,13 +31,16 @@ help:  ## List the targets
 $(BUNDLE)/manifest.json: | .venv/serve.stamp
 	$(BIN)/aisle build --sample 20000 --out $(BUNDLE)
 
-$(STORE)/truth.json: | .venv/serve.stamp
+$(STORE)/storefronts.parquet: | .venv/serve.stamp
 	$(BIN)/aisle simulate --out $(STORE)
 
-$(PERSONAL)/manifest.json: | .venv/serve.stamp $(STORE)/truth.json
-	$(BIN)/aisle train unified --store $(STORE) --recipe starter --out $(PERSONAL)
+$(UNIFIED)/manifest.json: | .venv/serve.stamp $(STORE)/storefronts.parquet
+	$(BIN)/aisle train unified --store $(STORE) --recipe starter --out $(UNIFIED)
 
-serve: .venv/serve.stamp $(PERSONAL)/manifest.json  ## Serve a simulated shop on :9000 (the first time: simulates it, trains its model)
+$(PERSONAL)/manifest.json: | $(UNIFIED)/manifest.json
+	$(BIN)/aisle train types --store $(STORE) --bundle $(UNIFIED) --out $(PERSONAL)
+
+serve: .venv/serve.stamp $(PERSONAL)/manifest.json  ## Serve a simulated shop on :9000 (the first time: simulates it, trains its models)
 	$(BIN)/aisle serve --bundle $(PERSONAL) --port $(PORT) --try "velvet sofa" --demo $(STORE)
 
 test: .venv/dev.stamp  ## Run the whole test suite

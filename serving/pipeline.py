@@ -28,7 +28,7 @@ from serving.query_typer import TypeQuestion
 from serving.retriever import NO_FILTER, Candidates, FilterMasks, ProductFilter, Retrieval
 from serving.shopper_vectors import Shopper
 from serving.stages import Stage
-from serving.type_use import TypeFinding, TypeUse, boosted, facets, retrievals, use_of
+from serving.type_use import TypeFinding, TypeUse, facets, gains, use_of
 
 Vector = npt.NDArray[np.float32]
 Value = TypeVar("Value")
@@ -157,12 +157,12 @@ class SearchPipeline:
             search.personalisation,
             search.locale,
         )
-        found, types, retrieving = await self._retrieve(wanted, search, types, deadline)
-        candidates = _relevant(found, search.min_similarity)
-        gains = {}
+        found, types = await self._retrieve(wanted, search, types, deadline)
+        candidates = _relevant(found.value, search.min_similarity)
+        gained = {}
         if self.personaliser and search.explain:
             page = candidates.rows[search.offset : stop]
-            gains = await self.personaliser.explain(page, text, shopper, search.personalisation, deadline)
+            gained = await self.personaliser.explain(page, text, shopper, search.personalisation, deadline)
         phases = [_phase("encode", encoded)] if encoded else []
         phases += [_phase("shopper", shopper.outcome)] if shopper.outcome else []
         phases += [_phase("types", types.outcome)] if types.outcome else []
@@ -171,10 +171,10 @@ class SearchPipeline:
             first=search.offset,
             stop=min(stop, len(candidates.rows)),
             has_more=len(candidates.rows) > stop,
-            phases=(*phases, _phase("retrieve", max(retrieving, key=lambda one: one.queue_ms + one.compute_ms))),
+            phases=(*phases, _phase("retrieve", found)),
             corrected_query=query if query != search.query else "",
             shopper=shopper,
-            gains=gains,
+            gains=gained,
             types=types,
         )
 
@@ -201,31 +201,23 @@ class SearchPipeline:
 
     async def _retrieve(
         self, wanted: Retrieval, search: Search, types: TypeFinding, deadline: float
-    ) -> tuple[Candidates, TypeFinding, list[Outcome[Candidates]]]:
+    ) -> tuple[Outcome[Candidates], TypeFinding]:
         """Candidates by what the types are used for, and what came of that."""
-        if types.used is TypeUse.FACETS and not types.prediction.abstained:
-            wanted = dataclasses.replace(wanted, k=max(wanted.k, FACET_HITS))
-        outcomes = await self._retrieve_all(retrievals(wanted, types.prediction, types.used), deadline)
-        if types.used is TypeUse.FILTER and not any(outcome.value.rows for outcome in outcomes):
-            outcomes += await self._retrieve_all([wanted], deadline)
-            return outcomes[-1].value, dataclasses.replace(types, used=TypeUse.FACETS), outcomes
-        found = outcomes[0].value
-        if types.used in (TypeUse.BOOST, TypeUse.FILTER) and self._masks:
-            parts = [outcome.value for outcome in outcomes]
-            found = boosted(parts, types.prediction, search.type_boost, wanted.k, self._masks.mask)
-        if types.used is TypeUse.FACETS and not types.prediction.abstained and self._masks:
-            types = dataclasses.replace(types, facets=facets(self._masks.categories(found.rows[:FACET_HITS])))
-        return found, types, outcomes
-
-    async def _retrieve_all(self, wanted: list[Retrieval], deadline: float) -> list[Outcome[Candidates]]:
-        """Side by side, so that they share a batch. Where nothing came before, the first of them is refused when there is too much to
-        do."""
-        first, *others = wanted
-        admitted = first.vector is not None
-        with _Beside() as beside:
-            tasks = [beside.begin(self.retriever(one, cost=1, deadline=deadline, admitted=True)) for one in others]
-            outcome = await self.retriever(first, cost=1, deadline=deadline, admitted=admitted)
-            return [outcome, *[await task for task in tasks]]
+        is_counted = types.used is TypeUse.FACETS and not types.prediction.abstained and self._masks is not None
+        asked = dataclasses.replace(
+            wanted,
+            k=max(wanted.k, FACET_HITS) if is_counted else wanted.k,
+            type_gains=gains(types, search.type_boost),
+            only_types=types.used is TypeUse.FILTER,
+        )
+        # Where nothing came before, it is refused here when there is too much to do.
+        found = await self.retriever(asked, cost=1, deadline=deadline, admitted=wanted.vector is not None)
+        if types.used is TypeUse.FILTER and not found.value.rows:
+            found = await self.retriever(wanted, cost=1, deadline=deadline, admitted=True)
+            return found, dataclasses.replace(types, used=TypeUse.FACETS)
+        if is_counted and self._masks:
+            types = dataclasses.replace(types, facets=facets(self._masks.categories(found.value.rows[:FACET_HITS])))
+        return found, types
 
     def _depth(self, search: Search, stop: int) -> int:
         """Candidates to retrieve. Where features are weighed the similar ones among all that paging can reach may lie anywhere."""

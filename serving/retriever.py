@@ -19,6 +19,7 @@ from serving.shopper_encoder import light_tower
 MAX_BATCH = 64  # queries
 MAX_CACHED_MASKS = 64  # of one byte a product each
 MAX_TIE_DEPTH = 2048
+MAX_SCORED_ROWS = 8192  # of a type, each scored; more are searched for in the index, 2 ms for a million products
 PATH_SEPARATOR = " > "
 
 Mask = npt.NDArray[np.bool_]
@@ -26,15 +27,13 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class ProductFilter:
-    """All that is set must hold. Prices are in minor units, bounds inclusive. `types` are categories like `categories`: those that the
-    query asks for, where those are the ones that the caller wants."""
+    """All that is set must hold. Prices are in minor units, bounds inclusive."""
 
     brands: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     min_price_minor: int | None = None
     max_price_minor: int | None = None
     in_stock_only: bool = False
-    types: tuple[str, ...] = ()
 
 
 NO_FILTER = ProductFilter()
@@ -45,7 +44,10 @@ class Retrieval:
     """One query: its vector (dim,), the best `k` products that pass the filter, the words to look up exactly, the weights of the
     bundle's boosts, in their order (none is no weight), and who asks: the shopper's vector (dim,) moves the query's by `strength`.
 
-    Where the unified model encodes queries, the words go without a vector: a word table costs less than the way to another stage."""
+    Where the unified model encodes queries, the words go without a vector: a word table costs less than the way to another stage.
+
+    `type_gains` are categories and what their products gain, the most of them where a product is in several; with `only_types` others
+    are no candidates."""
 
     vector: npt.NDArray[np.float32] | None
     k: int
@@ -55,11 +57,13 @@ class Retrieval:
     shopper: npt.NDArray[np.float32] | None = None
     strength: float = 1.0
     locale: str = ""
+    type_gains: tuple[tuple[str, float], ...] = ()
+    only_types: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Products by row, best first. A score is the similarity, what identifiers of the query add, and what each weighed feature adds."""
+    """Products by row, best first. A score is the similarity and what identifiers of the query, its types and weighed features add."""
 
     rows: list[int]
     scores: list[float]
@@ -84,6 +88,7 @@ class FilterMasks:
                     by_value[form.casefold()].append(code)
             self._codes_of[name] = dict(by_value)
         self._cache: OrderedDict[ProductFilter, Mask] = OrderedDict()
+        self._rows_of: dict[str, npt.NDArray[np.int64]] = {}
 
     def mask(self, wanted: ProductFilter) -> Mask | None:
         """(products,) True where the product passes; None for the empty filter. Read-only: it is shared."""
@@ -101,6 +106,25 @@ class FilterMasks:
     def knows(self, name: str, value: str) -> bool:
         return value.casefold() in self._codes_of[name]
 
+    def rows_of_category(self, path: str) -> npt.NDArray[np.int64]:
+        """Rows of all products of a category and below it, in order."""
+        rows = self._rows_of.get(path)
+        if rows is None:
+            codes, _ = self._columns["category"]
+            rows = self._rows_of[path] = np.flatnonzero(
+                np.isin(codes, self._codes_of["category"].get(path.casefold(), []))
+            )
+        return rows
+
+    def gains(self, by_category: Sequence[tuple[str, float]], rows: Sequence[int]) -> npt.NDArray[np.float64]:
+        """(rows,) the greatest gain among the categories that each product is in; 0 where there is none."""
+        codes, distinct = self._columns["category"]
+        gain_of = np.zeros(len(distinct))
+        for path, gain in by_category:
+            within = self._codes_of["category"].get(path.casefold(), [])
+            gain_of[within] = np.maximum(gain_of[within], gain)
+        return gain_of[codes[list(rows)]]
+
     def categories(self, rows: Sequence[int]) -> list[str]:
         """The category of each row, "" where it has none."""
         codes, distinct = self._columns["category"]
@@ -109,7 +133,7 @@ class FilterMasks:
     def _make(self, wanted: ProductFilter) -> Mask:
         table = self._table
         mask: Mask = table.in_stock.copy() if wanted.in_stock_only else np.ones(len(table), np.bool_)
-        for name, values in (("brand", wanted.brands), ("category", wanted.categories), ("category", wanted.types)):
+        for name, values in (("brand", wanted.brands), ("category", wanted.categories)):
             if values:
                 codes, distinct = self._columns[name]
                 passes = np.zeros(len(distinct), np.bool_)
@@ -157,7 +181,8 @@ class Retriever:
             for at, position in enumerate(positions):
                 nearest = Neighbours(found.ids[at : at + 1], found.scores[at : at + 1])
                 item, vector = items[position], vectors[position]
-                answers[position] = self._merge(item, vector, self._in_order(item.k, vector, nearest, mask), mask)
+                scores = {} if item.only_types else self._in_order(item.k, vector, nearest, mask)
+                answers[position] = self._merge(item, vector, scores, mask)
         return [answers[position] for position in range(len(items))]
 
     def _search_vectors(self, items: Sequence[Retrieval]) -> npt.NDArray[np.float32]:
@@ -210,14 +235,35 @@ class Retriever:
     def _merge(
         self, item: Retrieval, vector: npt.NDArray[np.float32], scores: dict[int, float], mask: Mask | None
     ) -> Candidates:
-        """The nearest products, with those that hold an identifier of the query lifted to where they belong."""
+        """The nearest products, with those that hold an identifier of the query or are of its types lifted to where they belong."""
         matches = self._identifiers.find(item.query) if item.query else []
-        if matches:
+        if item.type_gains:
+            self._add_types(item, vector, scores, mask)
+        if matches or item.type_gains:
             return self._lifted(item, vector, scores, matches, mask)
         rows = list(scores)[: item.k]
         found = list(scores.values())[: item.k]
         similarities, feature_boosts = self._parted(item, rows, found)
         return Candidates(rows, found, similarities, [0.0] * len(rows), {}, feature_boosts)
+
+    def _add_types(
+        self, item: Retrieval, vector: npt.NDArray[np.float32], scores: dict[int, float], mask: Mask | None
+    ) -> None:
+        """Adds the nearest k of each type. With these, the best k after all of a type has gained alike are among the scores."""
+        for path, _ in item.type_gains:
+            rows = self._masks.rows_of_category(path)
+            rows = rows if mask is None else rows[mask[rows]]
+            if len(rows) <= MAX_SCORED_ROWS:
+                found = np.asarray(self._vectors[rows], np.float32) @ vector
+                if len(rows) > item.k:
+                    best = np.argpartition(-found, item.k - 1)[: item.k]
+                    rows, found = rows[best], found[best]
+                scores.update(zip(rows.tolist(), found.tolist(), strict=True))
+            else:
+                within = np.zeros(self._index.size, np.bool_)
+                within[rows] = True
+                nearest = self._index.search(vector[None], min(_depth(item.k), self._index.size), within)
+                scores.update(self._in_order(item.k, vector, nearest, within))
 
     def _parted(
         self, item: Retrieval, rows: list[int], scores: list[float]
@@ -249,15 +295,22 @@ class Retriever:
         if missing:
             vectors = np.asarray(self._vectors[sorted(missing)], np.float32)
             scores.update(zip(sorted(missing), (vectors @ vector).tolist(), strict=True))
-        order = sorted(scores, key=lambda row: (-(scores[row] + boosts.get(row, 0.0)), row))[: item.k]
+        rows = list(scores)
+        gains = self._masks.gains(item.type_gains, rows)
+        totals = np.fromiter(scores.values(), np.float64, len(rows)) + gains
+        if boosts:
+            totals += np.array([boosts.get(row, 0.0) for row in rows])
+        best = np.lexsort((rows, -totals))[: item.k].tolist()
+        order = [rows[at] for at in best]
         similarities, feature_boosts = self._parted(item, order, [scores[row] for row in order])
         return Candidates(
             rows=order,
-            scores=[scores[row] + boosts.get(row, 0.0) for row in order],
+            scores=totals[best].tolist(),
             similarities=similarities,
             identifier_boosts=[boosts.get(row, 0.0) for row in order],
             matched={row: matched[row] for row in order if row in matched},
             feature_boosts=feature_boosts,
+            type_boosts=gains[best].tolist() if item.type_gains else [],
         )
 
 

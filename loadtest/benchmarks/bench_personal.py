@@ -18,6 +18,7 @@ from models.bundle import Bundle
 CLIENTS = 32
 SHOPPERS = 8
 EVENTS = 40  # of each
+UNTYPED = search_pb2.PRODUCT_TYPE_USE_OFF  # bench_types tells what types cost
 
 
 def bench_personal(setup: Setup) -> None:
@@ -36,12 +37,13 @@ def bench_personal(setup: Setup) -> None:
             setup.say(f"round {number + 1}")
             asked = [queries[(SHOPPERS * number + n) % len(queries)] for n in range(SHOPPERS)]
             sides = {
-                "plain": [search_pb2.SearchRequest(query=query) for query in asked],
+                "plain": [search_pb2.SearchRequest(query=query, product_types=UNTYPED) for query in asked],
                 "stored": [
-                    search_pb2.SearchRequest(query=query, shopper_id=f"bench-{n}") for n, query in enumerate(asked)
+                    search_pb2.SearchRequest(query=query, shopper_id=f"bench-{n}", product_types=UNTYPED)
+                    for n, query in enumerate(asked)
                 ],
                 "sent": [
-                    search_pb2.SearchRequest(query=query, recent_events=events)
+                    search_pb2.SearchRequest(query=query, recent_events=events, product_types=UNTYPED)
                     for query, events in zip(asked, histories, strict=True)
                 ],
             }

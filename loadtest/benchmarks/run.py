@@ -18,6 +18,7 @@ from loadtest.benchmarks.bench_personal import bench_personal
 from loadtest.benchmarks.bench_search import bench_search
 from loadtest.benchmarks.bench_shoppers import bench_shoppers
 from loadtest.benchmarks.bench_stock import bench_stock
+from loadtest.benchmarks.bench_types import bench_types
 from loadtest.benchmarks.figures import Figures
 from loadtest.benchmarks.setup import Setup
 from models.bundle import Bundle
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "overload": bench_overload,
     "index": bench_index,
     "personal": bench_personal,
+    "types": bench_types,
     "shoppers": bench_shoppers,
 }
 

@@ -38,6 +38,11 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
+def differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Round by round, as `ratios`."""
+    return [a - b for a, b in zip(ours, theirs, strict=True)]
+
+
 def encoder_stats(address: str) -> info_pb2.StageStats:
     return stats_of(address).stages[0]
 

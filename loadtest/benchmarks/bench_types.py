@@ -1,0 +1,81 @@
+"""The classifier of queries: by itself, over gRPC in batches, and what it adds to a search."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from aisle.v1 import query_pb2, search_pb2
+from loadtest.benchmarks.floor import METHOD as SEARCH
+from loadtest.benchmarks.service import bundle_queries, served
+from loadtest.benchmarks.setup import QUIET, Setup, differences, ratios
+from loadtest.h2load import h2load
+from models.bundle import Bundle
+from models.query_types.type_model import TypeModel
+
+CLASSIFY = "/aisle.v1.QueryService/Classify"
+BATCH = 256
+CLIENTS = 32
+THREADS = 2
+USES = {
+    "off": search_pb2.PRODUCT_TYPE_USE_OFF,
+    "facets": search_pb2.PRODUCT_TYPE_USE_FACETS,
+    "boost": search_pb2.PRODUCT_TYPE_USE_BOOST,
+}
+
+
+def bench_types(setup: Setup) -> None:
+    """Queries a second of the model and of the service, and a search with its query's types against one without."""
+    if setup.personal is None or not Bundle(setup.personal).has_types:
+        setup.say("left out: no --personal bundle with a classifier")
+        return
+    model = Bundle(setup.personal).type_model()
+    queries = bundle_queries(setup.personal, 20_000)
+    alone: list[float] = []
+    rates: dict[str, list[float]] = {"classify": [], **{use: [] for use in USES}}
+    p50: dict[str, list[float]] = {use: [] for use in USES}
+    with served(setup.personal, QUIET) as service:
+        for number in range(setup.rounds):
+            setup.say(f"round {number + 1}")
+            alone.append(_in_process(model, queries))
+            batches = [queries[BATCH * n : BATCH * (n + 1)] for n in range(8 * number, 8 * number + 8)]
+            calls = [_classify(batch, model.locales) for batch in batches if batch]
+            many = h2load(service.address, CLASSIFY, calls, clients=8, seconds=setup.seconds)
+            rates["classify"].append(BATCH * many.goodput)
+            asked = [queries[(8 * number + n) % len(queries)] for n in range(8)]
+            for name, use in USES.items():
+                messages = [
+                    search_pb2.SearchRequest(query=query, locale="en-US", product_types=use).SerializeToString()
+                    for query in asked
+                ]
+                rates[name].append(
+                    h2load(service.address, SEARCH, messages, clients=CLIENTS, seconds=setup.seconds).goodput
+                )
+                one = h2load(service.address, SEARCH, messages[:1], clients=1, seconds=setup.seconds / 2, warm_up_s=0.5)
+                p50[name].append(one.percentile(50))
+    add = setup.figures.add
+    add("types", f"classify in process, batches of {BATCH}, {THREADS} threads", "queries/s", alone, wanted=">= 10,000")
+    add("types", f"QueryService.Classify, batches of {BATCH}, 8 clients", "queries/s", rates["classify"])
+    add("types", "p50 of Search without types, 1 client", "ms", p50["off"])
+    for name in ("facets", "boost"):
+        wanted = "< 1" if name == "facets" else ""
+        add("types", f"p50 of Search, {name} - off, 1 client", "ms", differences(p50[name], p50["off"]), wanted=wanted)
+        add(
+            "types",
+            f"throughput of Search, {name} / off, {CLIENTS} clients",
+            "ratio",
+            ratios(rates[name], rates["off"]),
+        )
+
+
+def _in_process(model: TypeModel, queries: list[str]) -> float:
+    batches = [queries[at : at + BATCH] for at in range(0, len(queries), BATCH)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        started = time.perf_counter()
+        told = list(pool.map(lambda batch: model.classify(batch, ["en-US"] * len(batch)), batches))
+        return sum(map(len, told)) / (time.perf_counter() - started)
+
+
+def _classify(queries: list[str], locales: tuple[str, ...]) -> bytes:
+    asked = [query_pb2.LocaleQuery(query=query, locale=locales[at % len(locales)]) for at, query in enumerate(queries)]
+    return query_pb2.ClassifyRequest(queries=asked).SerializeToString()
