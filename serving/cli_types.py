@@ -31,7 +31,7 @@ def train_types(
         ),
     ] = None,
     recipe: TypesRecipeName = "starter",
-    min_support: Annotated[float, typer.Option(min=1, help="Clicks that a query needs in its locale to count.")] = 3,
+    min_support: Annotated[float, typer.Option(min=0.1, help="Clicks that a query needs in its locale to count.")] = 1,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:

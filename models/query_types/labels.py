@@ -32,7 +32,9 @@ _COLUMNS = ("id", "time", "locale", "kind", "product_id", "query")
 class LabelRule:
     """What makes a type a label of a query."""
 
-    min_support: float = 3.0  # engagement that a query needs in its locale
+    # Engagement that a query needs in its locale. One click is often wrong, but with 3 the poor locales lose most of their queries:
+    # accuracy .838 instead of .935 of unseen ones. Simulated.
+    min_support: float = 1.0
     min_share: float = 0.15  # of it that a type needs; the greatest type is always a label
     kind_weights: tuple[float, float, float, float] = (0.0, 1.0, 0.5, 1.0)  # impression, click, cart, purchase
 

@@ -43,7 +43,9 @@ class TypesRecipe:
     loss: Loss = Loss.SOFTMAX
     label_smoothing: float = 0.05
     focus: float = 4.0  # of the asymmetric loss: the exponent on negatives
-    locale_penalty: float = 0.0  # on what words mean in a locale beside what they mean anywhere (PREFIX)
+    # On what words mean in a locale beside what they mean anywhere (PREFIX): without it poor locales do worse than without a locale
+    # (.828 against .844 of unseen queries right; 0.3: .849, 1: .857, 3: .855; of dialect traps .816, .783, .762, .705). Simulated.
+    locale_penalty: float = 1.0
     locale_dropout: float = 0.2  # of the rows: answered without knowing the locale
     token_dropout: float = 0.1  # of the buckets
     temperature: float = 1.5  # a locale of n rows is drawn n**(1/temperature) times; 1 draws as asked

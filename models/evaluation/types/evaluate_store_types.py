@@ -47,8 +47,7 @@ class StoreTypesPlan:
     """What to evaluate, and how much."""
 
     recipe: TypesRecipe = STARTER
-    # A single click labels: asking for three left 14,000 of 38,000 rows, and cost U_aw 4 (rich locales) to 13 points (poor ones).
-    rule: LabelRule = field(default_factory=lambda: LabelRule(min_support=1.0))
+    rule: LabelRule = field(default_factory=LabelRule)
     max_tests: int = 600  # of each locale
     curve: bool = True
     ablations: bool = False  # ways to tell the locale, and temperatures of sampling
@@ -66,7 +65,7 @@ def evaluate_types(
     work.mkdir(parents=True, exist_ok=True)
     queries = read_store_queries(store_folder, plan.rule, max_tests=plan.max_tests, seed=plan.seed, progress=progress)
     trained = TrainedTypes(work, progress)
-    recipes = {name: replace(plan.recipe, variant=variant) for variant, name in MODEL_NAMES.items()}
+    recipes = {name: _recipe_of(plan.recipe, variant) for variant, name in MODEL_NAMES.items()}
     answers = _answers(recipes, queries, trained, plan)
     traps = _trap_answers(recipes, queries, trained, plan)
     sections = [*_bucket_sections(answers, plan.seed), _trap_section(traps, queries, plan.seed)]
@@ -222,6 +221,11 @@ def _calibration_section(answers: TypeAnswers) -> Section:
         plots=[reliability_plot(points, "share that is right (simulated)")],
         tables=[Table("Mean probability and share right by bin", "model", columns, rows)],
     )
+
+
+def _recipe_of(recipe: TypesRecipe, variant: Variant) -> TypesRecipe:
+    """A model of one locale sees few rows in an epoch, so it gets twice as many: .39 instead of .28 right in poor locales (simulated)."""
+    return replace(recipe, variant=variant, epochs=2 * recipe.epochs if variant is Variant.NU else recipe.epochs)
 
 
 def _ablations(recipe: TypesRecipe) -> dict[str, TypesRecipe]:
