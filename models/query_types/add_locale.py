@@ -46,7 +46,8 @@ def add_locale(
         raise ExamplesError(f"{len(mine)} examples of {locale}; two are the least to learn from")
     held = holdout_rows(mine, model.recipe.holdout_share, seed)
     learned, holdout = mine.take(~held), mine.take(held)
-    recipe = replace(model.recipe, locale_dropout=0.0)
+    # What all share stands still, so what is peculiar to the locale is all that can be learned.
+    recipe = replace(model.recipe, locale_dropout=0.0, locale_penalty=0.0)
 
     def report(done: int, total: int) -> None:
         progress(f"add {locale}", done, total)

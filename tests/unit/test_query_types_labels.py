@@ -65,7 +65,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path: Path) -> None:
     ]
     rows += [("shoe", "en-US", "S", "click", 9)]
     first = write(tmp_path / "log.parquet", rows)
-    report = label_log([first, first], CATEGORIES, until=START + timedelta(days=5)).report
+    report = label_log([first, first], CATEGORIES, LabelRule(min_support=3), until=START + timedelta(days=5)).report
     assert report.read == 20
     assert (report.too_weak, report.without_query, report.without_locale, report.outside_window) == (2, 2, 2, 2)
     assert report.repeated == 6
@@ -107,7 +107,7 @@ def test_judgements_are_labels_where_the_gain_is_high() -> None:
 )
 def test_a_log_without_labels_is_refused(tmp_path: Path, make: object, message: str) -> None:
     with pytest.raises(ExamplesError, match=message):
-        label_log(make(tmp_path), CATEGORIES)  # type: ignore[operator]
+        label_log(make(tmp_path), CATEGORIES, LabelRule(min_support=3.0))  # type: ignore[operator]
 
 
 def test_a_log_without_a_column_is_refused_by_its_name(tmp_path: Path) -> None:
