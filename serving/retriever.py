@@ -300,7 +300,7 @@ class Retriever:
         totals = np.fromiter(scores.values(), np.float64, len(rows)) + gains
         if boosts:
             totals += np.array([boosts.get(row, 0.0) for row in rows])
-        best = np.lexsort((rows, -totals))[: item.k].tolist()
+        best = np.lexsort((np.array(rows, np.int64), -totals))[: item.k].tolist()
         order = [rows[at] for at in best]
         similarities, feature_boosts = self._parted(item, order, [scores[row] for row in order])
         return Candidates(

@@ -98,10 +98,10 @@ def test_a_position_takes_its_share_of_the_clicks_from_what_follows_it() -> None
     knows = fitted(biased=True)
     blind = fitted(replace(TINY, use_position=False), biased=True)
     assert effect(blind, 1) > 0.5  # what is shown first seems to be wanted
-    assert abs(effect(knows, 1)) < 0.5 * effect(blind, 1)
+    assert abs(effect(knows, 1)) < 0.4 * effect(blind, 1)
     assert effect(knows, 0) > 1
     falls = knows.position_odds[1:11, 0]
-    assert falls[9] - falls[0] == pytest.approx(-1.2 * np.log(10), rel=0.35)
+    assert falls[9] - falls[0] == pytest.approx(-1.2 * np.log(10), rel=0.25)
     assert not blind.position_odds.any()
 
 
@@ -117,12 +117,12 @@ def test_a_chain_helps_where_purchases_are_few() -> None:
 
 
 def test_a_teacher_tells_what_few_labels_do_not() -> None:
-    few, test = plant(12), plant(300, seed=2)
+    few, test = plant(6), plant(300, seed=2)
     wants = np.stack(
         [1.5 * few.features[:, 0] - 1, few.features[:, 0] + few.features[:, 2], few.features[:, 2]], axis=1
     )
     teacher = np.cumprod(1 / (1 + np.exp(-wants)), axis=1).astype(np.float32)
-    recipe, held = replace(TINY, distillation=0.9, listwise=0.0, epochs=150, patience=24), plant(200, seed=1)
+    recipe, held = replace(TINY, distillation=0.9, listwise=0.0, epochs=1000, patience=24), plant(200, seed=1)
     alone = fit_ranker(few, held, recipe)
     taught = fit_ranker(replace(few, teacher=teacher), held, recipe)
     assert np.mean(areas(taught, test)) > np.mean(areas(alone, test)) + 0.01

@@ -1,4 +1,4 @@
-"""A planted reader: asked for a gift shoppers buy velvet, asked for daily things cotton. Neither word alone says it, and no feature does."""
+"""A planted reader: asked for a gift, shoppers buy velvet; asked for daily things, velvet or cotton alike. No feature tells it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from models.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import Transfer, Weighting
 from models.ranking.teacher.fields import Field
-from models.ranking.teacher.recipe import FeatureStage, HeadSizes, Objective, PageSample, TeacherRecipe, Texts, TextStage
+from models.ranking.teacher.recipe import (
+    FeatureStage,
+    HeadSizes,
+    Objective,
+    PageSample,
+    TeacherRecipe,
+    Texts,
+    TextStage,
+)
 from models.ranking.teacher.teacher import Teacher, TeacherError, soft_labels
 from models.ranking.teacher.train_teacher import Shelf, train_teacher
 from models.text_tuning.recipe import MlmStage
@@ -27,7 +35,9 @@ from models.unified.price_bands import PriceBands
 from models.unified.train_unified import TrainingError
 
 STUFFS = ("velvet", "cotton")
-QUERIES = {"gift": "velvet", "daily": "cotton"}
+QUERIES = ("gift", "daily")
+# Of what was clicked.
+BOUGHT = {("gift", "velvet"): 0.9, ("gift", "cotton"): 0.05, ("daily", "velvet"): 0.5, ("daily", "cotton"): 0.5}
 COLOURS = ("red", "blue", "green", "black")
 NAMES = ("noise", "clickable")
 SHOWN = 6
@@ -35,9 +45,9 @@ RECIPE = TeacherRecipe(
     "tiny",
     texts=Texts((Field("title", 4), Field("attributes.colour", 1)), 4),
     sample=PageSample(pages=None, others=None),
-    head=HeadSizes(features=16, bottom=32, experts=2, expert=16, tower=8, dropout=0.0),
+    head=HeadSizes(features=32, bottom=32, experts=2, expert=32, tower=16, dropout=0.0),
     features=FeatureStage(steps=60, pages=32),
-    text=TextStage(epochs=100, max_steps=300, pages=16, learning_rate=2e-3, head_rate=3e-3, chunk=96),
+    text=TextStage(epochs=100, max_steps=150, pages=16, learning_rate=2e-3, head_rate=3e-3, chunk=96),
     precision="fp32",
 )
 SHORT = dataclasses.replace(
@@ -91,9 +101,11 @@ def shopping(shelf: Shelf, num_pages: int, seed: int) -> tuple[Impressions, np.n
     queries = [str(random.choice(list(QUERIES))) for _ in range(num_pages)]
     product = np.concatenate([random.choice(len(shelf.table), SHOWN, replace=False) for _ in queries])
     stuff = np.array([shelf.table.string("title", row).split()[0] for row in product.tolist()])
-    wanted = np.repeat([QUERIES[query] for query in queries], SHOWN)
     click = random.random(len(product)) < 0.5
-    bought = click & (stuff == wanted) & (random.random(len(product)) < 0.9)
+    chance = [
+        BOUGHT[query, kind] for query, kind in zip(np.repeat(queries, SHOWN).tolist(), stuff.tolist(), strict=True)
+    ]
+    bought = click & (random.random(len(product)) < chance)
     features = np.stack([random.normal(size=len(product)), click + 0.1 * random.normal(size=len(product))], axis=1)
     shown = Impressions(
         page=np.repeat(np.arange(num_pages), SHOWN),
@@ -110,14 +122,19 @@ def shopping(shelf: Shelf, num_pages: int, seed: int) -> tuple[Impressions, np.n
     return shown, features.astype(np.float32)
 
 
-def accuracy(shop: Shop, teacher: Teacher, seed: int = 99) -> float:
-    """How often, of two clicked products of a new page, the one that was bought is the likelier to be."""
-    shown, features = shopping(shop.shelf, 200, seed)
+def what_it_reads(shop: Shop, teacher: Teacher) -> float:
+    """How much more velvet is preferred for a gift than for daily things, in log-odds of a purchase of what was clicked; planted are 5.1.
+    What is known of queries and products apart adds nothing to it."""
+    shown, features = shopping(shop.shelf, 300, 99)
     chances = soft_labels(teacher, shown, features, shop.shelf.table, shop.shelf.bands)[:, 2]
-    rows = np.flatnonzero(shown.labels[:, 0] > 0)
-    bought = shown.labels[rows, 2] > 0
-    gaps = chances[rows][bought][:, None] - chances[rows][~bought][None, :]
-    return float((gaps > 0).mean() + (gaps == 0).mean() / 2)
+    stuff = np.array([shop.shelf.table.string("title", row).split()[0] for row in shown.product.tolist()])
+    query = np.repeat(shown.queries, SHOWN)
+    odds = {}
+    for cell in BOUGHT:
+        rows = (query == cell[0]) & (stuff == cell[1]) & (shown.labels[:, 0] > 0)
+        odds[cell] = np.log(chances[rows].mean() / (1 - chances[rows].mean()))
+    gift, daily = (odds[name, "velvet"] - odds[name, "cotton"] for name in QUERIES)
+    return float(gift - daily)
 
 
 def train(shop: Shop, out: Path, recipe: TeacherRecipe = RECIPE, **options: object) -> Teacher:
@@ -127,22 +144,29 @@ def train(shop: Shop, out: Path, recipe: TeacherRecipe = RECIPE, **options: obje
 
 
 @pytest.fixture(scope="module")
-def teacher(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
-    return train(shop, tmp_path_factory.mktemp("teacher") / "teacher")
+def folder(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("teacher") / "teacher"
+    train(shop, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def teacher(folder: Path) -> Teacher:
+    return Teacher.load(folder, "cpu", threads=1, features=NAMES)
 
 
 def test_it_reads_query_and_product_together(shop: Shop, teacher: Teacher) -> None:
-    assert accuracy(shop, teacher) > 0.9
+    assert what_it_reads(shop, teacher) > 2.5
 
 
 def test_it_finds_nothing_where_labels_are_shuffled(shop: Shop, tmp_path: Path) -> None:
     found = train(shop, tmp_path / "shuffled", shuffled_labels=True)
-    assert abs(accuracy(shop, found) - 0.5) < 0.2
+    assert abs(what_it_reads(shop, found)) < 1
 
 
 def test_features_alone_cannot_know_it(shop: Shop, tmp_path: Path) -> None:
     found = train(shop, tmp_path / "features", dataclasses.replace(RECIPE, use_text=False))
-    assert abs(accuracy(shop, found) - 0.5) < 0.1
+    assert abs(what_it_reads(shop, found)) < 0.3
 
 
 def test_chances_are_nested_and_hold_on_new_pages(shop: Shop, teacher: Teacher) -> None:
@@ -164,21 +188,23 @@ def test_a_row_does_not_depend_on_what_it_is_asked_with(shop: Shop, teacher: Tea
     shown, features = shopping(shop.shelf, 5, 3)
     products = teacher.texts.products(shop.shelf.table, shop.shelf.bands, shown.product[:SHOWN])
     together = teacher.rerank(shown.queries[0], "en-US", products, features[:SHOWN])
-    alone = [teacher.rerank(shown.queries[0], "en-US", products.take(np.array([at])), features[[at]]) for at in range(SHOWN)]
+    alone = [
+        teacher.rerank(shown.queries[0], "en-US", products.take(np.array([at])), features[[at]]) for at in range(SHOWN)
+    ]
     assert np.allclose(together, np.concatenate(alone), atol=0.01)  # bf16 sums in another order
 
 
-def test_both_forms_of_a_teacher_agree(shop: Shop, teacher: Teacher, tmp_path: Path) -> None:
+def test_both_forms_of_a_teacher_agree(shop: Shop, teacher: Teacher, folder: Path) -> None:
     from models.ranking.teacher.torch_network import TorchNetwork
 
-    out = tmp_path / "short"
-    train(shop, out, SHORT)
-    one = Teacher.load(out, "cpu")
-    spec = one.spec
-    torch_one = Teacher(spec, one.texts, TorchNetwork(out, "cpu", spec.pooling, len(spec.features), spec.head))
+    spec = teacher.spec
+    torch_one = TorchNetwork(folder, "cpu", spec.pooling, len(spec.features), spec.head)
     shown, features = shopping(shop.shelf, 20, 3)
-    chances = [soft_labels(each, shown, features, shop.shelf.table, shop.shelf.bands) for each in (one, torch_one)]
-    assert np.allclose(chances[0], chances[1], atol=0.02)
+    found = [
+        soft_labels(each, shown, features, shop.shelf.table, shop.shelf.bands)
+        for each in (teacher, Teacher(spec, teacher.texts, torch_one))
+    ]
+    assert np.allclose(found[0], found[1], atol=0.03)  # bf16 against fp32
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -202,7 +228,12 @@ def test_an_interrupted_training_ends_with_the_same_weights(shop: Shop, tmp_path
     with pytest.raises(Interrupted):
         train(shop, tmp_path / "one", recipe, progress=interrupt)
     seen: list[int] = []
-    train(shop, tmp_path / "one", recipe, progress=lambda stage, done, _: seen.append(done) if stage == "train: text" else None)
+    train(
+        shop,
+        tmp_path / "one",
+        recipe,
+        progress=lambda stage, done, _: seen.append(done) if stage == "train: text" else None,
+    )
     assert seen[0] == CHECKPOINT_STEPS + 1
     train(shop, tmp_path / "other", recipe)
     one, other = weights_of(tmp_path / "one"), weights_of(tmp_path / "other")
@@ -213,11 +244,15 @@ def test_an_interrupted_training_ends_with_the_same_weights(shop: Shop, tmp_path
 @pytest.mark.parametrize(
     "changes",
     [
-        {"transfer": Transfer.NONE, "objective": Objective(Weighting.UNCERTAINTY, listwise=0)},
         {"pooling": "cls", "layers": 1, "mlm": MlmStage(steps=2, batch=8), "use_position": False},
-        {"use_features": False, "head": HeadSizes(features=8, bottom=8, experts=1, expert=8, tower=4)},
+        {
+            "use_features": False,
+            "transfer": Transfer.NONE,
+            "objective": Objective(Weighting.UNCERTAINTY, listwise=0),
+            "head": HeadSizes(features=8, bottom=8, experts=1, expert=8, tower=4),
+        },
     ],
-    ids=["no transfer", "one layer", "text alone"],
+    ids=["one layer", "text alone"],
 )
 def test_every_variant_trains_and_is_loaded(shop: Shop, tmp_path: Path, changes: dict[str, object]) -> None:
     found = train(shop, tmp_path / "variant", dataclasses.replace(SHORT, **changes))  # type: ignore[arg-type]
@@ -239,8 +274,8 @@ def test_what_cannot_be_is_refused_by_name(shop: Shop, tmp_path: Path) -> None:
         train_teacher(args[0], dataclasses.replace(shown, labels=0 * shown.labels), *args[2:])
     with pytest.raises(EncoderError, match="has 2 layers, 3 are asked for"):
         train_teacher(*args[:5], dataclasses.replace(SHORT, layers=3), shop.base)
+    short = str(tiny_bert(tmp_path / "bert", max_position_embeddings=10))
     with pytest.raises(EncoderError, match="reads 8 tokens, the recipe's texts have up to 15"):
-        short = str(tiny_bert(tmp_path / "bert", max_position_embeddings=10))
         train_teacher(*args[:6], short)
     (tmp_path / "out").mkdir()
     with pytest.raises(TrainingError, match="exists; choose another folder"):
@@ -249,10 +284,9 @@ def test_what_cannot_be_is_refused_by_name(shop: Shop, tmp_path: Path) -> None:
         Teacher.load(tmp_path / "out")
 
 
-def test_a_teacher_refuses_features_that_it_was_not_trained_on(shop: Shop, teacher: Teacher, tmp_path: Path) -> None:
-    train(shop, tmp_path / "short", SHORT)
+def test_a_teacher_refuses_features_that_it_was_not_trained_on(shop: Shop, teacher: Teacher, folder: Path) -> None:
     with pytest.raises(TeacherError, match="what differs: clickable, price"):
-        Teacher.load(tmp_path / "short", "cpu", features=("noise", "price"))
+        Teacher.load(folder, "cpu", features=("noise", "price"))
     products = teacher.texts.products(shop.shelf.table, shop.shelf.bands, np.array([0]))
     with pytest.raises(ValueError, match=r"features must have the shape \(1, 2\), not \(1, 3\)"):
         teacher.rerank("gift", "en-US", products, np.zeros((1, 3), np.float32))

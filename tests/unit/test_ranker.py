@@ -173,17 +173,25 @@ def test_what_a_network_gives_has_the_shapes_that_are_loaded(structure: Structur
 
 def test_a_position_adds_to_the_logits_alone_and_nothing_where_it_is_not_known() -> None:
     network = make_network()
+    network.start_at(np.array([0.2, 0.1, 0.05]), np.array([1, 4, 0]))  # the usual depth is that of the second place
     with torch.no_grad():
         network.fall.fill_(0.1)
     inputs = torch.from_numpy(FOUND[:3])
-    first, tenth, unknown = (network(inputs, torch.full((3,), place)) for place in (1, 10, 0))
-    assert torch.allclose(first, unknown)
-    assert (tenth - first).detach().numpy() == pytest.approx(np.full((3, 3), -np.log(10)), abs=1e-4)
-    odds = network.position_odds()
+    first, second, eighth, unknown = (network(inputs, torch.full((3,), place)) for place in (1, 2, 8, 0))
+    assert torch.allclose(second, unknown, atol=1e-5)
+    assert (eighth - first).detach().numpy() == pytest.approx(np.full((3, 3), -np.log(8)), abs=1e-4)
+    odds = torch.from_numpy(network.position_odds())
     assert odds.shape == (MAX_POSITION + 1, 3)
-    assert torch.allclose(
-        network(inputs, torch.full((3,), 999)) - first, torch.from_numpy(odds[MAX_POSITION]), atol=1e-5
-    )
+    assert torch.allclose(network(inputs, torch.full((3,), 999)) - unknown, odds[MAX_POSITION], atol=1e-5)
+
+
+def test_an_untrained_network_tells_the_usual_chances() -> None:
+    torch.manual_seed(0)
+    for transfer in Transfer:
+        network = RankerNetwork(COUNT, replace(TINY, transfer=transfer)).eval()
+        network.start_at(np.array([0.2, 0.1, 0.05]), np.array([1, 2]))
+        told = network.log_chances(network(torch.from_numpy(FOUND), torch.zeros(len(FOUND), dtype=torch.long))).exp()
+        assert told.detach().numpy() == pytest.approx(np.tile([0.2, 0.1, 0.05], (len(FOUND), 1)), abs=1e-5)
 
 
 def test_losses_by_hand() -> None:

@@ -63,7 +63,9 @@ def test_a_row_stands_for_many_in_the_choice_of_a_page() -> None:
     labels = torch.tensor([[1.0, 1, 1], [0, 0, 0]])
     few = listwise_loss(log_chances(scores, NONE), labels, torch.tensor([0, 0]), 1, torch.tensor([1.0, 4.0]))
     rows = torch.tensor([0, 1, 1, 1, 1])
-    many = listwise_loss(log_chances(scores[rows], NONE), labels[rows], torch.zeros(5, dtype=torch.int64), 1, torch.ones(5))
+    many = listwise_loss(
+        log_chances(scores[rows], NONE), labels[rows], torch.zeros(5, dtype=torch.int64), 1, torch.ones(5)
+    )
     assert torch.allclose(few, many)
 
 
@@ -152,7 +154,7 @@ def test_no_page_is_learned_from_that_is_held_out() -> None:
 def test_an_epoch_has_every_page_once_and_steps_can_be_asked_in_any_order() -> None:
     order = PageOrder(10, 4, seed=3)
     steps = [order.pages(step).tolist() for step in range(5)]
-    both = sum(steps, [])
+    both = [page for step in steps for page in step]
     assert sorted(both[:10]) == sorted(both[10:]) == list(range(10))
     assert PageOrder(10, 4, seed=3).pages(3).tolist() == steps[3]
 

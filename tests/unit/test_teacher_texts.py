@@ -11,11 +11,18 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from models.catalogue import Product
 from models.product_table import ProductTable, write_products
 from models.ranking.teacher.fields import PRICE_WORDS, Field, fields_of, markers
+from models.ranking.teacher.language import whole_texts
 from models.ranking.teacher.pair_tokens import PairTokens, TextSpec, join_pairs, length_batches
 from models.unified.price_bands import NUM_BANDS, PriceBands
 from models.unified.words import Ragged
 
-FIELDS = (Field("title", 3), Field("brand", 2), Field("category", 2), Field("attributes.colour", 1), Field("price_minor", 1))
+FIELDS = (
+    Field("title", 3),
+    Field("brand", 2),
+    Field("category", 2),
+    Field("attributes.colour", 1),
+    Field("price_minor", 1),
+)
 WORDS = ("halden", "wool", "rug", "round", "rugs", "grey", "title", *PRICE_WORDS)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -121,3 +128,8 @@ def test_every_row_is_in_one_batch_and_no_batch_is_over_its_budget(lengths: list
     assert sorted(row for group in groups for row in group.tolist()) == list(range(len(lengths)))
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[row] for row in group) <= budget
+
+
+def test_a_products_half_becomes_a_text_of_its_own() -> None:
+    whole = whole_texts(Ragged.of([[7, 8, 3], [3]]), start_id=2, max_tokens=3)
+    assert [whole.row(at).tolist() for at in range(2)] == [[2, 7, 8], [2, 3]]

@@ -1,0 +1,10 @@
+"""The ranker of candidates: chances of a click, a cart and a purchase for each, learned together.
+
+After *A Multi-task Learning Framework for Product Ranking with BERT* (Wu et al., Walmart, WWW 2022, arXiv 2202.05317). What is here is
+the student that is served on a processor; the teacher that it may learn from is in `teacher`.
+
+    shopping log -> impressions                      pages as shown, nested labels, histories up to the search
+    bundle -> product_columns -> features            what the ranker sees of a candidate, alike in training and serving
+    recipe -> network, losses -> fit_ranker          how it learns; train_ranker does all of it
+    ranker, diversity                                what serving loads: NumPy and safetensors only
+"""

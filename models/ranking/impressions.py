@@ -1,0 +1,251 @@
+"""What shoppers were shown, search by search, and what they did with it: the examples of a ranker.
+
+A *page* is one search (a query in a session) with the products that it showed. What a shopper did is known up to the moment at
+which the search was asked and no further: neither the page's own clicks nor anything that came later is in its history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.catalogue import Product
+from models.product_table import ProductTable
+from models.ranking.tasks import TASKS
+from models.unified.histories import NO_ITEM, Timelines
+from models.unified.history import HistoryItem, HistoryKind, product_item
+from models.unified.price_bands import PriceBands
+from models.unified.shopping_log import (
+    CART,
+    CLICK,
+    IMPRESSION,
+    PURCHASE,
+    UNKNOWN,
+    Codes,
+    Ints,
+    LogError,
+    ShoppingLog,
+)
+
+__all__ = ["MAX_ITEMS", "TASKS", "Impressions", "PageHistories", "read_impressions", "read_log"]
+
+MAX_ITEMS = 64  # of each kind in a history, the latest; a tower reads no more of one
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Impressions:
+    """Shown products, page after page: row i was shown at position[i] (from 1; 0 where the log does not say) of page page[i].
+
+    Labels are nested: what was bought counts as put into the cart, and what was put into the cart as clicked.
+    """
+
+    page: Ints  # (rows,) ascending, 0 to num_pages - 1
+    product: Ints  # (rows,) rows of the catalogue, each once in a page
+    position: Ints  # (rows,)
+    labels: Floats  # (rows, TASKS) 0 or 1
+    queries: list[str]  # by page, as are all below
+    locales: list[str]
+    time_ms: Ints  # (pages,) when the search was asked, ascending
+    shopper: Codes  # (pages,)
+    is_anonymous: Bools  # (pages,)
+    histories: list[list[HistoryItem]]  # what the shopper did before, in order of time
+
+    def __len__(self) -> int:
+        return len(self.page)
+
+    @property
+    def num_pages(self) -> int:
+        return len(self.queries)
+
+    @property
+    def offsets(self) -> Ints:
+        """(pages + 1,) page p is rows offsets[p] to offsets[p + 1]."""
+        return np.searchsorted(self.page, np.arange(self.num_pages + 1))
+
+    def take(self, pages: npt.NDArray[np.integer]) -> Impressions:
+        """The pages of these numbers, in their order and numbered anew."""
+        offsets, pages = self.offsets, np.asarray(pages, np.int64)
+        lengths = offsets[pages + 1] - offsets[pages]
+        starts = np.cumsum(lengths) - lengths
+        rows = np.repeat(offsets[pages] - starts, lengths) + np.arange(int(lengths.sum()))
+        chosen = pages.tolist()
+        return Impressions(
+            page=np.repeat(np.arange(len(pages)), lengths),
+            product=self.product[rows],
+            position=self.position[rows],
+            labels=self.labels[rows],
+            queries=[self.queries[page] for page in chosen],
+            locales=[self.locales[page] for page in chosen],
+            time_ms=self.time_ms[pages],
+            shopper=self.shopper[pages],
+            is_anonymous=self.is_anonymous[pages],
+            histories=[self.histories[page] for page in chosen],
+        )
+
+    def before(self, time_ms: int) -> tuple[Impressions, Impressions]:
+        """The pages asked before a moment, and those asked at it or later."""
+        cut = int(np.searchsorted(self.time_ms, time_ms))
+        return self.take(np.arange(cut)), self.take(np.arange(cut, self.num_pages))
+
+
+def read_impressions(
+    log: Path | pa.Table,
+    table: ProductTable,
+    bands: PriceBands,
+    *,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    max_pages: int | None = None,
+    seed: int = 0,
+) -> Impressions:
+    """The pages asked from `since_ms` to before `until_ms` (None: from the first, to the last), of which `max_pages` are drawn.
+
+    `log` is a Parquet file, a folder of them, or a table, of EVENT_SCHEMA. What happened at `until_ms` or later is unknown: a cart
+    before it that became a purchase after it is a cart. Pages of which no product is in the catalogue are left out, and a page
+    needs one impression: where only clicks were logged, nobody knows what was passed over. Raises LogError where no page is left.
+    """
+    if max_pages is not None and max_pages < 1:
+        raise ValueError(f"max_pages must be 1 or more, not {max_pages}")
+    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+        raise ValueError(f"since_ms {since_ms} must be before until_ms {until_ms}")
+    events, positions = read_log(log, table)
+    is_told = (events.query > 0) & (events.product != UNKNOWN)
+    if until_ms is not None:
+        is_told &= events.time_ms < until_ms
+    if since_ms is not None:
+        is_told &= events.asked_ms >= since_ms
+    told = np.flatnonzero(is_told)
+    search = _searches_with_pages(events, told, max_pages, seed)
+    if not len(search):
+        raise LogError("the log shows no product of the catalogue in answer to a search in the time asked for")
+    page_of = np.full(len(events.search_time_ms), -1, np.int64)
+    page_of[search] = np.arange(len(search))
+    told = told[page_of[events.search[told]] >= 0]
+    rows = _shown_products(events, told, page_of, positions)
+    first = told[np.unique(page_of[events.search[told]], return_index=True)[1]]
+    asked_ms, shopper = events.search_time_ms[search], events.shopper[first]
+    return Impressions(
+        **rows,
+        queries=[events.queries[number] for number in events.query[first].tolist()],
+        locales=[events.locales[number] for number in events.locale[first].tolist()],
+        time_ms=asked_ms,
+        shopper=shopper,
+        is_anonymous=events.is_anonymous[first],
+        histories=PageHistories(events, table, bands).before(shopper, asked_ms),
+    )
+
+
+def read_log(log: Path | pa.Table, table: ProductTable) -> tuple[ShoppingLog, Codes]:
+    """The log's events, and the position (events,) of each, 0 where it has none. Raises LogError."""
+    if isinstance(log, Path):
+        try:
+            log = pq.read_table(log)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise LogError(f"{log} is not a log in Parquet: {error}") from error
+    assert isinstance(log, pa.Table)  # noqa: S101 - a path was read
+    missing = [name for name in ("id", "time", "position") if name not in log.column_names]
+    if missing:
+        raise LogError(f"the log has no column {', '.join(missing)}; its columns are {', '.join(log.column_names)}")
+    # ShoppingLog orders by time and keeps the first of an id: done here before, so that its rows are those of the positions.
+    log = log.take(pa.array(np.argsort(np.asarray(log["time"].cast(pa.int64())), kind="stable")))
+    ids: Any = log["id"].combine_chunks().dictionary_encode()
+    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    log = log.take(pa.array(np.sort(np.unique(np.asarray(ids.indices), return_index=True)[1])))
+    events = ShoppingLog.of(log, [table.id(row) for row in range(len(table))])
+    return events, np.asarray(log["position"].fill_null(0).to_numpy(), np.int32)
+
+
+def _searches_with_pages(events: ShoppingLog, told: Ints, max_pages: int | None, seed: int) -> Ints:
+    """Numbers of the searches that showed something, in order of time; a random part where there are too many."""
+    shown = told[events.kind[told] == IMPRESSION]
+    search = np.unique(events.search[shown]).astype(np.int64)
+    if max_pages is not None and len(search) > max_pages:
+        search = np.random.default_rng([seed, 0x9A]).choice(search, max_pages, replace=False)
+    return search[np.lexsort((search, events.search_time_ms[search]))]
+
+
+def _shown_products(events: ShoppingLog, told: Ints, page_of: Ints, positions: Codes) -> dict[str, Any]:
+    """Page, product, position and labels: a row a product of a page, with the strongest event between them, by position."""
+    page = page_of[events.search[told]]
+    pair, row = np.unique(page * events.num_products + events.product[told], return_inverse=True)
+    strongest = np.zeros(len(pair), np.int64)
+    np.maximum.at(strongest, row, events.kind[told].astype(np.int64))
+    nowhere = np.iinfo(np.int64).max
+    position = np.full(len(pair), nowhere)
+    stated = positions[told] > 0
+    np.minimum.at(position, row[stated], positions[told][stated])
+    page, product = pair // events.num_products, pair % events.num_products
+    order = np.lexsort((product, position, page))
+    return {
+        "page": page[order],
+        "product": product[order],
+        "position": np.where(position == nowhere, 0, position)[order],
+        "labels": (strongest[:, None] >= np.array([CLICK, CART, PURCHASE]))[order].astype(np.float32),
+    }
+
+
+class PageHistories:
+    """Histories of any shopper at any time, as `models.unified.history.history_items` makes them of the same events."""
+
+    def __init__(self, log: ShoppingLog, table: ProductTable, bands: PriceBands) -> None:
+        self._log, self._table, self._bands = log, table, bands
+        known = log.product != UNKNOWN
+        looked = np.flatnonzero(known & ((log.kind == CLICK) | (log.kind == CART)))
+        searched = np.flatnonzero(log.query > 0)
+        events = {
+            HistoryKind.SEARCH: _first_of(log.search.astype(np.int64), searched),
+            HistoryKind.CLICK: _first_of(log.search.astype(np.int64) * log.num_products + log.product, looked),
+            HistoryKind.PURCHASE: np.flatnonzero(known & (log.kind == PURCHASE)),
+        }
+        self._timelines = {kind: Timelines.of(log, rows, rows) for kind, rows in events.items()}
+        self._items: dict[tuple[HistoryKind, int], HistoryItem] = {}
+        self._products: dict[int, tuple[Product, int | None]] = {}
+
+    def before(self, shopper: Codes, time_ms: Ints) -> list[list[HistoryItem]]:
+        """For each shopper the latest MAX_ITEMS of each kind strictly before a time, in order of time."""
+        found = {
+            kind: np.sort(timeline.before(shopper, time_ms, MAX_ITEMS), axis=1)
+            for kind, timeline in self._timelines.items()
+        }
+        return [
+            sorted(
+                (
+                    self._item(kind, event)
+                    for kind, events in found.items()
+                    for event in events[row, events[row] != NO_ITEM].tolist()
+                ),
+                key=lambda item: item.time_ms,
+            )
+            for row in range(len(shopper))
+        ]
+
+    def _item(self, kind: HistoryKind, event: int) -> HistoryItem:
+        item = self._items.get((kind, event))
+        if item is None:
+            time_ms = int(self._log.time_ms[event])
+            if kind == HistoryKind.SEARCH:
+                item = HistoryItem(kind, time_ms, query=self._log.queries[self._log.query[event]])
+            else:
+                item = product_item(kind, time_ms, *self._product(int(self._log.product[event])))
+            self._items[kind, event] = item
+        return item
+
+    def _product(self, row: int) -> tuple[Product, int | None]:
+        if row not in self._products:
+            product = self._table.product(row)
+            self._products[row] = (product, self._bands.band(product))
+        return self._products[row]
+
+
+def _first_of(keys: npt.NDArray[np.int64], events: Ints) -> Ints:
+    """Of events (in order of time) the first of each key."""
+    return events[np.sort(np.unique(keys[events], return_index=True)[1])]

@@ -1,0 +1,234 @@
+"""The served ranker, on NumPy alone: features of candidates in, calibrated chances of a click, a cart and a purchase out.
+
+A folder holds `ranker.json`, what the ranker is, and `ranker.safetensors`, its weights. Safe to call from several threads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from models.query_types.calibration import Calibration, sigmoid
+from models.ranking.features import FEATURES
+from models.ranking.recipe import RankerRecipe, Structure, Transfer
+from models.ranking.tasks import TASKS
+
+Floats = npt.NDArray[np.float32]
+
+FORMAT_VERSION = 1
+SPEC_FILE = "ranker.json"
+WEIGHTS_FILE = "ranker.safetensors"
+MOST = 6.0  # standard deviations from the mean; what is further out counts as that
+DEFAULT_BLEND = (1.0, 4.0, 16.0)  # what a click, a cart and a purchase are worth where a request does not say
+_LEAST = np.float32(1e-6)
+
+
+class RankerError(ValueError):
+    """The folder holds no ranker that can be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaling:
+    """How features are standardised: mean and deviation (features,) of those that the ranker learned from."""
+
+    mean: Floats
+    deviation: Floats
+
+    @classmethod
+    def of(cls, features: Floats) -> Scaling:
+        """A feature that never changed stays 0."""
+        deviation = features.std(axis=0)
+        return cls(features.mean(axis=0), np.where(deviation > _LEAST, deviation, np.float32(np.inf)))
+
+    def apply(self, features: Floats) -> Floats:
+        return np.clip((features - self.mean) / self.deviation, -MOST, MOST).astype(np.float32, copy=False)
+
+
+class Ranker:
+    """`features` are the names of what it reads, in order; `calibration` is one for each task."""
+
+    def __init__(
+        self,
+        recipe: RankerRecipe,
+        weights: Mapping[str, Floats],
+        scaling: Scaling,
+        calibration: Sequence[Calibration] = (Calibration(),) * len(TASKS),
+        features: tuple[str, ...] = FEATURES,
+    ) -> None:
+        self.recipe = recipe
+        self.features = features
+        self.scaling = scaling
+        self.calibration = tuple(calibration)
+        self._w = dict(weights)
+        self._slopes = np.array([one.slope for one in self.calibration], np.float32)
+        self._offsets = np.array([one.offset for one in self.calibration], np.float32)
+        self._ceilings = np.array([one.ceiling for one in self.calibration], np.float32)
+
+    def probabilities(self, features: Floats) -> Floats:
+        """(candidates, features) -> (candidates, TASKS) chances, nested: P(click) >= P(cart) >= P(purchase).
+
+        Candidates of several searches may be stacked. Raises ValueError for another number of features.
+        """
+        if features.ndim != 2 or features.shape[1] != len(self.features):
+            raise ValueError(
+                f"features must be (candidates, {len(self.features)}), not {' x '.join(map(str, features.shape))}"
+            )
+        return self._calibrated(self._log_odds(self.scaling.apply(features)))
+
+    def log_odds(self, features: Floats) -> Floats:
+        """(candidates, TASKS) what calibration starts from."""
+        return self._log_odds(self.scaling.apply(features))
+
+    def explain(self, features: Floats, weights: Sequence[float] = DEFAULT_BLEND) -> Floats:
+        """(candidates, features) how much of each candidate's blend is owed to each feature: the blend less what it were if the
+        feature had its mean. One at a time, so that the parts need not add up."""
+        usual = self.scaling.apply(features)
+        whole = blend(self._calibrated(self._log_odds(usual)), weights)
+        count = len(self.features)
+        changed = np.repeat(usual[None], count, axis=0)  # (features, candidates, features)
+        changed[np.arange(count), :, np.arange(count)] = 0
+        without = blend(self._calibrated(self._log_odds(changed.reshape(-1, count))), weights)
+        return whole[:, None] - without.reshape(count, -1).T
+
+    def _log_odds(self, inputs: Floats) -> Floats:
+        w, recipe = self._w, self.recipe
+        told = np.maximum(inputs @ w["experts.weight"] + w["experts.bias"], 0)
+        told = told.reshape(len(inputs), recipe.num_experts, recipe.expert_dim)
+        logits = inputs @ w["skip.weight"] + w["heads.bias"]
+        gates = self._gates(inputs)
+        for task in range(len(TASKS)):
+            mixed = told[:, task % recipe.num_experts] if gates is None else (gates[:, task, None] @ told)[:, 0]
+            tower = np.maximum(mixed @ w["towers.weight"][task] + w["towers.bias"][task], 0)
+            logits[:, task] += tower @ w["heads.weight"][task]
+        if recipe.transfer == Transfer.NONE:
+            return np.asarray(logits, np.float32)
+        chances = np.clip(np.cumprod(sigmoid(logits), axis=1), 1e-9, 1 - _LEAST)
+        return np.asarray(np.log(chances) - np.log1p(-chances), np.float32)
+
+    def _gates(self, inputs: Floats) -> Floats | None:
+        """(candidates, TASKS, experts); None where no gate chooses."""
+        if self.recipe.structure != Structure.MMOE:
+            return None
+        asked = inputs @ self._w["gates.weight"] + self._w["gates.bias"]
+        asked = asked.reshape(len(inputs), len(TASKS), self.recipe.num_experts)
+        shares = np.exp(asked - asked.max(axis=2, keepdims=True))
+        return np.asarray(shares / shares.sum(axis=2, keepdims=True), np.float32)
+
+    def _calibrated(self, log_odds: Floats) -> Floats:
+        chances = self._ceilings * sigmoid(log_odds * self._slopes + self._offsets)
+        return np.minimum.accumulate(chances, axis=1)
+
+    def calibrated(self, calibration: Sequence[Calibration]) -> Ranker:
+        """The same ranker with other calibration."""
+        return Ranker(self.recipe, self._w, self.scaling, calibration, self.features)
+
+    def save(self, folder: Path) -> None:
+        """Writes the folder, which must not exist or be empty."""
+        folder.mkdir(parents=True, exist_ok=True)
+        scaling = {"scaling.mean": self.scaling.mean, "scaling.deviation": self.scaling.deviation}
+        weights = {name: np.ascontiguousarray(value, np.float32) for name, value in (self._w | scaling).items()}
+        save_file(weights, folder / WEIGHTS_FILE)
+        spec = {
+            "format_version": FORMAT_VERSION,
+            "tasks": TASKS,
+            "features": self.features,
+            "recipe": asdict(self.recipe),
+            "calibration": [asdict(one) for one in self.calibration],
+        }
+        (folder / SPEC_FILE).write_text(json.dumps(spec, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Ranker:
+        """Raises RankerError where a file is missing or damaged, of another format, or made for other features than FEATURES."""
+        values = _read_spec(folder)
+        try:
+            recipe = RankerRecipe.of(values["recipe"])
+            calibration = [Calibration(**one) for one in values["calibration"]]
+            features = tuple(values["features"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RankerError(f"{SPEC_FILE} is damaged: {error!r}") from None
+        _check_features(features)
+        if len(calibration) != len(TASKS):
+            raise RankerError(f"{SPEC_FILE} has calibration of {len(calibration)} tasks, not of {', '.join(TASKS)}")
+        weights = _read_weights(folder, shapes(recipe, len(features)))
+        scaling = Scaling(weights.pop("scaling.mean"), weights.pop("scaling.deviation"))
+        return cls(recipe, weights, scaling, calibration, features)
+
+
+def blend(probabilities: Floats, weights: Sequence[float] = DEFAULT_BLEND) -> Floats:
+    """(candidates,) what to order by: the chances (candidates, TASKS) by what each is worth. Raises ValueError for other weights than
+    one number from 0 for each task, not all 0."""
+    values = np.asarray(weights, np.float32)
+    if values.shape != (len(TASKS),) or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise ValueError(
+            f"weights of {', '.join(TASKS)} must be {len(TASKS)} numbers from 0, not all 0, not {list(weights)}"
+        )
+    return np.asarray(probabilities @ values, np.float32)
+
+
+def shapes(recipe: RankerRecipe, num_features: int) -> dict[str, tuple[int, ...]]:
+    """Of every array of the weights file."""
+    tasks, experts, width, tower = len(TASKS), recipe.num_experts, recipe.expert_dim, recipe.tower_dim
+    wanted: dict[str, tuple[int, ...]] = {
+        "scaling.mean": (num_features,),
+        "scaling.deviation": (num_features,),
+        "experts.weight": (num_features, experts * width),
+        "experts.bias": (experts * width,),
+        "towers.weight": (tasks, width, tower),
+        "towers.bias": (tasks, tower),
+        "heads.weight": (tasks, tower),
+        "heads.bias": (tasks,),
+        "skip.weight": (num_features, tasks),
+    }
+    if recipe.structure == Structure.MMOE:
+        wanted |= {"gates.weight": (num_features, tasks * experts), "gates.bias": (tasks * experts,)}
+    return wanted
+
+
+def _read_spec(folder: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RankerError(f"{folder.name} holds no ranker: {error}") from None
+    found = values.get("format_version") if isinstance(values, dict) else None
+    if found != FORMAT_VERSION:
+        raise RankerError(f"format version {found} is not {FORMAT_VERSION}; train the ranker again")
+    return values
+
+
+def _check_features(features: tuple[str, ...]) -> None:
+    """Raises RankerError that names what differs."""
+    if features == FEATURES:
+        return
+    lacking = [name for name in features if name not in FEATURES]
+    unread = [name for name in FEATURES if name not in features]
+    differences = [f"it reads {', '.join(lacking)}, which are not computed"] if lacking else []
+    differences += [f"it does not read {', '.join(unread)}"] if unread else []
+    raise RankerError(
+        f"the ranker was trained for other features: {'; '.join(differences) or 'the same in another order'}; "
+        "train it again"
+    )
+
+
+def _read_weights(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, Floats]:
+    try:
+        weights: dict[str, Floats] = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise RankerError(f"{WEIGHTS_FILE} cannot be read: {error}") from None
+    for name in sorted(set(wanted) | set(weights)):
+        if name not in weights or name not in wanted:
+            there, missing = (WEIGHTS_FILE, SPEC_FILE) if name in weights else (SPEC_FILE, WEIGHTS_FILE)
+            raise RankerError(f"{name} is in {there} and not in {missing}")
+        if weights[name].shape != wanted[name]:
+            raise RankerError(
+                f"{name} has shape {weights[name].shape} in {WEIGHTS_FILE}, and {wanted[name]} by {SPEC_FILE}"
+            )
+    return weights

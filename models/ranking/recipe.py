@@ -1,0 +1,98 @@
+"""All that decides what a ranker becomes, beside its impressions and its seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from models.ranking.tasks import TASKS
+
+
+class Structure(StrEnum):
+    """What the tasks share below their towers."""
+
+    SINGLE = "single"  # nothing: one network for each task
+    SHARED = "shared"  # one layer for all (Caruana, 1997)
+    MMOE = "mmoe"  # experts, mixed by a gate for each task (Ma et al., 2018)
+
+
+class Transfer(StrEnum):
+    """How a task learns from the one before it."""
+
+    NONE = "none"  # each tower tells its task's chance
+    CHAIN = "chain"  # each tells the chance given the task before: P(cart) = P(click) P(cart | click), as ESMM (Ma et al., 2018)
+
+
+class Weighting(StrEnum):
+    FIXED = "fixed"  # `task_weights`
+    UNCERTAINTY = "uncertainty"  # learned: exp(-s) loss + s / 2 for each task (Kendall et al., 2018)
+
+
+@dataclass(frozen=True, slots=True)
+class RankerRecipe:
+    name: str
+    structure: Structure = Structure.MMOE
+    transfer: Transfer = Transfer.CHAIN
+    weighting: Weighting = Weighting.FIXED
+    task_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    listwise: float = 0.3  # share of the softmax loss over each page; the rest is pointwise
+    distillation: float = 0.5  # share of the pointwise loss that a teacher's chances have, where there is a teacher
+    experts: int = 4  # of MMOE
+    expert_dim: int = 32
+    tower_dim: int = 16
+    dropout: float = 0.3  # of what the experts tell
+    use_position: bool = True  # places explain clicks while learning; a served ranker knows none
+    position_dropout: float = 0.1  # of the rows: learned from without their position
+    epochs: float = 20.0
+    batch_pages: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    patience: int = 4  # looks at held-out pages that lose, after which training stops
+    holdout_share: float = 0.2  # of the pages, the latest: to stop by and to calibrate
+    max_pages: int = 6_000  # that are learned from, held-out ones included
+
+    def __post_init__(self) -> None:
+        for name in ("dropout", "position_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
+        for name in ("listwise", "distillation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
+        for name in ("experts", "expert_dim", "tower_dim", "batch_pages", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name in ("epochs", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be 0 or more, not {self.weight_decay}")
+        if not 0 < self.holdout_share <= 0.5:
+            raise ValueError(f"holdout_share must be above 0 and at most 0.5, not {self.holdout_share}")
+        if self.max_pages < 10:
+            raise ValueError(f"max_pages must be 10 or more, not {self.max_pages}")
+        if len(self.task_weights) != len(TASKS) or min(self.task_weights) < 0 or not sum(self.task_weights) > 0:
+            raise ValueError(f"task_weights must be {len(TASKS)} numbers from 0, not all 0, not {self.task_weights}")
+
+    @property
+    def num_experts(self) -> int:
+        """What SINGLE gives each task and SHARED to all of them is an expert that no gate chooses."""
+        return {Structure.SINGLE: len(TASKS), Structure.SHARED: 1, Structure.MMOE: self.experts}[self.structure]
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> RankerRecipe:
+        """From what `asdict` made of a recipe."""
+        return cls(
+            **{
+                **values,
+                "structure": Structure(values["structure"]),
+                "transfer": Transfer(values["transfer"]),
+                "weighting": Weighting(values["weighting"]),
+                "task_weights": tuple(values["task_weights"]),
+            }
+        )
+
+
+STARTER = RankerRecipe("starter")
+SMALL = RankerRecipe("small", expert_dim=64, tower_dim=32, epochs=30, max_pages=30_000)
+RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}

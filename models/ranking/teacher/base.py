@@ -1,0 +1,75 @@
+"""The BERT that a teacher starts from: markers added, layers cut, its own language model's head kept where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.export_encoder import EncoderError
+from models.ranking.teacher.fields import Marker
+
+
+def prepare_base(base: Path, markers: Sequence[Marker], layers: int | None, folder: Path) -> None:
+    """Writes the base to `folder` with a token for each marker, which starts as the mean of the words that it means, and with `layers`
+    of its layers, spread evenly. Raises EncoderError for what is no BERT or cannot be loaded."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            base,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise EncoderError(f"{base} cannot be the teacher's base: {str(error)[:300]}") from error
+    if not tokenizer.is_fast:
+        raise EncoderError(f"{base} has no fast tokenizer (tokenizer.json)")
+    if layers is not None:
+        _cut(model, layers, base)
+    _add_markers(model, tokenizer, markers)
+    folder.mkdir(parents=True, exist_ok=True)
+    # A head that the base lacks is not saved: the stage "mlm" knows by that that it is new.
+    (model.base_model if info["missing_keys"] else model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        path.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes
+
+
+def special_id(tokenizer: Any, names: Sequence[str], base: Path) -> int:
+    """The number of the first of these special tokens that there is. Raises EncoderError without any."""
+    for name in names:
+        number = getattr(tokenizer, f"{name}_token_id", None)
+        if number is not None:
+            return int(number)
+    raise EncoderError(f"{base}: its tokenizer has no {' or '.join(names)} token, which a pair of texts needs")
+
+
+def _cut(model: Any, layers: int, base: Path) -> None:
+    stack = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    if not isinstance(stack, torch.nn.ModuleList):
+        raise EncoderError(f"{base}: layers can be cut of BERT and its kin only; leave `layers` out")
+    if layers > len(stack):
+        raise EncoderError(f"{base} has {len(stack)} layers, {layers} are asked for")
+    kept = [round((at + 1) * len(stack) / layers) - 1 for at in range(layers)]  # the last one always
+    model.base_model.encoder.layer = torch.nn.ModuleList(stack[at] for at in kept)
+    model.config.num_hidden_layers = layers
+
+
+def _add_markers(model: Any, tokenizer: Any, markers: Sequence[Marker]) -> None:
+    meanings = [tokenizer(marker.meaning, add_special_tokens=False)["input_ids"] for marker in markers]
+    tokenizer.add_tokens([marker.token for marker in markers], special_tokens=True)
+    model.resize_token_embeddings(max(len(tokenizer), model.config.vocab_size), mean_resizing=False)
+    table = model.get_input_embeddings().weight.data
+    for marker, words in zip(markers, meanings, strict=True):
+        if words:
+            table[tokenizer.convert_tokens_to_ids(marker.token)] = table[words].mean(dim=0)

@@ -1,0 +1,90 @@
+"""Which parts of a product the teacher reads, each behind a marker token of its own, and how long each may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.product_table import ATTRIBUTE, ProductTable
+from models.unified.price_bands import PriceBands
+
+PRICE_WORDS = ("cheap", "affordable", "average", "premium", "luxury")  # by band, from the cheapest fifth of a category
+UNKNOWN_LOCALE = "[LOCALE]"
+_MAX_LOCALES = 1_000
+_NAMES = {"category": "type", "price_minor": "price"}
+_READ = ("title", "brand", "category", "price_minor")
+_CHARS_PER_TOKEN = (
+    12  # no more of a field is given to the tokenizer: a description has 400 characters, 48 tokens take 250
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A part of a product: "title", "brand", "category" (its last step), "price_minor" (as a word for its band), or "attributes.NAME"."""
+
+    name: str
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.name not in _READ and not self.name.startswith(ATTRIBUTE):
+            raise ValueError(f"field {self.name!r} cannot be read; it may be {', '.join(_READ)} or {ATTRIBUTE}NAME")
+        if not 1 <= self.max_tokens <= 256:
+            raise ValueError(f"field {self.name}: max_tokens must be 1 to 256, not {self.max_tokens}")
+
+    @property
+    def word(self) -> str:
+        """What the marker means, in a plain word: "colour" of "attributes.colour"."""
+        return _NAMES.get(self.name, self.name.removeprefix(ATTRIBUTE)).replace("_", " ").casefold()
+
+    @property
+    def marker(self) -> str:
+        return f"[{re.sub(r'[^A-Z0-9]+', '_', self.word.upper()).strip('_')}]"
+
+
+def locale_marker(locale: str) -> str:
+    return f"[{locale.upper()}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A token that the base does not have, and the words that it starts out as."""
+
+    token: str
+    meaning: str
+
+
+def markers(fields: Sequence[Field], locales: Sequence[str]) -> tuple[Marker, ...]:
+    """Of all fields, of locales that are not known, and of those that are. Raises ValueError where two would be the same."""
+    if len(locales) > _MAX_LOCALES:
+        raise ValueError(f"{len(locales)} locales; a teacher knows at most {_MAX_LOCALES}")
+    made = [Marker(field.marker, field.word) for field in fields]
+    made.append(Marker(UNKNOWN_LOCALE, "language"))
+    made += [Marker(locale_marker(locale), locale.replace("-", " ")) for locale in locales]
+    tokens = [marker.token for marker in made]
+    twice = [token for token in tokens if tokens.count(token) > 1]
+    if twice:
+        raise ValueError(f"the marker {twice[0]} would stand for two things; rename a field or a locale")
+    return tuple(made)
+
+
+def fields_of(fields: Sequence[Field], table: ProductTable) -> tuple[Field, ...]:
+    """Those that this catalogue has."""
+    return tuple(field for field in fields if field.name in table.fields)
+
+
+def field_texts(field: Field, table: ProductTable, bands: PriceBands, rows: npt.NDArray[np.integer]) -> list[str]:
+    """(rows,) what the products say in this field, "" where nothing."""
+    return [text[: _CHARS_PER_TOKEN * field.max_tokens] for text in _field_texts(field, table, bands, rows.tolist())]
+
+
+def _field_texts(field: Field, table: ProductTable, bands: PriceBands, rows: Iterable[int]) -> Iterable[str]:
+    if field.name == "price_minor":
+        found = (bands.band(table.product(row)) for row in rows)
+        return ("" if band is None else PRICE_WORDS[band] for band in found)
+    if field.name == "category":
+        return (table.string("category", row).rsplit(">", 1)[-1].strip() for row in rows)
+    return (table.string(field.name, row) for row in rows)

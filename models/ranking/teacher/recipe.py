@@ -1,0 +1,189 @@
+"""All that decides what a teacher becomes, beside its base, the bundle, the impressions and the seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.ranking.recipe import Transfer, Weighting
+from models.ranking.teacher.fields import Field
+from models.text_tuning.recipe import MlmStage, Precision
+
+Pooling = Literal["cls", "mean"]
+
+SHORT_FIELDS = (
+    Field("title", 18),
+    Field("brand", 5),
+    Field("category", 5),
+    Field("attributes.colour", 3),
+    Field("attributes.material", 3),
+    Field("attributes.style", 3),
+    Field("price_minor", 1),
+)
+ALL_FIELDS = (
+    Field("title", 32),
+    Field("brand", 6),
+    Field("category", 8),
+    Field("attributes.colour", 4),
+    Field("attributes.material", 4),
+    Field("attributes.style", 4),
+    Field("attributes.size", 6),
+    Field("attributes.feature", 8),
+    Field("attributes.audience", 4),
+    Field("price_minor", 1),
+    Field("attributes.description", 64),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is read. Fields that the catalogue lacks are left out."""
+
+    fields: tuple[Field, ...] = SHORT_FIELDS
+    max_query_tokens: int = 16
+
+    def __post_init__(self) -> None:
+        if not self.fields:
+            raise ValueError("texts: fields may not be empty")
+        if not 1 <= self.max_query_tokens <= 128:
+            raise ValueError(f"texts: max_query_tokens must be 1 to 128, not {self.max_query_tokens}")
+
+
+@dataclass(frozen=True, slots=True)
+class PageSample:
+    """Which pages and rows the text is learned on. Pages with a purchase, with another engagement and with none are drawn apart, and of
+    a page all that was engaged with and a few of the rest; weights undo the draw, so that chances stay what they are in the log."""
+
+    pages: int | None = 4_000  # None: all
+    bought_share: float = 0.45  # of the pages, while there are so many
+    engaged_share: float = 0.35
+    others: int | None = 4  # products of a page that nobody engaged with; None: all
+
+    def __post_init__(self) -> None:
+        if (self.pages is not None and self.pages < 8) or (self.others is not None and self.others < 1):
+            raise ValueError(f"sample: pages must be 8 or more and others 1 or more, not {self.pages}, {self.others}")
+        if min(self.bought_share, self.engaged_share) < 0 or self.bought_share + self.engaged_share >= 1:
+            raise ValueError(
+                "sample: bought_share and engaged_share must be 0 or more and below 1 together, not "
+                f"{self.bought_share}, {self.engaged_share}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSizes:
+    """What stands behind the encoder."""
+
+    features: int = 128  # hidden, of the network that reads the features
+    bottom: int = 128  # where text and features meet; all tasks share it
+    experts: int = 4  # 1 is a plain shared bottom without gates
+    expert: int = 64
+    tower: int = 32
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("features", "bottom", "experts", "expert", "tower"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"head: {name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"head: dropout must be 0 to below 1, not {self.dropout}")
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is minimised: the tasks' losses, weighed."""
+
+    weighting: Weighting = Weighting.FIXED
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # click, cart, purchase
+    pointwise: float = 1.0  # log-loss of every row
+    listwise: float = 0.5  # of every page, the log-loss of choosing what was chosen among the page's products
+
+    def __post_init__(self) -> None:
+        if min(*self.weights, self.pointwise, self.listwise) < 0 or not max(self.weights):
+            raise ValueError(f"objective: weights must be 0 or more and one of them more than 0, not {self}")
+        if not max(self.pointwise, self.listwise):
+            raise ValueError("objective: pointwise or listwise must be more than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStage:
+    """The head learns from features alone, of all pages: a thousandth of what the text costs, so that the text has only to add what
+    features do not tell."""
+
+    steps: int = 600
+    pages: int = 128  # of a batch
+    learning_rate: float = 2e-3
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.pages < 1:
+            raise ValueError(f"features: steps must be 0 or more and pages 1 or more, not {self.steps}, {self.pages}")
+
+
+@dataclass(frozen=True, slots=True)
+class TextStage:
+    """Encoder and head learn together."""
+
+    epochs: float = 1.0  # of the sampled pages
+    max_steps: int = 1_000_000
+    pages: int = 12  # of a batch
+    learning_rate: float = 1e-4  # of the encoder
+    head_rate: float = 1e-3
+    chunk: int = 32  # pairs of similar length that are encoded together
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0 or self.max_steps < 1 or self.pages < 1 or self.chunk < 1:
+            raise ValueError(
+                "text: epochs must be above 0, max_steps, pages and chunk 1 or more, not "
+                f"{self.epochs}, {self.max_steps}, {self.pages}, {self.chunk}"
+            )
+
+    def steps(self, num_pages: int) -> int:
+        return max(1, min(self.max_steps, round(self.epochs * num_pages / self.pages)))
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRecipe:
+    """`precision` "auto" is bf16 where the processor computes in it."""
+
+    name: str
+    texts: Texts = field(default_factory=Texts)
+    layers: int | None = None  # of the base's encoder that are kept, spread evenly; None: all
+    mlm: MlmStage | None = None  # None: the base's general language
+    sample: PageSample = field(default_factory=PageSample)
+    head: HeadSizes = field(default_factory=HeadSizes)
+    pooling: Pooling = "mean"
+    transfer: Transfer = Transfer.CHAIN
+    objective: Objective = field(default_factory=Objective)
+    features: FeatureStage = field(default_factory=FeatureStage)
+    text: TextStage = field(default_factory=TextStage)
+    use_features: bool = True  # False: text alone
+    use_text: bool = True  # False: features alone, which no base is needed for to compare with
+    use_position: bool = True  # known while it trains, so that what a place adds is not taken for a product's worth
+    holdout_share: float = 0.1  # of the pages, on which chances are calibrated
+    weight_decay: float = 0.01
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and self.layers < 1:
+            raise ValueError(f"layers must be 1 or more, not {self.layers}")
+        if not 0 < self.holdout_share < 0.5:
+            raise ValueError(f"holdout_share must be above 0 and below 0.5, not {self.holdout_share}")
+        if self.pooling not in ("cls", "mean"):
+            raise ValueError(f"pooling must be cls or mean, not {self.pooling!r}")
+        if not (self.use_features or self.use_text):
+            raise ValueError("use_features or use_text must be true")
+
+
+STARTER = TeacherRecipe(
+    "starter", layers=2, sample=PageSample(pages=1_500), features=FeatureStage(steps=300), text=TextStage(pages=16)
+)
+SMALL = TeacherRecipe("small", mlm=MlmStage(steps=120), sample=PageSample(pages=4_000))
+FULL = TeacherRecipe(
+    "full",
+    texts=Texts(ALL_FIELDS, 32),
+    mlm=MlmStage(steps=5_000, batch=256, max_tokens=128),
+    sample=PageSample(pages=None, others=None),
+    head=HeadSizes(features=256, bottom=256, experts=8, expert=128, tower=64),
+    features=FeatureStage(steps=5_000, pages=512),
+    text=TextStage(epochs=2.0, pages=32, learning_rate=5e-5, head_rate=5e-4, chunk=256),
+)
+RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL, FULL)}

@@ -1,0 +1,86 @@
+"""The teacher in PyTorch: on CUDA in bf16, on a CPU in fp32 as the numerical reference; and its conversion for OpenVINO."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.export_encoder import EncoderError
+from models.ranking.teacher.network import TeacherNetwork
+from models.ranking.teacher.pair_tokens import PairBatch, TextSpec
+from models.ranking.teacher.recipe import HeadSizes, Pooling
+from models.text_encoder import OPENVINO_FILE
+
+Floats = npt.NDArray[np.float32]
+
+# bf16 in both places rounds differently; a logit of this difference moves a chance of 0.1 to 0.127 at most.
+MAX_LOGIT_DIFFERENCE = 0.25
+
+
+class TorchNetwork:
+    """Runs on any device; no graphs are captured, since pairs are many and a call is long."""
+
+    def __init__(self, folder: Path, device: str, pooling: Pooling, num_features: int, head: HeadSizes) -> None:
+        self._device = torch.device(device)
+        self._network = TeacherNetwork.load(folder, pooling, num_features, head).to(self._device)
+        on_gpu = self._device.type == "cuda"
+        self.max_call_tokens = 65_536 if on_gpu else 2_048
+        self.name = f"torch {torch.cuda.get_device_name(self._device)} bf16" if on_gpu else "torch cpu fp32"
+
+    @torch.inference_mode()
+    def __call__(self, pairs: PairBatch, features: Floats) -> Floats:
+        arrays = (pairs.ids, pairs.mask, pairs.segments, features)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            logits = self._network(*(torch.from_numpy(array).to(self._device) for array in arrays))
+        found: Floats = logits.float().cpu().numpy()
+        return found
+
+
+def save_openvino(network: TeacherNetwork, folder: Path, spec: TextSpec) -> float:
+    """Writes the network for OpenVINO and returns how far its logits are from the original's at most, over pairs of random tokens. Raises
+    EncoderError where it cannot be converted, or differs by more than MAX_LOGIT_DIFFERENCE."""
+    import openvino
+
+    network = network.float().eval().cpu()
+    num_features = len(network.head.means)
+    ones = torch.ones(2, 8, dtype=torch.int64)
+    example = (ones, ones, torch.zeros_like(ones), torch.zeros(2, num_features))
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, about branches that do not depend on the text
+        try:
+            graph = openvino.convert_model(network, example_input=example)
+        except Exception as error:
+            raise EncoderError(f"the teacher cannot be converted: {str(error)[:500]}") from error
+    openvino.save_model(graph, folder / OPENVINO_FILE, compress_to_fp16=True)
+    return _difference(network, folder, spec)
+
+
+def _difference(network: TeacherNetwork, folder: Path, spec: TextSpec) -> float:
+    from models.ranking.teacher.teacher import OpenVinoNetwork
+
+    exported = OpenVinoNetwork(folder)
+    vocabulary = network.encoder.get_input_embeddings().num_embeddings
+    random = np.random.default_rng(0)
+    largest = 0.0
+    for batch, length in ((1, 5), (3, 9), (4, spec.max_tokens)):
+        ids = random.integers(0, vocabulary, (batch, length))
+        mask = np.ones((batch, length), np.int64)
+        mask[-1, length // 2 :] = 0
+        segments = np.full((batch, length), spec.num_segments - 1)
+        segments[:, : length // 3] = 0
+        features = random.normal(size=(batch, len(network.head.means)))
+        features = network.head.means.numpy() + features / np.maximum(network.head.factors.numpy(), 1e-3)
+        with torch.inference_mode():
+            features = features.astype(np.float32)
+            arrays = (torch.from_numpy(array) for array in (ids, mask, segments, features))
+            expected = network(*arrays).numpy()
+        largest = max(largest, float(np.abs(exported(PairBatch(ids, mask, segments), features) - expected).max()))
+    if not largest <= MAX_LOGIT_DIFFERENCE:
+        raise EncoderError(
+            f"the converted teacher differs from the original: logits by {largest:.3f}, at most {MAX_LOGIT_DIFFERENCE} is allowed"
+        )
+    return largest

@@ -1,0 +1,160 @@
+"""From a bundle and a log to a ranker: shoppers keep to their brand, and the ranker puts it first for them and for no one else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.build_bundle import Recipe, Source, build_bundle
+from models.bundle import Bundle, BundleError
+from models.embed_unified import UnifiedEmbedding
+from models.events import EVENT_SCHEMA
+from models.product_table import ProductTable
+from models.ranking.features import FEATURES, CandidateFeatures
+from models.ranking.ranker import Ranker, blend
+from models.ranking.recipe import RankerRecipe
+from models.ranking.train_ranker import TrainedRanker, train_ranker, training_impressions
+from models.unified.history import HistoryItem, HistoryKind
+from models.unified.light_tower import LightTower
+from models.unified.recipe import UnifiedRecipe
+from models.unified.shopping_log import LogError
+
+TINY = RankerRecipe("tiny", experts=2, expert_dim=16, tower_dim=8, learning_rate=5e-3, epochs=30, batch_pages=32)
+BRANDS = ("Halden", "Nord", "Glanz", "Orro")
+KINDS = ("sofa", "rug", "lamp")
+OF_EACH = 4
+
+
+def planted_events(num_searches: int, *, shuffled: bool = False, seed: int = 0) -> pa.Table:
+    """Shoppers see eight things of the kind that they asked for, of any brand, and buy those of their own."""
+    random = np.random.default_rng(seed)
+    of_kind = len(BRANDS) * OF_EACH
+    rows = []
+    for search in range(num_searches):
+        shopper, kind = int(random.integers(40)), int(random.integers(len(KINDS)))
+        shown = kind * of_kind + random.choice(of_kind, 8, replace=False)
+        liked = random.integers(len(BRANDS)) if shuffled else shopper % len(BRANDS)
+        for place, number in enumerate(shown.tolist()):
+            is_liked = number % of_kind // OF_EACH == liked
+            follows = ("click", "cart", "purchase")[: int(random.integers(1, 4)) if is_liked else 0]
+            for at, kind_of_event in enumerate(("impression", *follows)):
+                rows.append(
+                    {
+                        "id": f"{search}-{place}-{at}",
+                        "time": search * 100_000 + at * 1000,
+                        "shopper_id": f"shopper {shopper}",
+                        "session_id": f"session {search}",
+                        "locale": "en-US",
+                        "kind": kind_of_event,
+                        "product_id": f"P-{number:03}",
+                        "query": KINDS[kind],
+                        "position": place + 1,
+                        "price_minor": 1000,
+                    }
+                )
+    return pa.Table.from_pylist(rows, EVENT_SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("log") / "events.parquet"
+    pq.write_table(planted_events(900), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(
+    events: Path,
+    make_source: Callable[..., Source],
+    tiny_recipe: UnifiedRecipe,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bundle:
+    from models.catalogue import Product
+
+    products = [
+        Product(f"P-{at:03}", f"{kind} {copy}", brand, f"Home > {kind}", 1000 + at)
+        for at, (kind, brand, copy) in enumerate((k, b, c) for k in KINDS for b in BRANDS for c in range(OF_EACH))
+    ]
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    embedding = UnifiedEmbedding(events, replace(tiny_recipe, epochs=2, train_share=0.4))
+    source = make_source(products, text=())
+    build_bundle(source, Recipe(name="planted", locales=("en-US",)), folder, lambda *_: None, embedding=embedding)
+    return Bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(bundle: Bundle, events: Path) -> TrainedRanker:
+    return train_ranker(bundle, events, TINY)
+
+
+def first_brands(bundle: Bundle, ranker: Ranker, brand: str) -> list[str]:
+    """Brands of the best four lamps for a shopper who bought this brand's sofas."""
+    table: ProductTable = bundle.products()
+    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder))
+    bought = [HistoryItem(HistoryKind.PURCHASE, at, terms=f"sofa {brand}", brand=brand) for at in range(4)]
+    query = features.inputs(["lamp"], ["en-US"], [bought])[0]
+    rows = np.flatnonzero([table.string("title", row).startswith("lamp") for row in range(len(table))])
+    scores = blend(ranker.probabilities(features.of(query, rows)))
+    return [table.string("brand", int(row)) for row in rows[np.argsort(-scores)[:4]]]
+
+
+def test_a_shoppers_own_brand_comes_first(bundle: Bundle, trained: TrainedRanker) -> None:
+    for brand in BRANDS:
+        assert first_brands(bundle, trained.ranker, brand).count(brand) >= 3
+
+
+def test_nothing_is_learned_where_shoppers_like_anything(bundle: Bundle, trained: TrainedRanker) -> None:
+    control = train_ranker(bundle, planted_events(900, shuffled=True), TINY).ranker
+    at = FEATURES.index("brand_affinity")
+    usual = np.repeat(control.scaling.mean[None], 2, axis=0)
+    usual[:, at] = 0, 1
+    for ranker, gain in ((trained.ranker, 0.3), (control, 0.0)):
+        low, high = ranker.probabilities(usual)[:, 0].tolist()
+        assert high - low > gain if gain else abs(high - low) < 0.2
+
+
+def test_a_report_tells_what_was_learned_from(trained: TrainedRanker) -> None:
+    report = trained.report
+    assert report["pages"] == pytest.approx(540, rel=0.15)  # after the unified model's window of 0.4
+    assert report["learned_pages"] == report["pages"] - int(TINY.holdout_share * report["pages"])
+    assert report["labels"]["click"] > report["labels"]["cart"] > report["labels"]["purchase"] > 0
+    assert max(report["holdout_calibration_error"].values()) < 0.08
+
+
+def test_pages_that_the_unified_model_learned_from_are_left_out(bundle: Bundle, events: Path) -> None:
+    shown = training_impressions(bundle, events, TINY)
+    every = training_impressions(bundle, events, TINY, since_ms=0)
+    assert every.num_pages == 900
+    assert shown.time_ms.min() > every.time_ms[300]
+
+
+def test_a_teacher_judges_the_pages_of_training(bundle: Bundle, events: Path) -> None:
+    recipe = replace(TINY, epochs=2)
+    rows = len(training_impressions(bundle, events, recipe))
+    unheard = train_ranker(bundle, events, recipe, teacher_probabilities=np.full((rows, 3), np.nan, np.float32))
+    plain = train_ranker(bundle, events, recipe)
+    taught = train_ranker(bundle, events, recipe, teacher_probabilities=np.full((rows, 3), 0.5, np.float32))
+    features = np.zeros((1, len(FEATURES)), np.float32)
+    assert np.array_equal(unheard.ranker.probabilities(features), plain.ranker.probabilities(features))
+    assert not np.array_equal(taught.ranker.probabilities(features), plain.ranker.probabilities(features))
+    with pytest.raises(ValueError, match="teacher must be"):
+        train_ranker(bundle, events, recipe, teacher_probabilities=np.zeros((rows - 1, 3), np.float32))
+
+
+def test_too_little_to_learn_from_is_refused(bundle: Bundle, events: Path, shop_bundle: Path) -> None:
+    with pytest.raises(LogError, match=r"result pages were asked for from .* on; 10 are the least"):
+        train_ranker(bundle, events, TINY, since_ms=899 * 100_000 - 1)
+    with pytest.raises(BundleError, match="needs the unified model"):
+        train_ranker(Bundle(shop_bundle), events, TINY)
+
+
+def test_progress_names_its_stages(bundle: Bundle, events: Path) -> None:
+    told: set[str] = set()
+    train_ranker(bundle, events, replace(TINY, epochs=1), progress=lambda stage, *_: told.add(stage))
+    assert told == {"read the log", "read the catalogue", "compute features", "train ranker tiny", "calibrate"}
