@@ -17,9 +17,7 @@ UNKNOWN_LOCALE = "[LOCALE]"
 _MAX_LOCALES = 1_000
 _NAMES = {"category": "type", "price_minor": "price"}
 _READ = ("title", "brand", "category", "price_minor")
-_CHARS_PER_TOKEN = (
-    12  # no more of a field is given to the tokenizer: a description has 400 characters, 48 tokens take 250
-)
+_CHARS_PER_TOKEN = 12  # no more of a field is given to the tokenizer, whatever its length
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,7 @@ Floats = npt.NDArray[np.float32]
 
 TEACHER_FILE = "teacher.json"
 FORMAT_VERSION = 1
-MAX_CALL_TOKENS = 2048  # padded: on two cores 1,024 to 4,096 cost the same a pair
-_CUDA_CALL_TOKENS = 65_536
+MAX_CALL_TOKENS = 2048  # padded, about 50 pairs: keeps the activations of one call small
 _BLOCK = 8_192  # rows whose tokens are made together
 
 

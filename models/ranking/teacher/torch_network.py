@@ -17,7 +17,7 @@ from models.text_encoder import OPENVINO_FILE
 
 Floats = npt.NDArray[np.float32]
 
-# bf16 in both places rounds differently; a logit of this difference moves a chance of 0.1 to 0.127 at most.
+# bf16 in both places rounds differently; a logit of this difference moves a chance of 0.1 to 0.125.
 MAX_LOGIT_DIFFERENCE = 0.25
 
 

@@ -95,10 +95,11 @@ def train_teacher(
 
     `shown` must be later than the events that the bundle's own model learned from: on pages that it learned from its cosines give the
     answer away (NDCG@10 of purchases by `search_cosine` in a simulated store: 0.84 on those, 0.45 on later ones), and what is learned of
-    them is worse than nothing. `features` (rows, features) are of the impressions, as `CandidateFeatures` makes them. `base`: "minilm" (packaged), a
-    directory, or a Hugging Face name, of a BERT-like encoder. `shuffled_labels` is the control: what was done with a product is told of
-    another that was shown somewhere. Raises TrainingError for what cannot be trained and when `out` exists, EncoderError for a base that
-    cannot be used, BundleError when another training is at work in `out`.partial, DegenerateLoss at a loss that is no number.
+    them is worse than nothing. `features` (rows, features) are of the impressions, as `CandidateFeatures` makes them. `base`:
+    "minilm" (packaged), a directory, or a Hugging Face name, of a BERT-like encoder. `shuffled_labels` is the control: what was done
+    with a product is told of another that was shown somewhere. Raises TrainingError for what cannot be trained and when `out` exists,
+    EncoderError for a base that cannot be used, BundleError when another training is at work in `out`.partial, DegenerateLoss at a loss
+    that is no number.
     """
     started = time.monotonic()
     _check(shown, features, feature_names, out, device)
