@@ -44,7 +44,9 @@ def add_types(bundle: Bundle, model: TypeModel, out: Path, *, replace: bool = Fa
             f"{bundle.folder} sells nothing of the {len(model.types)} types that the model knows, as {model.types[0]!r}; "
             f"its categories are {', '.join(sorted(name for name in sold if name)[:3]) or 'empty'}"
         )
-    partial = out.with_name(out.name + ".partial")
+    partial = out.with_name(
+        out.name + ".types.partial"
+    )  # not that of a build, which may be an unfinished one's hours of work
     shutil.rmtree(partial, ignore_errors=True)
     for name in bundle.manifest.files:
         if not name.startswith(f"{TYPES}/"):

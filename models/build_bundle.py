@@ -108,7 +108,7 @@ def build_bundle(
     made_by = [FORMAT_VERSION, importlib.metadata.version("aisle"), embedding.fingerprint()]
     recipe_key = hashlib.sha256(json.dumps([source.fingerprint, asdict(recipe), made_by]).encode()).hexdigest()
     try:
-        with _work_folder(partial, recipe_key) as state:
+        with work_folder(partial, recipe_key) as state:
             check_out(out, replace)  # another build may have finished meanwhile
             manifest = _build(source, recipe, embedding, state, progress)
             put_in_place(partial, out)
@@ -232,7 +232,7 @@ def put_in_place(partial: Path, out: Path) -> None:
 
 
 @contextmanager
-def _work_folder(partial: Path, recipe_key: str) -> Iterator[BuildState]:
+def work_folder(partial: Path, recipe_key: str) -> Iterator[BuildState]:
     """The folder of an unfinished build of this recipe, made or found, and held against a second build."""
     try:
         partial.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ from serving.stages import Stage
 from serving.type_use import TypeFinding, TypeUse, facets, gains, use_of
 
 Vector = npt.NDArray[np.float32]
+TypeStage = Stage[TypeQuestion, tuple[TypePrediction, ...]]
 Value = TypeVar("Value")
 FACET_HITS = 100
 
@@ -89,7 +90,7 @@ class SearchPipeline:
         speller: Speller,
         max_results: int,
         personaliser: Personaliser | None = None,
-        typer: Stage[TypeQuestion, tuple[TypePrediction, ...]] | None = None,
+        typer: TypeStage | None = None,
         masks: FilterMasks | None = None,
         language: str = "",
     ) -> None:
@@ -137,7 +138,9 @@ class SearchPipeline:
         text = Text(query, locale=search.locale)
         encoded = None
         with _Beside() as beside:
-            typing = beside.begin(self._types(query, search, deadline)) if search.type_use is not TypeUse.OFF else None
+            typing = None
+            if self.typer and search.type_use is not TypeUse.OFF:
+                typing = beside.begin(_find_types(self.typer, query, search, deadline))
             if self.personaliser is None:
                 encoded = await self.encoder(text, cost=self._cost(text), deadline=self._encode_by(deadline))
                 shopper = Shopper(reason="the served bundle has no shopper model")
@@ -178,26 +181,11 @@ class SearchPipeline:
             types=types,
         )
 
-    async def _types(self, query: str, search: Search, deadline: float) -> TypeFinding:
-        """What the query asks for. A search never fails for want of it."""
-        try:
-            (told,), outcome = await self._ask_typer(TypeQuestion(((query, search.locale),)), deadline)
-        except AisleError as error:
-            return TypeFinding(failed=f"the types stage failed: {error.message}")
-        return TypeFinding(told, use_of(told, search.type_use), outcome=outcome)
-
     async def classify(self, question: TypeQuestion, deadline: float) -> tuple[TypePrediction, ...]:
         """The types of each query. Raises NotServed where the bundle has no classifier."""
         if self.typer is None:
             raise NotServed("this bundle has no classifier of queries")
-        return (await self._ask_typer(question, deadline))[0]
-
-    async def _ask_typer(
-        self, question: TypeQuestion, deadline: float
-    ) -> tuple[tuple[TypePrediction, ...], Outcome[tuple[TypePrediction, ...]]]:
-        assert self.typer is not None  # noqa: S101 - whoever asks has looked
-        outcome = await self.typer(question, cost=len(question.queries), deadline=deadline)
-        return outcome.value, outcome
+        return (await self.typer(question, cost=len(question.queries), deadline=deadline)).value
 
     async def _retrieve(
         self, wanted: Retrieval, search: Search, types: TypeFinding, deadline: float
@@ -206,7 +194,7 @@ class SearchPipeline:
         is_counted = types.used is TypeUse.FACETS and not types.prediction.abstained and self._masks is not None
         asked = dataclasses.replace(
             wanted,
-            k=max(wanted.k, FACET_HITS) if is_counted else wanted.k,
+            k=max(wanted.k, min(FACET_HITS, self._max_results)) if is_counted else wanted.k,
             type_gains=gains(types, search.type_boost),
             only_types=types.used is TypeUse.FILTER,
         )
@@ -233,6 +221,16 @@ class SearchPipeline:
         finally:
             for task in tasks:
                 task.cancel()  # where another one failed
+
+
+async def _find_types(typer: TypeStage, query: str, search: Search, deadline: float) -> TypeFinding:
+    """What the query asks for. A search never fails for want of it."""
+    try:
+        outcome = await typer(TypeQuestion(((query, search.locale),)), cost=1, deadline=deadline)
+    except AisleError as error:
+        return TypeFinding(failed=f"the types stage failed: {error.message}")
+    (told,) = outcome.value
+    return TypeFinding(told, use_of(told, search.type_use), outcome=outcome)
 
 
 def _language(locale: str) -> str:

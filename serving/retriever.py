@@ -174,16 +174,26 @@ class Retriever:
         answers: dict[int, Candidates | Exception] = {}
         groups: dict[tuple[ProductFilter, int], list[int]] = defaultdict(list)
         for position, item in enumerate(items):
-            groups[item.filter, _depth(item.k)].append(position)
+            if item.only_types:
+                answers[position] = self._merge(item, vectors[position], {}, self._only_types(item))
+            else:
+                groups[item.filter, _depth(item.k)].append(position)
         for (wanted, depth), positions in groups.items():
             mask = self._masks.mask(wanted)
             found = self._index.search(vectors[positions], min(depth, self._index.size), mask, self._threads)
             for at, position in enumerate(positions):
                 nearest = Neighbours(found.ids[at : at + 1], found.scores[at : at + 1])
                 item, vector = items[position], vectors[position]
-                scores = {} if item.only_types else self._in_order(item.k, vector, nearest, mask)
-                answers[position] = self._merge(item, vector, scores, mask)
+                answers[position] = self._merge(item, vector, self._in_order(item.k, vector, nearest, mask), mask)
         return [answers[position] for position in range(len(items))]
+
+    def _only_types(self, item: Retrieval) -> Mask:
+        """(products,) the filter, and of one of the types."""
+        within = np.zeros(self._index.size, np.bool_)
+        for path, _ in item.type_gains:
+            within[self._masks.rows_of_category(path)] = True
+        mask = self._masks.mask(item.filter)
+        return within if mask is None else within & mask
 
     def _search_vectors(self, items: Sequence[Retrieval]) -> npt.NDArray[np.float32]:
         """(items, width) the vectors to search with, and the weights of the static features behind them.

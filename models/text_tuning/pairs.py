@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.text_tuning.query_keys import LeakGuard, loose_key, plain_key
-from models.unified.negatives import _grouped
+from models.unified.negatives import grouped
 from models.unified.shopping_log import CLICK, UNKNOWN, Codes, Ints, LogError, ShoppingLog
 from models.unified.signals import KIND_POINTS
 from models.unified.words import Ragged
@@ -83,7 +83,7 @@ class ClickPairs:
         """The control: the same queries, products and weights, but each product with another's query. What is learned from it is not
         learned from who clicked what."""
         product = np.random.default_rng([seed, 0x5F]).permutation(self.product)
-        clicked = _grouped(self.group[self.query], product, len(self.clicked))
+        clicked = grouped(self.group[self.query], product, len(self.clicked))
         return dataclasses.replace(self, product=product, clicked=clicked)
 
     def fingerprint(self) -> str:
@@ -156,7 +156,7 @@ def gather_pairs(
         query=query[kept].astype(np.int32),
         product=product[kept].astype(np.int32),
         weight=_DAMPED[rules.damping](points[kept]).astype(np.float32),
-        clicked=_grouped(group[query], product, len(groups)),
+        clicked=grouped(group[query], product, len(groups)),
         report=PairReport(
             events=len(log),
             used=len(events),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.build_bundle import Source, _work_folder
+from models.build_bundle import Source, work_folder
 from models.embedding import BuildState, Progress
 from models.export_encoder import PACKAGED, find_encoder
 from models.text_tuning.click_stage import ClickLearner
@@ -28,7 +28,7 @@ from models.text_tuning.product_texts import ProductTexts, product_texts
 from models.text_tuning.recipe import SMALL, Stage, TextRecipe
 from models.text_tuning.stages import LossPoint, run_stage
 from models.unified.shopping_log import Codes
-from models.unified.train_unified import TrainingError, WriteScalar, _scalars
+from models.unified.train_unified import TrainingError, WriteScalar, open_scalars
 
 TRAINING_FILE = "training.json"
 _VERSIONS = ("aisle", "sentence-transformers", "transformers", "torch")
@@ -117,7 +117,7 @@ def train_text_encoder(
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    with _work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, _scalars(logs) as write:
+    with work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, open_scalars(logs) as write:
         training = _Training(folder, texts, pairs, held_out, recipe, seed, device, state, key)
         losses = {stage: training.run(stage, progress, write) for stage in wanted}
         progress("write the encoder", 0, None)

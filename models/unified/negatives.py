@@ -139,9 +139,9 @@ class Engagements:
     def of(cls, query: Codes, shopper: Codes, product: Codes, num_queries: int, num_shoppers: int) -> Engagements:
         both, pair = np.unique(query.astype(np.int64) * num_shoppers + shopper, return_inverse=True)
         return cls(
-            _grouped(query, product, num_queries),
-            _grouped(shopper, product, num_shoppers),
-            _grouped(pair, product, len(both)),
+            grouped(query, product, num_queries),
+            grouped(shopper, product, num_shoppers),
+            grouped(pair, product, len(both)),
             both,
             num_shoppers,
         )
@@ -181,7 +181,7 @@ def _take_out(allowed: npt.NDArray[np.bool_], columns: Columns, rows: Ints, enga
     allowed[np.repeat(rows, engaged.lengths)[met], at[met]] = False
 
 
-def _grouped(owner: npt.NDArray[np.integer], product: Codes, num_owners: int) -> Ragged:
+def grouped(owner: npt.NDArray[np.integer], product: Codes, num_owners: int) -> Ragged:
     pairs = np.unique(np.stack([owner, product]).astype(np.int64), axis=1) if len(owner) else np.zeros((2, 0), np.int64)
     counts = np.bincount(pairs[0], minlength=num_owners)
     return Ragged(pairs[1].astype(np.int32), np.concatenate(([0], np.cumsum(counts))).astype(np.int64))

@@ -86,7 +86,7 @@ def train_unified(
         raise TrainingError(f"{out} exists; choose another folder")
     work = out.with_name(f"{out.name}.partial")
     work.mkdir(parents=True, exist_ok=True)
-    with _scalars(logs) as write:
+    with open_scalars(logs) as write:
         data = prepare(table, log, recipe, seed, cache or work / "frozen", progress, device)
         training = Training(data, recipe, seed, work / _CHECKPOINT, device)
         last_loss = training.run(progress, write)
@@ -282,7 +282,7 @@ def _refresh_steps(steps: int, warm_up_share: float, count: int) -> set[int]:
 
 
 @contextmanager
-def _scalars(logs: Path | None) -> Iterator[WriteScalar]:
+def open_scalars(logs: Path | None) -> Iterator[WriteScalar]:
     """Writes to TensorBoard in the folder `logs`; None writes nothing."""
     if logs is None:
         yield lambda *_: None

@@ -94,6 +94,15 @@ def test_an_identifier_and_a_type_add_up(retriever: Retriever, bundle: Bundle) -
     assert found.scores[0] == pytest.approx(found.similarities[0] + found.identifier_boosts[0] + 0.25)
 
 
+def test_an_identifier_of_another_type_is_no_hit_of_a_filter(retriever: Retriever, bundle: Bundle) -> None:
+    vector = np.asarray(bundle.unit_vectors()[0], np.float32)
+    asked = Retrieval(vector, 5, NO_FILTER, "PX-1062", type_gains=(("d", 0.25),), only_types=True)
+    (found,) = retriever.compute([asked])
+    assert isinstance(found, Candidates)
+    assert 62 not in found.rows  # it is of "a > b > c"
+    assert {row % len(KINDS) for row in found.rows} == {KINDS.index("d")}
+
+
 def test_categories_below_a_type_are_of_it(bundle: Bundle) -> None:
     masks = FilterMasks(bundle.products())
     assert len(masks.rows_of_category("a")) == 72

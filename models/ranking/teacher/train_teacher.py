@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.build_bundle import _work_folder
+from models.build_bundle import work_folder
 from models.bundle import Bundle
 from models.embedding import BuildState, Progress
 from models.export_encoder import PACKAGED, EncoderError, find_encoder
@@ -39,7 +39,7 @@ from models.ranking.teacher.torch_network import save_openvino
 from models.text_tuning.encoder_network import base_fingerprint, precision_of
 from models.text_tuning.stages import LossPoint, run_stage
 from models.unified.price_bands import PriceBands
-from models.unified.train_unified import TrainingError, WriteScalar, _scalars
+from models.unified.train_unified import TrainingError, WriteScalar, open_scalars
 
 Floats = npt.NDArray[np.float32]
 
@@ -126,7 +126,7 @@ def train_teacher(
         "versions": {name: importlib.metadata.version(name) for name in ("aisle", "transformers", "torch")},
     }
     key = hashlib.sha256(json.dumps([facts, names], sort_keys=True).encode()).hexdigest()
-    with _work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, _scalars(logs) as write:
+    with work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, open_scalars(logs) as write:
         training = _Training(shelf, shown, features, recipe, find_encoder(base), seed, device, state, key)
         losses = training.run(progress, write)
         progress("calibrate", 0, None)

@@ -135,7 +135,8 @@ class SearchRequest(_message.Message):
     """Fills `Hit.explanation`."""
     verbatim: _builtins.bool
     """Searches the query as it stands. Unset: words that neither the catalogue nor the encoder knows are taken for typing
-    errors and replaced by the nearest word of the catalogue, if one is near; `corrected_query` says so.
+    errors and replaced by the nearest word of the catalogue, if one is near; `corrected_query` says so. Queries in other languages than
+    that of the first of `CatalogueInfo.locales` are never mended.
     """
     personalisation: _builtins.float
     """How much the shopper's history moves the result: 0 (not at all) to 1 (as the model was trained). Unset: 1. A shopper of whom
