@@ -81,13 +81,20 @@ class IdentifierIndex:
         """The identifiers of a query that name products, most specific first."""
         matches = []
         for plain, word in identifiers_in(query).items():
-            wanted = np.uint64(_hash(plain))
-            first = int(np.searchsorted(self._hashes, wanted, "left"))
-            last = int(np.searchsorted(self._hashes, wanted, "right"))
+            first, last = self._place(plain)
             if 0 < last - first <= MAX_PRODUCTS:
                 boost = FULL_BOOST * min(1.0, SPECIFIC / (last - first))
                 matches.append(IdentifierMatch(word, np.asarray(self._rows[first:last]), boost))
         return sorted(matches, key=lambda match: len(match.rows))
+
+    def specific(self, query: str) -> set[str]:
+        """The identifiers of a query, plain, that at most MAX_PRODUCTS products hold; also those that none does."""
+        places = {plain: self._place(plain) for plain in identifiers_in(query)}
+        return {plain for plain, (first, last) in places.items() if last - first <= MAX_PRODUCTS}
+
+    def _place(self, plain: str) -> tuple[int, int]:
+        wanted = np.uint64(_hash(plain))
+        return int(np.searchsorted(self._hashes, wanted, "left")), int(np.searchsorted(self._hashes, wanted, "right"))
 
 
 def _hash(plain: str) -> int:

@@ -6,30 +6,40 @@ orders give the same product the same row. The retrieval score is `search_cosine
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models.bundle import Bundle
-from models.identifiers import IdentifierIndex
+from models.catalogue import Product
+from models.identifiers import IdentifierIndex, identifiers_in
 from models.query_types.type_model import TypeModel, TypePrediction
-from models.ranking.product_columns import NO_BAND, ProductColumns, SomeWords, WordOf, Words, hashes
-from models.unified.history import MAX_TERMS, HistoryItem, HistoryKind, query_words
+from models.ranking.product_columns import (
+    BRAND_AT,
+    CATEGORY_AT,
+    COLOURS_AT,
+    NUM_MARKS,
+    NUMBERS,
+    TRAITS_AT,
+    TYPE_AT,
+    Facts,
+    ProductColumns,
+)
+from models.ranking.taste import TYPE, Marks, Taste, category_mark, name_hash
+from models.unified.history import HistoryItem, query_words
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import NUM_BANDS
 from models.unified.static_features import STATIC_FEATURES
-from models.unified.words import words_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Shares = tuple[npt.NDArray[Any], Floats]  # distinct numbers or hashes, ascending, and the share of each
 
 MAX_TYPES = 3  # of a query, as a search asks the classifier
-MAX_ENGAGED = 32  # clicks and purchases that make a taste, the latest
 
 FEATURES: tuple[str, ...] = (
     "query_cosine",  # of query and product
@@ -50,11 +60,37 @@ FEATURES: tuple[str, ...] = (
     *STATIC_FEATURES,
     "query_words",  # their number
     "shopper_known",  # 1 of a shopper with a vector
-    "engaged",  # log(1 + clicks and purchases known), of at most MAX_ENGAGED
+    "engaged",  # log(1 + clicks and purchases known), of the latest 32
 )
 _AT = {name: at for at, name in enumerate(FEATURES)}
-_STATIC = slice(_AT[STATIC_FEATURES[0]], _AT[STATIC_FEATURES[-1]] + 1)
-_PURCHASE_WEIGHT = 2.0  # of a purchase beside a click
+_COSINES = slice(0, 3)
+_TOLD = slice(_AT["type_probability"], _AT["trait_affinity"] + 1)  # what `_sums` gives
+_GIVEN = slice(_AT["price_ratio"], _AT[STATIC_FEATURES[-1]] + 1)  # first columns of `Facts.numbers`, as they are
+_OF_QUERY = slice(_AT["query_words"], _AT["engaged"] + 1)
+_PRICE_BAND, _PER_WORD = NUMBERS.index("price_band"), slice(NUMBERS.index("per_colour"), len(NUMBERS))
+_AFFINITIES = slice(_AT["colour_affinity"], _AT["trait_affinity"] + 1)
+_UNKNOWN = -1.0  # a shopper's usual price band
+_NO_MARKS, _NO_SHARES = np.empty(0, np.uint64), np.empty(0, np.float32)
+_SIGN_AND_NUMBER = np.int32(0x0FFFE000 - 0x80000000)
+_BIAS = np.float32(2.0**112)
+_AT_ONCE = 256  # vectors: as many stay in a core's own cache, as float32
+
+
+def _sums() -> Floats:
+    """(NUM_MARKS, features) adds up what the marks of a product are worth: `type_probability` to `trait_affinity`."""
+    sums = np.zeros((NUM_MARKS, len(FEATURES)), np.float32)
+    for name, columns in (
+        ("type_probability", TYPE_AT),
+        ("brand_affinity", BRAND_AT),
+        ("category_affinity", CATEGORY_AT),
+        ("colour_affinity", COLOURS_AT),
+        ("trait_affinity", TRAITS_AT),
+    ):
+        sums[columns, _AT[name]] = 1
+    return np.ascontiguousarray(sums[:, _TOLD])
+
+
+_SUMS = _sums()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,34 +102,26 @@ class QueryInput:
     query: Floats  # (dim,) unit
     shopper: Floats | None  # (dim,) of any length; None or 0 where nothing is known
     search: Floats  # (dim,) unit: query and shopper together
-    history: Sequence[HistoryItem] = ()  # in any order
+    taste: Taste | None = None  # None where the shopper clicked and bought nothing
     types: TypePrediction | None = None  # of at most MAX_TYPES; None is as if the classifier had abstained
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Taste:
-    """What a history says of brands, categories, words and prices, as shares of what was engaged."""
-
-    brands: Shares
-    categories: Shares
-    words: Shares
-    price_band: float | None
-    engaged: int
 
 
 class CandidateFeatures:
     """Features of candidates; safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, tower: LightTower, types: TypeModel | None = None) -> None:
+    def __init__(self, bundle: Bundle, tower: LightTower | None = None, types: TypeModel | None = None) -> None:
         """`types` is the bundle's classifier; None where it has none. It and the tower are needed by `inputs` only."""
         self._tower, self._types = tower, types
         self._columns = ProductColumns.of(bundle)
         self._identifiers: IdentifierIndex = bundle.identifiers()
+        self._scratch = _Scratch()
 
     def inputs(
         self, queries: Sequence[str], locales: Sequence[str], histories: Sequence[Sequence[HistoryItem]]
     ) -> list[QueryInput]:
         """Many searches at once, as a search with full personalisation makes them."""
+        if self._tower is None:
+            raise ValueError("inputs need the tower that CandidateFeatures was made without")
         asked = self._tower.encode_queries(list(zip(queries, locales, strict=True)))
         shoppers = self._tower.encode_shoppers(histories)
         searches = self._tower.personalise(asked, shoppers)
@@ -101,128 +129,178 @@ class CandidateFeatures:
         if self._types is not None:
             told = self._types.classify(queries, locales, MAX_TYPES)
         return [
-            QueryInput(text, locale, asked[at], shoppers[at], searches[at], histories[at], told[at])
+            QueryInput(text, locale, asked[at], shoppers[at], searches[at], Taste.of(histories[at]), told[at])
             for at, (text, locale) in enumerate(zip(queries, locales, strict=True))
         ]
 
-    def of(self, query: QueryInput, rows: npt.NDArray[np.int64]) -> Floats:
+    def of(self, query: QueryInput, rows: Ints) -> Floats:
         """(candidates, FEATURES) of products by row of the catalogue. Raises ValueError for a row that it does not have."""
-        rows = np.asarray(rows, np.int64)
-        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(self._columns):
-            raise ValueError(f"rows must be 0 to {len(self._columns) - 1}, not {int(rows.min())} to {int(rows.max())}")
-        found = np.zeros((len(rows), len(FEATURES)), np.float32)
-        self._cosines(found, query, rows)
-        words = self._columns.words.take(rows)
-        self._matches(found, query, rows, words)
-        self._type_agreement(found, query.types, rows)
-        self._affinities(found, query.history, rows, words)
-        found[:, _AT["price_ratio"]] = self._columns.price_ratio[rows]
-        found[:, _STATIC] = self._columns.static[rows]
+        return self.of_many([query], [rows])
+
+    def of_many(self, queries: Sequence[QueryInput], rows: Sequence[Ints]) -> Floats:
+        """(candidates of all queries, FEATURES), in their order. Raises ValueError for a row that the catalogue does not have."""
+        asked = [_Asked(query, len(some)) for query, some in zip(queries, rows, strict=True)]
+        every = np.concatenate([np.empty(0, np.int64), *rows], dtype=np.int64, casting="unsafe")
+        if len(every) and not 0 <= int(every.min()) <= int(every.max()) < len(self._columns):
+            raise ValueError(
+                f"rows must be 0 to {len(self._columns) - 1}, not {int(every.min())} to {int(every.max())}"
+            )
+        found = self._of_facts(asked, self._columns.take(every), self._scratch)
+        start = 0
+        for one in asked:
+            mine, some = found[start : start + one.count], every[start : start + one.count]
+            self._fill_cosines(mine, one.query, some)
+            for match in self._identifiers.find(one.query.text):
+                is_held = match.rows.take(np.searchsorted(match.rows, some), mode="clip") == some
+                mine[is_held, _AT["identifier_match"]] = 1
+            start += one.count
         return found
 
-    def _cosines(self, found: Floats, query: QueryInput, rows: Ints) -> None:
-        length = 0.0 if query.shopper is None else float(np.linalg.norm(query.shopper))
-        shopper = np.zeros_like(query.query) if query.shopper is None or not length else query.shopper / length
-        products = self._columns.vectors[rows].astype(np.float32)
-        found[:, :3] = products @ np.stack([query.query, query.search, shopper], axis=1)
-        found[:, _AT["shopper_known"]] = length > 0
+    def of_products(self, query: QueryInput, products: Sequence[Product]) -> Floats:
+        """(products, FEATURES) of products that the catalogue need not hold. NaN is what it would have to know of them: the cosines,
+        and `popularity`, `new` and `value`."""
+        found = self._of_facts([_Asked(query, len(products))], self._columns.facts_of(products), _Scratch())
+        found[:, _COSINES] = np.nan
+        identifiers = self._identifiers.specific(query.text)
+        if identifiers:
+            found[:, _AT["identifier_match"]] = [
+                not identifiers.isdisjoint(identifiers_in(product.id) | identifiers_in(product.title))
+                for product in products
+            ]
+        return found
 
-    def _matches(self, found: Floats, query: QueryInput, rows: Ints, words: SomeWords) -> None:
-        asked = hashes(query_words(query.text))
-        found[:, _AT["query_words"]] = len(asked)
-        if len(asked):
-            in_title, in_any = _share_held(words, asked, len(rows))
-            found[:, _AT["title_match"]] = in_title
-            found[:, _AT["text_match"]] = in_any
-        for match in self._identifiers.find(query.text):
-            found[:, _AT["identifier_match"]] = np.maximum(
-                found[:, _AT["identifier_match"]], np.isin(rows, match.rows, assume_unique=False)
-            )
-
-    def _type_agreement(self, found: Floats, types: TypePrediction | None, rows: Ints) -> None:
-        if types is None or types.abstained:
-            return
-        found[:, _AT["type_known"]] = 1
-        categories = self._columns.category[rows]
-        for name, probability in types.types[:MAX_TYPES]:
-            number = self._columns.categories.get(name)
-            if number is not None:
-                found[categories == number, _AT["type_probability"]] = probability
-
-    def _affinities(self, found: Floats, history: Sequence[HistoryItem], rows: Ints, words: SomeWords) -> None:
-        taste = self._taste(history)
-        if taste is None:
-            return
+    def _fill_cosines(self, found: Floats, query: QueryInput, rows: Ints) -> None:
         columns = self._columns
-        found[:, _AT["engaged"]] = np.log1p(taste.engaged)
-        found[:, _AT["brand_affinity"]] = _shares_of(taste.brands, columns.brand[rows])
-        found[:, _AT["category_affinity"]] = _shares_of(taste.categories, columns.category[rows])
-        is_told = words.of >= WordOf.TRAIT.value
-        kinds, owners = words.of[is_told], words.owners[is_told]
-        share = _shares_of(taste.words, words.values[is_told])
-        for name, kind in (("colour_affinity", WordOf.COLOUR), ("trait_affinity", WordOf.TRAIT)):
-            counted = (kinds & kind.value) > 0
-            total = np.bincount(owners, share * counted, len(rows))
-            found[:, _AT[name]] = total / np.maximum(np.bincount(owners, counted, len(rows)), 1)
-        if taste.price_band is not None:
-            bands = columns.price_band[rows]
-            above = np.where(bands == NO_BAND, 0, (bands - taste.price_band) / (NUM_BANDS - 1))
-            found[:, _AT["price_above"]] = above
-            found[:, _AT["price_distance"]] = np.abs(above)
+        wanted = np.zeros((3, columns.dim), np.float32)
+        np.multiply(query.query, _BIAS, out=wanted[0])
+        np.multiply(query.search, _BIAS, out=wanted[1])
+        length = _length(query.shopper)
+        if query.shopper is not None and length:
+            np.multiply(query.shopper, _BIAS / np.float32(length), out=wanted[2])
+        halves, bits = self._scratch.halves(columns.vectors.shape[1]), self._scratch.bits(columns.dim)
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            columns.vectors.take(some, axis=0, out=halves[: len(some)], mode="clip")
+            products = widened(halves[: len(some), : columns.dim], bits[: len(some)])
+            np.matmul(products, wanted.T, out=found[start : start + len(some), _COSINES])
 
-    def _taste(self, history: Sequence[HistoryItem]) -> _Taste | None:
-        """None where the shopper clicked and bought nothing."""
-        engaged = [item for item in history if item.kind != HistoryKind.SEARCH]
-        if not engaged:
-            return None
-        if len(engaged) > MAX_ENGAGED:
-            engaged = sorted(engaged, key=lambda item: item.time_ms)[-MAX_ENGAGED:]
-        weights = np.array([_PURCHASE_WEIGHT if i.kind == HistoryKind.PURCHASE else 1.0 for i in engaged], np.float32)
-        weights /= weights.sum()
-        numbers, categories = self._columns.brands, self._columns.categories
-        brands = np.array([numbers.get(i.brand.strip().casefold(), -1) if i.brand else -1 for i in engaged])
-        words = [_term_hashes(item.terms) for item in engaged]
-        lengths = [len(one) for one in words]
-        bands = [(i.price_band, w) for i, w in zip(engaged, weights.tolist(), strict=True) if i.price_band is not None]
-        return _Taste(
-            brands=_shares(brands, weights),
-            categories=_shares(
-                np.array([categories.get(i.category, -1) if i.category else -1 for i in engaged]), weights
-            ),
-            words=_shares(np.concatenate(words), np.repeat(weights, lengths)),
-            price_band=sum(b * w for b, w in bands) / sum(w for _, w in bands) if bands else None,
-            engaged=len(engaged),
+    def _of_facts(self, asked: Sequence[_Asked], facts: Facts, scratch: _Scratch) -> Floats:
+        """All features but the cosines and `identifier_match`."""
+        counts = [one.count for one in asked]
+        found = np.zeros((len(facts), len(FEATURES)), np.float32)
+        np.matmul(scratch.worth(asked, facts), _SUMS, out=found[:, _TOLD])
+        found[:, _AFFINITIES] *= facts.numbers[:, _PER_WORD]
+        found[:, _GIVEN] = facts.numbers[:, :_PRICE_BAND]
+        alike = np.repeat(np.array([one.alike for one in asked], np.float32).reshape(-1, 6), counts, axis=0)
+        found[:, _AT["type_known"]] = alike[:, 0]
+        found[:, _OF_QUERY] = alike[:, 1:4]
+        bands, usual = facts.numbers[:, _PRICE_BAND], alike[:, 4]
+        above = (bands - usual) * np.float32(1 / (NUM_BANDS - 1)) * (np.minimum(bands, usual) >= 0)
+        found[:, _AT["price_above"]] = above
+        np.abs(above, out=found[:, _AT["price_distance"]])
+        held = _words_held(asked, facts) * alike[:, 5:]
+        found[:, _AT["title_match"]] = held[:, 0]
+        np.add(held[:, 0], held[:, 1], out=found[:, _AT["text_match"]])
+        return found
+
+
+class _Asked:
+    """What is alike for all candidates of a search."""
+
+    __slots__ = ("alike", "count", "marks", "query", "shares", "words")
+
+    def __init__(self, query: QueryInput, count: int) -> None:
+        self.query, self.count = query, count
+        self.words = np.fromiter(map(name_hash, query_words(query.text)), np.uint32)
+        taste, types = query.taste, query.types
+        is_sure = types is not None and not types.abstained
+        self.marks, self.shares = (_NO_MARKS, _NO_SHARES) if taste is None else (taste.marks, taste.shares)
+        if types is not None and is_sure:
+            likely = types.types[:MAX_TYPES]
+            self.marks = np.concatenate([self.marks, _type_marks(tuple(name for name, _ in likely))])
+            self.shares = np.concatenate([self.shares, np.array([chance for _, chance in likely], np.float32)])
+        self.alike = (
+            float(is_sure),
+            float(len(self.words)),
+            float(_length(query.shopper) > 0),
+            0.0 if taste is None else math.log1p(taste.engaged),
+            _UNKNOWN if taste is None or taste.price_band is None else taste.price_band,
+            1 / max(len(self.words), 1),
         )
 
 
-@lru_cache(maxsize=65_536)
-def _term_hashes(terms: str) -> Words:
-    return hashes(words_of(terms, MAX_TERMS))
+class _Scratch(threading.local):
+    """Memory that every thread has for itself: fresh pages for each call would cost more than what is done in them."""
+
+    def __init__(self) -> None:
+        self._table = np.zeros(1, np.float32)  # what each mark of a vocabulary is worth to a search; 0 between calls
+        self._halves = np.empty((0, 0), np.float16)
+        self._bits = np.empty((0, 0), np.int32)
+
+    def halves(self, columns: int) -> npt.NDArray[np.float16]:
+        if self._halves.shape[1] != columns:
+            self._halves = np.empty((_AT_ONCE, columns), np.float16)
+        return self._halves
+
+    def bits(self, columns: int) -> npt.NDArray[np.int32]:
+        if self._bits.shape[1] != columns:
+            self._bits = np.empty((_AT_ONCE, columns), np.int32)
+        return self._bits
+
+    def worth(self, asked: Sequence[_Asked], facts: Facts) -> Floats:
+        """(candidates, NUM_MARKS)"""
+        worth = np.zeros(facts.marks.shape, np.float32)
+        marks = np.concatenate([one.marks for one in asked] or [_NO_MARKS])
+        if not len(marks) or not len(facts.vocabulary):
+            return worth
+        if len(self._table) != len(facts.vocabulary) + 1:
+            self._table = np.zeros(len(facts.vocabulary) + 1, np.float32)
+        places = np.searchsorted(facts.vocabulary, marks)
+        is_known = facts.vocabulary.take(places, mode="clip") == marks
+        places += 1
+        places *= is_known  # the others' is that of no mark
+        start = first = 0
+        for one in asked:
+            stop, last = start + one.count, first + len(one.marks)
+            if last > first:
+                mine = places[first:last]
+                self._table[mine] = one.shares
+                self._table[0] = 0
+                self._table.take(facts.marks[start:stop], out=worth[start:stop], mode="clip")
+                self._table[mine] = 0
+            start, first = stop, last
+        return worth
 
 
-def _share_held(words: SomeWords, asked: Words, num_products: int) -> tuple[Floats, Floats]:
-    """(num_products,) twice: the share of the words asked for that each title holds, and that any field does."""
-    in_title, in_any = np.zeros(num_products, np.float32), np.zeros(num_products, np.float32)
-    for word in asked:
-        at = np.flatnonzero(words.values == word)  # a product has a word once
-        owners = words.owners[at]
-        in_any[owners] += 1
-        in_title[owners] += words.of[at] & WordOf.TITLE.value
-    count = np.float32(len(asked))
-    return in_title / count, in_any / count
+def _words_held(asked: Sequence[_Asked], facts: Facts) -> npt.NDArray[np.int64]:
+    """(candidates, 2) how many of the words asked for each has: in the title, and elsewhere only."""
+    hits = np.zeros(facts.words.shape, np.bool_)
+    ends = np.searchsorted(facts.holders, 2 * np.cumsum([one.count for one in asked]))
+    start = 0
+    for one, stop in zip(asked, ends.tolist(), strict=True):
+        words, mine = facts.words[start:stop], hits[start:stop]
+        for word in one.words:
+            mine |= words == word
+        start = stop
+    holders = facts.holders[np.flatnonzero(hits) // facts.words.shape[1]]
+    return np.bincount(holders, minlength=2 * len(facts)).reshape(-1, 2)
 
 
-def _shares(keys: npt.NDArray[Any], weights: Floats) -> Shares:
-    """The distinct keys, ascending, and the sum of the weights of each; keys below 0 stand for nothing."""
-    known = keys >= 0
-    distinct, place = np.unique(keys[known], return_inverse=True)
-    return distinct, np.bincount(place, weights[known], len(distinct)).astype(np.float32)
+def _length(vector: Floats | None) -> float:
+    return 0.0 if vector is None else math.sqrt(float(vector @ vector))
 
 
-def _shares_of(shares: Shares, keys: npt.NDArray[Any]) -> Floats:
-    """(n,) the share of each key, 0 of those that have none."""
-    distinct, share = shares
-    if not len(distinct):
-        return np.zeros(len(keys), np.float32)
-    at = np.minimum(np.searchsorted(distinct, keys), len(distinct) - 1)
-    return np.where(distinct[at] == keys, share[at], np.float32(0))
+def widened(halves: npt.NDArray[np.float16], out: npt.NDArray[np.int32]) -> Floats:
+    """Finite numbers as float32, 2**112 times too small and otherwise exact, in the memory of `out`, of the same shape.
+
+    Their bits are moved to where a float32 has them, with the exponent's bias of a float16: 200 x 272 take 9 us, in NumPy's way 89.
+    """
+    np.copyto(out, halves.view(np.int16))
+    np.left_shift(out, 13, out=out)
+    np.bitwise_and(out, _SIGN_AND_NUMBER, out=out)
+    return out.view(np.float32)
+
+
+@lru_cache(maxsize=4_096)
+def _type_marks(names: tuple[str, ...]) -> Marks:
+    return np.fromiter((category_mark(name, TYPE) for name in names), np.uint64)

@@ -62,6 +62,21 @@ class RankerRows:
     def num_pages(self) -> int:
         return int(self.page[-1]) + 1 if len(self.page) else 0
 
+    def joined(self, other: RankerRows) -> RankerRows:
+        """These pages, and the others after them."""
+        teacher = None
+        if self.teacher is not None or other.teacher is not None:
+            teacher = np.concatenate(
+                [np.full_like(one.labels, np.nan) if one.teacher is None else one.teacher for one in (self, other)]
+            )
+        return RankerRows(
+            np.concatenate([self.features, other.features]),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.page, other.page + self.num_pages]),
+            np.concatenate([self.position, other.position]),
+            teacher,
+        )
+
     def between(self, first: int, stop: int) -> RankerRows:
         """Pages `first` to before `stop`."""
         rows = slice(*np.searchsorted(self.page, (first, stop)).tolist())

@@ -29,6 +29,7 @@ WEIGHTS_FILE = "ranker.safetensors"
 MOST = 6.0  # standard deviations from the mean; what is further out counts as that
 DEFAULT_BLEND = (1.0, 4.0, 16.0)  # what a click, a cart and a purchase are worth where a request does not say
 _LEAST = np.float32(1e-6)
+_AT_ONCE = 512  # candidates whose expert values, 0.3 MB, stay in a core's own cache
 
 
 class RankerError(ValueError):
@@ -49,7 +50,12 @@ class Scaling:
         return cls(features.mean(axis=0), np.where(deviation > _LEAST, deviation, np.float32(np.inf)))
 
     def apply(self, features: Floats) -> Floats:
-        return np.clip((features - self.mean) / self.deviation, -MOST, MOST).astype(np.float32, copy=False)
+        """What is not known (NaN) counts as the mean, which is 0 here."""
+        scaled = (features - self.mean) / self.deviation
+        unknown = np.isnan(scaled)
+        if unknown.any():
+            scaled[unknown] = 0
+        return np.clip(scaled, -MOST, MOST, out=scaled).astype(np.float32, copy=False)
 
 
 class Ranker:
@@ -68,6 +74,12 @@ class Ranker:
         self.scaling = scaling
         self.calibration = tuple(calibration)
         self._w = dict(weights)
+        self._first, self._first_bias = self._first_layer()
+        self._tower = np.ascontiguousarray(
+            weights["towers.weight"].transpose(0, 2, 1)
+        )  # (TASKS, tower_dim, expert_dim)
+        self._tower_bias = weights["towers.bias"][:, :, None]
+        self._head = weights["heads.weight"][:, None]  # (TASKS, 1, tower_dim)
         self._slopes = np.array([one.slope for one in self.calibration], np.float32)
         self._offsets = np.array([one.offset for one in self.calibration], np.float32)
         self._ceilings = np.array([one.ceiling for one in self.calibration], np.float32)
@@ -75,7 +87,8 @@ class Ranker:
     def probabilities(self, features: Floats) -> Floats:
         """(candidates, features) -> (candidates, TASKS) chances, nested: P(click) >= P(cart) >= P(purchase).
 
-        Candidates of several searches may be stacked. Raises ValueError for another number of features.
+        A feature that is NaN counts as its mean. Candidates of several searches may be stacked. Raises ValueError for another number
+        of features.
         """
         if features.ndim != 2 or features.shape[1] != len(self.features):
             raise ValueError(
@@ -98,33 +111,43 @@ class Ranker:
         without = blend(self._calibrated(self._log_odds(changed.reshape(-1, count))), weights)
         return whole[:, None] - without.reshape(count, -1).T
 
-    def _log_odds(self, inputs: Floats) -> Floats:
-        w, recipe = self._w, self.recipe
-        told = np.maximum(inputs @ w["experts.weight"] + w["experts.bias"], 0)
-        told = told.reshape(len(inputs), recipe.num_experts, recipe.expert_dim)
-        logits = inputs @ w["skip.weight"] + w["heads.bias"]
-        gates = self._gates(inputs)
-        for task in range(len(TASKS)):
-            mixed = told[:, task % recipe.num_experts] if gates is None else (gates[:, task, None] @ told)[:, 0]
-            tower = np.maximum(mixed @ w["towers.weight"][task] + w["towers.bias"][task], 0)
-            logits[:, task] += tower @ w["heads.weight"][task]
-        if recipe.transfer == Transfer.NONE:
-            return np.asarray(logits, np.float32)
-        chances = np.clip(np.cumprod(sigmoid(logits), axis=1), 1e-9, 1 - _LEAST)
-        return np.asarray(np.log(chances) - np.log1p(-chances), np.float32)
+    def _first_layer(self) -> tuple[Floats, Floats]:
+        """What reads the features, experts, skips and gates, as one product: weights (outputs, features) and bias (outputs, 1)."""
+        w, is_mixed = self._w, self.recipe.structure == Structure.MMOE
+        gates = ([w["gates.weight"]], [w["gates.bias"]]) if is_mixed else ([], [])
+        weights = np.concatenate([w["experts.weight"], w["skip.weight"], *gates[0]], axis=1)
+        return np.ascontiguousarray(weights.T), np.concatenate([w["experts.bias"], w["heads.bias"], *gates[1]])[:, None]
 
-    def _gates(self, inputs: Floats) -> Floats | None:
-        """(candidates, TASKS, experts); None where no gate chooses."""
-        if self.recipe.structure != Structure.MMOE:
-            return None
-        asked = inputs @ self._w["gates.weight"] + self._w["gates.bias"]
-        asked = asked.reshape(len(inputs), len(TASKS), self.recipe.num_experts)
-        shares = np.exp(asked - asked.max(axis=2, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=2, keepdims=True), np.float32)
+    def _log_odds(self, inputs: Floats) -> Floats:
+        """(candidates, TASKS) of scaled features."""
+        found = np.empty((len(TASKS), len(inputs)), np.float32)
+        for start in range(0, len(inputs), _AT_ONCE):
+            found[:, start : start + _AT_ONCE] = self._logits(inputs[start : start + _AT_ONCE])
+        if self.recipe.transfer == Transfer.CHAIN:
+            chances = np.clip(np.cumprod(sigmoid(found), axis=0), np.float32(1e-9), 1 - _LEAST)
+            found = np.log(chances) - np.log1p(-chances)
+        return found.T
+
+    def _logits(self, inputs: Floats) -> Floats:
+        """(TASKS, candidates): candidates are the last axis, along which NumPy is fast."""
+        experts, count = self.recipe.num_experts * self.recipe.expert_dim, len(inputs)
+        first = self._first @ inputs.T
+        first += self._first_bias
+        told = _positive(first[:experts]).reshape(self.recipe.num_experts, self.recipe.expert_dim, count)
+        logits, asked = first[experts : experts + len(TASKS)], first[experts + len(TASKS) :]
+        if len(asked):
+            shares = asked.reshape(len(TASKS), self.recipe.num_experts, count)
+            shares = np.exp(shares - shares.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            told = np.einsum("ten,edn->tdn", shares, told)
+        tower = self._tower @ told  # (TASKS, tower_dim, candidates); one expert is that of all tasks
+        tower += self._tower_bias
+        logits += (self._head @ _positive(tower))[:, 0]
+        return logits
 
     def _calibrated(self, log_odds: Floats) -> Floats:
         chances = self._ceilings * sigmoid(log_odds * self._slopes + self._offsets)
-        return np.minimum.accumulate(chances, axis=1)
+        return np.ascontiguousarray(np.minimum.accumulate(chances, axis=1))
 
     def calibrated(self, calibration: Sequence[Calibration]) -> Ranker:
         """The same ranker with other calibration."""
@@ -161,6 +184,11 @@ class Ranker:
         weights = _read_weights(folder, shapes(recipe, len(features)))
         scaling = Scaling(weights.pop("scaling.mean"), weights.pop("scaling.deviation"))
         return cls(recipe, weights, scaling, calibration, features)
+
+
+def _positive(values: Floats) -> Floats:
+    """In place. A maximum with an array of zeros takes a third of the time of one with the number."""
+    return np.maximum(values, np.zeros_like(values), out=values)
 
 
 def blend(probabilities: Floats, weights: Sequence[float] = DEFAULT_BLEND) -> Floats:

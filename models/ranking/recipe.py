@@ -51,6 +51,10 @@ class RankerRecipe:
     patience: int = 4  # looks at held-out pages that lose, after which training stops
     holdout_share: float = 0.2  # of the pages, the latest: to stop by and to calibrate
     max_pages: int = 6_000  # that are learned from, held-out ones included
+    # Pages to learn from besides, for each of those at most so many: what shoppers clicked beside what a search would have found.
+    found_pages: float = 1.0  # of searches whose page is logged
+    clicked_pages: float = 0.15  # of searches of which the log has the clicks alone
+    judged_pages: int = 3_000  # of them, at most, that a teacher judges, where there is a teacher
 
     def __post_init__(self) -> None:
         for name in ("dropout", "position_dropout"):
@@ -59,18 +63,17 @@ class RankerRecipe:
         for name in ("listwise", "distillation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
-        for name in ("experts", "expert_dim", "tower_dim", "batch_pages", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        least = dict.fromkeys(("experts", "expert_dim", "tower_dim", "batch_pages", "patience"), 1)
+        for name, lowest in (
+            least | {"max_pages": 10, "judged_pages": 1, "weight_decay": 0, "found_pages": 0, "clicked_pages": 0}
+        ).items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} must be {lowest} or more, not {getattr(self, name)}")
         for name in ("epochs", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must be 0 or more, not {self.weight_decay}")
         if not 0 < self.holdout_share <= 0.5:
             raise ValueError(f"holdout_share must be above 0 and at most 0.5, not {self.holdout_share}")
-        if self.max_pages < 10:
-            raise ValueError(f"max_pages must be 10 or more, not {self.max_pages}")
         if len(self.task_weights) != len(TASKS) or min(self.task_weights) < 0 or not sum(self.task_weights) > 0:
             raise ValueError(f"task_weights must be {len(TASKS)} numbers from 0, not all 0, not {self.task_weights}")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from models.bundle import Bundle, BundleError
 from models.query_types.calibration import Calibration, expected_calibration_error
+from models.ranking.clicked_pages import clicked_pages, joined_log
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
 from models.ranking.impressions import Impressions, read_impressions
@@ -28,6 +29,7 @@ from models.unified.shopping_log import LogError
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int | None], None]
+Log: TypeAlias = "Path | pa.Table | Sequence[Path]"  # a file, a folder, a table, or several of the former
 
 _LEAST_PAGES = 10
 _INPUTS_AT_ONCE = 256
@@ -35,6 +37,16 @@ _INPUTS_AT_ONCE = 256
 
 def silent(stage: str, done: int, total: int | None) -> None:
     """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingPages:
+    """What a ranker learns from."""
+
+    shown: Impressions
+    rows: RankerRows  # of `shown`
+    beside: RankerRows | None  # of `clicked_pages`, to learn from besides
+    seconds: float  # that it took
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +59,7 @@ class TrainedRanker:
 
 def train_ranker(
     bundle: Bundle,
-    log: Path | pa.Table,
+    log: Log,
     recipe: RankerRecipe,
     *,
     teacher_probabilities: Floats | None = None,
@@ -62,26 +74,80 @@ def train_ranker(
     rows, NaN where it judged none. Raises BundleError for a bundle without the unified model, LogError where there is too little to
     learn from, TrainingFailed where the loss is no number.
     """
+    pages = read_pages(bundle, log, recipe, seed=seed, progress=progress, since_ms=since_ms, until_ms=until_ms)
+    return train_on(pages, recipe, teacher_probabilities=teacher_probabilities, seed=seed, progress=progress)
+
+
+def read_pages(
+    bundle: Bundle,
+    log: Log,
+    recipe: RankerRecipe,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+) -> TrainingPages:
+    """The pages of `training_impressions`, those of `clicked_pages`, and the features of both. Raises as the former does."""
     started = perf_counter()
     progress("read the log", 0, None)
+    log = joined_log(log)
+    since_ms = _since(bundle, since_ms)
     shown = training_impressions(bundle, log, recipe, seed=seed, since_ms=since_ms, until_ms=until_ms)
     types = bundle.type_model() if bundle.has_types else None
     progress("read the catalogue", 0, None)
     features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types)
-    rows = ranker_rows(features, shown, progress, teacher_probabilities)
+    rows = ranker_rows(features, shown, progress)
+    progress("look beside clicks", 0, None)
+    beside: RankerRows | None = None
+    for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
+        most = round(share * shown.num_pages)
+        more = clicked_pages(
+            log,
+            bundle,
+            features,
+            since_ms=since_ms,
+            until_ms=until_ms,
+            max_pages=most,
+            logged=logged,
+            seed=seed,
+            progress=progress,
+        )
+        if more is not None:
+            found = ranker_rows(features, more)
+            beside = found if beside is None else beside.joined(found)
+    return TrainingPages(shown, rows, beside, perf_counter() - started)
+
+
+def train_on(
+    pages: TrainingPages,
+    recipe: RankerRecipe,
+    *,
+    teacher_probabilities: Floats | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> TrainedRanker:
+    """Held out to stop by and to calibrate are the latest of the shown pages. Raises as `fit_ranker` does."""
+    started = perf_counter()
+    shown, rows = pages.shown, pages.rows
+    if teacher_probabilities is not None:
+        rows = replace(rows, teacher=np.asarray(teacher_probabilities, np.float32))
     cut = shown.num_pages - max(1, int(recipe.holdout_share * shown.num_pages))
     holdout = rows.between(cut, shown.num_pages)
-    fitted = fit_ranker(
-        rows.between(0, cut), holdout, recipe, seed=seed, report=partial(progress, f"train ranker {recipe.name}")
-    )
+    learned = rows.between(0, cut)
+    if pages.beside is not None:
+        learned = learned.joined(pages.beside)
+    fitted = fit_ranker(learned, holdout, recipe, seed=seed, report=partial(progress, f"train ranker {recipe.name}"))
     progress("calibrate", 0, None)
     ranker = calibrated(fitted.ranker, holdout)
-    return TrainedRanker(ranker, _report(shown, fitted, ranker, holdout, cut, perf_counter() - started))
+    seconds = pages.seconds + perf_counter() - started
+    report = _report(shown, fitted, ranker, holdout, cut, seconds)
+    return TrainedRanker(ranker, report | {"pages_beside": pages.beside.num_pages if pages.beside else 0})
 
 
 def training_impressions(
     bundle: Bundle,
-    log: Path | pa.Table,
+    log: Log,
     recipe: RankerRecipe,
     *,
     seed: int = 0,
@@ -94,14 +160,11 @@ def training_impressions(
     ranker is to tell: on a simulated log of 20,000 products a ranker of 12,000 pages of that window ordered later purchases worse than
     one of 2,400 pages after it (NDCG@10 0.44 and 0.53).
     """
-    if not bundle.is_unified:
-        raise BundleError("a ranker needs the unified model, and the bundle has none")
-    folder = bundle.unified_folder
-    since_ms = int(read_spec(folder)["until_ms"]) if since_ms is None else since_ms
+    since_ms = _since(bundle, since_ms)
     shown = read_impressions(
-        log,
+        joined_log(log),
         bundle.products(),
-        PriceBands.load(folder),
+        PriceBands.load(bundle.unified_folder),
         since_ms=since_ms,
         until_ms=until_ms,
         max_pages=recipe.max_pages,
@@ -113,6 +176,12 @@ def training_impressions(
             "learns from what came after the unified model's training window: a longer log or a smaller train_share leaves more"
         )
     return shown
+
+
+def _since(bundle: Bundle, since_ms: int | None) -> int:
+    if not bundle.is_unified:
+        raise BundleError("a ranker needs the unified model, and the bundle has none")
+    return int(read_spec(bundle.unified_folder)["until_ms"]) if since_ms is None else since_ms
 
 
 def _day(time_ms: int) -> str:

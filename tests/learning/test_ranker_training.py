@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,6 +17,7 @@ from models.bundle import Bundle, BundleError
 from models.embed_unified import UnifiedEmbedding
 from models.events import EVENT_SCHEMA
 from models.product_table import ProductTable
+from models.ranking.clicked_pages import clicked_pages
 from models.ranking.features import FEATURES, CandidateFeatures
 from models.ranking.ranker import Ranker, blend
 from models.ranking.recipe import RankerRecipe
@@ -25,7 +27,10 @@ from models.unified.light_tower import LightTower
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import LogError
 
-TINY = RankerRecipe("tiny", experts=2, expert_dim=16, tower_dim=8, learning_rate=5e-3, epochs=30, batch_pages=32)
+# Without pages of what was not shown: of a shop this small a search finds everything, and what was not shown is as much liked.
+TINY = RankerRecipe(
+    "tiny", experts=2, expert_dim=16, tower_dim=8, learning_rate=5e-3, epochs=30, batch_pages=32, found_pages=0
+)
 BRANDS = ("Halden", "Nord", "Glanz", "Orro")
 KINDS = ("sofa", "rug", "lamp")
 OF_EACH = 4
@@ -127,6 +132,63 @@ def test_a_report_tells_what_was_learned_from(trained: TrainedRanker) -> None:
     assert max(report["holdout_calibration_error"].values()) < 0.08
 
 
+def share_of_kind(bundle: Bundle, ranker: Ranker) -> float:
+    """Of the best eight for each kind that is asked for, by somebody of whom nothing is known."""
+    table, features = bundle.products(), CandidateFeatures(bundle, LightTower(bundle.unified_folder))
+    titles, rows, right = [table.string("title", row) for row in range(len(table))], np.arange(len(table)), 0
+    for query in features.inputs(KINDS, ["en-US"] * len(KINDS), [()] * len(KINDS)):
+        best = np.argsort(-blend(ranker.probabilities(features.of(query, rows))))[:8]
+        right += sum(titles[row].startswith(query.text) for row in best.tolist())
+    return right / (8 * len(KINDS))
+
+
+def test_what_is_never_shown_is_known_from_what_a_search_finds(bundle: Bundle) -> None:
+    """Pages show only the kind that was asked for, so that from them alone nobody knows that a sofa is no lamp."""
+    recipe = replace(TINY, found_pages=1)
+    alone = train_ranker(bundle, planted_events(900, shuffled=True), TINY)
+    found = train_ranker(bundle, planted_events(900, shuffled=True), recipe)
+    assert alone.report["pages_beside"] == 0
+    assert (
+        0.9 * found.report["pages"] < found.report["pages_beside"] <= found.report["pages"]
+    )  # one of each with a click
+    assert share_of_kind(bundle, found.ranker) > 0.95
+    assert share_of_kind(bundle, alone.ranker) < 0.9
+
+
+def test_pages_of_what_was_not_shown(bundle: Bundle, events: Path) -> None:
+    log, features = pq.read_table(events), CandidateFeatures(bundle, LightTower(bundle.unified_folder))
+    shown = training_impressions(bundle, log, TINY, since_ms=0)
+    beside = clicked_pages(log, bundle, features, max_pages=100, logged=True)
+    assert beside is not None
+    assert clicked_pages(log, bundle, features, max_pages=100, logged=False) is None
+    assert clicked_pages(log, bundle, features, max_pages=0, logged=True) is None
+    assert beside.num_pages == 100
+    assert not beside.position.any()
+    assert (np.diff(beside.labels, axis=1) <= 0).all()
+    page_at = {time: page for page, time in enumerate(shown.time_ms.tolist())}
+    for page in range(beside.num_pages):
+        was = slice(*shown.offsets[[page_at[int(beside.time_ms[page])] + step for step in (0, 1)]].tolist())
+        now = slice(*beside.offsets[[page, page + 1]].tolist())
+        engaged = shown.labels[was, 0] > 0
+        clicked = beside.labels[now, 0] > 0
+        assert set(beside.product[now][clicked]) == set(shown.product[was][engaged])
+        assert not set(beside.product[now][~clicked]) & set(shown.product[was])
+        assert beside.labels[now].sum() == shown.labels[was].sum()
+
+
+def test_a_log_of_clicks_alone_teaches_beside_one_of_pages(bundle: Bundle, events: Path) -> None:
+    log = pq.read_table(events)
+    clicks = log.filter(pc.not_equal(log["kind"].cast("string"), "impression"))
+    clicks = clicks.set_column(0, "id", pc.binary_join_element_wise("de", clicks["id"], "-"))
+    clicks = clicks.set_column(3, "session_id", pc.binary_join_element_wise("de", clicks["session_id"], "-"))
+    clicks = clicks.set_column(4, "locale", pa.array(["de-DE"] * len(clicks)))
+    recipe = replace(TINY, epochs=1, clicked_pages=0.5)
+    report = train_ranker(bundle, pa.concat_tables([log, clicks.cast(log.schema)]), recipe).report
+    assert report["pages_beside"] == round(0.5 * report["pages"])
+    with pytest.raises(LogError, match="shows no product of the catalogue"):
+        train_ranker(bundle, clicks.cast(log.schema), recipe)
+
+
 def test_pages_that_the_unified_model_learned_from_are_left_out(bundle: Bundle, events: Path) -> None:
     shown = training_impressions(bundle, events, TINY)
     every = training_impressions(bundle, events, TINY, since_ms=0)
@@ -157,4 +219,11 @@ def test_too_little_to_learn_from_is_refused(bundle: Bundle, events: Path, shop_
 def test_progress_names_its_stages(bundle: Bundle, events: Path) -> None:
     told: set[str] = set()
     train_ranker(bundle, events, replace(TINY, epochs=1), progress=lambda stage, *_: told.add(stage))
-    assert told == {"read the log", "read the catalogue", "compute features", "train ranker tiny", "calibrate"}
+    assert told == {
+        "read the log",
+        "read the catalogue",
+        "compute features",
+        "look beside clicks",
+        "train ranker tiny",
+        "calibrate",
+    }

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import MAX_PRICE_MINOR, Product
-from models.product_table import BLOCK, ProductTable, write_products
+from models.product_table import BLOCK, ProductList, ProductTable, write_products
 
 ATTRIBUTES = ("colour", "größe", "a.b", "title")
 
@@ -116,3 +116,16 @@ def test_a_product_is_found_by_its_id(tmp_path: Path, ids: list[str], other: str
         found = table.product_of(product_id)
         assert found is not None
         assert found.id == product_id
+
+
+@settings(max_examples=40)
+@given(rows=st.lists(products, min_size=1, max_size=8))
+def test_products_without_a_table_are_read_as_those_of_one(tmp_path: Path, rows: list[Product]) -> None:
+    table, loose = written(tmp_path / "products.arrow", rows), ProductList(rows)
+    assert len(loose) == len(table)
+    for field in ("id", "title", "brand", "category", *(f"attributes.{name}" for name in ATTRIBUTES)):
+        read = [table.string(field, row) for row in range(len(rows))]
+        assert [loose.string(field, row) for row in range(len(rows))] == read
+        assert table.lengths(field).tolist() == [len(text.encode()) for text in read]
+    assert [loose.product(row) for row in range(len(rows))] == rows
+    assert table.lengths("attributes.none").tolist() == [0] * len(rows)

@@ -79,6 +79,24 @@ def test_a_feature_that_never_changed_has_no_say() -> None:
     assert scaling.apply(constant)[:, 2].std() == pytest.approx(1, abs=1e-4)
 
 
+def test_what_is_not_known_counts_as_the_mean() -> None:
+    ranker, usual, unknown = make_ranker(), FOUND.copy(), FOUND.copy()
+    usual[:20, 2] = Scaling.of(FOUND).mean[2]
+    unknown[:20, 2] = np.nan
+    assert np.allclose(ranker.probabilities(unknown), ranker.probabilities(usual), atol=1e-6)
+    assert np.allclose(ranker.explain(unknown), ranker.explain(usual), atol=1e-5)
+    assert not ranker.explain(unknown)[:20, 2].any()
+    assert np.isnan(unknown[:20, 2]).all()  # the caller's array stays as it was
+    assert np.isfinite(ranker.probabilities(np.full((2, COUNT), np.nan, np.float32))).all()
+
+
+def test_many_candidates_are_as_few() -> None:
+    for structure in Structure:
+        ranker = make_ranker(replace(TINY, structure=structure))
+        many = np.tile(FOUND, (40, 1))  # more than are computed at once
+        assert np.allclose(ranker.probabilities(many), np.tile(ranker.probabilities(FOUND), (40, 1)), atol=1e-6)
+
+
 def test_candidates_are_told_apart_from_their_batch() -> None:
     ranker = make_ranker()
     alone = np.concatenate([ranker.probabilities(FOUND[at : at + 1]) for at in range(len(FOUND))])

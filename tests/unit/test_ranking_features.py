@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models.bundle import Bundle
+from models.bundle import Bundle, Manifest
 from models.catalogue import Product
 from models.query_types.type_model import TypeModel, TypePrediction
-from models.ranking.features import FEATURES, MAX_ENGAGED, CandidateFeatures, QueryInput
+from models.ranking.features import FEATURES, CandidateFeatures, QueryInput, widened
+from models.ranking.product_columns import MAX_TITLE_WORDS, MAX_WORDS
+from models.ranking.taste import MAX_ENGAGED, Taste
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
+from models.unified.words import words_of
 
 Floats = npt.NDArray[np.float32]
 EVERY = np.arange(6)
@@ -112,7 +118,7 @@ def test_affinities_are_shares_of_what_was_engaged_and_a_purchase_counts_twice(
         item(shop[3], HistoryKind.PURCHASE),  # Nord, tables, green
         HistoryItem(HistoryKind.SEARCH, 9, query="red lamp"),
     ]
-    fond = replace(ask, history=history)
+    fond = replace(ask, taste=Taste.of(history))
     third, rest = 0.3333, 0.6667
     assert column(features, fond, "brand_affinity") == [third, third, rest, rest, 0, 0]  # in whatever case
     assert column(features, fond, "category_affinity") == [third, 0, 0, rest, 0, 0]
@@ -125,7 +131,7 @@ def test_only_the_latest_of_a_long_history_make_a_taste(
     features: CandidateFeatures, ask: QueryInput, shop: list[Product]
 ) -> None:
     history = [item(shop[3], at=at) for at in range(MAX_ENGAGED)] + [item(shop[0], at=-1)]
-    assert column(features, replace(ask, history=history), "brand_affinity", [0, 3]) == [0.0, 1.0]
+    assert column(features, replace(ask, taste=Taste.of(history)), "brand_affinity", [0, 3]) == [0.0, 1.0]
 
 
 def test_prices_stand_against_the_shoppers_usual_band_and_the_categorys_median(
@@ -133,10 +139,10 @@ def test_prices_stand_against_the_shoppers_usual_band_and_the_categorys_median(
 ) -> None:
     bands = PriceBands.of(shop)
     assert [bands.band(product) for product in shop] == [4, 3, None, 2, 1, 0]
-    frugal = replace(ask, history=[item(shop[5], band=0), item(shop[4], HistoryKind.PURCHASE, band=3)])
+    frugal = replace(ask, taste=Taste.of([item(shop[5], band=0), item(shop[4], HistoryKind.PURCHASE, band=3)]))
     assert column(features, frugal, "price_above") == [0.5, 0.25, 0, 0, -0.25, -0.5]
     assert column(features, frugal, "price_distance") == [0.5, 0.25, 0, 0, 0.25, 0.5]
-    unpriced = replace(ask, history=[item(shop[2])])
+    unpriced = replace(ask, taste=Taste.of([item(shop[2])]))
     assert column(features, unpriced, "price_above") == [0.0] * 6
     assert column(features, ask, "price_ratio") == [0.0] * 6  # each is alone in its category, or has no price
 
@@ -149,12 +155,148 @@ def test_a_row_depends_on_no_other_candidate(
     features: CandidateFeatures, ask: QueryInput, shop: list[Product], shop_types: TypeModel
 ) -> None:
     types = shop_types.classify(["red sofa"], ["en-US"])[0]
-    asked = replace(ask, text="red sofa hx-4210", history=[item(shop[0], band=2)], types=types)
+    asked = replace(ask, text="red sofa hx-4210", taste=Taste.of([item(shop[0], band=2)]), types=types)
     together = features.of(asked, EVERY)
     alone = np.concatenate([features.of(asked, np.array([row])) for row in EVERY])
     assert np.allclose(together, alone, atol=1e-6)
     assert np.array_equal(features.of(asked, EVERY[::-1]), together[::-1])
     assert features.of(asked, np.zeros(0, np.int64)).shape == (0, len(FEATURES))
+
+
+def test_many_searches_together_are_as_each_alone(
+    features: CandidateFeatures, ask: QueryInput, shop: list[Product], shop_types: TypeModel
+) -> None:
+    types = shop_types.classify(["red sofa"], ["en-US"])[0]
+    fond = replace(ask, text="nothing of this", shopper=ask.query, taste=Taste.of([item(shop[3], band=1)]))
+    asked = [
+        replace(ask, text="red sofa hx-4210", taste=Taste.of([item(shop[0], band=2)]), types=types),
+        fond,
+        replace(fond, text="", shopper=None, taste=None),
+        replace(fond, types=replace(types, abstained=True)),
+    ]
+    rows = [EVERY, EVERY[::-1], np.array([2, 2, 5]), np.zeros(0, np.int64)]
+    together = features.of_many(asked, rows)
+    assert np.allclose(together, np.concatenate([features.of(*one) for one in zip(asked, rows, strict=True)]))
+    assert features.of_many([], []).shape == (0, len(FEATURES))
+    with pytest.raises(ValueError, match="rows must be 0 to 5, not 0 to 6"):
+        features.of_many([ask, ask], [EVERY, EVERY + 1])
+
+
+def test_features_are_those_of_their_definitions(
+    bundle: Bundle, features: CandidateFeatures, ask: QueryInput, shop: list[Product]
+) -> None:
+    """Word by word and share by share, as slow as that is."""
+    history = [item(shop[0], band=4), item(shop[1], HistoryKind.PURCHASE, band=3), item(shop[3], band=1)]
+    told = TypePrediction((("Furniture > Sofas", 0.6), ("Furniture Care", 0.3)), False, "en-US")
+    for text in ("velvet sofa", "red cafe table furniture", "halden green wipe", "nord hx4210"):
+        asked = replace(ask, text=text, taste=Taste.of(history), types=told)
+        found = features.of(asked, EVERY)
+        for row, product in enumerate(shop):
+            wanted = by_definition(text, history, told, product)
+            got = {name: float(found[row, FEATURES.index(name)]) for name in wanted}
+            assert got == pytest.approx(wanted, abs=1e-5), (text, product.title)
+
+
+def has_word(word: str, one: HistoryItem) -> bool:
+    return word in words_of(one.terms, 99)
+
+
+def by_definition(
+    text: str, history: Sequence[HistoryItem], told: TypePrediction, product: Product
+) -> dict[str, float]:
+    weights = [2.0 if one.kind == HistoryKind.PURCHASE else 1.0 for one in history]
+
+    def share(has: Callable[[HistoryItem], bool]) -> float:
+        return sum(w for one, w in zip(history, weights, strict=True) if has(one)) / sum(weights)
+
+    def mean_share(words: Sequence[str]) -> float:
+        return sum(share(partial(has_word, word)) for word in words) / max(len(words), 1)
+
+    asked, short = words_of(text, 99), [v for v in product.attributes.values() if len(v) <= 24]
+    title = words_of(product.title, 99)
+    every = [*title, *words_of(" ".join((product.brand, product.category, *product.attributes.values())), 99)]
+    return {
+        "title_match": sum(word in title for word in asked) / len(asked),
+        "text_match": sum(word in every for word in asked) / len(asked),
+        "type_probability": dict(told.types).get(product.category, 0.0),
+        "brand_affinity": share(lambda one: bool(product.brand) and one.brand.lower() == product.brand.lower()),
+        "category_affinity": share(lambda one: bool(product.category) and one.category == product.category),
+        "colour_affinity": mean_share(words_of(product.attributes.get("colour", ""), 99)),
+        "trait_affinity": mean_share(words_of(" ".join(short), 99)),
+    }
+
+
+def test_long_texts_count_up_to_their_limits(build_tiny: Callable[..., Manifest], tmp_path: Path) -> None:
+    """Words are kept by eight: titles and other fields around and beyond every step."""
+    title = [f"t{at}" for at in range(MAX_TITLE_WORDS + 4)]
+    care = [f"c{at}" for at in range(MAX_WORDS + 4)]
+    lengths = [(1, 0), (7, 1), (8, 7), (9, 8), (16, 9), (len(title), len(care))]
+    products = [
+        Product(f"P-{at}", " ".join(title[:a]), "", "", None, True, {"care": " ".join(care[:b])})
+        for at, (a, b) in enumerate(lengths)
+    ]
+    build_tiny(tmp_path / "long", products)
+    bundle = Bundle(tmp_path / "long")
+    features, vector = CandidateFeatures(bundle), np.zeros(bundle.manifest.dim, np.float32)
+    for word, at in (*((word, at) for at, word in enumerate(title)), *((word, at) for at, word in enumerate(care))):
+        ask = QueryInput(word, "en-US", vector, None, vector)
+        of_title = word.startswith("t")
+        limit = MAX_TITLE_WORDS if of_title else MAX_WORDS
+        holds = [float(at < min(length[0 if of_title else 1], limit)) for length in lengths]
+        assert column(features, ask, "text_match") == holds
+        assert column(features, ask, "title_match") == [held * of_title for held in holds]
+
+
+def test_products_given_inline_are_as_those_of_the_catalogue(
+    features: CandidateFeatures, ask: QueryInput, shop: list[Product], shop_types: TypeModel
+) -> None:
+    types = shop_types.classify(["red sofa"], ["en-US"])[0]
+    taste = Taste.of([item(shop[0], band=2), item(shop[3])])
+    asked = replace(ask, text="red sofa hx-4210", shopper=ask.query, taste=taste, types=types)
+    ordered = [replace(product, attributes=dict(sorted(product.attributes.items()))) for product in shop]
+    inline = features.of_products(asked, ordered)
+    unknown = np.isnan(inline)
+    names = {FEATURES[at] for at in np.flatnonzero(unknown.any(axis=0))}
+    assert names == {"query_cosine", "search_cosine", "shopper_cosine", "popularity", "new", "value"}
+    assert np.allclose(np.where(unknown, 0, inline), np.where(unknown, 0, features.of(asked, EVERY)), atol=1e-6)
+    assert features.of_products(asked, []).shape == (0, len(FEATURES))
+
+
+def test_a_product_that_the_catalogue_has_not_is_known_by_what_it_says(
+    features: CandidateFeatures, ask: QueryInput
+) -> None:
+    told = Product("Z-9000", "Zither ZX-77", "Zappa", "Music", 500, False, {"colour": "puce", "string": "zither"})
+    taste = Taste.of([HistoryItem(HistoryKind.CLICK, 1, terms="puce zither", brand="zappa", category="Music")])
+    found = features.of_products(replace(ask, text="zither zx77", taste=taste), [told])[0]
+    values = {name: float(found[FEATURES.index(name)]) for name in FEATURES}
+    for name in ("brand_affinity", "category_affinity", "colour_affinity", "trait_affinity"):
+        assert values[name] == 1, name
+    assert (values["identifier_match"], values["title_match"], values["in_stock"]) == (1, 0.5, 0)
+    assert (values["price_ratio"], values["price_above"]) == (0, 0)
+    assert not features.of_products(replace(ask, text="zy-77"), [told])[0, FEATURES.index("identifier_match")]
+
+
+def test_a_taste_travels_between_processes(features: CandidateFeatures, ask: QueryInput, shop: list[Product]) -> None:
+    taste = Taste.of([item(shop[0], band=2), item(shop[3], HistoryKind.PURCHASE, band=1)])
+    sent = pickle.loads(pickle.dumps(taste))  # noqa: S301
+    here, there = (features.of(replace(ask, taste=one), EVERY) for one in (taste, sent))
+    assert np.array_equal(here, there)
+    assert Taste.of([]) is Taste.of([HistoryItem(HistoryKind.SEARCH, 1, query="sofa")]) is None
+
+
+def test_threads_do_not_mix_their_searches(features: CandidateFeatures, ask: QueryInput, shop: list[Product]) -> None:
+    asked = [replace(ask, taste=Taste.of([item(product)])) for product in shop] * 50
+    alone = [features.of(one, EVERY) for one in asked[:6]] * 50
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda one: features.of(one, EVERY), asked))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_every_finite_half_is_widened_exactly() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    small = widened(finite, np.empty(len(finite), np.int32))
+    assert np.array_equal(small * np.float32(2.0**112), finite.astype(np.float32))
 
 
 def test_many_searches_are_made_as_one_is(bundle: Bundle, shop: list[Product], shop_types: TypeModel) -> None:
@@ -166,7 +308,8 @@ def test_many_searches_are_made_as_one_is(bundle: Bundle, shop: list[Product], s
     assert two.types.types[0][0] == "Furniture > Armchairs"
     assert np.array_equal(one.search, one.query)
     assert not np.array_equal(two.search, two.query)
-    assert len(two.history) == 1
+    assert two.taste is not None
+    assert (one.taste, two.taste.engaged) == (None, 1)
 
 
 def test_a_row_outside_the_catalogue_is_refused(features: CandidateFeatures, ask: QueryInput) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.product_table import ATTRIBUTE, ProductTable
+from models.product_table import ATTRIBUTE, ProductList, ProductTable
 from models.unified.price_bands import PriceBands
 
 PRICE_WORDS = ("cheap", "affordable", "average", "premium", "luxury")  # by band, from the cheapest fifth of a category
@@ -74,12 +74,16 @@ def fields_of(fields: Sequence[Field], table: ProductTable) -> tuple[Field, ...]
     return tuple(field for field in fields if field.name in table.fields)
 
 
-def field_texts(field: Field, table: ProductTable, bands: PriceBands, rows: npt.NDArray[np.integer]) -> list[str]:
+def field_texts(
+    field: Field, table: ProductTable | ProductList, bands: PriceBands, rows: npt.NDArray[np.integer]
+) -> list[str]:
     """(rows,) what the products say in this field, "" where nothing."""
     return [text[: _CHARS_PER_TOKEN * field.max_tokens] for text in _field_texts(field, table, bands, rows.tolist())]
 
 
-def _field_texts(field: Field, table: ProductTable, bands: PriceBands, rows: Iterable[int]) -> Iterable[str]:
+def _field_texts(
+    field: Field, table: ProductTable | ProductList, bands: PriceBands, rows: Iterable[int]
+) -> Iterable[str]:
     if field.name == "price_minor":
         found = (bands.band(table.product(row)) for row in rows)
         return ("" if band is None else PRICE_WORDS[band] for band in found)

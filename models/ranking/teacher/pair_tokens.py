@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from models.product_table import ProductTable
+from models.product_table import ProductList, ProductTable
 from models.ranking.teacher.fields import UNKNOWN_LOCALE, Field, field_texts, locale_marker, markers
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
@@ -98,7 +98,9 @@ class PairTokens:
             rows.append([spec.start_id, marker, *words[: spec.max_query_tokens], spec.end_id])
         return Ragged.of(rows)
 
-    def products(self, table: ProductTable, bands: PriceBands, rows: npt.NDArray[np.integer] | None = None) -> Ragged:
+    def products(
+        self, table: ProductTable | ProductList, bands: PriceBands, rows: npt.NDArray[np.integer] | None = None
+    ) -> Ragged:
         """(rows,) the second half of a pair: each field that is not empty behind its marker, then end. None is all products: 80 us
         each."""
         wanted = np.arange(len(table)) if rows is None else rows
@@ -108,7 +110,7 @@ class PairTokens:
         ]
         return Ragged.concatenate(blocks)
 
-    def _products(self, table: ProductTable, bands: PriceBands, rows: npt.NDArray[np.integer]) -> Ragged:
+    def _products(self, table: ProductTable | ProductList, bands: PriceBands, rows: npt.NDArray[np.integer]) -> Ragged:
         found: list[list[int]] = [[] for _ in rows]
         for field in self.spec.fields:
             marker = self._marker_ids[field.marker]

@@ -83,6 +83,14 @@ class TeacherSpec:
             facts=values["facts"],
         )
 
+    def check_features(self, features: Sequence[str]) -> None:
+        """Raises TeacherError, which says what differs, unless they are those that the teacher reads."""
+        if tuple(features) != self.features:
+            differ = sorted(set(features) ^ set(self.features)) or ["their order"]
+            raise TeacherError(
+                f"the teacher was trained on other features; what differs: {', '.join(differ)}; train it again"
+            )
+
 
 class Network(Protocol):
     """Logits (pairs, tasks) of a batch of pairs and their features (pairs, features). Safe to call from several threads."""
@@ -110,11 +118,8 @@ class Teacher:
         """`device` is "auto" (CUDA where there is one), "cpu" or "cuda"; `threads` 0 is all. Raises TeacherError for a folder that holds no
         teacher, and where the teacher's features are not `features`, those that the caller will give it."""
         spec = TeacherSpec.load(folder)
-        if features is not None and tuple(features) != spec.features:
-            differ = sorted(set(features) ^ set(spec.features)) or ["their order"]
-            raise TeacherError(
-                f"{folder} was trained on other features; what differs: {', '.join(differ)}; train it again"
-            )
+        if features is not None:
+            spec.check_features(features)
         if device == "auto":
             device = "cuda" if cuda_is_usable() else "cpu"
         network = OpenVinoNetwork(folder, threads) if device == "cpu" else _torch_network(folder, device, spec)
