@@ -57,6 +57,11 @@ def find_encoder(name: str) -> Path:
         raise EncoderError(f"'{name}' is neither a directory nor a model that can be fetched: {error}") from error
 
 
+def base_name(base: str) -> str:
+    """What is told of where an encoder came from: no path of the machine that trained it."""
+    return base if base == PACKAGED else Path(base).resolve().name
+
+
 def encoder_fingerprint(name: str) -> str:
     """Changes when the files of the encoder `name` do. Raises EncoderError when there is no such encoder."""
     folder = find_encoder(name)
@@ -97,7 +102,7 @@ def export_encoder(
         shutil.copytree(source, folder, dirs_exist_ok=True)
         spec.save(folder)
         return spec
-    encoder, tokenizer = _load(source)
+    encoder, tokenizer = load_encoder(source)
     dim = int(getattr(encoder.transformer.config, "hidden_size", 0))
     prompts = _prompts(source)
     spec = EncoderSpec(
@@ -127,8 +132,8 @@ def export_encoder(
     return spec
 
 
-def _load(source: Path) -> tuple[PooledEncoder, Any]:
-    """The network in fp32 and its tokenizer."""
+def load_encoder(source: Path) -> tuple[PooledEncoder, Any]:
+    """The network in fp32 and its tokenizer. Raises EncoderError for one that cannot be served."""
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer

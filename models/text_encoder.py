@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -48,6 +48,8 @@ class EncoderSpec:
     max_product_tokens: int
     query_prefix: str = ""
     product_prefix: str = ""
+    # By locale, what goes before its queries: tokens beyond the tokenizer's, which no text can spell.
+    locale_tokens: dict[str, int] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         (folder / SPEC_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
@@ -93,9 +95,10 @@ class TextEncoder:
         self.spec = EncoderSpec.load(folder)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a batch of short texts is faster on one thread
         self._tokenizers = {
-            "query": _tokenizer(folder, self.spec.max_query_tokens),
+            "query": _tokenizer(folder, self.spec.max_query_tokens - bool(self.spec.locale_tokens)),
             "product": _tokenizer(folder, self.spec.max_product_tokens),
         }
+        self._locale_place = locale_place(self._tokenizers["query"])
         self._pad_id = _pad_id(folder)
         self.backend = load_backend(folder, device, threads)
 
@@ -130,6 +133,9 @@ class TextEncoder:
                 encodings = self._tokenizers[side].encode_batch_fast([prefix + texts[row].text for row in rows])
                 for row, encoding in zip(rows, encodings, strict=True):
                     token_ids[row] = encoding.ids
+                    token = self.spec.locale_tokens.get(texts[row].locale) if side == "query" else None
+                    if token is not None:
+                        token_ids[row].insert(self._locale_place, token)
         return token_ids
 
 
@@ -210,6 +216,11 @@ class OpenVinoBackend:
             request = self._local.request = self._model.create_infer_request()
         outputs = request.infer([ids, mask], share_inputs=True)
         return np.array(outputs[0], np.float32)
+
+
+def locale_place(tokenizer: Tokenizer) -> int:
+    """Where the token of a locale goes: first, but behind a token that the tokenizer begins every text with, as [CLS]."""
+    return int(tokenizer.encode("a").special_tokens_mask[:1] == [1])
 
 
 def _tokenizer(folder: Path, max_tokens: int) -> Tokenizer:

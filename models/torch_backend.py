@@ -26,7 +26,12 @@ class PooledEncoder(torch.nn.Module):
         self.pooling = pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.pool(hidden, attention_mask)
+
+    def pool(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """hidden (batch, length, dim) -> unit vectors (batch, dim)."""
+        hidden = hidden.float()
         if self.pooling == "cls":
             pooled = hidden[:, 0]
         else:

@@ -23,10 +23,10 @@ class TypeQuestion:
 
 class QueryTyper:
     max_batch_cost = MAX_BATCH
-    backend = "numpy cpu fp32"
 
     def __init__(self, bundle_folder: Path) -> None:
         self._model = Bundle(bundle_folder).type_model()
+        self.backend = self._model.backend
 
     def warm_up(self) -> None:
         self.compute([TypeQuestion((("a", ""), ("b", self._model.locales[0])))])

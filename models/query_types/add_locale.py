@@ -20,7 +20,7 @@ from models.query_types.recipe import LocaleInput, Variant
 from models.query_types.tokens import LocaleRows
 from models.query_types.train_types import holdout_rows, net_of, own_spec, silent
 from models.query_types.type_model import TypeModel
-from models.query_types.type_net import NetSpec
+from models.query_types.type_net import NetSpec, TypeNet
 from models.unified.words import Ragged
 
 Floats = npt.NDArray[np.float32]
@@ -35,8 +35,14 @@ def add_locale(
 
     Of `examples` the rows of that locale are learned from; their types may be numbered otherwise than the model's. Raises
     ExamplesError where the model knows the locale already or does not take locales (U_AG), where there are fewer than two
-    rows, or where one of their types is unknown to the model: a new type needs a new training.
+    rows, where one of their types is unknown to the model, as a new type needs a new training, or where a Hugging Face encoder reads
+    the queries.
     """
+    nets = [net for net in model.nets if isinstance(net, TypeNet)]
+    if len(nets) < len(model.nets):
+        raise ExamplesError(
+            "no locale can be added to a model with a Hugging Face encoder; train it again with the locale"
+        )
     if model.recipe.variant == Variant.U_AG:
         raise ExamplesError("a U_AG model knows no locale, so that none can be added")
     if model.knows(locale):
@@ -54,16 +60,16 @@ def add_locale(
 
     if model.recipe.variant == Variant.NU:
         spec = own_spec(learned, recipe)
-        nets = (*model.nets, net_of(spec, fit_net(spec, learned, holdout, recipe, seed, report)))
+        nets = [*nets, net_of(spec, fit_net(spec, learned, holdout, recipe, seed, report))]
     else:
-        spec, first = _with_locale(model.nets[0].spec, model.nets[0].weights, locale)
-        rows_before = model.nets[0].spec.num_rows
+        spec, first = _with_locale(nets[0].spec, nets[0].weights, locale)
+        rows_before = nets[0].spec.num_rows
 
         def freeze(network: TypeNetwork) -> None:
             _keep_only(network, rows_before)
 
         fitted = fit_net(spec, learned, holdout, recipe, seed, report, first=first, freeze=freeze)
-        nets = (net_of(spec, fitted),)
+        nets = [net_of(spec, fitted)]
     locales = (*model.locales, locale)
     grown = TypeModel(model.types, locales, model.recipe, nets, model.certainty, model.allowed)
     certainty = {**model.certainty, locale: certainty_of_added(grown, holdout)}
@@ -89,12 +95,12 @@ def _with_locale(spec: NetSpec, weights: dict[str, Floats], locale: str) -> tupl
 
 def _keep_only(network: TypeNetwork, rows_before: int) -> None:
     """Clears the gradients of all that another locale reads."""
-    at = len(network.spec.locales) - 1
+    at = len(network.net.locales) - 1
     for name, parameter in network.named_parameters():
         gradient = parameter.grad
         if gradient is None:
             continue
-        if name == "tokens.weight" and network.spec.locale_input == LocaleInput.PREFIX:
+        if name == "tokens.weight" and network.net.locale_input == LocaleInput.PREFIX:
             found = gradient.coalesce()
             new = found.indices()[0] >= rows_before
             parameter.grad = torch.sparse_coo_tensor(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 
 from models.query_types.examples import ExamplesError, TypeExamples
+from models.query_types.head import AGNOSTIC
+from models.query_types.head_network import HeadNetwork
 from models.query_types.losses import asymmetric_loss, bce_loss, softmax_loss
-from models.query_types.network import QueryRows, TypeNetwork
+from models.query_types.network import TypeNetwork
 from models.query_types.recipe import Loss, TypesRecipe
-from models.query_types.type_net import AGNOSTIC, NetSpec
+from models.query_types.type_net import NetSpec
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -61,35 +64,40 @@ def fit_net(
     `first` are weights to start from; `freeze` is called after every backward pass and may clear gradients. Raises
     TrainingFailed where the loss is not a number.
     """
-    batch = int(np.clip(len(examples) // _STEPS_EACH, _LEAST_BATCH, recipe.batch))
     scored = 2 * recipe.sampled_types if _samples(recipe, spec.num_types) else spec.num_types
-    with _threads(batch * spec.dim * scored):
-        return _fit(spec, examples, holdout, recipe, seed, report, batch, first, freeze)
+    with _threads(_batch_of(examples, recipe) * spec.dim * scored):
+        torch.manual_seed(seed)
+        network = TypeNetwork(spec)
+        if first is not None:
+            network.load(first)
+        clear = None if freeze is None else partial(freeze, network)
+        return fit_network(network, examples, holdout, recipe, seed, report, freeze=clear)
 
 
-def _fit(
-    spec: NetSpec,
+def fit_network(
+    network: HeadNetwork,
     examples: TypeExamples,
     holdout: TypeExamples,
     recipe: TypesRecipe,
     seed: int,
     report: Report,
-    batch: int,
-    first: dict[str, Floats] | None,
-    freeze: Callable[[TypeNetwork], None] | None,
+    *,
+    max_steps: int | None = None,
+    freeze: Callable[[], None] | None = None,
 ) -> Fitted:
-    torch.manual_seed(seed)
-    network = TypeNetwork(spec)
-    if first is not None:
-        network.load(first)
-    data = _Data(spec, examples, recipe, np.random.default_rng(seed))
-    watched = _Data(spec, holdout.take(_spread(len(holdout), _MAX_HOLDOUT)), recipe, np.random.default_rng(seed))
+    """The same for a network that is made already, which is left with the weights of its last step."""
+    batch = _batch_of(examples, recipe)
+    data = _Data(network, examples, recipe, np.random.default_rng(seed))
+    watched = _Data(network, holdout.take(_spread(len(holdout), _MAX_HOLDOUT)), recipe, np.random.default_rng(seed))
     steps = max(1, round(recipe.epochs * len(examples) / batch))
+    steps = min(steps, max_steps or steps)
     every = max(1, steps // _LOOKS, round(len(watched.locale) / (_LOOK_SHARE * batch)))
-    optimizers = _optimizers(network, recipe)
+    optimizers = network.optimizers(recipe)
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     best, best_loss, idle = network.arrays(), float("nan"), 0
     for step in range(steps):
-        _set_rate(optimizers, recipe.learning_rate, step, steps)
+        _set_rates(optimizers, peaks, step, steps)
+        network.train()
         loss = _loss(network, data, data.draw(batch), recipe, train=True)
         if not torch.isfinite(loss):
             raise TrainingFailed(
@@ -99,10 +107,8 @@ def _fit(
         network.zero_grad(set_to_none=True)
         loss.backward()
         if freeze is not None:
-            freeze(network)
-        torch.nn.utils.clip_grad_norm_(
-            [p for p in network.parameters() if p is not network.tokens.weight], _MAX_GRADIENT
-        )
+            freeze()
+        torch.nn.utils.clip_grad_norm_(network.dense(), _MAX_GRADIENT)
         for optimizer in optimizers:
             optimizer.step()
         report(step + 1, steps)
@@ -116,6 +122,10 @@ def _fit(
             if idle >= recipe.patience:
                 break
     return Fitted(best, step + 1, best_loss)
+
+
+def _batch_of(examples: TypeExamples, recipe: TypesRecipe) -> int:
+    return int(np.clip(len(examples) // _STEPS_EACH, min(_LEAST_BATCH, recipe.batch), recipe.batch))
 
 
 @contextmanager
@@ -132,11 +142,14 @@ def _threads(products: int) -> Iterator[None]:
 class _Data:
     """Examples as the network reads them, and in which order."""
 
-    def __init__(self, spec: NetSpec, examples: TypeExamples, recipe: TypesRecipe, random: np.random.Generator) -> None:
+    def __init__(
+        self, network: HeadNetwork, examples: TypeExamples, recipe: TypesRecipe, random: np.random.Generator
+    ) -> None:
+        spec = network.spec
         known = {name: at for at, name in enumerate(spec.locales)}
         number = np.array([known.get(name, AGNOSTIC) for name in examples.locales], np.int64)
         self.locale = number[examples.locale] if len(examples) else np.zeros(0, np.int64)
-        self.rows = QueryRows.of(examples.queries, self.locale.tolist(), spec)
+        self.read = network.reader(examples.queries, self.locale.tolist())
         self.labels = examples.labels
         self.weight = examples.weight**recipe.weight_power
         self.random = random
@@ -162,27 +175,27 @@ class _Data:
         return wanted
 
 
-def _loss(network: TypeNetwork, data: _Data, rows: Ints, recipe: TypesRecipe, *, train: bool) -> Tensor:
+def _loss(network: HeadNetwork, data: _Data, rows: Ints, recipe: TypesRecipe, *, train: bool) -> Tensor:
     """The weighted mean over the rows."""
     knows = data.locale[rows] != AGNOSTIC
     keep = 1.0
     if train:
         knows &= data.random.random(len(rows)) >= recipe.locale_dropout
         keep = 1 - recipe.token_dropout
-    locale = torch.from_numpy(np.where(knows, data.locale[rows], AGNOSTIC))
-    batch = data.rows.batch(rows, with_locale=knows)
+    device = network.device
+    locale = torch.from_numpy(np.where(knows, data.locale[rows], AGNOSTIC)).to(device)
+    states = data.read(rows, knows, keep)
     drawn = _sampled(data, rows, recipe) if train and _samples(recipe, data.num_types) else None
-    wanted = data.wanted(rows, None if drawn is None else drawn.types)
-    bags = network.bags(batch, keep)
-    states = bags.plain + bags.in_locale
+    wanted = data.wanted(rows, None if drawn is None else drawn.types).to(device)
     if drawn is None:
-        scores = network(states, locale)
+        scores = network(states.whole, locale)
     else:
-        scores = network(states, locale, torch.from_numpy(drawn.types)) - torch.from_numpy(drawn.log_chance)
-    weight = torch.from_numpy(data.weight[rows])
+        scores = network(states.whole, locale, torch.from_numpy(drawn.types).to(device))
+        scores = scores - torch.from_numpy(drawn.log_chance).to(device)
+    weight = torch.from_numpy(data.weight[rows]).to(device)
     losses = _row_losses(scores, wanted, recipe)
-    if train and recipe.locale_penalty:
-        losses = losses + recipe.locale_penalty * bags.in_locale.square().sum(dim=1)
+    if train and recipe.locale_penalty and states.in_locale is not None:
+        losses = losses + recipe.locale_penalty * states.in_locale.square().sum(dim=1)
     return (losses * weight).sum() / weight.sum()
 
 
@@ -214,8 +227,9 @@ def _sampled(data: _Data, rows: Ints, recipe: TypesRecipe) -> _Drawn:
 
 
 @torch.inference_mode()
-def _holdout_loss(network: TypeNetwork, data: _Data, recipe: TypesRecipe) -> float:
+def _holdout_loss(network: HeadNetwork, data: _Data, recipe: TypesRecipe) -> float:
     """Mean over rows; falls with the loss of every locale by the number of its rows."""
+    network.eval()
     total = 0.0
     for start in range(0, len(data.locale), 512):
         rows = np.arange(start, min(start + 512, len(data.locale)))
@@ -223,20 +237,11 @@ def _holdout_loss(network: TypeNetwork, data: _Data, recipe: TypesRecipe) -> flo
     return total / len(data.locale) if len(data.locale) else float("nan")
 
 
-def _optimizers(network: TypeNetwork, recipe: TypesRecipe) -> tuple[torch.optim.Optimizer, ...]:
-    """The table apart: a batch reads few of its rows, and only those are updated."""
-    dense = [p for p in network.parameters() if p is not network.tokens.weight]
-    return (
-        torch.optim.AdamW(dense, lr=recipe.learning_rate, weight_decay=0.0),
-        torch.optim.SparseAdam([network.tokens.weight], lr=recipe.learning_rate),
-    )
-
-
-def _set_rate(optimizers: tuple[torch.optim.Optimizer, ...], rate: float, step: int, steps: int) -> None:
+def _set_rates(optimizers: tuple[torch.optim.Optimizer, ...], peaks: list[list[float]], step: int, steps: int) -> None:
     rise = min(1.0, (step + 1) / max(1.0, _WARM_UP_SHARE * steps))
     fall = 1 - (1 - _LAST_RATE) * step / steps
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
+    for optimizer, rates in zip(optimizers, peaks, strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * rise * fall
 
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from models.query_types.recipe import LocaleInput
+from models.query_types.head_network import HeadNetwork, Reader, States
+from models.query_types.recipe import TypesRecipe
 from models.query_types.type_net import NetSpec
 from models.unified.words import Ragged, WordBatch, word_batch
 
@@ -72,39 +73,36 @@ class Bags:
     in_locale: Tensor  # (rows, dim) what they say beside that in their locales
 
 
-class TypeNetwork(nn.Module):
+class TypeNetwork(HeadNetwork):
     """What `TypeNet` computes, with the same names of weights."""
 
     def __init__(self, spec: NetSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        shapes = spec.shapes()
-        self.tokens = nn.Embedding(spec.num_rows, spec.dim, sparse=True)
-        nn.init.normal_(self.tokens.weight, std=0.1)
+        tokens = nn.Embedding(spec.num_rows, spec.dim, sparse=True)
+        nn.init.normal_(tokens.weight, std=0.1)
         # A word that was never met in a locale adds nothing there; drawn at random, it would add noise.
-        nn.init.zeros_(self.tokens.weight[2**spec.hashing.bits :])
-        width = spec.dim
-        self.locale: nn.Embedding | None = None
-        if "locale.weight" in shapes:
-            self.locale = nn.Embedding(*shapes["locale.weight"])
-            width += spec.locale_dim
-        self.hidden = nn.Linear(width, spec.hidden) if spec.hidden else None
-        self.out = nn.Linear(spec.hidden or spec.dim, spec.num_types)
-        nn.init.zeros_(self.out.bias)
-        self.heads = Heads(spec) if spec.locale_input == LocaleInput.HEADS else None
+        nn.init.zeros_(tokens.weight[2**spec.hashing.bits :])
+        super().__init__(spec)
+        self.net = spec
+        self.tokens = tokens
 
-    def forward(self, states: Tensor, locales: Tensor, types: Tensor | None = None) -> Tensor:
-        """`states` (rows, dim), `locales` (rows,) with AGNOSTIC -> scores (rows, types), or of the chosen `types` (n,) only."""
-        if self.locale is not None:
-            at = torch.where(locales < 0, len(self.spec.locales), locales)
-            states = torch.cat([states, self.locale(at)], dim=1)
-        if self.hidden is not None:
-            states = F.relu(self.hidden(states))
-        weight, bias = self.out.weight, self.out.bias
-        if types is not None:
-            weight, bias = weight[types], bias[types]
-        scores = F.linear(states, weight, bias)
-        return scores if self.heads is None else scores + self.heads(states, locales, types)
+    def reader(self, queries: Sequence[str], locales: Sequence[int]) -> Reader:
+        found = QueryRows.of(queries, locales, self.net)
+
+        def read(rows: Ints, with_locale: npt.NDArray[np.bool_], keep: float) -> States:
+            bags = self.bags(found.batch(rows, with_locale=with_locale), keep)
+            return States(bags.plain + bags.in_locale, bags.in_locale)
+
+        return read
+
+    def optimizers(self, recipe: TypesRecipe) -> tuple[torch.optim.Optimizer, ...]:
+        """The table apart: a batch reads few of its rows, and only those are updated."""
+        return (
+            torch.optim.AdamW(self.dense(), lr=recipe.learning_rate, weight_decay=0.0),
+            torch.optim.SparseAdam([self.tokens.weight], lr=recipe.learning_rate),
+        )
+
+    def dense(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter is not self.tokens.weight]
 
     def bags(self, batch: TokenBatch, keep: float = 1.0) -> Bags:
         """`keep` is the share of tokens that are read, the others left out at random."""
@@ -127,27 +125,3 @@ class TypeNetwork(nn.Module):
             per_sample_weights=weight,
         )
         return Bags(both[: batch.num_rows], both[batch.num_rows :])
-
-    def arrays(self) -> dict[str, Floats]:
-        return {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
-
-    def load(self, weights: dict[str, Floats]) -> None:
-        self.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in weights.items()})
-
-
-class Heads(nn.Module):
-    """What each locale adds to the output layer; nothing at first."""
-
-    def __init__(self, spec: NetSpec) -> None:
-        super().__init__()
-        shapes = spec.shapes()
-        self.weight = nn.Parameter(torch.zeros(shapes["heads.weight"]))
-        self.bias = nn.Parameter(torch.zeros(shapes["heads.bias"]))
-
-    def forward(self, states: Tensor, locales: Tensor, types: Tensor | None) -> Tensor:
-        weight, bias = (self.weight, self.bias) if types is None else (self.weight[:, types], self.bias[:, types])
-        added = states.new_zeros(len(states), bias.shape[1])
-        for locale in locales[locales >= 0].unique().tolist():
-            mine = (locales == locale).nonzero()[:, 0]
-            added = added.index_put((mine,), F.linear(states[mine], weight[locale], bias[locale]))
-        return added

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
-_MAX_CHARS = 512  # of a query, of longer ones the beginning: no cost without bound
+MAX_CHARS = 512  # of a query, of longer ones the beginning: no cost without bound
 _MAX_WORD_CHARS = 32
 _MAX_WORDS = 24
 _MAX_RUN_PIECES = 3  # characters; Japanese and Chinese words mostly have 1 to 3
@@ -54,7 +54,7 @@ def fold_accents(word: str) -> str:
 
 def tokens_of(query: str, *, pairs: bool = True) -> list[str]:
     """The distinct tokens of a query, in order, not more than a few hundred whatever its length."""
-    text = normalise(query[:_MAX_CHARS])
+    text = normalise(query[:MAX_CHARS])
     words: list[str] = []
     found: list[str] = []
     for piece in _pieces().findall(text)[:_MAX_WORDS]:

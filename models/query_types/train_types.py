@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from models.export_encoder import base_name
 from models.query_types.certainty import measure_certainty
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.fit_net import Fitted, Progress, fit_net
 from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing, language_of
-from models.query_types.type_model import TypeModel
+from models.query_types.type_model import Net, TypeModel
 from models.query_types.type_net import NetSpec, TypeNet
 
 _LEAST_BITS = 10
@@ -26,12 +28,14 @@ def silent(stage: str, done: int, total: int | None) -> None:
 
 
 def train_types(
-    examples: TypeExamples, recipe: TypesRecipe, *, seed: int = 0, progress: Progress = silent
+    examples: TypeExamples, recipe: TypesRecipe, *, seed: int = 0, progress: Progress = silent, device: str = "cpu"
 ) -> TypeModel:
     """The same examples, recipe and seed give the same weights on the same machine.
 
     Locales without examples are unknown to the model. A share of the rows of each locale is held out, to stop by and to
-    calibrate on. Raises ExamplesError where there is nothing to learn from, TrainingFailed where the loss is no number.
+    calibrate on. `device`, "cpu" or "cuda", is where the recipe's encoder learns, if it has one: the networks of n-grams learn on the
+    CPU. Raises ExamplesError where there is nothing to learn from, TrainingFailed where the loss is no number, EncoderError for an
+    encoder that cannot be used.
     """
     if len(examples) < 2 or len(examples.types) < 2:
         raise ExamplesError(
@@ -41,19 +45,39 @@ def train_types(
     learned, holdout = examples.take(~held), examples.take(held)
     counts = learned.rows_by_locale()
     locales = tuple(name for name, count in zip(examples.locales, counts.tolist(), strict=True) if count)
+    nets: list[Net] = []
+    if recipe.encoder is not None:
+        from models.query_types.train_encoder import fit_encoder_net
+
+        stage = partial(progress, "train types")
+        nets.append(fit_encoder_net(learned, holdout, locales, recipe, seed, stage, device))
+        recipe = replace(recipe, encoder=replace(recipe.encoder, base=base_name(recipe.encoder.base)))
+    else:
+        nets += _ngram_nets(learned, holdout, locales, recipe, seed, progress)
+    model = TypeModel(examples.types, locales, recipe, nets, {})
+    progress("calibrate", 0, None)
+    return TypeModel(examples.types, locales, recipe, nets, measure_certainty(model, learned, holdout))
+
+
+def _ngram_nets(
+    learned: TypeExamples,
+    holdout: TypeExamples,
+    locales: tuple[str, ...],
+    recipe: TypesRecipe,
+    seed: int,
+    progress: Progress,
+) -> list[TypeNet]:
     if recipe.variant == Variant.NU:
         parts = [(own_spec(learned.of_locale(name), recipe), name) for name in locales]
     else:
-        parts = [(shared_spec(examples, locales, recipe), "")]
+        parts = [(shared_spec(learned, locales, recipe), "")]
     nets = []
     for at, (spec, name) in enumerate(parts):
         mine, mine_held = (part.of_locale(name) if name else part for part in (learned, holdout))
         stage = f"train types {name}".strip()
         fitted = fit_net(spec, mine, mine_held, recipe, seed + at, partial(progress, stage))
         nets.append(net_of(spec, fitted))
-    model = TypeModel(examples.types, locales, recipe, nets, {})
-    progress("calibrate", 0, None)
-    return TypeModel(examples.types, locales, recipe, nets, measure_certainty(model, learned, holdout))
+    return nets
 
 
 def holdout_rows(examples: TypeExamples, share: float, seed: int) -> npt.NDArray[np.bool_]:

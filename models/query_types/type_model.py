@@ -1,6 +1,8 @@
-"""The trained classifier as serving loads it: NumPy and safetensors only.
+"""The trained classifier as serving loads it: NumPy and safetensors.
 
-A folder holds `types.json`, what the model is, and `types.safetensors`, its weights in float16.
+A folder holds `types.json`, what the model is, and `types.safetensors`, its weights in float16; where a Hugging Face encoder reads the
+queries also `encoder/`, as `models.export_encoder` writes it, and the weights are those of the head on it. Such a model needs OpenVINO, or
+PyTorch on CUDA, besides.
 """
 
 from __future__ import annotations
@@ -8,8 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +20,44 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from models.query_types.calibration import Calibration, log_odds_of_softmax, sigmoid
+from models.query_types.encoder_net import EncoderMismatch, EncoderNet
+from models.query_types.head import AGNOSTIC, HeadSpec
 from models.query_types.recipe import LocaleInput, Loss, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing
-from models.query_types.type_net import AGNOSTIC, NetSpec, TypeNet
+from models.query_types.type_net import NetSpec, TypeNet
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: without "encoder", which was always n-grams
+READ_VERSIONS = (1, FORMAT_VERSION)
 SPEC_FILE = "types.json"
 WEIGHTS_FILE = "types.safetensors"
+ENCODER_FOLDER = "encoder"
+
+
+class EncoderKind(StrEnum):
+    """What reads the queries."""
+
+    NGRAMS = "n-grams"
+    TRANSFORMER = "transformer"
+
+
+class Net(Protocol):
+    """Queries and locales in, the scores of types out. Safe to call from several threads."""
+
+    @property
+    def spec(self) -> HeadSpec: ...
+
+    @property
+    def weights(self) -> Mapping[str, Floats]:
+        """Of the names and shapes of `spec.shapes()`."""
+
+    @property
+    def backend(self) -> str:
+        """Where it computes, and in what precision."""
+
+    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
 
 
 class TypeModelError(ValueError):
@@ -67,7 +99,7 @@ class TypeModel:
         types: Sequence[str],
         locales: Sequence[str],
         recipe: TypesRecipe,
-        nets: Sequence[TypeNet],
+        nets: Sequence[Net],
         certainty: Mapping[str, Certainty],
         allowed: npt.NDArray[np.bool_] | None = None,
     ) -> None:
@@ -178,6 +210,11 @@ class TypeModel:
     def save(self, folder: Path) -> None:
         """Writes the folder, which must not exist or be empty. Types that were masked by `without` stay masked."""
         folder.mkdir(parents=True, exist_ok=True)
+        kind = EncoderKind.NGRAMS
+        for net in self.nets:
+            if isinstance(net, EncoderNet):
+                kind = EncoderKind.TRANSFORMER
+                net.save_encoder(folder / ENCODER_FOLDER)
         weights = {
             f"{at}.{name}": np.ascontiguousarray(value, np.float16)
             for at, net in enumerate(self.nets)
@@ -186,6 +223,7 @@ class TypeModel:
         save_file(weights, folder / WEIGHTS_FILE)
         spec = {
             "format_version": FORMAT_VERSION,
+            "encoder": kind,
             "types": self.types,
             "gone": [name for name, allowed in zip(self.types, self.allowed.tolist(), strict=True) if not allowed],
             "locales": self.locales,
@@ -195,12 +233,22 @@ class TypeModel:
         }
         (folder / SPEC_FILE).write_text(json.dumps(spec, ensure_ascii=False, indent=1), encoding="utf-8")
 
+    @property
+    def backend(self) -> str:
+        """Where it computes, and in what precision."""
+        return self.nets[0].backend
+
     @classmethod
-    def load(cls, folder: Path) -> TypeModel:
-        """Raises TypeModelError where a file is missing or damaged, of another format, or of other shapes than types.json says."""
+    def load(cls, folder: Path, device: str = "auto", threads: int = 0) -> TypeModel:
+        """`device` and `threads` are those of the encoder, as `TextEncoder` takes them; n-grams compute on the CPU.
+
+        Raises TypeModelError where a file is missing or damaged, of another format, or of other shapes than types.json says.
+        """
         values = _read_spec(folder)
         try:
-            specs = [_net_spec(one) for one in values["nets"]]
+            kind = EncoderKind(values.get("encoder", EncoderKind.NGRAMS))
+            read = _head_spec if kind == EncoderKind.TRANSFORMER else _net_spec
+            specs: list[HeadSpec] = [read(one) for one in values["nets"]]
             certainty = {
                 name: Certainty(Calibration(**one["calibration"]), one["threshold"], one["tier"])
                 for name, one in values["certainty"].items()
@@ -209,6 +257,8 @@ class TypeModel:
             types, locales, gone = values["types"], values["locales"], values["gone"]
         except (KeyError, TypeError, ValueError) as error:
             raise TypeModelError(f"{SPEC_FILE} is damaged: {error!r}") from None
+        if (recipe.encoder is None) != (kind == EncoderKind.NGRAMS):
+            raise TypeModelError(f"{SPEC_FILE} says that the encoder is {kind}, and its recipe is of another kind")
         if len(specs) != (len(locales) if recipe.variant == Variant.NU else 1):
             raise TypeModelError(
                 f"{SPEC_FILE} has {len(specs)} networks for {len(locales)} locales of {recipe.variant}"
@@ -216,7 +266,8 @@ class TypeModel:
         for spec in specs:
             if spec.num_types != len(types):
                 raise TypeModelError(f"{SPEC_FILE} names {len(types)} types and its network has {spec.num_types}")
-        nets = _read_nets(folder, specs)
+        weights = _read_weights(folder, specs)
+        nets = [_net_of(spec, own, folder, device, threads) for spec, own in zip(specs, weights, strict=True)]
         return cls(types, locales, recipe, nets, certainty).without(gone)
 
 
@@ -225,14 +276,15 @@ def _read_spec(folder: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TypeModelError(f"{folder.name} holds no query-type model: {error}") from None
-    if values.get("format_version") != FORMAT_VERSION:
+    if values.get("format_version") not in READ_VERSIONS:
         raise TypeModelError(
-            f"format version {values.get('format_version')} is not {FORMAT_VERSION}; train the model again"
+            f"format version {values.get('format_version')} is not {' or '.join(map(str, READ_VERSIONS))}; train the model again"
         )
     return values
 
 
-def _read_nets(folder: Path, specs: Sequence[NetSpec]) -> list[TypeNet]:
+def _read_weights(folder: Path, specs: Sequence[HeadSpec]) -> list[dict[str, npt.NDArray[np.generic]]]:
+    """By network."""
     try:
         weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
@@ -246,7 +298,31 @@ def _read_nets(folder: Path, specs: Sequence[NetSpec]) -> list[TypeNet]:
             raise TypeModelError(
                 f"{name} has shape {weights[name].shape} in {WEIGHTS_FILE}, and {wanted[name]} by {SPEC_FILE}"
             )
-    return [TypeNet(spec, {name: weights[f"{at}.{name}"] for name in spec.shapes()}) for at, spec in enumerate(specs)]
+    return [{name: weights[f"{at}.{name}"] for name in spec.shapes()} for at, spec in enumerate(specs)]
+
+
+def _net_of(
+    spec: HeadSpec, weights: Mapping[str, npt.NDArray[np.generic]], folder: Path, device: str, threads: int
+) -> Net:
+    if isinstance(spec, NetSpec):
+        return TypeNet(spec, weights)
+    try:
+        return EncoderNet(spec, weights, folder / ENCODER_FOLDER, device, threads)
+    except EncoderMismatch as error:
+        raise TypeModelError(f"{ENCODER_FOLDER} and {SPEC_FILE} differ: {error}") from None
+    except Exception as error:  # tokenizers raises no narrower one
+        raise TypeModelError(f"{ENCODER_FOLDER} cannot be loaded: {error}") from error
+
+
+def _head_spec(values: dict[str, Any]) -> HeadSpec:
+    locale_input = values["locale_input"]
+    return HeadSpec(
+        **{
+            **values,
+            "locale_input": None if locale_input is None else LocaleInput(locale_input),
+            "locales": tuple(values["locales"]),
+        }
+    )
 
 
 def _net_spec(values: dict[str, Any]) -> NetSpec:

@@ -12,49 +12,29 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.query_types.head import AGNOSTIC, Head, HeadSpec
 from models.query_types.recipe import LocaleInput
 from models.query_types.tokens import LocaleRows, QueryHashing, language_of, locale_row
 
 Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
-AGNOSTIC = -1  # the number of no locale
 _MAX_CACHED_TOKENS = 100_000  # each a vector of `dim` float32, and its key
 
 
 @dataclass(frozen=True, slots=True)
-class NetSpec:
+class NetSpec(HeadSpec):
     """What a network is, beside its weights."""
 
     hashing: QueryHashing
-    locale_input: LocaleInput | None  # None: it knows no locale
-    locales: tuple[str, ...]  # those it knows; () where it knows none
     languages: tuple[str, ...]  # whose words have rows of their own
     rows: tuple[
         LocaleRows, ...
     ]  # (locales,) of each locale's words; those of a language are in the block after the queries'
     num_rows: int  # the first 2**bits are those of queries
-    num_types: int
-    dim: int
-    hidden: int
-    locale_dim: int
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the weights."""
-        width = self.dim + (self.locale_dim if self.locale_input == LocaleInput.CONCAT else 0)
-        shapes: dict[str, tuple[int, ...]] = {"tokens.weight": (self.num_rows, self.dim)}
-        if self.locale_input == LocaleInput.CONCAT:
-            shapes["locale.weight"] = (len(self.locales) + 1, self.locale_dim)  # the last is no locale
-        if self.hidden:
-            shapes |= {"hidden.weight": (self.hidden, width), "hidden.bias": (self.hidden,)}
-        last = self.hidden or self.dim
-        shapes |= {"out.weight": (self.num_types, last), "out.bias": (self.num_types,)}
-        if self.locale_input == LocaleInput.HEADS:
-            shapes |= {
-                "heads.weight": (len(self.locales), self.num_types, last),
-                "heads.bias": (len(self.locales), self.num_types),
-            }
-        return shapes
+        return {"tokens.weight": (self.num_rows, self.dim), **self.head_shapes()}
 
     def rows_of(self, tokens: Sequence[str], locale: int) -> list[list[int]]:
         """Rows of what a locale adds to a query: of the locale itself, then of each word in it and in its language."""
@@ -73,34 +53,19 @@ class NetSpec:
 class TypeNet:
     """`weights` have the names and shapes of `spec.shapes()`; float16 is read as float32."""
 
+    backend = "numpy cpu fp32"
+
     def __init__(self, spec: NetSpec, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
         self.spec = spec
         self.weights: dict[str, Floats] = {name: np.asarray(value, np.float32) for name, value in weights.items()}
         self._tokens = self.weights["tokens.weight"]
-        # Transposed once: (inputs, outputs), as rows of a batch are multiplied.
-        self._out = np.ascontiguousarray(self.weights["out.weight"].T)
+        self._head = Head(self.weights)
         self._cache: dict[tuple[int, str], Floats] = {}
 
     def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
         bags, filled = self._bags(queries, locales)
-        return self._read(bags, np.asarray(locales, np.int64)), filled
-
-    def _read(self, bags: Floats, locales: Ints) -> Floats:
-        """(queries, dim) -> (queries, types)."""
-        weights = self.weights
-        states = bags
-        if "locale.weight" in weights:
-            states = np.concatenate([bags, weights["locale.weight"][locales]], axis=1)
-        if "hidden.weight" in weights:
-            states = np.maximum(states @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
-        scores: Floats = states @ self._out
-        scores += weights["out.bias"]
-        if "heads.weight" in weights:
-            for locale in np.unique(locales[locales != AGNOSTIC]).tolist():
-                mine = locales == locale
-                scores[mine] += states[mine] @ weights["heads.weight"][locale].T + weights["heads.bias"][locale]
-        return scores
+        return self._head.read(bags, np.asarray(locales, np.int64)), filled
 
     def _bags(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """(queries, dim): the sum of what each token says, over the root of their number; 0 for a query without any."""

@@ -42,7 +42,7 @@ class EncoderNetwork(torch.nn.Module):
         unserved = [kind for kind in _modules(folder) if kind not in _SERVED_MODULES]
         if unserved:
             raise EncoderError(f"{folder} has the modules {unserved}; Aisle serves {', '.join(_SERVED_MODULES)}")
-        self.query_prefix, self.product_prefix, prompts = _prefixes(folder)
+        self.query_prefix, self.product_prefix, prompts = prefixes_of(folder)
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
             transformer = Transformer(
@@ -148,7 +148,7 @@ def base_fingerprint(base: str) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def _prefixes(folder: Path) -> tuple[str, str, dict[str, str]]:
+def prefixes_of(folder: Path) -> tuple[str, str, dict[str, str]]:
     """Of queries and products, as `export_encoder` finds them, and the prompts to save."""
     if (folder / SPEC_FILE).is_file():  # an encoder out of a bundle
         spec = EncoderSpec.load(folder)

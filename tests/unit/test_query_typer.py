@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from models.add_types import add_types
+from models.add_parts import add_types
 from models.bundle import Bundle, BundleError, Manifest
+from models.query_types.examples import TypeExamples
+from models.query_types.recipe import EncoderTuning, TypesRecipe
+from models.query_types.train_types import train_types
 from models.query_types.type_model import TypeModel, TypePrediction
 from serving.query_typer import QueryTyper, TypeQuestion
 
@@ -88,3 +91,36 @@ def test_a_damaged_classifier_stops_the_start(typed: Path, shop_types: TypeModel
     (folder / "types" / "types.json").write_text("{}")
     with pytest.raises(BundleError, match="types/types.json"):
         Bundle(folder).verify()
+
+
+def test_a_classifier_with_an_encoder_serves_alike_and_gives_way_to_another(
+    typed: Path, shop_types: TypeModel, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    rows = [
+        (f"{word} {noun}", locale, [f"Furniture > {noun.title()}s"])
+        for word in "abcdefgh"
+        for noun in ("sofa", "table")
+        for locale in ("en-US", "de-DE")
+    ]
+    tuning = EncoderTuning(str(tiny_encoder), learning_rate=3e-3, max_tokens=16, max_steps=80)
+    recipe = TypesRecipe(
+        "tiny", batch=16, epochs=60, patience=99, learning_rate=2e-2, token_dropout=0.0, encoder=tuning
+    )
+    model = train_types(TypeExamples.of(rows), recipe)
+    folder = tmp_path / "b"
+    manifest = add_types(Bundle(typed), model, folder)
+    assert {"types/types.json", "types/encoder/openvino_model.bin"} < set(manifest.files)
+    Bundle(folder).verify()
+    typer = QueryTyper(folder)
+    typer.warm_up()
+    assert typer.backend.startswith("openvino")
+    sofa, table = TypeQuestion((("a sofa", "en-US"),)), TypeQuestion((("b table", "de-DE"), ("", "xx-XX")), 1)
+    told = typer.compute([sofa, table])
+    assert [one.types[0][0] for one in (told[0][0], told[1][0])] == ["Furniture > Sofas", "Furniture > Tables"]  # type: ignore[index]
+    assert told[1][1].types == ()  # type: ignore[index]
+    (folder / "types" / "encoder" / "openvino_model.bin").write_bytes(b"")
+    with pytest.raises(BundleError, match="openvino_model.bin has 0 bytes"):
+        QueryTyper(folder)
+    again = add_types(Bundle(folder), shop_types, folder, replace=True)
+    assert again.version == Bundle(typed).manifest.version
+    assert not (folder / "types" / "encoder").exists()

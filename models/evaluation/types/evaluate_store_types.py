@@ -29,6 +29,7 @@ from models.evaluation.types.type_tables import (
     metrics_table,
     string_units,
 )
+from models.export_encoder import base_name
 from models.query_types.labels import LabelRule
 from models.query_types.recipe import STARTER, LocaleInput, TypesRecipe, Variant
 from models.query_types.tokens import language_of
@@ -51,6 +52,7 @@ class StoreTypesPlan:
     max_tests: int = 600  # of each locale
     curve: bool = True
     ablations: bool = False  # ways to tell the locale, and temperatures of sampling
+    encoder: TypesRecipe | None = None  # with a Hugging Face encoder: one more model
     seed: int = 0
 
 
@@ -66,6 +68,8 @@ def evaluate_types(
     queries = read_store_queries(store_folder, plan.rule, max_tests=plan.max_tests, seed=plan.seed, progress=progress)
     trained = TrainedTypes(work, progress)
     recipes = {name: _recipe_of(plan.recipe, variant) for variant, name in MODEL_NAMES.items()}
+    if plan.encoder is not None and plan.encoder.encoder is not None:
+        recipes[f"{SUBJECT}, {base_name(plan.encoder.encoder.base)}"] = plan.encoder
     answers = _answers(recipes, queries, trained, plan)
     traps = _trap_answers(recipes, queries, trained, plan)
     sections = [*_bucket_sections(answers, plan.seed), _trap_section(traps, queries, plan.seed)]
@@ -292,7 +296,11 @@ def _facts(queries: StoreQueries, plan: StoreTypesPlan, command: str) -> RunFact
             "traps": len(queries.traps),
             **{f"clicks of {tier} locales": _listed(named) for tier, named in tiers.items()},
         },
-        recipe={**asdict(plan.recipe), "label_rule": asdict(plan.rule)},
+        recipe={
+            **asdict(plan.recipe),
+            "label_rule": asdict(plan.rule),
+            "with_encoder": plan.encoder and asdict(plan.encoder),
+        },
         seeds={"training, queries and intervals": plan.seed},
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.embedding import Progress
+from models.export_encoder import encoder_fingerprint
 from models.query_types.examples import TypeExamples
 from models.query_types.recipe import TypesRecipe
 from models.query_types.train_types import train_types
@@ -60,7 +61,10 @@ def joined(one: TypeExamples, other: TypeExamples) -> TypeExamples:
 
 
 def _key(examples: TypeExamples, recipe: TypesRecipe, seed: int) -> str:
-    text = json.dumps([asdict(recipe), seed, examples.types, examples.locales, examples.queries], ensure_ascii=False)
+    base = "" if recipe.encoder is None else encoder_fingerprint(recipe.encoder.base)
+    text = json.dumps(
+        [asdict(recipe), base, seed, examples.types, examples.locales, examples.queries], ensure_ascii=False
+    )
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     for array in (examples.locale, examples.labels.values, examples.labels.offsets, examples.weight):
         digest.update(np.ascontiguousarray(array).tobytes())

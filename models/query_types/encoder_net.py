@@ -1,0 +1,81 @@
+"""A head on the vectors of a Hugging Face encoder, as serving loads it: OpenVINO on a CPU, PyTorch on CUDA."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+
+from models.query_types.head import Floats, Head, HeadSpec
+from models.query_types.recipe import LocaleInput
+from models.query_types.tokens import MAX_CHARS, normalise, tokens_of
+from models.text_encoder import Text, TextEncoder
+
+
+class EncoderMismatch(ValueError):
+    """The encoder is not the one that the head was trained on; the message says in what."""
+
+
+class EncoderNet:
+    """One encoder for all locales, in a folder of `models.export_encoder`. Safe to call from several threads.
+
+    `weights` have the names and shapes of `spec.shapes()`; float16 is read as float32. A folder that only this network needs may be given
+    as a TemporaryDirectory, which then lives as long as it. Raises EncoderMismatch; what else is wrong with the folder is raised as
+    `TextEncoder` raises it.
+    """
+
+    def __init__(
+        self,
+        spec: HeadSpec,
+        weights: Mapping[str, npt.NDArray[np.generic]],
+        folder: Path | TemporaryDirectory[str],
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        self.spec = spec
+        self.weights: dict[str, Floats] = {name: np.asarray(value, np.float32) for name, value in weights.items()}
+        self._folder = folder
+        self._head = Head(self.weights)
+        self._encoder = TextEncoder(self._path, device, threads)
+        told = self._encoder.spec
+        if told.dim != spec.dim:
+            raise EncoderMismatch(f"the encoder makes {told.dim} dimensions, its head takes {spec.dim}")
+        prefixed = spec.locales if spec.locale_input == LocaleInput.PREFIX else ()
+        if set(told.locale_tokens) != set(prefixed):
+            raise EncoderMismatch(
+                f"the encoder has tokens of {len(told.locale_tokens)} locales, its head reads {len(prefixed)}: "
+                f"{', '.join(sorted(set(told.locale_tokens) ^ set(prefixed))[:3])} not in both"
+            )
+
+    @property
+    def backend(self) -> str:
+        return self._encoder.backend.name
+
+    @property
+    def _path(self) -> Path:
+        return self._folder if isinstance(self._folder, Path) else Path(self._folder.name)
+
+    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
+        names = (*self.spec.locales, "")
+        texts = [Text(plain_text(query), "query", names[at]) for query, at in zip(queries, locales, strict=True)]
+        filled = np.array([bool(tokens_of(query, pairs=False)) for query in queries], np.bool_)
+        states = state_of(self._encoder.encode(texts))
+        return self._head.read(states, np.asarray(locales, np.int64)), filled
+
+    def save_encoder(self, folder: Path) -> None:
+        shutil.copytree(self._path, folder)
+
+
+def plain_text(query: str) -> str:
+    """What the encoder is given of a query, when it learns as when it serves: its beginning, as queries are compared by."""
+    return normalise(query[:MAX_CHARS]).encode("utf-8", "replace").decode()
+
+
+def state_of(vectors: Floats) -> Floats:
+    """What the head reads of unit vectors (queries, dim): each number about 1, as layers are initialised for."""
+    return np.asarray(vectors * np.sqrt(vectors.shape[1], dtype=np.float32), np.float32)

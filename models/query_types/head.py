@@ -1,0 +1,73 @@
+"""What stands on a query's vector: an embedding of the locale, a hidden layer, the types, and what each locale adds to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.query_types.recipe import LocaleInput
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+AGNOSTIC = -1  # the number of no locale
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """What a head is, beside its weights."""
+
+    locale_input: LocaleInput | None  # None: it knows no locale
+    locales: tuple[str, ...]  # those it knows; () where it knows none
+    num_types: int
+    dim: int  # of the query's vector
+    hidden: int
+    locale_dim: int
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights."""
+        return self.head_shapes()
+
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the head alone, where a subclass has more."""
+        width = self.dim + (self.locale_dim if self.locale_input == LocaleInput.CONCAT else 0)
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.locale_input == LocaleInput.CONCAT:
+            shapes["locale.weight"] = (len(self.locales) + 1, self.locale_dim)  # the last is no locale
+        if self.hidden:
+            shapes |= {"hidden.weight": (self.hidden, width), "hidden.bias": (self.hidden,)}
+        last = self.hidden or self.dim
+        shapes |= {"out.weight": (self.num_types, last), "out.bias": (self.num_types,)}
+        if self.locale_input == LocaleInput.HEADS:
+            shapes |= {
+                "heads.weight": (len(self.locales), self.num_types, last),
+                "heads.bias": (len(self.locales), self.num_types),
+            }
+        return shapes
+
+
+class Head:
+    """On NumPy; `weights` have at least the names of `HeadSpec.head_shapes()`."""
+
+    def __init__(self, weights: Mapping[str, Floats]) -> None:
+        self._weights = weights
+        # Transposed once: (inputs, outputs), as rows of a batch are multiplied.
+        self._out = np.ascontiguousarray(weights["out.weight"].T)
+
+    def read(self, states: Floats, locales: Ints) -> Floats:
+        """Vectors (queries, dim) and locales (queries,), numbers or AGNOSTIC -> scores (queries, types)."""
+        weights = self._weights
+        if "locale.weight" in weights:
+            states = np.concatenate([states, weights["locale.weight"][locales]], axis=1)
+        if "hidden.weight" in weights:
+            states = np.maximum(states @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
+        scores: Floats = states @ self._out
+        scores += weights["out.bias"]
+        if "heads.weight" in weights:
+            for locale in np.unique(locales[locales != AGNOSTIC]).tolist():
+                mine = locales == locale
+                scores[mine] += states[mine] @ weights["heads.weight"][locale].T + weights["heads.bias"][locale]
+        return scores

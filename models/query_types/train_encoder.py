@@ -1,0 +1,115 @@
+"""Fits a Hugging Face encoder and a head on it to labelled queries, and writes it as serving loads it. Needs the extra `aisle[train]`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch.nn.functional import cosine_similarity
+
+from models.export_encoder import EncoderError, base_name, export_encoder, find_encoder, load_encoder
+from models.query_types.encoder_net import EncoderNet, plain_text
+from models.query_types.encoder_network import EncoderTypeNetwork, QueryTokenizer
+from models.query_types.examples import ExamplesError, TypeExamples
+from models.query_types.fit_net import Report, fit_network
+from models.query_types.head import HeadSpec
+from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
+from models.text_encoder import SAME_VECTOR_COSINE, Text, TextEncoder
+from models.text_tuning.encoder_network import prefixes_of
+
+_COMPARED = 64  # queries whose vectors must be the same when they are served
+
+
+def fit_encoder_net(
+    learned: TypeExamples,
+    holdout: TypeExamples,
+    locales: tuple[str, ...],
+    recipe: TypesRecipe,
+    seed: int,
+    report: Report,
+    device: str,
+) -> EncoderNet:
+    """`recipe.encoder` is what to tune; `locales` are those to know where the variant knows any; `device` is "cpu" or "cuda".
+
+    The network's folder is a temporary one, until the model is saved. Raises EncoderError for an encoder that cannot be loaded, tuned or
+    served, otherwise as `fit_net`.
+    """
+    tuning = recipe.encoder
+    if tuning is None:
+        raise ValueError("the recipe names no encoder")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ExamplesError("device 'cuda': this process sees no CUDA device; use cpu")
+    source = find_encoder(tuning.base)
+    torch.manual_seed(seed)
+    encoder, tokenizer = load_encoder(source)
+    config = encoder.transformer.config
+    longest = int(getattr(config, "max_position_embeddings", 0) or 514) - 2  # as `export_encoder` bounds it
+    queries = QueryTokenizer(tokenizer, prefixes_of(source)[0], min(tuning.max_tokens, longest))
+    knows = recipe.variant == Variant.U_AW
+    spec = HeadSpec(
+        locale_input=recipe.locale_input if knows else None,
+        locales=locales if knows else (),
+        num_types=len(learned.types),
+        dim=int(config.hidden_size),
+        hidden=recipe.hidden,
+        locale_dim=recipe.locale_dim,
+    )
+    network = EncoderTypeNetwork(spec, encoder, queries, tuning, device)
+    if tuning.tuned_layers and tuning.probe_epochs:
+        network.tune(0)
+        probe = replace(recipe, epochs=tuning.probe_epochs)
+        network.load(fit_network(network, learned, holdout, probe, seed, report).weights)
+        network.tune(tuning.tuned_layers)
+    fitted = fit_network(network, learned, holdout, recipe, seed, report, max_steps=tuning.max_steps)
+    network.load(fitted.weights)
+    network.cpu().eval()
+    folder = TemporaryDirectory(prefix="aisle-types-")
+    _export(network, queries, base_name(tuning.base), Path(folder.name))
+    head = {name: fitted.weights[name].astype(np.float16) for name in spec.shapes()}
+    net = EncoderNet(spec, head, folder)
+    _compare(network, TextEncoder(Path(folder.name), "cpu"), learned)
+    return net
+
+
+def _export(network: EncoderTypeNetwork, queries: QueryTokenizer, name: str, folder: Path) -> None:
+    with TemporaryDirectory(prefix="aisle-tuned-") as written:
+        tuned = Path(written)
+        transformer, vocabulary = network.encoder.transformer, network.vocabulary
+        if network.locale_tokens is not None:
+            own = network.locale_tokens.weight.detach()
+            transformer.resize_token_embeddings(vocabulary + len(own), mean_resizing=False)
+            transformer.get_input_embeddings().weight.data[vocabulary:] = own
+        transformer.save_pretrained(tuned)
+        queries.tokenizer.save_pretrained(tuned)
+        (tuned / "1_Pooling").mkdir()
+        pooling = {"pooling_mode_cls_token": network.encoder.pooling == "cls"}
+        pooling["pooling_mode_mean_tokens"] = not pooling["pooling_mode_cls_token"]
+        (tuned / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
+        prompts = {"prompts": {"query": queries.prefix}}
+        (tuned / "config_sentence_transformers.json").write_text(json.dumps(prompts), encoding="utf-8")
+        most = queries.max_tokens
+        spec = export_encoder(str(tuned), folder, max_query_tokens=most, max_product_tokens=most)
+    locales = network.spec.locales if network.spec.locale_input == LocaleInput.PREFIX else ()
+    tokens = {locale: vocabulary + at for at, locale in enumerate(locales)}
+    replace(spec, model=name, locale_tokens=tokens).save(folder)
+
+
+def _compare(network: EncoderTypeNetwork, served: TextEncoder, examples: TypeExamples) -> None:
+    """What was trained and what is served must make the same vectors: of an encoder that scales its embeddings they do not."""
+    some = examples.take(np.arange(min(_COMPARED, len(examples))))
+    known = {name: at for at, name in enumerate(network.spec.locales)}
+    numbers = np.array([known.get(name, -1) for name in some.row_locales()], np.int64)
+    texts = [
+        Text(plain_text(query), "query", name) for query, name in zip(some.queries, some.row_locales(), strict=True)
+    ]
+    given = torch.from_numpy(served.encode(texts))
+    cosine = float(cosine_similarity(network.encoded(some.queries, numbers, torch.float32), given).min())
+    if not cosine >= SAME_VECTOR_COSINE:
+        raise EncoderError(
+            f"the encoder as it is served differs from the trained one: cosine {cosine:.5f}; Aisle cannot tune a "
+            f"{type(network.encoder.transformer).__name__}"
+        )
