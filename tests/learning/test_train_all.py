@@ -1,0 +1,203 @@
+"""The whole loop at toy size: from a simulated store to a bundle and its report, also when it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from typer.testing import CliRunner
+
+from models.build_bundle import Recipe
+from models.bundle import Bundle, BundleError
+from models.index_tuner import IndexTarget
+from models.query_types.recipe import TypesRecipe
+from models.query_types.tokens import QueryHashing
+from models.ranking.recipe import RankerRecipe
+from models.ranking.teacher.recipe import FeatureStage, HeadSizes, PageSample, TeacherRecipe, TextStage
+from models.sample_store import CURRENCY, SAMPLE_COLUMNS
+from models.sample_store.write_log import CATALOGUE, EVENTS, STOREFRONTS, write_sample_log
+from models.sources import catalogue_source
+from models.text_tuning.recipe import ClickStage, MlmStage, TextRecipe
+from models.train_all import STAGES, LoopRecipe, Shop, TrainedAll, train_all
+from models.unified.recipe import UnifiedRecipe
+from models.unified.shopping_log import LogError
+from serving.cli import app
+
+TEACHER = TeacherRecipe(
+    "tiny",
+    sample=PageSample(pages=40),
+    head=HeadSizes(features=8, bottom=8, experts=2, expert=8, tower=4),
+    features=FeatureStage(steps=3, pages=16),
+    text=TextStage(max_steps=3, pages=4),
+    precision="fp32",
+)
+RANKER = RankerRecipe("tiny", experts=2, expert_dim=8, tower_dim=4, epochs=2, max_pages=300, judged_pages=60)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder of letters, with the tokens that masking words and joining texts take."""
+    folder = Path(shutil.copytree(tiny_encoder, tmp_path_factory.mktemp("base") / "tiny"))
+    config = BertConfig.from_pretrained(folder, max_position_embeddings=96)  # for a query and a product
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    names = {"mask_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast.from_pretrained(folder, **names).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe: UnifiedRecipe, base: Path) -> LoopRecipe:
+    return LoopRecipe(
+        "tiny",
+        TextRecipe("tiny", mlm=MlmStage(2, batch=8), click=ClickStage(max_steps=2, batch=8), precision="fp32"),
+        replace(tiny_recipe, epochs=0.5),
+        TypesRecipe("tiny", hashing=QueryHashing(bits=12), dim=16, epochs=1),
+        TEACHER,
+        RANKER,
+        base=str(base),
+        report_pages=150,
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    store = tmp_path_factory.mktemp("store")
+    write_sample_log(store, 1000, 200, 40_000, 0, lambda *_: None)
+    source = catalogue_source(
+        store / CATALOGUE, {}, tuple(SAMPLE_COLUMNS.text), tuple(SAMPLE_COLUMNS.attributes), CURRENCY
+    )
+    bundle = Recipe(name="shop", currency=CURRENCY, index=IndexTarget(latency_ms=100))
+    return Shop(source, (store / EVENTS, store / STOREFRONTS), bundle, simulated=True)
+
+
+class Stages:
+    """Which stages were at work, in their order; the first word of a stage's progress is its name."""
+
+    def __init__(self, *, die_at: str = "") -> None:
+        self.names: list[str] = []
+        self._die_at = die_at
+
+    def __call__(self, what: str, *_: int | None) -> None:
+        stage = what.partition(":")[0]
+        if stage in STAGES and stage not in self.names:
+            self.names.append(stage)
+        if self._die_at and what.startswith(self._die_at):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("loop") / "out"
+
+
+@pytest.fixture(scope="module")
+def trained(shop: Shop, recipe: LoopRecipe, out: Path) -> TrainedAll:
+    """Interrupted in the teacher's training and then before the report, and given again."""
+    for die_at, worked in (
+        ("teacher: calibrate", ["text-encoder", "unified", "types", "teacher"]),
+        ("report", ["teacher", "ranker", "report"]),
+    ):
+        dying = Stages(die_at=die_at)
+        with pytest.raises(KeyboardInterrupt):
+            train_all(shop, recipe, out, dying)
+        assert dying.names == worked
+        assert not (out / "bundle").exists()
+    last = Stages()
+    found = train_all(shop, recipe, out, last, command="aisle train all")
+    assert last.names == ["report"]
+    return found
+
+
+def test_a_log_becomes_a_bundle_with_all_parts(trained: TrainedAll, out: Path) -> None:
+    bundle = Bundle(out / "bundle")
+    bundle.verify()
+    assert bundle.is_unified
+    assert bundle.has_types
+    assert bundle.has_ranker
+    assert bundle.has_teacher
+    assert bundle.manifest.version == trained.version
+    assert bundle.manifest.ranker["teacher"]["base"] == "text-encoder"
+    assert set(trained.seconds) == set(STAGES)
+    assert (out / "work" / "text-encoder" / "model.safetensors").exists()
+
+
+def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Path) -> None:
+    report = json.loads((out / "report.json").read_text())
+    assert report["facts"]["data"]["before"] == "none"
+    titles = [section["title"] for section in report["sections"]]
+    assert titles == ["Searches", "Logged pages in another order", "Types of queries", "What it costs"]
+    rows = dict(report["sections"][1]["tables"][0]["rows"])
+    assert {"new: as shown", "new: retrieval", "new: ranker, blend", "new: teacher, blend"} <= set(rows)
+    assert all(0 < cell["value"] < 1 for cells in rows.values() for cell in cells)
+    page = trained.report.read_text()
+    assert "(simulated)" in page
+    assert page.count("<svg") == 2
+
+
+def test_nothing_is_done_twice(trained: TrainedAll, shop: Shop, recipe: LoopRecipe, out: Path) -> None:
+    before = (out / "report.json").read_text()
+    stages = Stages()
+    again = train_all(shop, recipe, out, stages)
+    assert stages.names == []
+    assert again.version == trained.version
+    assert (out / "report.json").read_text() == before
+
+
+def test_another_ranker_is_compared_with_the_one_before(
+    trained: TrainedAll, shop: Shop, recipe: LoopRecipe, out: Path
+) -> None:
+    stages = Stages()
+    new = train_all(shop, replace(recipe, ranker=replace(RANKER, epochs=3)), out, stages)
+    assert stages.names == ["ranker", "report"]
+    assert new.version != trained.version
+    report = json.loads((out / "report.json").read_text())
+    assert trained.version in report["facts"]["data"]["before"]
+    assert report["facts"]["notes"] == []
+    differences = report["sections"][1]["tables"][1]["rows"]
+    assert [name for name, _ in differences] == [
+        "retrieval: new - before",
+        "ranker, its task: new - before",
+        "ranker, blend: new - before",
+    ]
+    assert differences[0][1][0]["value"] == 0
+
+
+def test_a_command_trains_the_ranker_of_a_bundle(
+    trained: TrainedAll, shop: Shop, base: Path, out: Path, tmp_path: Path
+) -> None:
+    def command(*options: object) -> str:
+        stated = ("--bundle", out / "work" / "types", "--store", shop.logs[0].parent, "--out", tmp_path / "ranked")
+        told = CliRunner().invoke(app, ["train", "ranker", *map(str, (*stated, *options))], env={"COLUMNS": "300"})
+        assert told.exit_code == 0, told.output
+        return " ".join(told.stdout.split())
+
+    told = command("--teacher", "--teacher-base", base)
+    assert "and what a teacher says of them" in told
+    assert "pages of clicks beside what was not shown" in told
+    assert "calibration error on pages held out: click 0." in told
+    assert f"serve it with: aisle serve --bundle {tmp_path / 'ranked'}" in told
+    bundle = Bundle(tmp_path / "ranked")
+    bundle.verify()
+    assert bundle.has_teacher
+    assert bundle.manifest.ranker["teacher"]["recipe"] == "starter"
+    told = command("--bundle", tmp_path / "ranked", "--force")
+    assert "the teacher that was in the bundle is left out" in told
+    assert not Bundle(tmp_path / "ranked").has_teacher
+    assert [path.name for path in tmp_path.iterdir()] == ["ranked"]
+
+
+def test_what_cannot_be_compared_or_learned_from_is_said(
+    shop: Shop, recipe: LoopRecipe, tmp_path: Path, silent: Callable[[str, int, int | None], None]
+) -> None:
+    with pytest.raises(BundleError, match="is not a bundle"):
+        train_all(shop, recipe, tmp_path / "out", silent, before=tmp_path)
+    (tmp_path / "log.parquet").write_bytes(b"no log")
+    with pytest.raises(LogError, match=r"log\.parquet is not a log in Parquet"):
+        train_all(replace(shop, logs=(tmp_path / "log.parquet",)), recipe, tmp_path / "out", silent)
+    with pytest.raises(ValueError, match=r"train_share 0\.96 leaves the ranker nothing"):
+        replace(recipe, unified=replace(recipe.unified, train_share=0.96))
