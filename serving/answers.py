@@ -10,9 +10,12 @@ import grpc
 from rich.markup import escape
 from rich.table import Table
 
-from aisle.v1 import info_pb2, info_pb2_grpc, query_pb2, search_pb2, shopper_pb2
+from aisle.v1 import info_pb2, info_pb2_grpc, query_pb2, ranking_pb2, search_pb2, shopper_pb2
 from models.catalogue import currency_digits
 from serving.terminal import out
+
+CHANCES = ("click %", "cart %", "buy %")
+MAX_FACTORS = 4  # shown of a hit
 
 
 def currency_digits_of(channel: Any, metadata: tuple[tuple[str, str], ...]) -> int:
@@ -25,9 +28,11 @@ def currency_digits_of(channel: Any, metadata: tuple[tuple[str, str], ...]) -> i
 
 
 def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explain: bool = False) -> None:
+    is_ranked = answer.ranked_by not in (search_pb2.RANK_MODEL_UNSPECIFIED, search_pb2.RANK_MODEL_NONE)
     table = Table(title=escape(repr(query)), title_justify="left", box=None)
-    for column in ("", "score", "product", "brand", "price", "why"):
-        table.add_column(column, justify="right" if column in ("", "score", "price") else "left", overflow="fold")
+    numbers = ("", "was", *CHANCES, "blend") if is_ranked else ("", "score")
+    for column in (*numbers, "product", "brand", "price", "why"):
+        table.add_column(column, justify="right" if column in (*numbers, "price") else "left", overflow="fold")
     for hit in answer.hits:
         product, why = hit.product, hit.explanation
         price = f"{product.price_minor / 10**digits:,.{digits}f}" if product.HasField("price_minor") else ""
@@ -37,9 +42,12 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explai
         reason += f", type {why.type_boost:+.2f}" if why.type_boost else ""
         reason += "".join(f", {name} {boost:+.2f}" for name, boost in sorted(why.boosts.items()))
         stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
+        shown = (str(why.retrieval_rank), *_chances(hit)) if is_ranked else (f"{hit.score:.3f}",)
+        if explain and why.rank_factors:
+            reason += f"; {_factors(why.rank_factors)}"
         table.add_row(
             str(why.rank),
-            f"{hit.score:.3f}",
+            *shown,
             escape(product.title + stock),
             escape(product.brand),
             price,
@@ -50,6 +58,14 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explai
         out.print(
             f"[yellow]searched for {escape(repr(answer.corrected_query))}[/yellow] (--verbatim to search as typed)"
         )
+    if is_ranked:
+        by = search_pb2.RankModel.Name(answer.ranked_by).rpartition("_")[2].lower()
+        out.print(
+            f"the best {answer.ranked_depth} of the retrieval ranked by the {by}: chances in %, 'was' is the place before",
+            highlight=False,
+        )
+    for less in answer.degradations:
+        out.print(f"[yellow]{escape(less.part)}: {escape(less.reason)}[/yellow]")
     if answer.HasField("product_types") and (explain or answer.product_types.facets):
         print_types(answer.product_types)
     for warning in answer.warnings:
@@ -61,6 +77,45 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explai
         highlight=False,
         style="dim",
     )
+
+
+def print_ranked(query: str, answer: ranking_pb2.RankResponse) -> None:
+    """Candidates, best first, with the chances of each."""
+    table = Table(title=escape(repr(query)), title_justify="left", box=None)
+    is_explained = any(product.factors for product in answer.products)
+    numbers = ("", *CHANCES, "blend")
+    for column in (*numbers, "product", *(("what moved it",) if is_explained else ())):
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for product in answer.products:
+        moved = (escape(_factors(product.factors)),) if is_explained else ()
+        table.add_row(str(product.rank), *_chances(product), escape(product.product_id), *moved)
+    out.print(table)
+    by = search_pb2.RankModel.Name(answer.ranked_by).rpartition("_")[2].lower()
+    out.print(f"ranked by the {by}: chances in %", highlight=False)
+    for product_id in answer.unknown_product_ids:
+        out.print(f"[yellow]the catalogue has no {escape(product_id)}[/yellow]", highlight=False)
+    for unknown in sorted({name for product in answer.products for name in product.unknown_features}):
+        out.print(f"[yellow]{unknown} is not known of a product that is only stated: it counts as average[/yellow]")
+    for less in answer.degradations:
+        out.print(f"[yellow]{escape(less.part)}: {escape(less.reason)}[/yellow]")
+
+
+def _chances(ranked: search_pb2.Hit | ranking_pb2.RankedProduct) -> tuple[str, str, str, str]:
+    """Click, cart and purchase in %, and the blend; empty where it was not ranked."""
+    if not ranked.HasField("chances"):
+        return "", "", "", ""
+    chances = ranked.chances
+    return (
+        f"{100 * chances.click:.1f}",
+        f"{100 * chances.cart:.2f}",
+        f"{100 * chances.purchase:.2f}",
+        f"{ranked.blend:.3f}",
+    )
+
+
+def _factors(factors: Sequence[search_pb2.RankFactor]) -> str:
+    strongest = [one for one in factors if one.contribution][:MAX_FACTORS]
+    return ", ".join(f"{one.feature} {one.value:.2f} ({one.contribution:+.3f})" for one in strongest)
 
 
 def print_types(found: search_pb2.ProductTypes) -> None:

@@ -2,7 +2,7 @@
 
 gateway (grpc.aio) -> pipeline -> encoder stage    \\
                                -> shopper stage     -> retriever stage -> products
-                               -> types stage      /
+                               -> types stage      /   and its student -> teacher stage
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ray.serve.schema import LoggingConfig
 from models.bundle import Bundle
 from models.text_encoder import Text, TextEncoder, cuda_is_usable
 from models.vector_index import Device
-from serving.config import AisleConfig, StageConfig
+from serving.config import AisleConfig, ConfigError, StageConfig
 from serving.gateway import NOTICE_S, Gateway
 from serving.open_shoppers import check_shoppers
 from serving.pipeline import Vector
@@ -31,6 +31,9 @@ from serving.retriever import MAX_BATCH, Retriever
 from serving.security import read_keys
 from serving.shopper_encoder import LightQueryEncoder, ShopperEncoder
 from serving.stages import StagePlan, stage_deployment
+from serving.teacher import CPU_BATCH_TOKENS as CPU_TEACHER_TOKENS
+from serving.teacher import CUDA_BATCH_TOKENS as CUDA_TEACHER_TOKENS
+from serving.teacher import TeacherReader
 
 APP = "aisle"
 # Padded tokens of one batch. On two cores the time per query is level from 128 tokens on (0.54 to 0.65 ms), so a larger
@@ -63,12 +66,13 @@ def load_retriever(bundle_folder: Path, device: Device, threads: int) -> Retriev
 
 
 def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
-    """Of the encoder, the retriever and, where the bundle has them, of the shopper encoder and the classifier of queries."""
+    """Of the encoder, the retriever and, where the bundle has them, of the shopper encoder, the classifier of queries and the teacher."""
     bundle = Bundle(bundle_folder)
     types: tuple[StagePlan[Any, Any], ...] = ()
     if bundle.has_types:
         load = functools.partial(QueryTyper, bundle_folder)
         types = (StagePlan("types", config.types, load, QueryTyper.max_batch_cost),)
+    teacher = (_plan_teacher(bundle_folder, config.teacher),) if bundle.has_teacher else ()
     retriever: StagePlan[Any, Any] = StagePlan(
         "retriever",
         config.retriever,
@@ -88,7 +92,7 @@ def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any
             functools.partial(ShopperEncoder, bundle_folder),
             ShopperEncoder.max_batch_cost,
         )
-        return queries, retriever, shoppers, *types
+        return queries, retriever, shoppers, *types, *teacher
     tokens = CUDA_BATCH_TOKENS if _on_cuda(config.encoder) else CPU_BATCH_TOKENS
     texts: StagePlan[Any, Any] = StagePlan(
         "encoder",
@@ -97,6 +101,12 @@ def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any
         tokens,
     )
     return texts, retriever, *types
+
+
+def _plan_teacher(bundle_folder: Path, config: StageConfig) -> StagePlan[Any, Any]:
+    tokens = CUDA_TEACHER_TOKENS if _on_cuda(config) else CPU_TEACHER_TOKENS
+    load = functools.partial(TeacherReader, bundle_folder, config.device, config.threads, tokens)
+    return StagePlan("teacher", config, load, tokens, is_long=True)
 
 
 def _on_cuda(stage: StageConfig) -> bool:
@@ -149,6 +159,11 @@ def check(bundle_folder: Path, config: AisleConfig) -> None:
         read_keys(config.auth.keys_file)
     bundle = Bundle(bundle_folder)
     bundle.verify()
+    if config.ranker.model == "teacher" and not bundle.has_teacher:
+        raise ConfigError(
+            f"ranker.model is 'teacher', and {bundle_folder} holds none: set 'student' or 'none', or train one into the bundle with "
+            "'aisle train ranker'"
+        )
     check_shoppers(config.shoppers, bundle.manifest.name)
 
 

@@ -171,9 +171,10 @@ class Batcher(Generic[Item, Result]):
         """Time until an item that came now would be computed, at the speed measured so far (0 before any batch)."""
         return self._queued_cost / (self._cost_per_s * max(1, self._slots())) if self._cost_per_s else 0.0
 
-    def expected_s(self) -> float:
-        """Time until an item that came now would be answered."""
-        return self.expected_wait_s() + self._batch_s
+    def expected_s(self, cost: int = 0) -> float:
+        """Time until an item that came now would be answered, or several that cost so much together."""
+        own_s = cost / (self._cost_per_s * max(1, self._slots())) if self._cost_per_s else 0.0
+        return self.expected_wait_s() + max(own_s, self._batch_s)
 
     def oldest_wait_s(self) -> float:
         """How long the longest-waiting queued item has waited; 0 with an empty queue."""

@@ -15,8 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 import serving.cli_encoders
+import serving.cli_ranking
+import serving.cli_ranking_evaluation
 import serving.cli_types  # noqa: F401 - their commands
 from serving.cli_models import build, evaluate_app, simulate, train_app
+from serving.cli_rank import DiversityOption, RankOption, WeightsOption, diversity, rank, rank_model, rank_weights
 from serving.terminal import err, fail, out, print_report, progress_bars
 
 app = typer.Typer(
@@ -36,6 +39,7 @@ A [bold]bundle[/bold] holds a catalogue, its vectors, the encoder and the index.
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle.")
 app.command()(build)
 app.command()(simulate)
+app.command()(rank)
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bundle_app, name="bundle")
@@ -160,8 +164,17 @@ def search(
             "default: what the service is configured for."
         ),
     ] = "",
+    model: RankOption = "",
+    rank_depth: Annotated[
+        int | None, typer.Option(help="How many of the best candidates are ranked; default: as configured, 200.")
+    ] = None,
+    weights: WeightsOption = "",
+    max_each_brand: DiversityOption = "",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Also show the query's types and how they were told.")
+        bool,
+        typer.Option(
+            "--explain", help="Also show the query's types and how they were told, and what moved each ranked hit."
+        ),
     ] = False,
     page_size: Annotated[int, typer.Option(help="Hits to show.")] = 10,
     brand: Annotated[list[str] | None, typer.Option(help="Only this brand; repeat it.")] = None,
@@ -195,7 +208,8 @@ def search(
     request = search_pb2.SearchRequest(
         query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True, verbatim=verbatim,
         filter=wanted if wanted.ByteSize() else None, personalisation=personalisation, relevant_only=relevant,
-        boosts=_weights(boost or []), product_types=_type_use(types),
+        boosts=_weights(boost or []), product_types=_type_use(types), rank_model=rank_model(model),
+        rank_depth=rank_depth, rank_weights=rank_weights(weights), diversity=diversity(max_each_brand),
     )  # fmt: skip
     metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
     with connect(server, ClientTls(ca, cert, cert_key) if ca else None) as channel:

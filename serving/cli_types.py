@@ -6,14 +6,17 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from serving.cli_models import Force, Out, Seed, Store, evaluate_app, train_app
 from serving.terminal import fail, out, progress_bars
+
+if TYPE_CHECKING:
+    from models.query_types.recipe import TypesRecipe
 
 Report = Annotated[Path, typer.Option("--out", help="Folder for report.html, report.json and the trained models.")]
 TypesRecipeName = Annotated[str, typer.Option("--recipe", help="starter (seconds) or small (minutes).")]
@@ -30,7 +33,21 @@ def train_types(
             help="Shopping logs: Parquet, a file or a folder; see models/events.py for the columns; repeat it."
         ),
     ] = None,
-    recipe: TypesRecipeName = "starter",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="starter (seconds) or small (minutes). With --encoder: starter (CPU, a minute; the encoder stays as it is), small (CPU, "
+            "minutes; its upper layers learn) or full (GPU; all learn).",
+        ),
+    ] = "starter",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="What reads the queries: 'minilm' (packaged), a Hugging Face model directory, or a model name. Default: words and n-grams."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda, for training with --encoder.")] = "cpu",
     min_support: Annotated[float, typer.Option(min=0.1, help="Clicks that a query needs in its locale to count.")] = 1,
     seed: Seed = 0,
     force: Force = False,
@@ -40,20 +57,23 @@ def train_types(
     A type is a category of the catalogue; a query's types are those of the products that shoppers engaged with after it. Locales
     share what they can and keep their own words. --out may be the bundle itself, with --force.
     """
-    from models.add_types import add_types
+    from models.add_parts import add_types
     from models.bundle import Bundle, BundleError
 
     try:
+        from models.export_encoder import EncoderError
         from models.query_types.examples import ExamplesError
         from models.query_types.fit_net import TrainingFailed
         from models.query_types.labels import LabelRule, label_log
-        from models.query_types.recipe import RECIPES
         from models.query_types.train_types import train_types as train
     except ImportError as error:
         fail(f"training needs {error.name}: pip install 'aisle[train]'")
-    if recipe not in RECIPES:
-        fail(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
-    logs = _logs(store, events)
+    if device not in ("cpu", "cuda"):
+        fail(f"--device must be cpu or cuda, not {device!r}")
+    if device == "cuda" and encoder is None:
+        fail("--device cuda needs --encoder: words and n-grams learn on the CPU")
+    chosen = _recipe(recipe, encoder)
+    logs = logs_of(store, events)
     started = time.monotonic()
     try:
         opened = Bundle(bundle)
@@ -63,10 +83,10 @@ def train_types(
         with progress_bars() as progress:
             progress("read the log", 0, None)
             labelled = label_log(logs, category_of, LabelRule(min_support=min_support))
-            model = train(labelled.examples, RECIPES[recipe], seed=seed, progress=progress)
+            model = train(labelled.examples, chosen, seed=seed, progress=progress, device=device)
             progress("write the bundle", 0, None)
             manifest = add_types(opened, model, out_folder, replace=force)
-    except (BundleError, ExamplesError, TrainingFailed, OSError) as error:
+    except (BundleError, EncoderError, ExamplesError, TrainingFailed, OSError) as error:
         fail(str(error))
     report = asdict(labelled.report)
     by_locale = report.pop("locales")
@@ -87,6 +107,10 @@ def evaluate_types(
     ablations: Annotated[
         bool, typer.Option("--ablations", help="Also other ways to tell the locale, and other temperatures.")
     ] = False,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="Also U_aw with this encoder, as 'aisle train types --encoder' trains it."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Compares classifiers on a simulated store: one a locale (NU), one for all (U_ag), one for all that knows the locale (U_aw).
@@ -102,7 +126,8 @@ def evaluate_types(
 
         if recipe not in RECIPES:
             fail(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
-        plan = StoreTypesPlan(RECIPES[recipe], ablations=ablations, seed=seed)
+        with_encoder = None if encoder is None else _recipe("starter", encoder)
+        plan = StoreTypesPlan(RECIPES[recipe], ablations=ablations, encoder=with_encoder, seed=seed)
         return evaluate(store, out_folder, progress, plan=plan, command=command_line())
 
     evaluated(run)
@@ -196,7 +221,21 @@ def evaluated(run: Callable[[Callable[[str, int, int | None], None]], Path]) -> 
     out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
 
 
-def _logs(store: Path | None, events: list[Path] | None) -> list[Path]:
+def _recipe(name: str, encoder: str | None) -> TypesRecipe:
+    from models.query_types.recipe import ENCODER_RECIPES, RECIPES
+
+    recipes = RECIPES if encoder is None else ENCODER_RECIPES
+    if name not in recipes:
+        fail(f"there is no recipe {name!r}; there are {', '.join(recipes)}")
+    recipe = recipes[name]
+    return (
+        recipe
+        if recipe.encoder is None or encoder is None
+        else replace(recipe, encoder=replace(recipe.encoder, base=encoder))
+    )
+
+
+def logs_of(store: Path | None, events: list[Path] | None) -> list[Path]:
     """Of a simulated store: of all its locales."""
     from models.sample_store.write_log import EVENTS, STOREFRONTS
 

@@ -95,6 +95,8 @@ class LimitsConfig(_Section):
     max_results: int = Field(1000, ge=1, le=10_000, description="Hits that paging can reach.")
     max_recent_events: int = Field(200, ge=1, le=1000, description="Recent events of one search.")
     max_embed_items: int = Field(256, ge=1, le=4096, description="Queries or products of one embedding call.")
+    max_rank_depth: int = Field(1000, ge=1, le=10_000, description="Candidates of one search that are ranked.")
+    max_rank_candidates: int = Field(10_000, ge=1, le=50_000, description="Candidates of one Rank call.")
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitsConfig:
@@ -156,6 +158,34 @@ class TypesConfig(LightStageConfig):
     boost: float = Field(0.5, ge=0, le=1, description="What a product of a type that is certain gains.")
 
 
+class RankerConfig(_Section):
+    """How the candidates of a search are ordered unless it says otherwise, where the bundle holds a ranker."""
+
+    model: Literal["none", "student", "teacher"] = Field(
+        "student", description="student: ranked with the retrieval. teacher: its best again by the cross-encoder."
+    )
+    depth: int = Field(200, ge=0, le=10_000, description="The best candidates of the retrieval that are ranked.")
+    click_weight: float = Field(1, ge=0, le=1e6, description="What a click is worth,")
+    cart_weight: float = Field(4, ge=0, le=1e6, description="what a product put into the cart,")
+    purchase_weight: float = Field(16, ge=0, le=1e6, description="and what a purchase.")
+
+    @property
+    def weights(self) -> tuple[float, float, float]:
+        return float(self.click_weight), float(self.cart_weight), float(self.purchase_weight)
+
+    @model_validator(mode="after")
+    def _has_a_weight(self) -> RankerConfig:
+        if not any(self.weights):
+            raise ValueError("click_weight, cart_weight and purchase_weight must not all be 0")
+        return self
+
+
+class TeacherConfig(StageConfig):
+    """The cross-encoder that orders the ranker's best again, where the bundle holds one and a search asks for it."""
+
+    depth: int = Field(32, ge=1, le=1000, description="The ranker's best that it orders again.")
+
+
 class ShoppersConfig(_Section):
     """Where shoppers' events are kept, and for how long."""
 
@@ -208,8 +238,18 @@ class AisleConfig(_Section):
     shopper_encoder: LightStageConfig = LightStageConfig()
     retriever: StageConfig = StageConfig()
     types: TypesConfig = TypesConfig()
+    ranker: RankerConfig = RankerConfig()
+    teacher: TeacherConfig = TeacherConfig()
     shoppers: ShoppersConfig = ShoppersConfig()
     log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _ranks_what_it_may(self) -> AisleConfig:
+        if self.ranker.depth > self.limits.max_rank_depth:
+            raise ValueError(
+                f"ranker.depth ({self.ranker.depth}) is above limits.max_rank_depth ({self.limits.max_rank_depth})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _safe(self) -> AisleConfig:

@@ -21,29 +21,34 @@ from grpc_reflection.v1alpha import reflection
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from aisle.v1 import embedding_pb2, info_pb2, query_pb2, search_pb2, shopper_pb2
+from aisle.v1 import embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2, shopper_pb2
 from models.bundle import Bundle
 from models.text_encoder import EncoderSpec
+from serving.candidate_ranker import TeacherStage
 from serving.config import AisleConfig
 from serving.event_messages import EventMessages
+from serving.filter_masks import FilterMasks
 from serving.logs import configure_logging, log
 from serving.lone_calls import LoneCalls
 from serving.messages import Messages
 from serving.open_shoppers import open_shoppers
 from serving.personaliser import Personaliser
 from serving.pipeline import SearchPipeline
-from serving.retriever import FilterMasks
+from serving.rank_messages import RankMessages
+from serving.ranking_fields import RankingFields
 from serving.rpc import Guard, Servicer, add_service
 from serving.security import KeyRing, server_credentials
-from serving.services import EmbeddingService, InfoService, QueryService, SearchService, Served
+from serving.services import EmbeddingService, InfoService, QueryService, RankingService, SearchService, Served
 from serving.shopper_encoder import light_tower
 from serving.shopper_service import ShopperService
 from serving.stages import LocalStage, RemoteStage, Stage, StagePlan
+from serving.teacher import PairCosts
 
 SERVICES = {
     search_pb2.DESCRIPTOR.services_by_name["SearchService"]: SearchService,
     embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]: EmbeddingService,
     query_pb2.DESCRIPTOR.services_by_name["QueryService"]: QueryService,
+    ranking_pb2.DESCRIPTOR.services_by_name["RankingService"]: RankingService,
     info_pb2.DESCRIPTOR.services_by_name["InfoService"]: InfoService,
 }
 SHOPPER_SERVICE = shopper_pb2.DESCRIPTOR.services_by_name["ShopperService"]
@@ -162,6 +167,10 @@ class Gateway:
                 await asyncio.to_thread(light_tower, bundle_folder),
                 bundle.unit_vectors(),
             )
+        teacher = None
+        if bundle.has_teacher:
+            costs = await asyncio.to_thread(PairCosts, bundle.teacher_folder, products)
+            teacher = TeacherStage(stages["teacher"], costs, config.teacher.depth)
         pipeline = SearchPipeline(
             stages["encoder"],
             stages["retriever"],
@@ -172,8 +181,22 @@ class Gateway:
             stages.get("types"),
             masks,
             bundle.manifest.locales[0],
+            teacher,
         )
         events = EventMessages(bundle.manifest.locales, config)
+        ranking = RankingFields(
+            config.limits, config.ranker, has_ranker=bundle.has_ranker, has_teacher=bundle.has_teacher
+        )
+        messages = Messages(
+            bundle.manifest,
+            config.limits,
+            products,
+            masks,
+            events.read_recent,
+            await asyncio.to_thread(_threshold, bundle),
+            config.types if bundle.has_types else None,
+            ranking,
+        )
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         served = Served(
             replica_id=self._replica_id,
@@ -182,15 +205,8 @@ class Gateway:
             config=config,
             pipeline=pipeline,
             products=products,
-            messages=Messages(
-                bundle.manifest,
-                config.limits,
-                products,
-                masks,
-                events.read_recent,
-                await asyncio.to_thread(_threshold, bundle),
-                config.types if bundle.has_types else None,
-            ),
+            messages=messages,
+            rank_messages=RankMessages(messages, ranking, config.limits, products, bundle.manifest.version),
         )
         self._listener = Listener(config, pipeline.is_ready)
         for descriptor, servicer in SERVICES.items():

@@ -22,19 +22,21 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from aisle.v1 import embedding_pb2, info_pb2, product_pb2, query_pb2, search_pb2, shopper_pb2
+from aisle.v1 import embedding_pb2, info_pb2, product_pb2, query_pb2, ranking_pb2, search_pb2, shopper_pb2
 from models.bundle import Manifest
 from models.catalogue import MAX_ID_CHARS, Product, clean_text, product_text
 from models.events import Event, EventKind
 from models.product_table import ATTRIBUTE, CORE_FIELDS, ProductTable
 from models.query_types.type_model import TypePrediction
 from models.text_encoder import Text, cut_to
-from serving.config import LimitsConfig, TypesConfig
+from serving.config import LimitsConfig, RankerConfig, TypesConfig
 from serving.errors import InvalidRequest, StaleVersion, Violation
+from serving.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.personaliser import Gain
-from serving.pipeline import Results, Search
+from serving.pipeline import PhaseTime, Results, Search
 from serving.query_typer import MAX_TYPES, TypeQuestion
-from serving.retriever import NO_FILTER, FilterMasks, ProductFilter
+from serving.ranking import Ranking
+from serving.ranking_fields import MODEL_NUMBERS, RankingFields, write_factors, write_lesser, write_told
 from serving.shopper_vectors import Shopper, Source
 from serving.stages import Stage
 from serving.type_use import TypeFinding, TypeUse
@@ -83,6 +85,17 @@ class SearchCall:
     digest: bytes  # of all that a next page must repeat
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for what: the fields that Search and Rank share."""
+
+    query: str
+    locale: str
+    shopper_id: str
+    events: tuple[Event, ...]
+    strength: float
+
+
 class Messages:
     """Translates for one served bundle."""
 
@@ -95,10 +108,12 @@ class Messages:
         read_events: ReadEvents | None = None,
         relevance_threshold: float | None = None,
         types: TypesConfig | None = None,
+        ranking: RankingFields | None = None,
     ) -> None:
         """`relevance_threshold` is the similarity that the bundle's model learned, if it did; `types` are for a bundle that holds a
-        classifier."""
+        classifier, `ranking` for one that holds a ranker."""
         self._types = types
+        self._ranking = ranking or RankingFields(limits, RankerConfig())
         self._manifest = manifest
         self._read_events = read_events
         self.relevance_threshold = relevance_threshold
@@ -115,47 +130,56 @@ class Messages:
         """Raises InvalidRequest with every violation, StaleVersion for a page token of another index."""
         wrong: list[Violation] = []
         refuse_unknown(request, "", wrong)
-        query = self._query(request.query, "query", wrong)
-        self._locale(request.locale, wrong)
-        _check_shopper(request.shopper_id, wrong)
+        asker = self.read_asker(request, wrong)
         page_size = request.page_size if request.HasField("page_size") else self._limits.default_page_size
         if not 1 <= page_size <= self._limits.max_page_size:
             wrong.append(Violation("page_size", f"is {page_size}; it must be 1 to {self._limits.max_page_size}"))
         wanted = self._filter(request.filter, wrong) if request.HasField("filter") else NO_FILTER
         fields = self._product_fields(request.product_fields, wrong)
-        events = self._events(request.recent_events, wrong)
-        strength = request.personalisation if request.HasField("personalisation") else 1.0
-        if not 0 <= strength <= 1:  # also of a NaN
-            wrong.append(Violation("personalisation", f"is {strength:g}; it must be 0 to 1"))
         min_similarity = self._min_similarity(request, wrong)
         boosts = self._boosts(request.boosts, wrong)
         type_use, type_boost = self._type_use(request, wrong)
-        digest = _digest(query, request, wanted, boosts, (type_use, type_boost))
+        refuse_unknown(request.rank_weights, "rank_weights.", wrong)
+        refuse_unknown(request.diversity, "diversity.", wrong)
+        ranking = self._ranking.of_search(request, wrong, has_boosts=bool(boosts))
+        digest = _digest(asker.query, request, wanted, boosts, (type_use, type_boost), ranking)
         offset = self._offset(request.page_token, digest, wrong) if request.page_token else 0
         if wrong:
             raise InvalidRequest(*wrong)
         return SearchCall(
             Search(
-                query,
+                asker.query,
                 page_size,
                 offset,
                 wanted,
                 request.verbatim,
-                self._locales.get(request.locale.casefold(), self._manifest.locales[0]),
-                request.shopper_id,
-                events,
-                strength,
+                asker.locale,
+                asker.shopper_id,
+                asker.events,
+                asker.strength,
                 min_similarity,
                 request.explain,
                 boosts,
                 type_use,
                 type_boost,
+                ranking,
             ),
             fields,
             request.explain,
-            self._warnings(wanted),
+            self._warnings(wanted) + self._ranking.warnings(request, ranking),
             digest,
         )
+
+    def read_asker(self, request: search_pb2.SearchRequest | ranking_pb2.RankRequest, wrong: list[Violation]) -> Asker:
+        query = self._query(request.query, "query", wrong)
+        self._locale(request.locale, wrong)
+        _check_shopper(request.shopper_id, wrong)
+        events = self._events(request.recent_events, wrong)
+        strength = request.personalisation if request.HasField("personalisation") else 1.0
+        if not 0 <= strength <= 1:  # also of a NaN
+            wrong.append(Violation("personalisation", f"is {strength:g}; it must be 0 to 1"))
+        locale = self._locales.get(request.locale.casefold(), self._manifest.locales[0])
+        return Asker(query, locale, request.shopper_id, events, strength)
 
     def write_search(self, call: SearchCall, results: Results) -> search_pb2.SearchResponse:
         """The answer, but for what only the gateway knows (request id, total time)."""
@@ -165,11 +189,14 @@ class Messages:
             warnings=call.warnings,
             corrected_query=results.corrected_query,
         )
-        found = results.candidates
+        found, ranked = results.candidates, results.ranked
+        told = ranked.told(results.first, results.stop) if ranked else []
         for at in range(results.first, results.stop):
             row = found.rows[at]
             product = self._product(row, call.fields)
             hit = response.hits.add(product_id=product.id, score=found.scores[at], product=product)
+            if at < results.first + len(told):
+                write_told(hit, told[at - results.first])
             if call.explain:
                 explanation = hit.explanation
                 explanation.similarity = found.similarities[at]
@@ -180,17 +207,20 @@ class Messages:
                         explanation.boosts[name] = boost
                 explanation.matched_identifiers.extend(found.matched.get(row, ()))
                 explanation.rank = at + 1
+                explanation.retrieval_rank = int(ranked.order[at]) + 1 if ranked else at + 1
+                if row in results.factors:
+                    write_factors(explanation.rank_factors, results.factors[row])
                 if gain := results.gains.get(row):
                     self._write_gain(explanation, gain)
         if results.has_more:
             response.next_page_token = self._page_token(results.stop, call.digest)
-        _write_shopper(response, results.shopper, call.search.personalisation)
-        if call.search.type_use is not TypeUse.OFF:
-            _write_types(response, results.types)
-        for phase in results.phases:
-            response.timing.phases.add(
-                name=phase.name, queue_ms=phase.queue_ms, compute_ms=phase.compute_ms, batch_size=phase.batch_size
-            )
+        write_shopper(response, results.shopper, call.search.personalisation)
+        _write_types(response, results.types, call.search.type_use)
+        if ranked:
+            response.ranked_by = MODEL_NUMBERS[ranked.by]
+            response.ranked_depth = len(ranked.chances)
+            write_lesser(response, ranked.lesser)
+        write_phases(response.timing, results.phases)
         return response
 
     def _write_gain(self, explanation: search_pb2.Explanation, gain: Gain) -> None:
@@ -317,7 +347,7 @@ class Messages:
         self._item_count("products", len(request.products), wrong)
         texts = []
         for n, message in enumerate(request.products[: self._limits.max_embed_items]):
-            product = _read_product(message, f"products[{n}]", wrong)
+            product = read_product(message, f"products[{n}]", wrong)
             texts.append(Text(product_text(product, self._manifest.text_attributes), "product"))
         dimensions = self._dimensions(request, wrong)
         if wrong:
@@ -471,7 +501,9 @@ def _check_shopper(shopper_id: str, wrong: list[Violation]) -> None:
         wrong.append(Violation("shopper_id", f"must be at most {MAX_SHOPPER_ID_CHARS} printable characters"))
 
 
-def _write_shopper(response: search_pb2.SearchResponse, shopper: Shopper, strength: float) -> None:
+def write_shopper(
+    response: search_pb2.SearchResponse | ranking_pb2.RankResponse, shopper: Shopper, strength: float
+) -> None:
     response.personalisation.source = _SOURCES[shopper.source]
     if shopper.source is Source.NONE:
         response.personalisation.reason = shopper.reason
@@ -482,9 +514,17 @@ def _write_shopper(response: search_pb2.SearchResponse, shopper: Shopper, streng
         response.degradations.add(part="shopper", reason=shopper.reason)
 
 
-def _write_types(response: search_pb2.SearchResponse, found: TypeFinding) -> None:
+def write_phases(timing: search_pb2.Timing, phases: Sequence[PhaseTime]) -> None:
+    for phase in phases:
+        timing.phases.add(
+            name=phase.name, queue_ms=phase.queue_ms, compute_ms=phase.compute_ms, batch_size=phase.batch_size
+        )
+
+
+def _write_types(response: search_pb2.SearchResponse, found: TypeFinding, wanted: TypeUse) -> None:
     if found.failed:
         response.degradations.add(part="types", reason=found.failed)
+    if found.failed or wanted is TypeUse.OFF:  # or only the ranker wanted them
         return
     response.product_types.query.CopyFrom(write_prediction(found.prediction))
     response.product_types.used = TYPE_USE_NUMBERS[found.used]
@@ -535,7 +575,9 @@ def _as_catalogued(value: str) -> str:
     return value if value.isascii() and value == value.strip() else clean_text(value, unescape=False)
 
 
-def _read_product(message: product_pb2.Product, where: str, wrong: list[Violation]) -> Product:
+def read_product(
+    message: product_pb2.Product, where: str, wrong: list[Violation], *, needs_title: bool = True
+) -> Product:
     """The product as the catalogue would hold it, or else the same text would get another vector."""
     limits = {"id": MAX_ID_CHARS, "title": MAX_TITLE_CHARS, "brand": MAX_TITLE_CHARS, "category": MAX_TITLE_CHARS}
     texts = {name: getattr(message, name) for name in limits}
@@ -550,9 +592,11 @@ def _read_product(message: product_pb2.Product, where: str, wrong: list[Violatio
         title=clean_text(message.title),
         brand=clean_text(message.brand),
         category=clean_text(message.category),
+        price_minor=message.price_minor if message.HasField("price_minor") else None,
+        in_stock=message.in_stock if message.HasField("in_stock") else True,
         attributes={name: clean_text(value) for name, value in message.attributes.items()},
     )
-    if not product.title:
+    if needs_title and not product.title:
         wrong.append(Violation(f"{where}.title", "must not be empty"))
     return product
 
@@ -563,6 +607,7 @@ def _digest(
     wanted: ProductFilter,
     boosts: tuple[float, ...],
     types: tuple[TypeUse, float],
+    ranking: Ranking,
 ) -> bytes:
     """What identifies the result list that a page is cut from."""
     return hashlib.sha256(
@@ -578,6 +623,7 @@ def _digest(
                 request.relevant_only,
                 boosts,
                 types,
+                ranking,
                 [event.SerializeToString(deterministic=True) for event in request.recent_events],
             )
         ).encode()

@@ -1,7 +1,7 @@
 """One search, top to bottom, in plain async Python: no gRPC, no Ray.
 
 query   -> its vector \
-shopper -> its vector  -> candidates, moved by shopper and types -> page of products
+shopper -> its vector  -> candidates, moved by shopper and types, ranked -> page of products
 query   -> its types  /
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+from bisect import bisect_left
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -22,10 +23,23 @@ from models.query_types.type_model import TypePrediction
 from models.spelling import Speller
 from models.text_encoder import EncoderSpec, Text
 from serving.batcher import Outcome
+from serving.candidate_ranker import NO_TIME, CandidateRanker, RankedPicked, TeacherStage
 from serving.errors import AisleError, NotServed
+from serving.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.personaliser import Gain, Personaliser
 from serving.query_typer import TypeQuestion
-from serving.retriever import NO_FILTER, Candidates, FilterMasks, ProductFilter, Retrieval
+from serving.ranking import (
+    AS_RETRIEVED,
+    Factors,
+    Judged,
+    Lesser,
+    Picked,
+    Ranked,
+    Ranking,
+    RankInput,
+    RankModel,
+)
+from serving.retriever import Candidates, Retrieval
 from serving.shopper_vectors import Shopper
 from serving.stages import Stage
 from serving.type_use import TypeFinding, TypeUse, facets, gains, use_of
@@ -54,6 +68,7 @@ class Search:
     boosts: tuple[float, ...] = ()  # weights of the bundle's static features, in their order
     type_use: TypeUse = TypeUse.OFF
     type_boost: float = 0.0
+    ranking: Ranking = AS_RETRIEVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,30 @@ class Results:
     shopper: Shopper = field(default_factory=Shopper)
     gains: dict[int, Gain] = field(default_factory=dict)  # by row, of an explained page that was personalised
     types: TypeFinding = field(default_factory=TypeFinding)
+    ranked: Ranked | None = None  # how the candidates came to their order; None: as they were retrieved
+    factors: dict[int, Factors] = field(default_factory=dict)  # by row, of an explained page that was ranked
+
+
+@dataclass(frozen=True, slots=True)
+class RankWish:
+    """A valid Rank call: candidates of the caller's, all of which are ranked. The first `num_explained` are explained."""
+
+    query: str
+    candidates: Picked
+    ranking: Ranking
+    locale: str = ""
+    shopper_id: str = ""
+    recent_events: tuple[Event, ...] = ()
+    personalisation: float = 1.0
+    num_explained: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RankedProducts:
+    told: RankedPicked
+    shopper: Shopper
+    types: TypeFinding
+    phases: tuple[PhaseTime, ...]
 
 
 class SearchPipeline:
@@ -93,8 +132,9 @@ class SearchPipeline:
         typer: TypeStage | None = None,
         masks: FilterMasks | None = None,
         language: str = "",
+        teacher: TeacherStage | None = None,
     ) -> None:
-        """`masks` are the catalogue's, for a pipeline with a `typer`; `language` is the one that its products are written in: other
+        """`masks` are the catalogue's, for facets and diversity; `language` is the one that its products are written in: other
         languages' words are not mended with its own."""
         self._language = _language(language)
         self.encoder = encoder
@@ -105,15 +145,22 @@ class SearchPipeline:
         self._max_tokens = {"query": encoder_spec.max_query_tokens, "product": encoder_spec.max_product_tokens}
         self._speller = speller
         self._max_results = max_results
+        self._ranker = CandidateRanker(retriever, masks, teacher)
 
     @property
     def stages(self) -> tuple[Stage[Any, Any], ...]:
+        teacher = (self._ranker.teacher.stage,) if self._ranker.teacher else ()
+        return *self._needed_stages, *teacher
+
+    @property
+    def _needed_stages(self) -> tuple[Stage[Any, Any], ...]:
         shopper = (self.personaliser.stage,) if self.personaliser else ()
         typer = (self.typer,) if self.typer else ()
         return self.encoder, *shopper, *typer, self.retriever
 
     def is_ready(self) -> bool:
-        return all(stage.replicas() > 0 for stage in self.stages)
+        """Whether all is up but the teacher, without which a search is only a little less."""
+        return all(stage.replicas() > 0 for stage in self._needed_stages)
 
     def _cost(self, text: Text) -> int:
         """About how many tokens a text makes, without a tokenizer: four bytes to a token, and two that mark the ends."""
@@ -139,47 +186,82 @@ class SearchPipeline:
         encoded = None
         with _Beside() as beside:
             typing = None
-            if self.typer and search.type_use is not TypeUse.OFF:
+            is_ranked = search.ranking.model is not RankModel.NONE
+            if self.typer and (search.type_use is not TypeUse.OFF or is_ranked):  # the ranker reads them too
                 typing = beside.begin(_find_types(self.typer, query, search, deadline))
             if self.personaliser is None:
                 encoded = await self.encoder(text, cost=self._cost(text), deadline=self._encode_by(deadline))
                 shopper = Shopper(reason="the served bundle has no shopper model")
             else:  # the retriever encodes the query
-                shopper = await self.personaliser.shopper(
-                    search.shopper_id, search.recent_events, search.personalisation, deadline
-                )
+                shopper = await self._shopper(self.personaliser, search, deadline)
             types = await typing if typing else TypeFinding()
         stop = min(search.offset + search.page_size, self._max_results)
-        wanted = Retrieval(
-            encoded.value if encoded else None,
-            self._depth(search, stop),
-            search.filter,
-            query,
-            search.boosts,
-            shopper.vector,
-            search.personalisation,
-            search.locale,
-        )
+        too_late = is_ranked and not self._ranker.has_time(deadline)
+        known = _rank_input(search.ranking, shopper, types) if is_ranked and not too_late else None
+        vector = encoded.value if encoded else None
+        wanted = _retrieval(search, query, vector, self._depth(search, stop), shopper, known)
         found, types = await self._retrieve(wanted, search, types, deadline)
-        candidates = _relevant(found.value, search.min_similarity)
-        gained = {}
-        if self.personaliser and search.explain:
-            page = candidates.rows[search.offset : stop]
-            gained = await self.personaliser.explain(page, text, shopper, search.personalisation, deadline)
+        relevant, num_movable = _relevant(found.value, search.min_similarity, search.ranking.depth)
+        ranked, reread = await self._ranker.order(relevant, num_movable, wanted, search.ranking, deadline)
+        lesser: tuple[Lesser, ...] = (NO_TIME,) if too_late else ()
+        num_hits = min(len(relevant.rows), self._max_results)
+        candidates = relevant.take(ranked.order[: min(stop, num_hits)].tolist())
+        if _is_counted(types, self._masks):
+            first = [relevant.rows[at] for at in ranked.order[:FACET_HITS].tolist()]
+            types = dataclasses.replace(types, facets=facets(self._masks.categories(first)) if self._masks else ())
+        gained: dict[int, Gain] = {}
+        factors: dict[int, Factors] = {}
+        if search.explain:
+            page = candidates.rows[search.offset :]
+            if self.personaliser:
+                gained = await self.personaliser.explain(page, text, shopper, search.personalisation, deadline)
+            if wanted.ranking:
+                explained = page[: max(0, len(ranked.chances) - search.offset)]
+                factors, unexplained = await self._ranker.factors(explained, wanted, search.ranking.weights, deadline)
+                lesser += unexplained
         phases = [_phase("encode", encoded)] if encoded else []
         phases += [_phase("shopper", shopper.outcome)] if shopper.outcome else []
         phases += [_phase("types", types.outcome)] if types.outcome else []
+        phases.append(_phase("retrieve", found))
+        phases += [_phase("teacher", reread)] if reread else []
         return Results(
             candidates=candidates,
             first=search.offset,
-            stop=min(stop, len(candidates.rows)),
-            has_more=len(candidates.rows) > stop,
-            phases=(*phases, _phase("retrieve", found)),
+            stop=len(candidates.rows),
+            has_more=num_hits > stop,
+            phases=tuple(phases),
             corrected_query=query if query != search.query else "",
             shopper=shopper,
             gains=gained,
             types=types,
+            ranked=dataclasses.replace(ranked, lesser=(*ranked.lesser, *lesser)) if lesser else ranked,
+            factors=factors,
         )
+
+    async def rank(self, wish: RankWish, deadline: float) -> RankedProducts:
+        """The order of candidates that the caller brings. Raises AisleError where the student fails: there is no lesser answer."""
+        if self.personaliser is None:
+            raise NotServed("this bundle has no shopper model, so it holds no ranker")
+        search = Search(
+            wish.query,
+            0,
+            locale=wish.locale,
+            shopper_id=wish.shopper_id,
+            recent_events=wish.recent_events,
+            personalisation=wish.personalisation,
+        )
+        with _Beside() as beside:
+            typing = beside.begin(_find_types(self.typer, search.query, search, deadline)) if self.typer else None
+            shopper = await self._shopper(self.personaliser, search, deadline)
+            types = await typing if typing else TypeFinding()
+        known = _rank_input(wish.ranking, shopper, types)
+        wanted = _retrieval(search, search.query, None, 0, shopper, known)
+        told = await self._ranker.rank(wish.candidates, wanted, wish.ranking, wish.num_explained, deadline)
+        phases = [_phase("shopper", shopper.outcome)] if shopper.outcome else []
+        phases += [_phase("types", types.outcome)] if types.outcome else []
+        phases.append(_phase("rank", told.judging))
+        phases += [_phase("teacher", told.reading)] if told.reading else []
+        return RankedProducts(told, shopper, types, tuple(phases))
 
     async def classify(self, question: TypeQuestion, deadline: float) -> tuple[TypePrediction, ...]:
         """The types of each query. Raises NotServed where the bundle has no classifier."""
@@ -191,27 +273,32 @@ class SearchPipeline:
         self, wanted: Retrieval, search: Search, types: TypeFinding, deadline: float
     ) -> tuple[Outcome[Candidates], TypeFinding]:
         """Candidates by what the types are used for, and what came of that."""
-        is_counted = types.used is TypeUse.FACETS and not types.prediction.abstained and self._masks is not None
         asked = dataclasses.replace(
             wanted,
-            k=max(wanted.k, min(FACET_HITS, self._max_results)) if is_counted else wanted.k,
+            k=self._counted(wanted.k, types),
             type_gains=gains(types, search.type_boost),
             only_types=types.used is TypeUse.FILTER,
         )
         # Where nothing came before, it is refused here when there is too much to do.
         found = await self.retriever(asked, cost=1, deadline=deadline, admitted=wanted.vector is not None)
         if types.used is TypeUse.FILTER and not found.value.rows:
+            types = dataclasses.replace(types, used=TypeUse.FACETS)
+            wanted = dataclasses.replace(wanted, k=self._counted(wanted.k, types))
             found = await self.retriever(wanted, cost=1, deadline=deadline, admitted=True)
-            return found, dataclasses.replace(types, used=TypeUse.FACETS)
-        if is_counted and self._masks:
-            types = dataclasses.replace(types, facets=facets(self._masks.categories(found.value.rows[:FACET_HITS])))
         return found, types
+
+    def _counted(self, k: int, types: TypeFinding) -> int:
+        return max(k, min(FACET_HITS, self._max_results)) if _is_counted(types, self._masks) else k
+
+    @staticmethod
+    async def _shopper(personaliser: Personaliser, search: Search, deadline: float) -> Shopper:
+        return await personaliser.shopper(search.shopper_id, search.recent_events, search.personalisation, deadline)
 
     def _depth(self, search: Search, stop: int) -> int:
         """Candidates to retrieve. Where features are weighed the similar ones among all that paging can reach may lie anywhere."""
         if search.boosts and search.min_similarity > -math.inf:
-            return self._max_results
-        return min(stop + 1, self._max_results)
+            return max(self._max_results, search.ranking.depth)
+        return max(min(stop + 1, self._max_results), search.ranking.depth)
 
     async def embed(self, texts: list[Text], deadline: float) -> npt.NDArray[np.float32]:
         """Unit vectors (len(texts), dim)."""
@@ -261,21 +348,42 @@ class _Beside:
                 task.exception()  # of one that has failed meanwhile: seen, so that nobody complains of it
 
 
-def _relevant(found: Candidates, min_similarity: float) -> Candidates:
-    """Without the hits that are less similar, save those that hold an identifier of the query."""
+def _retrieval(
+    search: Search, query: str, vector: Vector | None, k: int, shopper: Shopper, ranking: RankInput | None
+) -> Retrieval:
+    return Retrieval(
+        vector,
+        k,
+        search.filter,
+        query,
+        search.boosts,
+        shopper.vector,
+        search.personalisation,
+        search.locale,
+        ranking=ranking,
+    )
+
+
+def _rank_input(ranking: Ranking, shopper: Shopper, types: TypeFinding) -> RankInput:
+    known = types.prediction if types.outcome else None
+    return RankInput(ranking.depth, shopper.taste, known)
+
+
+def _is_counted(types: TypeFinding, masks: FilterMasks | None) -> bool:
+    """Whether the answer tells how the first hits divide over categories."""
+    return types.used is TypeUse.FACETS and not types.prediction.abstained and masks is not None
+
+
+def _relevant(found: Candidates, min_similarity: float, depth: int) -> tuple[Candidates, int]:
+    """Without the candidates that are less similar, save those that hold an identifier of the query; and how many of the best `depth`
+    are left."""
     if min_similarity == -math.inf:
-        return found
+        return found, min(depth, len(found.rows))
     kept = [
         at
         for at, (similarity, boost) in enumerate(zip(found.similarities, found.identifier_boosts, strict=True))
         if similarity >= min_similarity or boost > 0
     ]
-    return Candidates(
-        rows=[found.rows[at] for at in kept],
-        scores=[found.scores[at] for at in kept],
-        similarities=[found.similarities[at] for at in kept],
-        identifier_boosts=[found.identifier_boosts[at] for at in kept],
-        matched=found.matched,
-        feature_boosts=[found.feature_boosts[at] for at in kept],
-        type_boosts=[found.type_boosts[at] for at in kept] if found.type_boosts else [],
-    )
+    num_movable = bisect_left(kept, depth)
+    judged = found.judged and Judged(found.judged.chances[kept[:num_movable]])
+    return dataclasses.replace(found.take(kept), judged=judged, rank_failed=found.rank_failed), num_movable

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,32 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bundle import Bundle
+from models.halves import floats_of
 from models.identifiers import IdentifierMatch
-from models.product_table import ProductTable
 from models.vector_index import Device, Neighbours
+from serving.filter_masks import NO_FILTER, FilterMasks, Mask, ProductFilter
+from serving.ranking import Judged, Picked, RankInput
 from serving.shopper_encoder import light_tower
+from serving.student import FAILED, Question, Student
 
 MAX_BATCH = 64  # queries
-MAX_CACHED_MASKS = 64  # of one byte a product each
 MAX_TIE_DEPTH = 2048
 MAX_SCORED_ROWS = 8192  # of a type, each scored; more are searched for in the index, 2 ms for a million products
-PATH_SEPARATOR = " > "
-
-Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class ProductFilter:
-    """All that is set must hold. Prices are in minor units, bounds inclusive."""
-
-    brands: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
-    min_price_minor: int | None = None
-    max_price_minor: int | None = None
-    in_stock_only: bool = False
-
-
-NO_FILTER = ProductFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +33,10 @@ class Retrieval:
     Where the unified model encodes queries, the words go without a vector: a word table costs less than the way to another stage.
 
     `type_gains` are categories and what their products gain, the most of them where a product is in several; with `only_types` others
-    are no candidates."""
+    are no candidates.
+
+    With `ranking` the student tells the chances of the best candidates; the order stays that of the scores. `picked` are candidates that
+    it judges instead of searching any."""
 
     vector: npt.NDArray[np.float32] | None
     k: int
@@ -59,11 +48,15 @@ class Retrieval:
     locale: str = ""
     type_gains: tuple[tuple[str, float], ...] = ()
     only_types: bool = False
+    ranking: RankInput | None = None
+    picked: Picked | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Products by row, best first. A score is the similarity and what identifiers of the query, its types and weighed features add."""
+    """Products by row, best first. A score is the similarity and what identifiers of the query, its types and weighed features add.
+
+    Of candidates that were picked there is only what the student `judged`."""
 
     rows: list[int]
     scores: list[float]
@@ -72,79 +65,34 @@ class Candidates:
     matched: dict[int, list[str]]  # the identifiers behind a boost
     feature_boosts: list[tuple[float, ...]]  # in the order of the weights; empty where none was given
     type_boosts: list[float] = field(default_factory=list)  # what each gains by its type; empty where none gains
+    judged: Judged | None = None  # of the first, as many as were asked for
+    rank_failed: str = ""  # why nothing was judged that should have been
+
+    def take(self, places: Sequence[int]) -> Candidates:
+        """Those at `places`, in that order, without what was judged."""
+        return Candidates(
+            rows=[self.rows[at] for at in places],
+            scores=[self.scores[at] for at in places],
+            similarities=[self.similarities[at] for at in places],
+            identifier_boosts=[self.identifier_boosts[at] for at in places],
+            matched=self.matched,
+            feature_boosts=[self.feature_boosts[at] for at in places],
+            type_boosts=[self.type_boosts[at] for at in places] if self.type_boosts else [],
+        )
 
 
-class FilterMasks:
-    """Which products pass a filter, from columns that are coded once."""
+NO_CANDIDATES = Candidates([], [], [], [], {}, [])
 
-    def __init__(self, table: ProductTable) -> None:
-        self._table = table
-        self._columns = {name: table.distinct(name) for name in ("brand", "category")}
-        self._codes_of: dict[str, dict[str, list[int]]] = {}
-        for name, (_, values) in self._columns.items():
-            by_value: dict[str, list[int]] = defaultdict(list)
-            for code, value in enumerate(values):
-                for form in _prefixes(value) if name == "category" else (value,):
-                    by_value[form.casefold()].append(code)
-            self._codes_of[name] = dict(by_value)
-        self._cache: OrderedDict[ProductFilter, Mask] = OrderedDict()
-        self._rows_of: dict[str, npt.NDArray[np.int64]] = {}
 
-    def mask(self, wanted: ProductFilter) -> Mask | None:
-        """(products,) True where the product passes; None for the empty filter. Read-only: it is shared."""
-        if wanted == NO_FILTER:
-            return None
-        mask = self._cache.get(wanted)
-        if mask is None:
-            mask = self._cache[wanted] = self._make(wanted)
-            if len(self._cache) > MAX_CACHED_MASKS:
-                self._cache.popitem(last=False)
-        else:
-            self._cache.move_to_end(wanted)
-        return mask
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """Products (n,) and their scores (n,) in the index."""
 
-    def knows(self, name: str, value: str) -> bool:
-        return value.casefold() in self._codes_of[name]
+    rows: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
 
-    def rows_of_category(self, path: str) -> npt.NDArray[np.int64]:
-        """Rows of all products of a category and below it, in order."""
-        rows = self._rows_of.get(path)
-        if rows is None:
-            codes, _ = self._columns["category"]
-            rows = self._rows_of[path] = np.flatnonzero(
-                np.isin(codes, self._codes_of["category"].get(path.casefold(), []))
-            )
-        return rows
 
-    def gains(self, by_category: Sequence[tuple[str, float]], rows: Sequence[int]) -> npt.NDArray[np.float64]:
-        """(rows,) the greatest gain among the categories that each product is in; 0 where there is none."""
-        codes, distinct = self._columns["category"]
-        gain_of = np.zeros(len(distinct))
-        for path, gain in by_category:
-            within = self._codes_of["category"].get(path.casefold(), [])
-            gain_of[within] = np.maximum(gain_of[within], gain)
-        return gain_of[codes[list(rows)]]
-
-    def categories(self, rows: Sequence[int]) -> list[str]:
-        """The category of each row, "" where it has none."""
-        codes, distinct = self._columns["category"]
-        return [distinct[code] for code in codes[list(rows)].tolist()]
-
-    def _make(self, wanted: ProductFilter) -> Mask:
-        table = self._table
-        mask: Mask = table.in_stock.copy() if wanted.in_stock_only else np.ones(len(table), np.bool_)
-        for name, values in (("brand", wanted.brands), ("category", wanted.categories)):
-            if values:
-                codes, distinct = self._columns[name]
-                passes = np.zeros(len(distinct), np.bool_)
-                for value in values:
-                    passes[self._codes_of[name].get(value.casefold(), [])] = True
-                mask &= passes[codes]
-        if wanted.min_price_minor is not None:
-            mask &= table.has_price & (table.prices >= wanted.min_price_minor)
-        if wanted.max_price_minor is not None:
-            mask &= table.has_price & (table.prices <= wanted.max_price_minor)
-        return mask
+_NOTHING = _Found(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 class Retriever:
@@ -155,10 +103,12 @@ class Retriever:
     def __init__(self, bundle: Bundle, device: Device = "cpu", threads: int = 0) -> None:
         self._index = bundle.index(device)
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._vectors = bundle.vectors()
+        self._vectors = np.asarray(bundle.vectors())  # still mapped, and faster to index
         self._masks = FilterMasks(bundle.products())
         self._identifiers = bundle.identifiers()
         self._tower = light_tower(bundle.folder) if bundle.is_unified else None
+        self._is_seen = np.zeros(self._index.size, np.bool_)  # False between uses; one thread computes at a time
+        self._student = Student(bundle) if bundle.has_ranker else None
         self.backend = f"faiss {self._index.device} {self._index.spec.kind}"
 
     def warm_up(self) -> None:
@@ -170,12 +120,14 @@ class Retriever:
             self._index.search(queries / np.linalg.norm(queries, axis=1, keepdims=True), min(100, self._index.size))
 
     def compute(self, items: Sequence[Retrieval]) -> list[Candidates | Exception]:
-        vectors = self._search_vectors(items)
-        answers: dict[int, Candidates | Exception] = {}
+        queries, vectors = self._search_vectors(items)
+        answers: dict[int, Candidates] = {}
         groups: dict[tuple[ProductFilter, int], list[int]] = defaultdict(list)
         for position, item in enumerate(items):
-            if item.only_types:
-                answers[position] = self._merge(item, vectors[position], {}, self._only_types(item))
+            if item.picked is not None:
+                answers[position] = NO_CANDIDATES
+            elif item.only_types:
+                answers[position] = self._merge(item, vectors[position], _NOTHING, self._only_types(item))
             else:
                 groups[item.filter, _depth(item.k)].append(position)
         for (wanted, depth), positions in groups.items():
@@ -185,7 +137,37 @@ class Retriever:
                 nearest = Neighbours(found.ids[at : at + 1], found.scores[at : at + 1])
                 item, vector = items[position], vectors[position]
                 answers[position] = self._merge(item, vector, self._in_order(item.k, vector, nearest, mask), mask)
+        self._judge(items, queries, vectors, answers)
         return [answers[position] for position in range(len(items))]
+
+    def _judge(
+        self,
+        items: Sequence[Retrieval],
+        queries: npt.NDArray[np.float32],
+        vectors: npt.NDArray[np.float32],
+        answers: dict[int, Candidates],
+    ) -> None:
+        """Adds what the student tells to the answers of the items that are ranked, all of them at once."""
+        dim = self._index.dim
+        questions: dict[int, Question] = {}
+        for at, item in enumerate(items):
+            known = item.ranking
+            if known is None:
+                continue
+            found = Picked(np.array(answers[at].rows[: known.depth], np.int64)) if item.picked is None else item.picked
+            questions[at] = Question(
+                item.query,
+                item.locale,
+                queries[at],
+                item.shopper,
+                vectors[at, :dim],
+                known,
+                found,
+                item.picked is not None,
+            )
+        judged = self._student.judge(list(questions.values())) if self._student else [None] * len(questions)
+        for at, one in zip(questions, judged, strict=True):
+            answers[at] = dataclasses.replace(answers[at], judged=one, rank_failed="" if one else FAILED)
 
     def _only_types(self, item: Retrieval) -> Mask:
         """(products,) the filter, and of one of the types."""
@@ -195,8 +177,8 @@ class Retriever:
         mask = self._masks.mask(item.filter)
         return within if mask is None else within & mask
 
-    def _search_vectors(self, items: Sequence[Retrieval]) -> npt.NDArray[np.float32]:
-        """(items, width) the vectors to search with, and the weights of the static features behind them.
+    def _search_vectors(self, items: Sequence[Retrieval]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """(items, dim) the queries' vectors, and (items, width) those to search with, the weights of the static features behind them.
 
         Encoding and moving all at once costs a few us each in a batch of 16, some 30 us alone.
         """
@@ -211,6 +193,7 @@ class Retriever:
         for at, item in enumerate(items):
             if item.vector is not None:
                 searched[at, :dim] = item.vector
+        queries = searched[:, :dim].copy()
         moved = [at for at, item in enumerate(items) if item.shopper is not None]
         if moved and self._tower:
             searched[moved, :dim] = self._tower.personalise(
@@ -221,12 +204,10 @@ class Retriever:
         for at, item in enumerate(items):
             if item.weights:
                 searched[at, dim : dim + len(item.weights)] = item.weights
-        return searched
+        return queries, searched
 
-    def _in_order(
-        self, k: int, vector: npt.NDArray[np.float32], nearest: Neighbours, mask: Mask | None
-    ) -> dict[int, float]:
-        """Row -> score, best first, equals by row: a product has one place, whatever the page.
+    def _in_order(self, k: int, vector: npt.NDArray[np.float32], nearest: Neighbours, mask: Mask | None) -> _Found:
+        """Best first, equals by row: a product has one place, whatever the page.
 
         Where equals go on past what was searched, which of them were found is chance, so the search goes deeper.
         """
@@ -240,40 +221,36 @@ class Retriever:
             depth = min(2 * depth, self._index.size)
             nearest = self._index.search(vector[None], depth, mask)
         found = int(np.count_nonzero(nearest.ids[0] >= 0))
-        return dict(zip(nearest.ids[0, :found].tolist(), nearest.scores[0, :found].tolist(), strict=True))
+        return _Found(nearest.ids[0, :found], nearest.scores[0, :found])
 
-    def _merge(
-        self, item: Retrieval, vector: npt.NDArray[np.float32], scores: dict[int, float], mask: Mask | None
-    ) -> Candidates:
+    def _merge(self, item: Retrieval, vector: npt.NDArray[np.float32], found: _Found, mask: Mask | None) -> Candidates:
         """The nearest products, with those that hold an identifier of the query or are of its types lifted to where they belong."""
         matches = self._identifiers.find(item.query) if item.query else []
-        if item.type_gains:
-            self._add_types(item, vector, scores, mask)
         if matches or item.type_gains:
-            return self._lifted(item, vector, scores, matches, mask)
-        rows = list(scores)[: item.k]
-        found = list(scores.values())[: item.k]
-        similarities, feature_boosts = self._parted(item, rows, found)
-        return Candidates(rows, found, similarities, [0.0] * len(rows), {}, feature_boosts)
+            return self._lifted(item, vector, found, matches, mask)
+        rows, scores = found.rows[: item.k].tolist(), found.scores[: item.k].tolist()
+        similarities, feature_boosts = self._parted(item, rows, scores)
+        return Candidates(rows, scores, similarities, [0.0] * len(rows), {}, feature_boosts)
 
-    def _add_types(
-        self, item: Retrieval, vector: npt.NDArray[np.float32], scores: dict[int, float], mask: Mask | None
-    ) -> None:
-        """Adds the nearest k of each type. With these, the best k after all of a type has gained alike are among the scores."""
+    def _of_types(self, item: Retrieval, vector: npt.NDArray[np.float32], mask: Mask | None) -> list[_Found]:
+        """The nearest k of each type, in any order. With these, the best k after all of a type has gained alike are among the
+        candidates."""
+        found = []
         for path, _ in item.type_gains:
             rows = self._masks.rows_of_category(path)
             rows = rows if mask is None else rows[mask[rows]]
             if len(rows) <= MAX_SCORED_ROWS:
-                found = np.asarray(self._vectors[rows], np.float32) @ vector
+                scores = floats_of(np.take(self._vectors, rows, axis=0)) @ vector
                 if len(rows) > item.k:
-                    best = np.argpartition(-found, item.k - 1)[: item.k]
-                    rows, found = rows[best], found[best]
-                scores.update(zip(rows.tolist(), found.tolist(), strict=True))
+                    best = np.argpartition(-scores, item.k - 1)[: item.k]
+                    rows, scores = rows[best], scores[best]
+                found.append(_Found(rows, scores))
             else:
                 within = np.zeros(self._index.size, np.bool_)
                 within[rows] = True
                 nearest = self._index.search(vector[None], min(_depth(item.k), self._index.size), within)
-                scores.update(self._in_order(item.k, vector, nearest, within))
+                found.append(self._in_order(item.k, vector, nearest, within))
+        return found
 
     def _parted(
         self, item: Retrieval, rows: list[int], scores: list[float]
@@ -290,7 +267,7 @@ class Retriever:
         self,
         item: Retrieval,
         vector: npt.NDArray[np.float32],
-        scores: dict[int, float],
+        found: _Found,
         matches: Sequence[IdentifierMatch],
         mask: Mask | None,
     ) -> Candidates:
@@ -301,34 +278,52 @@ class Retriever:
                 if mask is None or mask[row]:
                     boosts[row] += match.boost
                     matched[row].append(match.identifier)
-        missing = [row for row in boosts if row not in scores]
-        if missing:
-            vectors = np.asarray(self._vectors[sorted(missing)], np.float32)
-            scores.update(zip(sorted(missing), (vectors @ vector).tolist(), strict=True))
-        rows = list(scores)
-        gains = self._masks.gains(item.type_gains, rows)
-        totals = np.fromiter(scores.values(), np.float64, len(rows)) + gains
+        parts = [*self._of_types(item, vector, mask), found]
         if boosts:
-            totals += np.array([boosts.get(row, 0.0) for row in rows])
-        best = np.lexsort((np.array(rows, np.int64), -totals))[: item.k].tolist()
-        order = [rows[at] for at in best]
-        similarities, feature_boosts = self._parted(item, order, [scores[row] for row in order])
+            named = np.array(sorted(boosts), np.int64)
+            parts.append(_Found(named, floats_of(self._vectors[named]) @ vector))
+        rows, scores = self._each_once(parts)
+        gains = self._masks.gains(item.type_gains, rows)
+        totals = scores + gains
+        if boosts:
+            totals += np.array([boosts.get(row, 0.0) for row in rows.tolist()])
+        best = _best(rows, totals, item.k)
+        order = rows[best].tolist()
+        similarities, feature_boosts = self._parted(item, order, scores[best].tolist())
         return Candidates(
             rows=order,
             scores=totals[best].tolist(),
             similarities=similarities,
-            identifier_boosts=[boosts.get(row, 0.0) for row in order],
-            matched={row: matched[row] for row in order if row in matched},
+            identifier_boosts=[boosts.get(row, 0.0) for row in order] if boosts else [0.0] * len(order),
+            matched={row: matched[row] for row in order if row in matched} if matched else {},
             feature_boosts=feature_boosts,
             type_boosts=gains[best].tolist() if item.type_gains else [],
         )
+
+    def _each_once(self, parts: Sequence[_Found]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The rows of all parts and their scores; of a row that several have, the score of the first."""
+        rows, scores = [], []
+        try:
+            for part in parts:
+                is_new = ~self._is_seen[part.rows]
+                rows.append(part.rows[is_new])
+                scores.append(part.scores[is_new])
+                self._is_seen[part.rows] = True
+        finally:
+            for part in parts:
+                self._is_seen[part.rows] = False
+        return np.concatenate(rows), np.concatenate(scores, dtype=np.float64)
+
+
+def _best(rows: npt.NDArray[np.int64], totals: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
+    """Where the k best are, best first, equals by row."""
+    if len(rows) <= k:
+        return np.lexsort((rows, -totals))
+    least = np.partition(totals, len(totals) - k)[len(totals) - k]
+    among = np.flatnonzero(totals >= least)
+    return among[np.lexsort((rows[among], -totals[among]))[:k]]
 
 
 def _depth(k: int) -> int:
     """Powers of two from 32, so that calls of different page sizes share a search but a deep page does not burden the rest."""
     return max(32, 1 << (k - 1).bit_length())
-
-
-def _prefixes(path: str) -> list[str]:
-    parts = path.split(PATH_SEPARATOR)
-    return [PATH_SEPARATOR.join(parts[: n + 1]) for n in range(len(parts))]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from aisle.v1 import embedding_pb2, info_pb2, query_pb2, search_pb2
+from aisle.v1 import embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2
 from models.bundle import Manifest
 from models.product_table import ProductTable
 from serving.config import AisleConfig
 from serving.errors import NotServed, Unavailable
 from serving.messages import TYPE_USE_NUMBERS, Messages, write_prediction, write_stage_stats, write_vectors
 from serving.pipeline import SearchPipeline
+from serving.rank_messages import MANY, RankMessages
+from serving.ranking import RankModel
+from serving.ranking_fields import FEATURE_NAMES, MODEL_NUMBERS, write_weights
 from serving.rpc import Call, Guard, Servicer, guarded
 from serving.shopper_vectors import MAX_EVENTS
 from serving.type_use import TypeUse
@@ -31,6 +35,7 @@ class Served:
     pipeline: SearchPipeline
     products: ProductTable
     messages: Messages
+    rank_messages: RankMessages
 
 
 class SearchService(Servicer):
@@ -135,6 +140,33 @@ class QueryService(Servicer):
         )
 
 
+class RankingService(Servicer):
+    def __init__(self, served: Served, guard: Guard) -> None:
+        self.guard = guard
+        self._pipeline = served.pipeline
+        self._messages = served.rank_messages
+        self._has_ranker = bool(served.manifest.ranker)
+
+    def check_load(self) -> None:
+        self._pipeline.check_admission()
+
+    @guarded("search")
+    async def Rank(self, request: ranking_pb2.RankRequest, call: Call) -> ranking_pb2.RankResponse:  # noqa: N802
+        if not self._has_ranker:
+            raise NotServed("this bundle holds no ranker; 'aisle train ranker' puts one in")
+        beside = len(request.product_ids) + len(request.products) > MANY
+        read, write = self._messages.read, self._messages.write
+        wish, unknown = await asyncio.to_thread(read, request) if beside else read(request)
+        results = await self._pipeline.rank(wish, call.deadline) if len(wish.candidates) else None
+        fetched = time.monotonic()
+        response = await asyncio.to_thread(write, wish, unknown, results) if beside else write(wish, unknown, results)
+        now = time.monotonic()
+        response.request_id = call.request_id
+        response.timing.phases.add(name="fetch", compute_ms=(now - fetched) * 1000, batch_size=1)
+        response.timing.total_ms = (now - call.started) * 1000
+        return response
+
+
 class InfoService(Servicer):
     def __init__(self, served: Served, guard: Guard) -> None:
         self.guard = guard
@@ -180,9 +212,12 @@ class InfoService(Servicer):
                 max_recent_events=limits.max_recent_events,
                 max_batch_events=self._served.config.shoppers.max_batch_events,
                 max_events_per_shopper=self._served.config.shoppers.max_events_per_shopper,
+                max_rank_depth=limits.max_rank_depth,
+                max_rank_candidates=limits.max_rank_candidates,
             ),
             shopper_model=self._shopper_model(),
             type_model=self._type_model(),
+            ranker=self._ranker(),
             request_id=call.request_id,
         )
 
@@ -207,6 +242,20 @@ class InfoService(Servicer):
             precision=told["precision"],
             default_use=TYPE_USE_NUMBERS[TypeUse(types.use)],
             boost=types.boost,
+        )
+
+    def _ranker(self) -> info_pb2.RankerInfo | None:
+        told, config = self._served.manifest.ranker, self._served.config
+        if not told:
+            return None
+        return info_pb2.RankerInfo(
+            recipe=told["recipe"],
+            features=FEATURE_NAMES,
+            teacher=bool(told["teacher"]),
+            default_model=MODEL_NUMBERS[RankModel(config.ranker.model)],
+            default_depth=config.ranker.depth,
+            default_weights=write_weights(config.ranker.weights),
+            teacher_depth=config.teacher.depth if told["teacher"] else 0,
         )
 
     @guarded("info")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from models.bundle import Bundle
 from models.events import Event
+from models.ranking.taste import Taste
 from models.text_encoder import Text
 from models.unified.history import MAX_QUERY_WORDS, HistoryItem, history_items
 from models.unified.light_tower import LightTower
@@ -24,10 +25,12 @@ MAX_PRODUCTS = 20_000  # kept ready, about 1 kB each; reading one takes 30 us
 
 @dataclass(frozen=True, slots=True)
 class ShopperVector:
-    """`vector` (dim,) is all zeros where the events say nothing; `num_events` could be used."""
+    """`vector` (dim,) is all zeros where the events say nothing; `num_events` could be used. `taste` is for a bundle with a ranker, and
+    None where the shopper engaged with no product."""
 
     vector: npt.NDArray[np.float32]
     num_events: int
+    taste: Taste | None = None
 
 
 @functools.lru_cache(maxsize=2)
@@ -64,6 +67,7 @@ class ShopperEncoder:
         self._products = bundle.products()
         self._product_of = functools.lru_cache(MAX_PRODUCTS)(self._products.product_of)
         self._bands = PriceBands.load(bundle.unified_folder)
+        self._is_ranked = bundle.has_ranker
 
     def warm_up(self) -> None:
         self._products.row_of("")
@@ -73,8 +77,12 @@ class ShopperEncoder:
         histories = [self._history(events) for events in items]
         vectors = self._tower.encode_shoppers(histories)
         return [
-            ShopperVector(vector, sum(self._is_used(event) for event in events))
-            for vector, events in zip(vectors, items, strict=True)
+            ShopperVector(
+                vector,
+                sum(self._is_used(event) for event in events),
+                Taste.of(history) if self._is_ranked else None,
+            )
+            for vector, events, history in zip(vectors, items, histories, strict=True)
         ]
 
     def _history(self, events: tuple[Event, ...]) -> list[HistoryItem]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.events import Event, EventKind
+from models.ranking.taste import Taste
 from serving.batcher import Outcome
 from serving.errors import AisleError
 from serving.shopper_encoder import ShopperVector
@@ -42,6 +43,7 @@ class Shopper:
 
     source: Source = Source.NONE
     vector: npt.NDArray[np.float32] | None = None
+    taste: Taste | None = None  # for the ranker
     events: tuple[Event, ...] = ()
     num_events: int = 0
     reason: str = ""
@@ -120,7 +122,7 @@ class ShopperVectors:
             return Shopper(
                 reason="the shopper's events name no product of this catalogue", events=events, outcome=outcome
             )
-        return Shopper(source, found.vector, events, found.num_events, outcome=outcome)
+        return Shopper(source, found.vector, found.taste, events, found.num_events, outcome=outcome)
 
     def forget(self, shopper_id: str) -> None:
         self._cache.pop(shopper_id, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 import os
 import threading
 import time
@@ -57,12 +58,14 @@ class Compute(Protocol[Item_contra, Result_co]):
 
 @dataclass(frozen=True, slots=True)
 class StagePlan(Generic[Item, Result]):
-    """How to make a stage: `load` runs in the process that computes; the rest must be known without loading it."""
+    """How to make a stage: `load` runs in the process that computes; the rest must be known without loading it. One that `is_long`
+    never computes on the event loop, which would have to wait for it."""
 
     name: str
     config: LightStageConfig
     load: Callable[[], Compute[Item, Result]]
     max_batch_cost: int
+    is_long: bool = False
 
 
 class Stage(Generic[Item, Result]):
@@ -108,7 +111,7 @@ class LocalStage(Stage[Item, Result]):
         self._work = self._thread.submit(plan.load).result()
         self.backend = self._work.backend
         self._lone_calls = lone_calls
-        self._lone_s = 0.0
+        self._lone_s = math.inf if plan.is_long else 0.0
 
     @classmethod
     async def start(cls, plan: StagePlan[Item, Result], lone_calls: LoneCalls) -> LocalStage[Item, Result]:

@@ -19,6 +19,7 @@ CLIENTS = 32
 SHOPPERS = 8
 EVENTS = 40  # of each
 UNTYPED = search_pb2.PRODUCT_TYPE_USE_OFF  # bench_types tells what types cost
+UNRANKED = search_pb2.RANK_MODEL_NONE  # and bench_ranking what the ranker does
 
 
 def bench_personal(setup: Setup) -> None:
@@ -37,13 +38,19 @@ def bench_personal(setup: Setup) -> None:
             setup.say(f"round {number + 1}")
             asked = [queries[(SHOPPERS * number + n) % len(queries)] for n in range(SHOPPERS)]
             sides = {
-                "plain": [search_pb2.SearchRequest(query=query, product_types=UNTYPED) for query in asked],
+                "plain": [
+                    search_pb2.SearchRequest(query=query, product_types=UNTYPED, rank_model=UNRANKED) for query in asked
+                ],
                 "stored": [
-                    search_pb2.SearchRequest(query=query, shopper_id=f"bench-{n}", product_types=UNTYPED)
+                    search_pb2.SearchRequest(
+                        query=query, shopper_id=f"bench-{n}", product_types=UNTYPED, rank_model=UNRANKED
+                    )
                     for n, query in enumerate(asked)
                 ],
                 "sent": [
-                    search_pb2.SearchRequest(query=query, recent_events=events, product_types=UNTYPED)
+                    search_pb2.SearchRequest(
+                        query=query, recent_events=events, product_types=UNTYPED, rank_model=UNRANKED
+                    )
                     for query, events in zip(asked, histories, strict=True)
                 ],
             }

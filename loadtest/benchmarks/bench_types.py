@@ -45,7 +45,9 @@ def bench_types(setup: Setup) -> None:
             asked = [queries[(8 * number + n) % len(queries)] for n in range(8)]
             for name, use in USES.items():
                 messages = [
-                    search_pb2.SearchRequest(query=query, locale="en-US", product_types=use).SerializeToString()
+                    search_pb2.SearchRequest(
+                        query=query, locale="en-US", product_types=use, rank_model=search_pb2.RANK_MODEL_NONE
+                    ).SerializeToString()
                     for query in asked
                 ]
                 rates[name].append(

@@ -15,6 +15,7 @@ from loadtest.benchmarks.bench_encoder import bench_encoder
 from loadtest.benchmarks.bench_index import bench_index
 from loadtest.benchmarks.bench_overload import bench_overload
 from loadtest.benchmarks.bench_personal import bench_personal
+from loadtest.benchmarks.bench_ranking import bench_ranking
 from loadtest.benchmarks.bench_search import bench_search
 from loadtest.benchmarks.bench_shoppers import bench_shoppers
 from loadtest.benchmarks.bench_stock import bench_stock
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "index": bench_index,
     "personal": bench_personal,
     "types": bench_types,
+    "ranking": bench_ranking,
     "shoppers": bench_shoppers,
 }
 

@@ -25,9 +25,10 @@ from models.bundle import Bundle
 from models.text_encoder import Text
 from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
 from serving.config import LimitsConfig
+from serving.filter_masks import FilterMasks
 from serving.messages import Messages
 from serving.pipeline import Results
-from serving.retriever import FilterMasks, Retrieval
+from serving.retriever import Retrieval
 
 
 class StockEncoder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +12,37 @@ import pytest
 
 from aisle.v1 import embedding_pb2_grpc, info_pb2_grpc, search_pb2_grpc
 from loadtest.benchmarks.service import Service, served
+from models.add_parts import add_ranker
 from models.build_bundle import Recipe, build_bundle
 from models.bundle import Bundle
-from models.sources import sample_source
+from models.embed_unified import UnifiedEmbedding
+from models.ranking.features import FEATURES, CandidateFeatures
+from models.ranking.recipe import STARTER as STARTER_RANKER
+from models.ranking.teacher.fields import Field
+from models.ranking.teacher.recipe import FeatureStage, HeadSizes, PageSample, TeacherRecipe, Texts, TextStage
+from models.ranking.teacher.train_teacher import Shelf, train_teacher
+from models.ranking.train_ranker import ranker_rows, train_ranker, training_impressions
+from models.sample_store import SAMPLE_COLUMNS
+from models.sample_store.write_log import CATALOGUE, EVENTS, write_sample_log
+from models.sources import catalogue_source, sample_source
+from models.unified.light_tower import LightTower
+from models.unified.price_bands import PriceBands
+from models.unified.recipe import STARTER, QueryGeneration
 
 NUM_PRODUCTS = 1000
+TINY = dataclasses.replace(
+    STARTER, name="tiny", batch=128, epochs=3, query_generation=QueryGeneration(dim=16, heads=2, steps=3, batch=16)
+)
+TINY_RANKER = dataclasses.replace(STARTER_RANKER, name="tiny", epochs=3.0, max_pages=200)
+TINY_TEACHER = TeacherRecipe(
+    "tiny",
+    texts=Texts((Field("title", 16), Field("brand", 4), Field("category", 6), Field("price_minor", 1)), 12),
+    sample=PageSample(pages=40, others=2),
+    head=HeadSizes(features=16, bottom=16, experts=2, expert=8, tower=8, dropout=0.0),
+    features=FeatureStage(steps=5, pages=16),
+    text=TextStage(max_steps=3, pages=4, chunk=32),
+    precision="fp32",
+)
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +51,56 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = Recipe(name="sample", locales=("en-US", "en-GB"), dimensions=(128,))
     build_bundle(sample_source(NUM_PRODUCTS, seed=0), recipe, folder, lambda *_: None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def personal_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated shop and its log."""
+    folder = tmp_path_factory.mktemp("personal") / "store"
+    write_sample_log(folder, 1000, 100, 12_000, 0, lambda *_: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def personal_folder(personal_store: Path) -> Path:
+    """A bundle of the unified model, trained for seconds on a simulated log."""
+    out = personal_store.parent / "bundle"
+    source = catalogue_source(personal_store / CATALOGUE, {}, SAMPLE_COLUMNS.text, (), "USD")
+    embedding = UnifiedEmbedding(personal_store / EVENTS, TINY)
+    build_bundle(source, Recipe(name="personal"), out, lambda *_: None, embedding=embedding)
+    return out
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(
+    personal_folder: Path, personal_store: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A cross-encoder that was trained for a few steps: it knows nothing, but it tells."""
+    from transformers import AutoTokenizer
+
+    out = tmp_path_factory.mktemp("teacher") / "teacher"
+    base = shutil.copytree(tiny_encoder, out.parent / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    tokenizer.save_pretrained(base)
+    bundle = Bundle(personal_folder)
+    shown = training_impressions(bundle, personal_store / EVENTS, TINY_RANKER, since_ms=0)
+    rows = ranker_rows(CandidateFeatures(bundle, LightTower(bundle.unified_folder)), shown)
+    shelf = Shelf(bundle.products(), PriceBands.load(bundle.unified_folder), bundle.manifest.locales)
+    train_teacher(shelf, shown, rows.features, FEATURES, out, TINY_TEACHER, str(base))
+    return out
+
+
+@pytest.fixture(scope="session")
+def ranked_folder(
+    personal_folder: Path, personal_store: Path, teacher_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The bundle of the unified model with a ranker and a teacher, each trained for seconds."""
+    out = tmp_path_factory.mktemp("ranked") / "bundle"
+    bundle = Bundle(personal_folder)
+    trained = train_ranker(bundle, personal_store / EVENTS, TINY_RANKER, since_ms=0)
+    add_ranker(bundle, trained.ranker, out, report=trained.report, teacher=teacher_folder)
+    return out
 
 
 @pytest.fixture(scope="session")

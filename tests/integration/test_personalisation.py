@@ -30,13 +30,8 @@ from aisle.v1 import (
 )
 from loadtest.benchmarks.redis_server import redis_is_installed, redis_server
 from loadtest.benchmarks.service import Service, served
-from models.build_bundle import Recipe, build_bundle
 from models.bundle import Bundle, BundleError
-from models.embed_unified import UnifiedEmbedding
-from models.sample_store import SAMPLE_COLUMNS
-from models.sample_store.write_log import CATALOGUE, EVENTS, write_sample_log
-from models.sources import catalogue_source
-from models.unified.recipe import STARTER, QueryGeneration
+from models.sample_store.write_log import EVENTS
 from serving.cli import app
 from serving.record_log import busiest_shoppers
 
@@ -46,21 +41,12 @@ STORED, REQUEST, NONE = (
     search_pb2.PERSONALISATION_SOURCE_REQUEST,
     search_pb2.PERSONALISATION_SOURCE_NONE,
 )
-TINY = dataclasses.replace(
-    STARTER, name="tiny", batch=128, epochs=3, query_generation=QueryGeneration(dim=16, heads=2, steps=3, batch=16)
-)
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the unified model, trained for seconds on a simulated log."""
-    work = tmp_path_factory.mktemp("personal")
-    write_sample_log(work / "store", 1000, 100, 12_000, 0, lambda *_: None)
-    source = catalogue_source(work / "store" / CATALOGUE, {}, SAMPLE_COLUMNS.text, (), "USD")
-    embedding = UnifiedEmbedding(work / "store" / EVENTS, TINY)
-    build_bundle(source, Recipe(name="personal"), work / "bundle", lambda *_: None, embedding=embedding)
-    return work / "bundle"
+def folder(personal_folder: Path) -> Path:
+    return personal_folder
 
 
 @pytest.fixture(scope="module")

@@ -272,3 +272,29 @@ def test_the_commands_show_the_difference_and_why(typed: Service) -> None:
     assert all("used as boost" in " ".join(output.split()) for output in outputs)
     refused = CliRunner().invoke(app, ["search", "pants", "--types", "sometimes", "--server", typed.address])
     assert refused.exit_code == 1
+
+
+def test_a_bundle_whose_classifier_has_an_encoder_serves(
+    bundle_folder: Path, typed_folder: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    train = ["train", "types", "--bundle", str(bundle_folder), "--store", str(typed_folder.with_name("store"))]
+    for given, said in (
+        (["--encoder", "/nowhere"], "there is no directory '/nowhere'"),
+        (["--encoder", "minilm", "--recipe", "large"], "starter, small, full"),
+        (["--device", "cuda"], "--device cuda needs --encoder"),
+    ):
+        refused = CliRunner().invoke(app, [*train, *given, "--out", str(tmp_path / "none")])
+        assert refused.exit_code == 1
+        assert said in " ".join(refused.output.split())
+    told = CliRunner().invoke(app, [*train, "--encoder", str(tiny_encoder), "--out", str(tmp_path / "tuned")])
+    assert told.exit_code == 0, told.output
+    with served(tmp_path / "tuned", '[log]\nrequests = "failed"\n') as running:
+        with grpc.insecure_channel(running.address) as opened:
+            known, unknown = classify(query_pb2_grpc.QueryServiceStub(opened), ("sofa", "en-US"), ("sofa", "xx-XX"))
+            assert (known.locale_used, unknown.locale_used) == ("en-US", "")
+            assert known.types[0].probability > 0
+            request = SEARCH(query="red sofa", locale="en-US", page_size=5, product_types=BOOST)
+            answer = search_pb2_grpc.SearchServiceStub(opened).Search(request, timeout=10)
+            assert len(answer.hits) == 5
+            assert answer.HasField("product_types")
+        assert running.process.poll() is None

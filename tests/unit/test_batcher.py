@@ -231,6 +231,14 @@ async def test_a_few_callers_are_not_refused_after_one_slow_computation() -> Non
     assert [outcome.value for outcome in await asyncio.gather(*calls)] == [2 * n for n in range(8)]
 
 
+async def test_work_of_several_batches_is_expected_to_take_as_long_as_these() -> None:
+    batcher = Batcher(FakeStage(seconds=0.02), max_batch_cost=10)
+    assert batcher.expected_s(1000) == 0  # of a stage whose speed is not known
+    await batcher.submit(1, cost=10)
+    assert batcher.expected_s(80) == pytest.approx(2 * batcher.expected_s(40))
+    assert batcher.expected_s(40) > batcher.expected_s(1) == batcher.expected_s() > 0
+
+
 async def test_what_was_admitted_before_is_not_refused_for_a_full_queue() -> None:
     batcher = Batcher(FakeStage(seconds=0.05), max_batch_cost=1, max_wait_s=0.1)
     await asyncio.gather(*(batcher.submit(n) for n in range(3)))

@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 from aisle.v1 import embedding_pb2, product_pb2, search_pb2
 from models.bundle import Bundle, Manifest
 from models.catalogue import product_text
+from models.ranking.features import FEATURES
 from models.text_encoder import Text
-from serving.config import LimitsConfig, TypesConfig
+from serving.config import LimitsConfig, RankerConfig, TypesConfig
 from serving.errors import InvalidRequest, StaleVersion
+from serving.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.messages import MAX_UNKNOWN_FIELDS, Messages, SearchCall, write_vectors
 from serving.pipeline import PhaseTime, Results
-from serving.retriever import NO_FILTER, Candidates, FilterMasks, ProductFilter
+from serving.ranking import Factors, Lesser, Ranked, RankModel
+from serving.ranking_fields import RankingFields
+from serving.retriever import Candidates
 from serving.type_use import TypeUse
 
 SEARCH = search_pb2.SearchRequest
@@ -384,6 +388,65 @@ class TestBoosts:
             {"popularity": -0.125, "new": 0.5},
             {"popularity": -0.25},
         ]
+
+
+class TestRanking:
+    @pytest.fixture
+    def ranking(self, bundle: Bundle) -> Messages:
+        products = bundle.products()
+        fields = RankingFields(LIMITS, RankerConfig(), has_ranker=True, has_teacher=True)
+        return Messages(bundle.manifest, LIMITS, products, FilterMasks(products), ranking=fields)
+
+    def test_a_page_belongs_to_its_ranking(self, ranking: Messages) -> None:
+        call = ranking.read_search(SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30))
+        token = ranking.write_search(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
+        again = SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30, page_token=token)
+        assert ranking.read_search(again).search.offset == 2
+        for changes in (
+            {"rank_weights": {"click": 2}},
+            {"rank_depth": 31},
+            {"rank_model": search_pb2.RANK_MODEL_TEACHER},
+            {"rank_model": search_pb2.RANK_MODEL_NONE},
+            {"diversity": {"max_each_brand": 1, "among": 2}},
+        ):
+            stated = {"rank_weights": {"click": 1}, "rank_depth": 30} | changes
+            refused = wrong(ranking.read_search, SEARCH(query="x", page_token=token, **stated))  # type: ignore[arg-type]
+            assert "does not belong" in refused["page_token"]
+
+    def test_what_is_the_same_ranking_said_otherwise_has_the_same_pages(self, ranking: Messages) -> None:
+        usual = ranking.read_search(SEARCH(query="x"))
+        for stated in (
+            SEARCH(query="x", rank_model=search_pb2.RANK_MODEL_STUDENT),
+            SEARCH(query="x", rank_depth=200, rank_weights={"click": 1, "cart": 4, "purchase": 16}),
+        ):
+            assert ranking.read_search(stated).digest == usual.digest
+
+    def test_an_answer_says_what_ranked_it_and_what_was_less(self, ranking: Messages) -> None:
+        call = ranking.read_search(SEARCH(query="x", explain=True))
+        chances = np.array([[0.5, 0.25, 0.125], [0.5, 0.25, 0.0]], np.float32)
+        ranked = Ranked(
+            np.array([2, 0, 1]), chances, np.array([3.5, 1.5]), RankModel.STUDENT, (Lesser("teacher", "gone"),)
+        )
+        numbers = np.arange(len(FEATURES), dtype=np.float32)
+        factors = {2: Factors(numbers, numbers - len(FEATURES))}
+        page = dataclasses.replace(results([2, 0, 1]), ranked=ranked, factors=factors)
+        answer = ranking.write_search(call, page)
+        assert (answer.ranked_by, answer.ranked_depth) == (search_pb2.RANK_MODEL_STUDENT, 2)
+        assert [(one.part, one.reason) for one in answer.degradations] == [("teacher", "gone")]
+        assert [hit.HasField("chances") for hit in answer.hits] == [True, True, False]
+        first = answer.hits[0]
+        assert (first.chances.click, first.chances.cart, first.chances.purchase) == (0.5, 0.25, 0.125)
+        assert first.blend == 3.5
+        assert [hit.explanation.retrieval_rank for hit in answer.hits] == [3, 1, 2]
+        told = [one.contribution for one in first.explanation.rank_factors]
+        assert [abs(one) for one in told] == sorted(map(abs, told), reverse=True)
+        assert first.explanation.rank_factors[0].feature == FEATURES[0]
+        plain = ranking.write_search(call, results([0, 1]))
+        assert plain.ranked_by == search_pb2.RANK_MODEL_UNSPECIFIED
+
+    def test_fields_of_a_newer_contract_are_refused(self, ranking: Messages) -> None:
+        newer = search_pb2.RankWeights.FromString(b"\x0d\x00\x00\x80\x3f\x25\x00\x00\x80\x3f")  # click, and a field 4
+        assert "rank_weights.4" in wrong(ranking.read_search, SEARCH(query="x", rank_weights=newer))
 
 
 class TestEmbedding:

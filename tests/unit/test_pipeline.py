@@ -15,9 +15,10 @@ from models.query_types.type_model import TypePrediction
 from models.text_encoder import EncoderSpec, Text
 from serving.batcher import Batcher, Outcome
 from serving.errors import NotServed, Overloaded, Unavailable
+from serving.filter_masks import FilterMasks, ProductFilter
 from serving.pipeline import Search, SearchPipeline
 from serving.query_typer import TypeQuestion
-from serving.retriever import FilterMasks, ProductFilter, Retrieval, Retriever
+from serving.retriever import Retrieval, Retriever
 from serving.type_use import TypeUse
 
 SOFAS = "Furniture > Sofas"

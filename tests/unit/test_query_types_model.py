@@ -132,7 +132,7 @@ def test_another_shape_is_refused_with_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 99}, "format version 99 is not 1"),
+        ({"format_version": 99}, "format version 99 is not 1 or 2"),
         ({"types": ["Shoes"]}, "names 1 types and its network has 3"),
         ({"nets": []}, "0 networks for 2 locales"),
         ({"certainty": {"": {}}}, "types.json is damaged"),
@@ -144,6 +144,15 @@ def test_a_spec_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, o
     (tmp_path / SPEC_FILE).write_text(json.dumps({**values, **change}), encoding="utf-8")
     with pytest.raises(TypeModelError, match=message):
         TypeModel.load(tmp_path)
+
+
+def test_a_model_of_the_first_format_is_read(tmp_path: Path) -> None:
+    model = make()
+    model.save(tmp_path)
+    values = json.loads((tmp_path / SPEC_FILE).read_text(encoding="utf-8"))
+    del values["encoder"], values["recipe"]["encoder"]
+    (tmp_path / SPEC_FILE).write_text(json.dumps({**values, "format_version": 1}), encoding="utf-8")
+    assert TypeModel.load(tmp_path).classify(["boot"], ["en-GB"]) == model.classify(["boot"], ["en-GB"])
 
 
 def test_a_missing_weight_is_named(tmp_path: Path) -> None:

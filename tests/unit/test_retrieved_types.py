@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from models.bundle import Bundle
 from models.catalogue import Product
 from serving import retriever as retriever_module
-from serving.retriever import NO_FILTER, Candidates, FilterMasks, ProductFilter, Retrieval, Retriever
+from serving.filter_masks import NO_FILTER, FilterMasks, ProductFilter
+from serving.retriever import Candidates, Retrieval, Retriever
 
 KINDS = ("a", "a > b", "a > b > c", "d", "e > f")
 
@@ -108,4 +109,4 @@ def test_categories_below_a_type_are_of_it(bundle: Bundle) -> None:
     assert len(masks.rows_of_category("a")) == 72
     assert len(masks.rows_of_category("A > B")) == 48
     assert len(masks.rows_of_category("b")) == 0
-    assert masks.gains([("a", 0.1), ("a > b", 0.3)], [0, 1, 2, 3]).tolist() == [0.1, 0.3, 0.3, 0.0]
+    assert masks.gains([("a", 0.1), ("a > b", 0.3)], np.arange(4)).tolist() == [0.1, 0.3, 0.3, 0.0]

@@ -18,7 +18,8 @@ from models.embed_text import TextEmbedding
 from models.embedding import BuildState, Progress
 from models.product_table import ProductTable, write_products
 from models.text_encoder import EncoderSpec, Text, TextEncoder
-from serving.retriever import MAX_CACHED_MASKS, NO_FILTER, Candidates, FilterMasks, ProductFilter, Retrieval, Retriever
+from serving.filter_masks import MAX_CACHED_MASKS, NO_FILTER, FilterMasks, ProductFilter
+from serving.retriever import Candidates, Retrieval, Retriever
 
 BRANDS = ("Halden", "HALDEN", "halden", "Nord", "Straße", "STRASSE", "")
 STEPS = ("Furniture", "furniture", "Furniture Care", "Sofas", "")

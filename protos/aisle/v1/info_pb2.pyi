@@ -47,6 +47,7 @@ class GetInfoResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SHOPPER_MODEL_FIELD_NUMBER: _builtins.int
     TYPE_MODEL_FIELD_NUMBER: _builtins.int
+    RANKER_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     bundle_version: _builtins.str
     request_id: _builtins.str
@@ -62,6 +63,8 @@ class GetInfoResponse(_message.Message):
     def shopper_model(self) -> Global___ShopperModelInfo: ...
     @_builtins.property
     def type_model(self) -> Global___TypeModelInfo: ...
+    @_builtins.property
+    def ranker(self) -> Global___RankerInfo: ...
     def __init__(
         self,
         *,
@@ -74,10 +77,11 @@ class GetInfoResponse(_message.Message):
         request_id: _builtins.str = ...,
         shopper_model: Global___ShopperModelInfo | None = ...,
         type_model: Global___TypeModelInfo | None = ...,
+        ranker: Global___RankerInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "shopper_model", b"shopper_model", "type_model", b"type_model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "ranker", b"ranker", "shopper_model", b"shopper_model", "type_model", b"type_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "request_id", b"request_id", "server_version", b"server_version", "shopper_model", b"shopper_model", "type_model", b"type_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalogue", b"catalogue", "encoder", b"encoder", "index", b"index", "limits", b"limits", "ranker", b"ranker", "request_id", b"request_id", "server_version", b"server_version", "shopper_model", b"shopper_model", "type_model", b"type_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,6 +223,8 @@ class Limits(_message.Message):
     MAX_RECENT_EVENTS_FIELD_NUMBER: _builtins.int
     MAX_BATCH_EVENTS_FIELD_NUMBER: _builtins.int
     MAX_EVENTS_PER_SHOPPER_FIELD_NUMBER: _builtins.int
+    MAX_RANK_DEPTH_FIELD_NUMBER: _builtins.int
+    MAX_RANK_CANDIDATES_FIELD_NUMBER: _builtins.int
     max_query_chars: _builtins.int
     default_page_size: _builtins.int
     max_page_size: _builtins.int
@@ -232,6 +238,10 @@ class Limits(_message.Message):
     """Events of one RecordEvents call."""
     max_events_per_shopper: _builtins.int
     """Of a shopper's events, how many of the newest are kept."""
+    max_rank_depth: _builtins.int
+    """Of `SearchRequest.rank_depth`."""
+    max_rank_candidates: _builtins.int
+    """Candidates of one Rank call, known and inline ones together."""
     def __init__(
         self,
         *,
@@ -245,10 +255,12 @@ class Limits(_message.Message):
         max_recent_events: _builtins.int = ...,
         max_batch_events: _builtins.int = ...,
         max_events_per_shopper: _builtins.int = ...,
+        max_rank_depth: _builtins.int = ...,
+        max_rank_candidates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_page_size", b"default_page_size", "max_batch_events", b"max_batch_events", "max_deadline_ms", b"max_deadline_ms", "max_embed_items", b"max_embed_items", "max_events_per_shopper", b"max_events_per_shopper", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_recent_events", b"max_recent_events", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_page_size", b"default_page_size", "max_batch_events", b"max_batch_events", "max_deadline_ms", b"max_deadline_ms", "max_embed_items", b"max_embed_items", "max_events_per_shopper", b"max_events_per_shopper", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_rank_candidates", b"max_rank_candidates", "max_rank_depth", b"max_rank_depth", "max_recent_events", b"max_recent_events", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,6 +338,53 @@ class TypeModelInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TypeModelInfo: _TypeAlias = TypeModelInfo  # noqa: Y015
+
+@_typing.final
+class RankerInfo(_message.Message):
+    """The ranker of candidates. Absent where the bundle has none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPE_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    TEACHER_FIELD_NUMBER: _builtins.int
+    DEFAULT_MODEL_FIELD_NUMBER: _builtins.int
+    DEFAULT_DEPTH_FIELD_NUMBER: _builtins.int
+    DEFAULT_WEIGHTS_FIELD_NUMBER: _builtins.int
+    TEACHER_DEPTH_FIELD_NUMBER: _builtins.int
+    recipe: _builtins.str
+    """How it was trained, by name."""
+    teacher: _builtins.bool
+    """Whether the bundle holds a teacher too, so that RANK_MODEL_TEACHER may be asked for."""
+    default_model: _search_pb2.RankModel.ValueType
+    """What SearchRequest.rank_model, rank_depth and rank_weights mean where they are unset."""
+    default_depth: _builtins.int
+    teacher_depth: _builtins.int
+    """How many of the student's best the teacher orders again. 0 without a teacher."""
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it reads of query, shopper and product, in its order: what RankFactor names."""
+
+    @_builtins.property
+    def default_weights(self) -> _search_pb2.RankWeights: ...
+    def __init__(
+        self,
+        *,
+        recipe: _builtins.str = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
+        teacher: _builtins.bool = ...,
+        default_model: _search_pb2.RankModel.ValueType = ...,
+        default_depth: _builtins.int = ...,
+        default_weights: _search_pb2.RankWeights | None = ...,
+        teacher_depth: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_weights", b"default_weights"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_depth", b"default_depth", "default_model", b"default_model", "default_weights", b"default_weights", "features", b"features", "recipe", b"recipe", "teacher", b"teacher", "teacher_depth", b"teacher_depth"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankerInfo: _TypeAlias = RankerInfo  # noqa: Y015
 
 @_typing.final
 class GetStatsRequest(_message.Message):
@@ -450,7 +509,7 @@ class StageStats(_message.Message):
     mean_batch_items: _builtins.float
     """Mean items in a batch."""
     mean_batch_cost: _builtins.float
-    """Mean cost (tokens for an encoder) of a batch."""
+    """Mean cost (tokens for an encoder and the teacher) of a batch."""
     queue_ms_p50: _builtins.float
     queue_ms_p99: _builtins.float
     compute_ms_p50: _builtins.float

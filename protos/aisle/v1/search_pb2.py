@@ -27,7 +27,7 @@ from aisle.v1 import query_pb2 as aisle_dot_v1_dot_query__pb2
 from aisle.v1 import shopper_pb2 as aisle_dot_v1_dot_shopper__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61isle/v1/search.proto\x12\x08\x61isle.v1\x1a\x16\x61isle/v1/product.proto\x1a\x14\x61isle/v1/query.proto\x1a\x16\x61isle/v1/shopper.proto\"\xd4\x04\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x12\n\nshopper_id\x18\x02 \x01(\t\x12\x0e\n\x06locale\x18\x03 \x01(\t\x12\x16\n\tpage_size\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\'\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x17.aisle.v1.ProductFilter\x12\x16\n\x0eproduct_fields\x18\x07 \x03(\t\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x10\n\x08verbatim\x18\t \x01(\x08\x12&\n\rrecent_events\x18\n \x03(\x0b\x32\x0f.aisle.v1.Event\x12\x1c\n\x0fpersonalisation\x18\x0b \x01(\x02H\x01\x88\x01\x01\x12\x1b\n\x0emin_similarity\x18\x0c \x01(\x02H\x02\x88\x01\x01\x12\x15\n\rrelevant_only\x18\r \x01(\x08\x12\x33\n\x06\x62oosts\x18\x0e \x03(\x0b\x32#.aisle.v1.SearchRequest.BoostsEntry\x12/\n\rproduct_types\x18\x0f \x01(\x0e\x32\x18.aisle.v1.ProductTypeUse\x12\x1f\n\x12product_type_boost\x18\x10 \x01(\x02H\x03\x88\x01\x01\x1a-\n\x0b\x42oostsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0c\n\n_page_sizeB\x12\n\x10_personalisationB\x11\n\x0f_min_similarityB\x15\n\x13_product_type_boostJ\x04\x08\x11\x10\x15\"t\n\x0fPersonalisation\x12/\n\x06source\x18\x01 \x01(\x0e\x32\x1f.aisle.v1.PersonalisationSource\x12\x10\n\x08strength\x18\x02 \x01(\x02\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xec\x02\n\x0eSearchResponse\x12\x1b\n\x04hits\x18\x01 \x03(\x0b\x32\r.aisle.v1.Hit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x15\n\rindex_version\x18\x05 \x01(\t\x12 \n\x06timing\x18\x06 \x01(\x0b\x32\x10.aisle.v1.Timing\x12+\n\x0c\x64\x65gradations\x18\x07 \x03(\x0b\x32\x15.aisle.v1.Degradation\x12\x10\n\x08warnings\x18\x08 \x03(\t\x12\x17\n\x0f\x63orrected_query\x18\t \x01(\t\x12\x32\n\x0fpersonalisation\x18\n \x01(\x0b\x32\x19.aisle.v1.Personalisation\x12-\n\rproduct_types\x18\x0b \x01(\x0b\x32\x16.aisle.v1.ProductTypesJ\x04\x08\x0c\x10\x15\"\x84\x01\n\x0cProductTypes\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.aisle.v1.QueryTypes\x12&\n\x04used\x18\x02 \x01(\x0e\x32\x18.aisle.v1.ProductTypeUse\x12\'\n\x06\x66\x61\x63\x65ts\x18\x03 \x03(\x0b\x32\x17.aisle.v1.CategoryCount\"/\n\rCategoryCount\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x0c\n\x04hits\x18\x02 \x01(\x05\"~\n\x03Hit\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\"\n\x07product\x18\x03 \x01(\x0b\x32\x11.aisle.v1.Product\x12*\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x15.aisle.v1.ExplanationJ\x04\x08\x05\x10\x0b\"\x98\x02\n\x0b\x45xplanation\x12\x12\n\nsimilarity\x18\x01 \x01(\x02\x12\x18\n\x10identifier_boost\x18\x02 \x01(\x02\x12\x1b\n\x13matched_identifiers\x18\x03 \x03(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x15\n\rpersonal_gain\x18\x05 \x01(\x02\x12#\n\x08moved_by\x18\x06 \x03(\x0b\x32\x11.aisle.v1.MovedBy\x12\x31\n\x06\x62oosts\x18\x07 \x03(\x0b\x32!.aisle.v1.Explanation.BoostsEntry\x12\x12\n\ntype_boost\x18\x08 \x01(\x02\x1a-\n\x0b\x42oostsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"~\n\x07MovedBy\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.aisle.v1.EventKind\x12\x12\n\nproduct_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\r\n\x05query\x18\x05 \x01(\t\x12\x0c\n\x04gain\x18\x06 \x01(\x02\";\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x1f\n\x06phases\x18\x02 \x03(\x0b\x32\x0f.aisle.v1.Phase\"O\n\x05Phase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08queue_ms\x18\x02 \x01(\x02\x12\x12\n\ncompute_ms\x18\x03 \x01(\x02\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\"+\n\x0b\x44\x65gradation\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*\xa2\x01\n\x0eProductTypeUse\x12 \n\x1cPRODUCT_TYPE_USE_UNSPECIFIED\x10\x00\x12\x18\n\x14PRODUCT_TYPE_USE_OFF\x10\x01\x12\x1b\n\x17PRODUCT_TYPE_USE_FACETS\x10\x02\x12\x1a\n\x16PRODUCT_TYPE_USE_BOOST\x10\x03\x12\x1b\n\x17PRODUCT_TYPE_USE_FILTER\x10\x04*\xa7\x01\n\x15PersonalisationSource\x12&\n\"PERSONALISATION_SOURCE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPERSONALISATION_SOURCE_NONE\x10\x01\x12!\n\x1dPERSONALISATION_SOURCE_STORED\x10\x02\x12\"\n\x1ePERSONALISATION_SOURCE_REQUEST\x10\x03\x32L\n\rSearchService\x12;\n\x06Search\x12\x17.aisle.v1.SearchRequest\x1a\x18.aisle.v1.SearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61isle/v1/search.proto\x12\x08\x61isle.v1\x1a\x16\x61isle/v1/product.proto\x1a\x14\x61isle/v1/query.proto\x1a\x16\x61isle/v1/shopper.proto\"\xf4\x05\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x12\n\nshopper_id\x18\x02 \x01(\t\x12\x0e\n\x06locale\x18\x03 \x01(\t\x12\x16\n\tpage_size\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\'\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x17.aisle.v1.ProductFilter\x12\x16\n\x0eproduct_fields\x18\x07 \x03(\t\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x10\n\x08verbatim\x18\t \x01(\x08\x12&\n\rrecent_events\x18\n \x03(\x0b\x32\x0f.aisle.v1.Event\x12\x1c\n\x0fpersonalisation\x18\x0b \x01(\x02H\x01\x88\x01\x01\x12\x1b\n\x0emin_similarity\x18\x0c \x01(\x02H\x02\x88\x01\x01\x12\x15\n\rrelevant_only\x18\r \x01(\x08\x12\x33\n\x06\x62oosts\x18\x0e \x03(\x0b\x32#.aisle.v1.SearchRequest.BoostsEntry\x12/\n\rproduct_types\x18\x0f \x01(\x0e\x32\x18.aisle.v1.ProductTypeUse\x12\x1f\n\x12product_type_boost\x18\x10 \x01(\x02H\x03\x88\x01\x01\x12\x17\n\nrank_depth\x18\x11 \x01(\x05H\x04\x88\x01\x01\x12\'\n\nrank_model\x18\x12 \x01(\x0e\x32\x13.aisle.v1.RankModel\x12+\n\x0crank_weights\x18\x13 \x01(\x0b\x32\x15.aisle.v1.RankWeights\x12&\n\tdiversity\x18\x14 \x01(\x0b\x32\x13.aisle.v1.Diversity\x1a-\n\x0b\x42oostsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0c\n\n_page_sizeB\x12\n\x10_personalisationB\x11\n\x0f_min_similarityB\x15\n\x13_product_type_boostB\r\n\x0b_rank_depth\"<\n\x0bRankWeights\x12\r\n\x05\x63lick\x18\x01 \x01(\x02\x12\x0c\n\x04\x63\x61rt\x18\x02 \x01(\x02\x12\x10\n\x08purchase\x18\x03 \x01(\x02\"2\n\tDiversity\x12\x16\n\x0emax_each_brand\x18\x01 \x01(\x05\x12\r\n\x05\x61mong\x18\x02 \x01(\x05\"8\n\x07\x43hances\x12\r\n\x05\x63lick\x18\x01 \x01(\x02\x12\x0c\n\x04\x63\x61rt\x18\x02 \x01(\x02\x12\x10\n\x08purchase\x18\x03 \x01(\x02\"B\n\nRankFactor\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\"t\n\x0fPersonalisation\x12/\n\x06source\x18\x01 \x01(\x0e\x32\x1f.aisle.v1.PersonalisationSource\x12\x10\n\x08strength\x18\x02 \x01(\x02\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xaa\x03\n\x0eSearchResponse\x12\x1b\n\x04hits\x18\x01 \x03(\x0b\x32\r.aisle.v1.Hit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x15\n\rindex_version\x18\x05 \x01(\t\x12 \n\x06timing\x18\x06 \x01(\x0b\x32\x10.aisle.v1.Timing\x12+\n\x0c\x64\x65gradations\x18\x07 \x03(\x0b\x32\x15.aisle.v1.Degradation\x12\x10\n\x08warnings\x18\x08 \x03(\t\x12\x17\n\x0f\x63orrected_query\x18\t \x01(\t\x12\x32\n\x0fpersonalisation\x18\n \x01(\x0b\x32\x19.aisle.v1.Personalisation\x12-\n\rproduct_types\x18\x0b \x01(\x0b\x32\x16.aisle.v1.ProductTypes\x12&\n\tranked_by\x18\x0c \x01(\x0e\x32\x13.aisle.v1.RankModel\x12\x14\n\x0cranked_depth\x18\r \x01(\x05J\x04\x08\x0e\x10\x15\"\x84\x01\n\x0cProductTypes\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.aisle.v1.QueryTypes\x12&\n\x04used\x18\x02 \x01(\x0e\x32\x18.aisle.v1.ProductTypeUse\x12\'\n\x06\x66\x61\x63\x65ts\x18\x03 \x03(\x0b\x32\x17.aisle.v1.CategoryCount\"/\n\rCategoryCount\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x0c\n\x04hits\x18\x02 \x01(\x05\"\xb1\x01\n\x03Hit\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\"\n\x07product\x18\x03 \x01(\x0b\x32\x11.aisle.v1.Product\x12*\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x15.aisle.v1.Explanation\x12\"\n\x07\x63hances\x18\x05 \x01(\x0b\x32\x11.aisle.v1.Chances\x12\r\n\x05\x62lend\x18\x06 \x01(\x02J\x04\x08\x07\x10\x0b\"\xdc\x02\n\x0b\x45xplanation\x12\x12\n\nsimilarity\x18\x01 \x01(\x02\x12\x18\n\x10identifier_boost\x18\x02 \x01(\x02\x12\x1b\n\x13matched_identifiers\x18\x03 \x03(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x15\n\rpersonal_gain\x18\x05 \x01(\x02\x12#\n\x08moved_by\x18\x06 \x03(\x0b\x32\x11.aisle.v1.MovedBy\x12\x31\n\x06\x62oosts\x18\x07 \x03(\x0b\x32!.aisle.v1.Explanation.BoostsEntry\x12\x12\n\ntype_boost\x18\x08 \x01(\x02\x12*\n\x0crank_factors\x18\t \x03(\x0b\x32\x14.aisle.v1.RankFactor\x12\x16\n\x0eretrieval_rank\x18\n \x01(\x05\x1a-\n\x0b\x42oostsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"~\n\x07MovedBy\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.aisle.v1.EventKind\x12\x12\n\nproduct_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\r\n\x05query\x18\x05 \x01(\t\x12\x0c\n\x04gain\x18\x06 \x01(\x02\";\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x1f\n\x06phases\x18\x02 \x03(\x0b\x32\x0f.aisle.v1.Phase\"O\n\x05Phase\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08queue_ms\x18\x02 \x01(\x02\x12\x12\n\ncompute_ms\x18\x03 \x01(\x02\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\"+\n\x0b\x44\x65gradation\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t*l\n\tRankModel\x12\x1a\n\x16RANK_MODEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fRANK_MODEL_NONE\x10\x01\x12\x16\n\x12RANK_MODEL_STUDENT\x10\x02\x12\x16\n\x12RANK_MODEL_TEACHER\x10\x03*\xa2\x01\n\x0eProductTypeUse\x12 \n\x1cPRODUCT_TYPE_USE_UNSPECIFIED\x10\x00\x12\x18\n\x14PRODUCT_TYPE_USE_OFF\x10\x01\x12\x1b\n\x17PRODUCT_TYPE_USE_FACETS\x10\x02\x12\x1a\n\x16PRODUCT_TYPE_USE_BOOST\x10\x03\x12\x1b\n\x17PRODUCT_TYPE_USE_FILTER\x10\x04*\xa7\x01\n\x15PersonalisationSource\x12&\n\"PERSONALISATION_SOURCE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPERSONALISATION_SOURCE_NONE\x10\x01\x12!\n\x1dPERSONALISATION_SOURCE_STORED\x10\x02\x12\"\n\x1ePERSONALISATION_SOURCE_REQUEST\x10\x03\x32L\n\rSearchService\x12;\n\x06Search\x12\x17.aisle.v1.SearchRequest\x1a\x18.aisle.v1.SearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,36 +38,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHREQUEST_BOOSTSENTRY']._serialized_options = b'8\001'
   _globals['_EXPLANATION_BOOSTSENTRY']._loaded_options = None
   _globals['_EXPLANATION_BOOSTSENTRY']._serialized_options = b'8\001'
-  _globals['_PRODUCTTYPEUSE']._serialized_start=2100
-  _globals['_PRODUCTTYPEUSE']._serialized_end=2262
-  _globals['_PERSONALISATIONSOURCE']._serialized_start=2265
-  _globals['_PERSONALISATIONSOURCE']._serialized_end=2432
+  _globals['_RANKMODEL']._serialized_start=2681
+  _globals['_RANKMODEL']._serialized_end=2789
+  _globals['_PRODUCTTYPEUSE']._serialized_start=2792
+  _globals['_PRODUCTTYPEUSE']._serialized_end=2954
+  _globals['_PERSONALISATIONSOURCE']._serialized_start=2957
+  _globals['_PERSONALISATIONSOURCE']._serialized_end=3124
   _globals['_SEARCHREQUEST']._serialized_start=106
-  _globals['_SEARCHREQUEST']._serialized_end=702
-  _globals['_SEARCHREQUEST_BOOSTSENTRY']._serialized_start=575
-  _globals['_SEARCHREQUEST_BOOSTSENTRY']._serialized_end=620
-  _globals['_PERSONALISATION']._serialized_start=704
-  _globals['_PERSONALISATION']._serialized_end=820
-  _globals['_SEARCHRESPONSE']._serialized_start=823
-  _globals['_SEARCHRESPONSE']._serialized_end=1187
-  _globals['_PRODUCTTYPES']._serialized_start=1190
-  _globals['_PRODUCTTYPES']._serialized_end=1322
-  _globals['_CATEGORYCOUNT']._serialized_start=1324
-  _globals['_CATEGORYCOUNT']._serialized_end=1371
-  _globals['_HIT']._serialized_start=1373
-  _globals['_HIT']._serialized_end=1499
-  _globals['_EXPLANATION']._serialized_start=1502
-  _globals['_EXPLANATION']._serialized_end=1782
-  _globals['_EXPLANATION_BOOSTSENTRY']._serialized_start=575
-  _globals['_EXPLANATION_BOOSTSENTRY']._serialized_end=620
-  _globals['_MOVEDBY']._serialized_start=1784
-  _globals['_MOVEDBY']._serialized_end=1910
-  _globals['_TIMING']._serialized_start=1912
-  _globals['_TIMING']._serialized_end=1971
-  _globals['_PHASE']._serialized_start=1973
-  _globals['_PHASE']._serialized_end=2052
-  _globals['_DEGRADATION']._serialized_start=2054
-  _globals['_DEGRADATION']._serialized_end=2097
-  _globals['_SEARCHSERVICE']._serialized_start=2434
-  _globals['_SEARCHSERVICE']._serialized_end=2510
+  _globals['_SEARCHREQUEST']._serialized_end=862
+  _globals['_SEARCHREQUEST_BOOSTSENTRY']._serialized_start=726
+  _globals['_SEARCHREQUEST_BOOSTSENTRY']._serialized_end=771
+  _globals['_RANKWEIGHTS']._serialized_start=864
+  _globals['_RANKWEIGHTS']._serialized_end=924
+  _globals['_DIVERSITY']._serialized_start=926
+  _globals['_DIVERSITY']._serialized_end=976
+  _globals['_CHANCES']._serialized_start=978
+  _globals['_CHANCES']._serialized_end=1034
+  _globals['_RANKFACTOR']._serialized_start=1036
+  _globals['_RANKFACTOR']._serialized_end=1102
+  _globals['_PERSONALISATION']._serialized_start=1104
+  _globals['_PERSONALISATION']._serialized_end=1220
+  _globals['_SEARCHRESPONSE']._serialized_start=1223
+  _globals['_SEARCHRESPONSE']._serialized_end=1649
+  _globals['_PRODUCTTYPES']._serialized_start=1652
+  _globals['_PRODUCTTYPES']._serialized_end=1784
+  _globals['_CATEGORYCOUNT']._serialized_start=1786
+  _globals['_CATEGORYCOUNT']._serialized_end=1833
+  _globals['_HIT']._serialized_start=1836
+  _globals['_HIT']._serialized_end=2013
+  _globals['_EXPLANATION']._serialized_start=2016
+  _globals['_EXPLANATION']._serialized_end=2364
+  _globals['_EXPLANATION_BOOSTSENTRY']._serialized_start=726
+  _globals['_EXPLANATION_BOOSTSENTRY']._serialized_end=771
+  _globals['_MOVEDBY']._serialized_start=2366
+  _globals['_MOVEDBY']._serialized_end=2492
+  _globals['_TIMING']._serialized_start=2494
+  _globals['_TIMING']._serialized_end=2553
+  _globals['_PHASE']._serialized_start=2555
+  _globals['_PHASE']._serialized_end=2634
+  _globals['_DEGRADATION']._serialized_start=2636
+  _globals['_DEGRADATION']._serialized_end=2679
+  _globals['_SEARCHSERVICE']._serialized_start=3126
+  _globals['_SEARCHSERVICE']._serialized_end=3202
 # @@protoc_insertion_point(module_scope)

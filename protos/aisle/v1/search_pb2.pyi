@@ -22,6 +22,41 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RankModel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RankModelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RankModel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RANK_MODEL_UNSPECIFIED: _RankModel.ValueType  # 0
+    RANK_MODEL_NONE: _RankModel.ValueType  # 1
+    """Candidates stay in the order of `Hit.score`."""
+    RANK_MODEL_STUDENT: _RankModel.ValueType  # 2
+    """A small network over features of query, shopper and product."""
+    RANK_MODEL_TEACHER: _RankModel.ValueType  # 3
+    """The student, whose best `RankerInfo.teacher_depth` are ordered again by a cross-encoder that reads the words of query and product
+    together. Where it would be late or fails, the answer is the student's, and `degradations` says so.
+    """
+
+class RankModel(_RankModel, metaclass=_RankModelEnumTypeWrapper):
+    """What orders the candidates that retrieval found.
+
+    Hits that lead the retrieval because they hold an identifier (model number, SKU, product id) of the query stay where they are: they are
+    what was asked for. The candidates after them are ordered by blend, equal blends by `Hit.score`. `min_similarity` and `relevant_only`
+    leave out hits before they are ordered.
+    """
+
+RANK_MODEL_UNSPECIFIED: RankModel.ValueType  # 0
+RANK_MODEL_NONE: RankModel.ValueType  # 1
+"""Candidates stay in the order of `Hit.score`."""
+RANK_MODEL_STUDENT: RankModel.ValueType  # 2
+"""A small network over features of query, shopper and product."""
+RANK_MODEL_TEACHER: RankModel.ValueType  # 3
+"""The student, whose best `RankerInfo.teacher_depth` are ordered again by a cross-encoder that reads the words of query and product
+together. Where it would be late or fails, the answer is the student's, and `degradations` says so.
+"""
+Global___RankModel: _TypeAlias = RankModel  # noqa: Y015
+
 class _ProductTypeUse:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -117,6 +152,10 @@ class SearchRequest(_message.Message):
     BOOSTS_FIELD_NUMBER: _builtins.int
     PRODUCT_TYPES_FIELD_NUMBER: _builtins.int
     PRODUCT_TYPE_BOOST_FIELD_NUMBER: _builtins.int
+    RANK_DEPTH_FIELD_NUMBER: _builtins.int
+    RANK_MODEL_FIELD_NUMBER: _builtins.int
+    RANK_WEIGHTS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What the shopper typed. 1 to `Limits.max_query_chars` characters once surrounding blanks are removed; no control
     characters.
@@ -152,6 +191,15 @@ class SearchRequest(_message.Message):
     """What becomes of the query's product types. Unset: `TypeModelInfo.default_use`; OFF where the bundle holds no classifier."""
     product_type_boost: _builtins.float
     """Of BOOST and FILTER: what a product of a type gains for each unit of the type's probability, 0 to 1. Unset: `TypeModelInfo.boost`."""
+    rank_depth: _builtins.int
+    """How many of the best candidates of the retrieval are ranked, 0 to `Limits.max_rank_depth`. 0: none. Unset: `RankerInfo.default_depth`.
+    Candidates past it follow in the order of their `Hit.score`, so that paging goes on.
+    """
+    rank_model: Global___RankModel.ValueType
+    """What ranks them. Unset: NONE where a weight of `boosts` is not 0 (who weighs features by hand orders by hand), else
+    `RankerInfo.default_model`;
+    NONE where the bundle holds no ranker. STUDENT and TEACHER are INVALID_ARGUMENT where the bundle does not hold them.
+    """
     @_builtins.property
     def filter(self) -> _product_pb2.ProductFilter: ...
     @_builtins.property
@@ -176,6 +224,14 @@ class SearchRequest(_message.Message):
         score.
         """
 
+    @_builtins.property
+    def rank_weights(self) -> Global___RankWeights:
+        """What a click, a cart and a purchase are worth. Unset: `RankerInfo.default_weights`."""
+
+    @_builtins.property
+    def diversity(self) -> Global___Diversity:
+        """Keeps one brand from taking the first page. Unset: it may."""
+
     def __init__(
         self,
         *,
@@ -195,10 +251,14 @@ class SearchRequest(_message.Message):
         boosts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         product_types: Global___ProductTypeUse.ValueType = ...,
         product_type_boost: _builtins.float | None = ...,
+        rank_depth: _builtins.int | None = ...,
+        rank_model: Global___RankModel.ValueType = ...,
+        rank_weights: Global___RankWeights | None = ...,
+        diversity: Global___Diversity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "filter", b"filter", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation", "product_type_boost", b"product_type_boost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "diversity", b"diversity", "filter", b"filter", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation", "product_type_boost", b"product_type_boost", "rank_depth", b"rank_depth", "rank_weights", b"rank_weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "boosts", b"boosts", "explain", b"explain", "filter", b"filter", "locale", b"locale", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "product_type_boost", b"product_type_boost", "product_types", b"product_types", "query", b"query", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "boosts", b"boosts", "diversity", b"diversity", "explain", b"explain", "filter", b"filter", "locale", b"locale", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "product_type_boost", b"product_type_boost", "product_types", b"product_types", "query", b"query", "rank_depth", b"rank_depth", "rank_model", b"rank_model", "rank_weights", b"rank_weights", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
@@ -208,6 +268,8 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__personalisation: _TypeAlias = _typing.Literal["_personalisation", b"_personalisation"]  # noqa: Y015
     _WhichOneofReturnType__product_type_boost: _TypeAlias = _typing.Literal["product_type_boost"]  # noqa: Y015
     _WhichOneofArgType__product_type_boost: _TypeAlias = _typing.Literal["_product_type_boost", b"_product_type_boost"]  # noqa: Y015
+    _WhichOneofReturnType__rank_depth: _TypeAlias = _typing.Literal["rank_depth"]  # noqa: Y015
+    _WhichOneofArgType__rank_depth: _TypeAlias = _typing.Literal["_rank_depth", b"_rank_depth"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
     @_typing.overload
@@ -216,8 +278,127 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__personalisation) -> _WhichOneofReturnType__personalisation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__product_type_boost) -> _WhichOneofReturnType__product_type_boost | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_depth) -> _WhichOneofReturnType__rank_depth | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class RankWeights(_message.Message):
+    """What each chance counts for in a blend: click * P(click) + cart * P(cart) + purchase * P(purchase). Each 0 to 1,000,000, not all 0; a
+    field that is not set is 0. Only their ratios matter for the order.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLICK_FIELD_NUMBER: _builtins.int
+    CART_FIELD_NUMBER: _builtins.int
+    PURCHASE_FIELD_NUMBER: _builtins.int
+    click: _builtins.float
+    cart: _builtins.float
+    purchase: _builtins.float
+    def __init__(
+        self,
+        *,
+        click: _builtins.float = ...,
+        cart: _builtins.float = ...,
+        purchase: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cart", b"cart", "click", b"click", "purchase", b"purchase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankWeights: _TypeAlias = RankWeights  # noqa: Y015
+
+@_typing.final
+class Diversity(_message.Message):
+    """At most `max_each_brand` products of one brand among the first `among` hits. Who comes too often waits, and what is next moves up;
+    products without a brand are never too many, and hits that lead by an identifier count but stay. Only the best `rank_depth` candidates
+    move, ranked or not: where too few other brands are among them, those who waited fill the places.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_EACH_BRAND_FIELD_NUMBER: _builtins.int
+    AMONG_FIELD_NUMBER: _builtins.int
+    max_each_brand: _builtins.int
+    """1 to 1000."""
+    among: _builtins.int
+    """1 to `rank_depth`."""
+    def __init__(
+        self,
+        *,
+        max_each_brand: _builtins.int = ...,
+        among: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["among", b"among", "max_each_brand", b"max_each_brand"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Diversity: _TypeAlias = Diversity  # noqa: Y015
+
+@_typing.final
+class Chances(_message.Message):
+    """Calibrated: of candidates that are told 0.1, about one in ten is clicked when it is shown. P(click) >= P(cart) >= P(purchase)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLICK_FIELD_NUMBER: _builtins.int
+    CART_FIELD_NUMBER: _builtins.int
+    PURCHASE_FIELD_NUMBER: _builtins.int
+    click: _builtins.float
+    cart: _builtins.float
+    purchase: _builtins.float
+    def __init__(
+        self,
+        *,
+        click: _builtins.float = ...,
+        cart: _builtins.float = ...,
+        purchase: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cart", b"cart", "click", b"click", "purchase", b"purchase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Chances: _TypeAlias = Chances  # noqa: Y015
+
+@_typing.final
+class RankFactor(_message.Message):
+    """What one feature does to a candidate's place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """One of `RankerInfo.features`."""
+    value: _builtins.float
+    """As the ranker read it. NaN: not known, and counted as average."""
+    contribution: _builtins.float
+    """The student's blend, less what it were if the feature had its average value. One feature at a time, so that contributions need not add
+    up to the blend.
+    """
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        value: _builtins.float = ...,
+        contribution: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "feature", b"feature", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankFactor: _TypeAlias = RankFactor  # noqa: Y015
 
 @_typing.final
 class Personalisation(_message.Message):
@@ -265,6 +446,8 @@ class SearchResponse(_message.Message):
     CORRECTED_QUERY_FIELD_NUMBER: _builtins.int
     PERSONALISATION_FIELD_NUMBER: _builtins.int
     PRODUCT_TYPES_FIELD_NUMBER: _builtins.int
+    RANKED_BY_FIELD_NUMBER: _builtins.int
+    RANKED_DEPTH_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page. A token holds for one index version: after a new bundle it is refused with
     FAILED_PRECONDITION, reason STALE_PAGE_TOKEN, and the caller starts at the first page. At most
@@ -279,6 +462,10 @@ class SearchResponse(_message.Message):
     index_version: _builtins.str
     corrected_query: _builtins.str
     """What was searched, where typing errors of the query were mended; else empty."""
+    ranked_by: Global___RankModel.ValueType
+    """What ordered the hits: less than was asked for where `degradations` names "rank" or "teacher", and NONE where nothing was to be ranked."""
+    ranked_depth: _builtins.int
+    """How many candidates were ranked: at most `rank_depth`, fewer where retrieval found fewer. 0 of NONE."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]: ...
     @_builtins.property
@@ -311,10 +498,12 @@ class SearchResponse(_message.Message):
         corrected_query: _builtins.str = ...,
         personalisation: Global___Personalisation | None = ...,
         product_types: Global___ProductTypes | None = ...,
+        ranked_by: Global___RankModel.ValueType = ...,
+        ranked_depth: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["personalisation", b"personalisation", "product_types", b"product_types", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "corrected_query", b"corrected_query", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "corrected_query", b"corrected_query", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -382,14 +571,24 @@ class Hit(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    CHANCES_FIELD_NUMBER: _builtins.int
+    BLEND_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     score: _builtins.float
-    """Higher is better. Comparable within one answer only."""
+    """Of the retrieval: higher is better. Comparable within one answer only. Where candidates are ranked, `blend` orders them instead."""
+    blend: _builtins.float
+    """What those chances are worth: what ranked candidates are ordered by. Blends of teacher and student do not compare: those that the
+    teacher judged stand before those that only the student did.
+    """
     @_builtins.property
     def product(self) -> _product_pb2.Product: ...
     @_builtins.property
     def explanation(self) -> Global___Explanation:
         """Set when `SearchRequest.explain` is."""
+
+    @_builtins.property
+    def chances(self) -> Global___Chances:
+        """Of a candidate that was ranked: by the teacher where it judged this one, else by the student."""
 
     def __init__(
         self,
@@ -398,10 +597,12 @@ class Hit(_message.Message):
         score: _builtins.float = ...,
         product: _product_pb2.Product | None = ...,
         explanation: Global___Explanation | None = ...,
+        chances: Global___Chances | None = ...,
+        blend: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "product", b"product"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chances", b"chances", "explanation", b"explanation", "product", b"product"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "product", b"product", "product_id", b"product_id", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blend", b"blend", "chances", b"chances", "explanation", b"explanation", "product", b"product", "product_id", b"product_id", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -441,6 +642,8 @@ class Explanation(_message.Message):
     MOVED_BY_FIELD_NUMBER: _builtins.int
     BOOSTS_FIELD_NUMBER: _builtins.int
     TYPE_BOOST_FIELD_NUMBER: _builtins.int
+    RANK_FACTORS_FIELD_NUMBER: _builtins.int
+    RETRIEVAL_RANK_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine of the search's and the product's vector, -1 to 1. The search's vector is the query's, moved by the shopper's history. With
     `identifier_boost`, `type_boost` and all of `boosts` it makes `Hit.score`.
@@ -453,6 +656,8 @@ class Explanation(_message.Message):
     """What the shopper's history adds to `similarity`; below 0 where it takes away."""
     type_boost: _builtins.float
     """Added to `similarity` because the product is of one of the query's types."""
+    retrieval_rank: _builtins.int
+    """Position among all candidates by `Hit.score`, the best being 1: where the hit stood before it was ranked or spread."""
     @_builtins.property
     def matched_identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those identifiers, as they were matched."""
@@ -465,6 +670,10 @@ class Explanation(_message.Message):
     def boosts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Added to `similarity` by each of `SearchRequest.boosts`: weight times feature. Absent where that is 0."""
 
+    @_builtins.property
+    def rank_factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankFactor]:
+        """Of a ranked hit: what moved it, the strongest contribution first, all features of the student. Of TEACHER too: what the student saw."""
+
     def __init__(
         self,
         *,
@@ -476,10 +685,12 @@ class Explanation(_message.Message):
         moved_by: _abc.Iterable[Global___MovedBy] | None = ...,
         boosts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         type_boost: _builtins.float = ...,
+        rank_factors: _abc.Iterable[Global___RankFactor] | None = ...,
+        retrieval_rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boosts", b"boosts", "identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "similarity", b"similarity", "type_boost", b"type_boost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boosts", b"boosts", "identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -555,8 +766,9 @@ class Phase(_message.Message):
     COMPUTE_MS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"encode", "shopper", "types", "retrieve" or "fetch". The first three run side by side; where the unified
-    model encodes queries, that is part of "retrieve".
+    """"encode", "shopper", "types", "retrieve", "rank", "teacher" or "fetch". The first three run side by side; where the unified
+    model encodes queries, that is part of "retrieve", and so is what the student does in a search. "rank" is the student's work in
+    RankingService.
     """
     queue_ms: _builtins.float
     """Waiting for the stage."""
@@ -586,7 +798,9 @@ class Degradation(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     part: _builtins.str
-    """The part of the answer, as in `Phase.name`."""
+    """The part of the answer: "shopper", "types", "rank" (the student; hits then stay as they were retrieved) or "teacher" (hits then stand
+    as the student ordered them).
+    """
     reason: _builtins.str
     """What happened, for a person."""
     def __init__(
