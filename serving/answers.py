@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import compress, zip_longest
 from typing import Any
 
 import grpc
@@ -15,6 +15,7 @@ from models.catalogue import currency_digits
 from serving.terminal import out
 
 CHANCES = ("click %", "cart %", "buy %")
+WIDE = 120  # characters of a terminal that has room for all that is told of a ranked hit
 MAX_FACTORS = 4  # shown of a hit
 
 
@@ -31,7 +32,10 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explai
     is_ranked = answer.ranked_by not in (search_pb2.RANK_MODEL_UNSPECIFIED, search_pb2.RANK_MODEL_NONE)
     table = Table(title=escape(repr(query)), title_justify="left", box=None)
     numbers = ("", "was", *CHANCES, "blend") if is_ranked else ("", "score")
-    for column in (*numbers, "product", "brand", "price", "why"):
+    columns = (*numbers, "product", "brand", "price", "why")
+    narrow = {"", "was", "buy %", "product", "price", "why" if explain else "brand"}
+    shown = [not is_ranked or out.width >= WIDE or column in narrow for column in columns]
+    for column in compress(columns, shown):
         table.add_column(column, justify="right" if column in (*numbers, "price") else "left", overflow="fold")
     for hit in answer.hits:
         product, why = hit.product, hit.explanation
@@ -42,17 +46,11 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explai
         reason += f", type {why.type_boost:+.2f}" if why.type_boost else ""
         reason += "".join(f", {name} {boost:+.2f}" for name, boost in sorted(why.boosts.items()))
         stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
-        shown = (str(why.retrieval_rank), *_chances(hit)) if is_ranked else (f"{hit.score:.3f}",)
+        told = (str(why.retrieval_rank), *_chances(hit)) if is_ranked else (f"{hit.score:.3f}",)
         if explain and why.rank_factors:
             reason += f"; {_factors(why.rank_factors)}"
-        table.add_row(
-            str(why.rank),
-            *shown,
-            escape(product.title + stock),
-            escape(product.brand),
-            price,
-            escape(reason),
-        )
+        row = (str(why.rank), *told, escape(product.title + stock), escape(product.brand), price, escape(reason))
+        table.add_row(*compress(row, shown))
     out.print(table)
     if answer.corrected_query:
         out.print(

@@ -48,6 +48,11 @@ class Bm25Ranker:
         ranked[:, :depth] = np.where(scores > 0, rows, -1)
         return ranked
 
+    def scores(self, text: str) -> npt.NDArray[np.float32]:
+        """(products,) of one query; 0 of those that share no word with it."""
+        words = self._words([text])[0]
+        return np.asarray(self._index.get_scores(words) if words else np.zeros(self._num_products), np.float32)
+
     def _words(self, texts: Sequence[str]) -> list[list[str]]:
         words: list[list[str]] = self._tokenize(
             list(texts),

@@ -100,16 +100,21 @@ def lines_plot(lines: Mapping[str, Sequence[Interval]], steps: Sequence[str], un
     return _svg(figure)
 
 
-def reliability_plot(bins: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> str:
-    """Of each name the mean probability said and the share that was right, by bin; the diagonal is a calibrated model."""
+def reliability_plot(
+    bins: Mapping[str, Sequence[tuple[float, float]]], unit: str, x_label: str = "probability of the most probable type"
+) -> str:
+    """Of each name the mean probability said and the share that was right, by bin; the diagonal is a calibrated model. The axes end at 1,
+    or beyond the highest of small chances."""
     figure, axes = _figure(4.6, 4.0)
     axes.grid(axis="y", color=_GRID)
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
     for (name, points), colour in zip(bins.items(), _COLOURS, strict=False):
         axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=4, linewidth=1.2, label=name)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("probability of the most probable type")
+    highest = max((value for points in bins.values() for point in points for value in point), default=1.0)
+    end = 1.0 if highest > 0.5 else 1.1 * highest
+    axes.set_xlim(0, end)
+    axes.set_ylim(0, end)
+    axes.set_xlabel(x_label)
     axes.set_ylabel(unit)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return _svg(figure)

@@ -31,6 +31,7 @@ from models.sample_store.shopping import ShoppingLog
 from models.sample_store.weighted_lists import Floats, Ints
 
 _MEAN_OF = 256  # shoppers that stand for all; with 48 its Recall@100 is 0.01 lower
+_CHANCES_BLOCK = 4_096  # products looked at together, each by as many shoppers
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,30 @@ class Oracle:
             products[row, : len(best)] = found[best]
             chances[row, : len(best)] = scores[best] / scores.sum()
         return OracleRanking(products, chances)
+
+    def chances(self, events: pa.Table, event: Ints, products: Ints, *, knows_shopper: bool = True) -> Floats:
+        """(rows, 3) of products (rows,), each looked at in the search of event[row]: the chances of a click, of a click and a cart, and of
+        all three. The mean over shoppers where the search is anonymous, and without `knows_shopper` everywhere."""
+        searches = self.searches(events)
+        times = events["time"].cast(pa.int64()).to_numpy(zero_copy_only=False)
+        found = np.empty((len(products), 3))
+        is_known = ~searches.is_anonymous[event] & knows_shopper
+        everyone = np.where(searches.is_anonymous[event], 0, 1)
+        for rows, shoppers in (
+            (np.flatnonzero(is_known), None),
+            (np.flatnonzero(~is_known & (everyone == 0)), self._anyone),
+            (np.flatnonzero(~is_known & (everyone == 1)), self._active),
+        ):
+            for start in range(0, len(rows), _CHANCES_BLOCK):
+                at = rows[start : start + _CHANCES_BLOCK]
+                of = event[at]
+                who = searches.shopper[of][None, :] if shoppers is None else shoppers
+                told = self._log.engagement.chances(
+                    searches.intent[of][None, :], who, products[at][None, :], times[of][None, :]
+                )
+                nested = np.cumprod([told.click, told.cart, told.purchase], axis=0)  # (3, shoppers, rows)
+                found[at] = nested.mean(axis=1).T
+        return found
 
     def is_habitual(self, events: pa.Table) -> npt.NDArray[np.bool_]:
         """Which events (n,) are of habitual shoppers that the log names."""
