@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -415,6 +416,8 @@ def show(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) 
         "index": f"{manifest.index['spec']['kind']}, recall@100 {manifest.index['recall']:.3f}, "
         f"{manifest.index['bytes_per_product']:.0f} bytes a product",
         "boosts": ", ".join(manifest.boosts) or "none",
+        "query types": _of_types(manifest.query_types),
+        "ranker": _of_ranker(manifest.ranker),
         "locales": ", ".join(manifest.locales),
         "currency": manifest.currency,
         "size": f"{sum(record.bytes for record in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",
@@ -436,6 +439,22 @@ def verify(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]
     except BundleError as error:
         fail(str(error))
     out.print(f"{bundle}: {len(opened.manifest.files)} files as the manifest says (version {opened.manifest.version})")
+
+
+def _of_types(facts: Mapping[str, Any]) -> str:
+    if not facts:
+        return "none"
+    return (
+        f"{facts['types']} types, {len(facts['locales'])} locales, abstains below a precision of {facts['precision']:g}"
+    )
+
+
+def _of_ranker(facts: Mapping[str, Any]) -> str:
+    if not facts:
+        return "none"
+    errors = ", ".join(f"{task} {error:.3f}" for task, error in facts["calibration_error"].items())
+    with_teacher = "with its teacher" if facts["teacher"] else "without a teacher"
+    return f"{facts['recipe']}, {facts['pages']:,} pages, {with_teacher}; calibration error {errors}"
 
 
 def _toml(value: object) -> str:
