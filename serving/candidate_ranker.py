@@ -31,10 +31,10 @@ from serving.ranking import (
     Ranking,
     RankInput,
     RankModel,
-    Weights,
     as_retrieved,
     by_student,
     by_teacher,
+    leading,
     spread_brands,
 )
 from serving.retriever import Candidates, Retrieval
@@ -119,18 +119,17 @@ class CandidateRanker:
         self, found: Candidates, num_movable: int, wanted: Retrieval, ranking: Ranking, deadline: float
     ) -> tuple[Ranked, Outcome[Floats] | None]:
         """The order of what `wanted` found, the first `num_movable` of which may move, and what the teacher took where it was asked."""
-        leading = _num_leading(found.identifier_boosts[:num_movable])
+        num_leading = leading(found.identifier_boosts[:num_movable])
         outcome = None
-        if found.judged is None:
+        ranked = found.ranked
+        if ranked is None:
             ranked = as_retrieved(len(found.rows), (Lesser("rank", found.rank_failed),) if found.rank_failed else ())
-        else:
-            ranked = by_student(found.judged.chances, ranking.weights, leading, len(found.rows))
-            if ranking.model is RankModel.TEACHER and len(ranked.chances):
-                movable = Picked(np.array(found.rows[:num_movable], np.int64))
-                ranked, outcome = await self._by_teacher(ranked, movable, wanted, ranking, leading, deadline)
+        elif ranking.model is RankModel.TEACHER and len(ranked.chances):
+            movable = Picked(np.array(found.rows[:num_movable], np.int64))
+            ranked, outcome = await self._by_teacher(ranked, movable, wanted, ranking, num_leading, deadline)
         if ranking.diversity and self._masks and num_movable:
             brands = self._masks.brands([found.rows[at] for at in ranked.order[:num_movable].tolist()])
-            ranked = spread_brands(ranked, brands, leading, ranking.diversity)
+            ranked = spread_brands(ranked, brands, num_leading, ranking.diversity)
         return ranked, outcome
 
     async def rank(
@@ -140,7 +139,7 @@ class CandidateRanker:
         judging = await self.judge(picked, wanted, deadline, admitted=False)
         judged = judging.value
         reading = None
-        ranked = by_student(judged.chances, ranking.weights, 0, len(picked))
+        ranked = by_student(judged.chances, ranking.weights, [0.0] * len(picked))
         if ranking.model is RankModel.TEACHER:
             ranked, reading = await self._by_teacher(ranked, picked, wanted, ranking, 0, deadline)
         if ranking.diversity and self._masks:
@@ -154,19 +153,19 @@ class CandidateRanker:
         factors: list[Factors] = []
         if num_explained:
             best, position = picked.take(ranked.order[:num_explained])
-            told = factors_of((await self.judge(best, wanted, deadline, explain_by=ranking.weights)).value)
+            told = factors_of((await self.judge(best, wanted, deadline, explains=True)).value)
             factors = [told[at] for at in position.tolist()]
         is_known = judged.is_known if judged.is_known is not None else np.ones((len(picked), 0), np.bool_)
         return RankedPicked(picked, ranked, is_known, factors, judging, reading)
 
     async def factors(
-        self, rows: Sequence[int], wanted: Retrieval, weights: Weights, deadline: float
+        self, rows: Sequence[int], wanted: Retrieval, deadline: float
     ) -> tuple[dict[int, Factors], tuple[Lesser, ...]]:
         """By row what moved each candidate; a search does not fail for want of it either."""
         if not rows:
             return {}, ()
         try:
-            told = await self.judge(Picked(np.array(rows, np.int64)), wanted, deadline, explain_by=weights)
+            told = await self.judge(Picked(np.array(rows, np.int64)), wanted, deadline, explains=True)
         except AisleError as error:
             return {}, (Lesser("rank", f"what moved the hits cannot be told: {error.message}"),)
         return dict(zip(rows, factors_of(told.value), strict=True)), ()
@@ -177,12 +176,12 @@ class CandidateRanker:
         wanted: Retrieval,
         deadline: float,
         *,
-        explain_by: Weights | None = None,
+        explains: bool = False,
         admitted: bool = True,
     ) -> Outcome[Judged]:
         """What the student tells of candidates for the query and the shopper of `wanted`. Raises AisleError where it fails. It is
         `admitted` where other work was done for the call before."""
-        known = dataclasses.replace(wanted.ranking or RankInput(), explain_by=explain_by)
+        known = dataclasses.replace(wanted.ranking or RankInput(), explains=explains)
         waiting = []
         for start in range(0, len(picked), CHUNK_ROWS):
             part = picked.slice(start, start + CHUNK_ROWS)
@@ -198,7 +197,7 @@ class CandidateRanker:
         return _together(outcomes, judged[0] if len(judged) == 1 else _joined(judged))
 
     async def _by_teacher(
-        self, ranked: Ranked, movable: Picked, wanted: Retrieval, ranking: Ranking, leading: int, deadline: float
+        self, ranked: Ranked, movable: Picked, wanted: Retrieval, ranking: Ranking, num_leading: int, deadline: float
     ) -> tuple[Ranked, Outcome[Floats] | None]:
         """With the student's best in the teacher's order; as the student has them, and why, where that fails. `movable` are the
         candidates in the order of the retrieval."""
@@ -214,7 +213,7 @@ class CandidateRanker:
         except Exception as error:
             log.error("the teacher failed", exc_info=error)
             return _without_teacher(ranked, "the teacher stage failed; the server's log says why"), None
-        return by_teacher(ranked, outcome.value[position], ranking.weights, leading), outcome
+        return by_teacher(ranked, outcome.value[position], ranking.weights, num_leading), outcome
 
 
 def factors_of(judged: Judged) -> list[Factors]:
@@ -223,10 +222,6 @@ def factors_of(judged: Judged) -> list[Factors]:
         return []
     values = np.where(judged.is_known, judged.features, np.float32(np.nan))
     return [Factors(*pair) for pair in zip(values, judged.contributions, strict=True)]
-
-
-def _num_leading(identifier_boosts: Sequence[float]) -> int:
-    return next((at for at, boost in enumerate(identifier_boosts) if boost <= 0), len(identifier_boosts))
 
 
 def _without_teacher(ranked: Ranked, reason: str) -> Ranked:

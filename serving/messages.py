@@ -610,20 +610,26 @@ def _digest(
     ranking: Ranking,
 ) -> bytes:
     """What identifies the result list that a page is cut from."""
+    use, type_boost = types
+    spread = ranking.diversity
     return hashlib.sha256(
-        repr(
+        repr(  # of plain values: that of a dataclass takes ten times as long, and every search pays for it
             (
                 query,
                 request.verbatim,
                 request.locale.casefold(),
                 request.shopper_id,
-                wanted,
+                None if wanted is NO_FILTER else wanted,
                 request.personalisation if request.HasField("personalisation") else 1.0,
                 request.min_similarity if request.HasField("min_similarity") else None,
                 request.relevant_only,
                 boosts,
-                types,
-                ranking,
+                use.value,
+                type_boost,
+                ranking.model.value,
+                ranking.depth,
+                ranking.weights,
+                spread and (spread.max_each, spread.among),
                 [event.SerializeToString(deterministic=True) for event in request.recent_events],
             )
         ).encode()

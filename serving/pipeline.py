@@ -31,13 +31,14 @@ from serving.query_typer import TypeQuestion
 from serving.ranking import (
     AS_RETRIEVED,
     Factors,
-    Judged,
     Lesser,
     Picked,
     Ranked,
     Ranking,
     RankInput,
     RankModel,
+    Weights,
+    by_student,
 )
 from serving.retriever import Candidates, Retrieval
 from serving.shopper_vectors import Shopper
@@ -201,7 +202,9 @@ class SearchPipeline:
         vector = encoded.value if encoded else None
         wanted = _retrieval(search, query, vector, self._depth(search, stop), shopper, known)
         found, types = await self._retrieve(wanted, search, types, deadline)
-        relevant, num_movable = _relevant(found.value, search.min_similarity, search.ranking.depth)
+        relevant, num_movable = _relevant(
+            found.value, search.min_similarity, search.ranking.depth, search.ranking.weights
+        )
         ranked, reread = await self._ranker.order(relevant, num_movable, wanted, search.ranking, deadline)
         lesser: tuple[Lesser, ...] = (NO_TIME,) if too_late else ()
         num_hits = min(len(relevant.rows), self._max_results)
@@ -217,7 +220,7 @@ class SearchPipeline:
                 gained = await self.personaliser.explain(page, text, shopper, search.personalisation, deadline)
             if wanted.ranking:
                 explained = page[: max(0, len(ranked.chances) - search.offset)]
-                factors, unexplained = await self._ranker.factors(explained, wanted, search.ranking.weights, deadline)
+                factors, unexplained = await self._ranker.factors(explained, wanted, deadline)
                 lesser += unexplained
         phases = [_phase("encode", encoded)] if encoded else []
         phases += [_phase("shopper", shopper.outcome)] if shopper.outcome else []
@@ -366,7 +369,7 @@ def _retrieval(
 
 def _rank_input(ranking: Ranking, shopper: Shopper, types: TypeFinding) -> RankInput:
     known = types.prediction if types.outcome else None
-    return RankInput(ranking.depth, shopper.taste, known)
+    return RankInput(ranking.depth, ranking.weights, shopper.taste, known)
 
 
 def _is_counted(types: TypeFinding, masks: FilterMasks | None) -> bool:
@@ -374,7 +377,7 @@ def _is_counted(types: TypeFinding, masks: FilterMasks | None) -> bool:
     return types.used is TypeUse.FACETS and not types.prediction.abstained and masks is not None
 
 
-def _relevant(found: Candidates, min_similarity: float, depth: int) -> tuple[Candidates, int]:
+def _relevant(found: Candidates, min_similarity: float, depth: int, weights: Weights) -> tuple[Candidates, int]:
     """Without the candidates that are less similar, save those that hold an identifier of the query; and how many of the best `depth`
     are left."""
     if min_similarity == -math.inf:
@@ -385,5 +388,8 @@ def _relevant(found: Candidates, min_similarity: float, depth: int) -> tuple[Can
         if similarity >= min_similarity or boost > 0
     ]
     num_movable = bisect_left(kept, depth)
-    judged = found.judged and Judged(found.judged.chances[kept[:num_movable]])
-    return dataclasses.replace(found.take(kept), judged=judged, rank_failed=found.rank_failed), num_movable
+    relevant = found.take(kept)
+    if found.judged:
+        ranked = by_student(found.judged.chances[kept[:num_movable]], weights, relevant.identifier_boosts)
+        relevant = dataclasses.replace(relevant, ranked=ranked)
+    return dataclasses.replace(relevant, rank_failed=found.rank_failed), num_movable

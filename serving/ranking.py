@@ -6,6 +6,7 @@ retrieval order -> the first few that hold an identifier of the query stay; the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -52,13 +53,15 @@ AS_RETRIEVED = Ranking()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankInput:
-    """What the student needs beside query, locale and vectors: the best `depth` candidates of a search, what the shopper likes and what
-    the query asks for. Candidates that the caller brings are judged whatever their number, and with `explain_by` explained."""
+    """What the student needs beside query, locale and vectors: the best `depth` candidates of a search and what their chances are worth,
+    what the shopper likes and what the query asks for. Candidates that the caller brings are judged whatever their number, and with
+    `explains` explained."""
 
     depth: int = 0
+    weights: Weights = (1.0, 4.0, 16.0)
     taste: Taste | None = None
     types: TypePrediction | None = None
-    explain_by: Weights | None = None
+    explains: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,19 +135,31 @@ class Ranked:
 
 
 NO_CHANCES: Floats = np.zeros((0, 3), np.float32)
+# Cut, not made: on the event loop any NumPy call that lets others run has to wait for its turn behind the stages' threads. Making and
+# sorting a few hundred places there took a third of a search.
+_PLACES: Ints = np.arange(20_000)
+_PLACES.flags.writeable = False
 
 
 def as_retrieved(count: int, lesser: tuple[Lesser, ...] = ()) -> Ranked:
-    return Ranked(np.arange(count), NO_CHANCES, NO_CHANCES[:, 0], lesser=lesser)
+    places = _PLACES[:count] if count <= len(_PLACES) else np.arange(count)
+    return Ranked(places, NO_CHANCES, NO_CHANCES[:, 0], lesser=lesser)
 
 
-def by_student(chances: Floats, weights: Weights, num_leading: int, count: int) -> Ranked:
-    """The first candidates of `count` by their `chances` (ranked, 3). Those that lead stay; equal blends stay in their order."""
+def by_student(chances: Floats, weights: Weights, identifier_boosts: Sequence[float]) -> Ranked:
+    """The first of the candidates by their `chances` (ranked, 3); all have `identifier_boosts`. Those that lead by one stay; equal blends
+    stay in their order."""
+    num_leading = leading(identifier_boosts[: len(chances)])
     blends = chances @ np.array(weights, np.float32)
-    order = np.arange(count)
+    order = np.arange(len(identifier_boosts))
     order[num_leading : len(chances)] = num_leading + np.argsort(-blends[num_leading:], kind="stable")
     ranked = order[: len(chances)]
     return Ranked(order, chances[ranked], blends[ranked], RankModel.STUDENT)
+
+
+def leading(identifier_boosts: Sequence[float]) -> int:
+    """How many candidates lead because they hold an identifier of the query."""
+    return next((at for at, boost in enumerate(identifier_boosts) if boost <= 0), len(identifier_boosts))
 
 
 def by_teacher(ranked: Ranked, chances: Floats, weights: Weights, num_leading: int) -> Ranked:

@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,11 @@ from models.halves import floats_of
 from models.identifiers import IdentifierMatch
 from models.vector_index import Device, Neighbours
 from serving.filter_masks import NO_FILTER, FilterMasks, Mask, ProductFilter
-from serving.ranking import Judged, Picked, RankInput
+from serving.ranking import Judged, Picked, Ranked, RankInput, by_student
 from serving.shopper_encoder import light_tower
 from serving.student import FAILED, Question, Student
 
+Value = TypeVar("Value")
 MAX_BATCH = 64  # queries
 MAX_TIE_DEPTH = 2048
 MAX_SCORED_ROWS = 8192  # of a type, each scored; more are searched for in the index, 2 ms for a million products
@@ -66,18 +68,23 @@ class Candidates:
     feature_boosts: list[tuple[float, ...]]  # in the order of the weights; empty where none was given
     type_boosts: list[float] = field(default_factory=list)  # what each gains by its type; empty where none gains
     judged: Judged | None = None  # of the first, as many as were asked for
+    ranked: Ranked | None = None  # the order of what was judged, where it was searched for
     rank_failed: str = ""  # why nothing was judged that should have been
 
     def take(self, places: Sequence[int]) -> Candidates:
         """Those at `places`, in that order, without what was judged."""
+
+        def taken(values: list[Value]) -> list[Value]:
+            return list(map(values.__getitem__, places))
+
         return Candidates(
-            rows=[self.rows[at] for at in places],
-            scores=[self.scores[at] for at in places],
-            similarities=[self.similarities[at] for at in places],
-            identifier_boosts=[self.identifier_boosts[at] for at in places],
+            rows=taken(self.rows),
+            scores=taken(self.scores),
+            similarities=taken(self.similarities),
+            identifier_boosts=taken(self.identifier_boosts),
             matched=self.matched,
-            feature_boosts=[self.feature_boosts[at] for at in places],
-            type_boosts=[self.type_boosts[at] for at in places] if self.type_boosts else [],
+            feature_boosts=taken(self.feature_boosts),
+            type_boosts=taken(self.type_boosts) if self.type_boosts else [],
         )
 
 
@@ -154,7 +161,8 @@ class Retriever:
             known = item.ranking
             if known is None:
                 continue
-            found = Picked(np.array(answers[at].rows[: known.depth], np.int64)) if item.picked is None else item.picked
+            best = answers[at].rows[: known.depth]
+            picked = Picked(np.array(best, np.int64)) if item.picked is None else item.picked
             questions[at] = Question(
                 item.query,
                 item.locale,
@@ -162,12 +170,16 @@ class Retriever:
                 item.shopper,
                 vectors[at, :dim],
                 known,
-                found,
+                picked,
                 item.picked is not None,
             )
         judged = self._student.judge(list(questions.values())) if self._student else [None] * len(questions)
-        for at, one in zip(questions, judged, strict=True):
-            answers[at] = dataclasses.replace(answers[at], judged=one, rank_failed="" if one else FAILED)
+        for (at, question), one in zip(questions.items(), judged, strict=True):
+            found = answers[at]
+            ranked = None
+            if one and items[at].picked is None:
+                ranked = by_student(one.chances, question.known.weights, found.identifier_boosts)
+            answers[at] = dataclasses.replace(found, judged=one, ranked=ranked, rank_failed="" if one else FAILED)
 
     def _only_types(self, item: Retrieval) -> Mask:
         """(products,) the filter, and of one of the types."""

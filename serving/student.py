@@ -67,7 +67,7 @@ class Student:
     def _closely(self, chances: Floats, features: Floats, known: RankInput) -> Judged:
         is_known = ~np.isnan(features)
         read = np.where(is_known, features, self._ranker.scaling.mean).astype(np.float32)
-        explained = None if known.explain_by is None else self._ranker.explain(features, known.explain_by)
+        explained = self._ranker.explain(features, known.weights) if known.explains else None
         return Judged(chances, read, is_known, explained)
 
     def _read(self, questions: Sequence[Question]) -> Floats:

@@ -52,9 +52,13 @@ def items() -> list[Retrieval]:
     shopper = np.random.default_rng(0).standard_normal(256).astype(np.float32)
     return [
         Retrieval(None, 50, query="velvet sofa", locale="en-US", ranking=RankInput(50)),
-        Retrieval(None, 20, query="lamp", locale="en-US", shopper=shopper, ranking=RankInput(10, TASTE, SHORT)),
+        Retrieval(
+            None, 20, query="lamp", locale="en-US", shopper=shopper, ranking=RankInput(10, taste=TASTE, types=SHORT)
+        ),
         Retrieval(None, 30, query="lamp", locale="en-US"),
-        Retrieval(None, 0, query="sofa", ranking=RankInput(explain_by=(0, 0, 1)), picked=Picked(np.array([5, 3]))),
+        Retrieval(
+            None, 0, query="sofa", ranking=RankInput(weights=(0, 0, 1), explains=True), picked=Picked(np.array([5, 3]))
+        ),
     ]
 
 
@@ -88,6 +92,11 @@ def test_ranking_leaves_the_order_of_the_retrieval(retriever: Retriever) -> None
         assert isinstance(ranked, Candidates)
         assert isinstance(plain, Candidates)
         assert (ranked.rows, ranked.scores) == (plain.rows, plain.scores)
+        assert plain.ranked is None
+        assert ranked.ranked is not None
+        assert sorted(ranked.ranked.order.tolist()) == list(range(len(ranked.rows)))
+        told_blends = ranked.ranked.blends.tolist()
+        assert told_blends == sorted(told_blends, reverse=True)
 
 
 def test_what_cannot_be_ranked_fails_alone_and_is_still_found(retriever: Retriever) -> None:
@@ -109,7 +118,7 @@ def test_picked_candidates_are_told_as_the_search_tells_them(retriever: Retrieve
     (found,) = retriever.compute([items()[1]])
     assert isinstance(found, Candidates)
     picked = Picked(np.array(found.rows[:10]), (Product("new", "Velvet Lamp", "Halden"),))
-    known = dataclasses.replace(items()[1].ranking, explain_by=(1.0, 4.0, 16.0))  # type: ignore[type-var]
+    known = dataclasses.replace(items()[1].ranking, weights=(1.0, 4.0, 16.0), explains=True)  # type: ignore[type-var]
     judged = told(retriever.compute([dataclasses.replace(items()[1], ranking=known, picked=picked)])[0])
     assert np.allclose(judged.chances[:10], told(found).chances, atol=1e-5)
     assert judged.features is not None

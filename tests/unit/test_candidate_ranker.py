@@ -18,7 +18,7 @@ from serving.candidate_ranker import CandidateRanker, TeacherStage
 from serving.errors import AisleError, DeadlineExceeded, Unavailable
 from serving.filter_masks import FilterMasks
 from serving.pipeline import Results, Search, SearchPipeline
-from serving.ranking import Diversity, Judged, Picked, Ranking, RankInput, RankModel
+from serving.ranking import Diversity, Judged, Picked, Ranking, RankInput, RankModel, by_student
 from serving.retriever import NO_CANDIDATES, Candidates, Retrieval
 from serving.teacher import Chunk
 
@@ -63,14 +63,18 @@ def retrieve(item: Retrieval) -> Candidates:
     if item.picked is not None:
         rows = item.picked.rows
         features = np.stack([rows, rows], axis=1).astype(np.float32)
-        explained = features if item.ranking and item.ranking.explain_by else None
+        explained = features if item.ranking and item.ranking.explains else None
         return Candidates(
             **fields_of(NO_CANDIDATES), judged=Judged(nested(rows / 10), features, features >= 0, explained)
         )
     rows = list(range(min(FOUND, item.k)))
     scores = [0.9 - row / 10 for row in rows]
-    judged = Judged(nested(np.array(rows[: item.ranking.depth]) / 10)) if item.ranking else None
-    return Candidates(rows, scores, scores, [0.0] * len(rows), {}, [()] * len(rows), judged=judged)
+    boosts = [0.0] * len(rows)
+    judged, ranked = None, None
+    if item.ranking:
+        judged = Judged(nested(np.array(rows[: item.ranking.depth]) / 10))
+        ranked = by_student(judged.chances, item.ranking.weights, boosts)
+    return Candidates(rows, scores, scores, boosts, {}, [()] * len(rows), judged=judged, ranked=ranked)
 
 
 def fields_of(found: Candidates) -> dict[str, Any]:

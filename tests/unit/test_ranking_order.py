@@ -29,7 +29,8 @@ def chances(*clicks: float) -> np.ndarray:
 
 
 def student(*clicks: float, leading: int = 0, count: int | None = None) -> Ranked:
-    return by_student(chances(*clicks), ONLY_CLICKS, leading, len(clicks) if count is None else count)
+    count = len(clicks) if count is None else count
+    return by_student(chances(*clicks), ONLY_CLICKS, [1.0] * leading + [0.0] * (count - leading))
 
 
 def test_the_student_orders_by_blend_and_equals_stay_in_the_order_of_the_retrieval() -> None:
@@ -53,7 +54,7 @@ def test_what_leads_stays() -> None:
 def test_weights_decide() -> None:
     told = np.array([[0.5, 0.1, 0.01], [0.4, 0.2, 0.02], [0.3, 0.1, 0.03]], np.float32)
     for weights, order in (((1, 0, 0), [0, 1, 2]), ((0, 1, 0), [1, 0, 2]), ((0, 0, 1), [2, 1, 0])):
-        assert by_student(told, weights, 0, 3).order.tolist() == order
+        assert by_student(told, weights, [0.0] * 3).order.tolist() == order
 
 
 def test_the_teacher_orders_the_student_s_best_and_leaves_the_rest() -> None:
