@@ -16,6 +16,7 @@ import numpy.typing as npt
 from models.catalogue import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.diversity import NO_GROUP, spread
+from models.ranking.ranker import DEFAULT_BLEND
 from models.ranking.taste import Taste
 
 Floats = npt.NDArray[np.float32]
@@ -44,7 +45,7 @@ class Ranking:
 
     model: RankModel = RankModel.NONE
     depth: int = 0
-    weights: Weights = (1.0, 4.0, 16.0)
+    weights: Weights = DEFAULT_BLEND
     diversity: Diversity | None = None
 
 
@@ -58,7 +59,7 @@ class RankInput:
     `explains` explained."""
 
     depth: int = 0
-    weights: Weights = (1.0, 4.0, 16.0)
+    weights: Weights = DEFAULT_BLEND
     taste: Taste | None = None
     types: TypePrediction | None = None
     explains: bool = False
