@@ -37,7 +37,7 @@ class Question:
 class Student:
     def __init__(self, bundle: Bundle) -> None:
         self._ranker = bundle.ranker()
-        self._features = CandidateFeatures(bundle)
+        self._features = CandidateFeatures(bundle, asked=self._ranker.asked)
 
     def judge(self, questions: Sequence[Question]) -> list[Judged | None]:
         """One for each question, None where it failed: then the log has it, and the others of the batch are judged all the same."""

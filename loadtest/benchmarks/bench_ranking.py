@@ -130,7 +130,8 @@ def _bench_teacher(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
 
 def _student(bundle: Bundle) -> tuple[CandidateFeatures, Ranker]:
     types = bundle.type_model() if bundle.has_types else None
-    return CandidateFeatures(bundle, LightTower(bundle.unified_folder), types), bundle.ranker()
+    ranker = bundle.ranker()
+    return CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=ranker.asked), ranker
 
 
 def _rows(bundle: Bundle, seed: int, count: int) -> npt.NDArray[np.int64]:

@@ -82,9 +82,9 @@ def bundle_figures(
     table, bands = bundle.products(), PriceBands.load(folder)
     shown = read_impressions(log, table, bands, since_ms=since_ms, max_pages=max_pages, seed=seed)
     model = bundle.type_model() if bundle.has_types else None
-    features = CandidateFeatures(bundle, LightTower(folder), model)
     notes: list[str] = []
     ranker = _ranker(bundle, notes)
+    features = CandidateFeatures(bundle, LightTower(folder), model, asked=ranker.asked if ranker else None)
     rows = ranker_rows(features, shown, progress)
     page_scores = {
         SHOWN: _alike(-shown.position.astype(np.float32)),

@@ -46,7 +46,7 @@ class Calibration:
         """
         if not right.any() or right.all():
             return cls()
-        from scipy.optimize import minimize  # type: ignore[import-untyped]
+        from scipy.optimize import minimize
 
         x = log_odds.astype(np.float64)
 

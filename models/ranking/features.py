@@ -10,7 +10,6 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +18,20 @@ from models.bundle import Bundle
 from models.catalogue import Product
 from models.identifiers import IdentifierIndex, identifiers_in
 from models.query_types.type_model import TypeModel, TypePrediction
+from models.ranking.asked_marks import AskedMarks
+from models.ranking.mark_worth import MAX_TYPES, MarkWorth
 from models.ranking.product_columns import (
     BRAND_AT,
     CATEGORY_AT,
-    COLOURS_AT,
     NUM_MARKS,
     NUMBERS,
+    PRICE_AT,
     TRAITS_AT,
     TYPE_AT,
     Facts,
     ProductColumns,
 )
-from models.ranking.taste import TYPE, Marks, Taste, category_mark, name_hash
+from models.ranking.taste import Taste, name_hash
 from models.unified.history import HistoryItem, query_words
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import NUM_BANDS
@@ -39,8 +40,6 @@ from models.unified.static_features import STATIC_FEATURES
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-MAX_TYPES = 3  # of a query, as a search asks the classifier
-
 FEATURES: tuple[str, ...] = (
     "query_cosine",  # of query and product
     "search_cosine",  # of the search vector (query and shopper) and product: the retrieval score
@@ -48,46 +47,47 @@ FEATURES: tuple[str, ...] = (
     "title_match",  # share of the query's words that the title holds
     "text_match",  # share of the query's words that any field holds
     "identifier_match",  # 1 of a product that has an identifier of the query, as "HX-4210"
-    "type_probability",  # that the query asks for the product's category; 0 where the classifier abstained
-    "type_known",  # 1 where it did not
-    "brand_affinity",  # share of the brand among what the shopper engaged with
-    "category_affinity",  # share of the category
-    "colour_affinity",  # share that has the colour's words
-    "trait_affinity",  # mean over the words of the short attributes of the share that has them
+    "type_known",  # 1 where the classifier did not abstain
+    "type_probability",  # that the query asks for the product's category; 0 where it did
+    # How much more than usual the shopper engaged with what has the product's brand, category, price band, and traits: the log of how
+    # often over how often by chance, see `MarkWorth`. Those of traits add up.
+    "brand_affinity",
+    "category_affinity",
+    "price_affinity",
+    "trait_affinity",
+    # How much more than usual what was clicked after the query's words has them; the words add up.
+    "brand_asked",
+    "category_asked",
+    "price_asked",
+    "trait_asked",
     "price_above",  # bands (of 5) that the price is above the shopper's usual one; 0 where either is unknown
     "price_distance",  # the same without its sign
     "price_ratio",  # log of price over its category's median
     *STATIC_FEATURES,
     "query_words",  # their number
     "shopper_known",  # 1 of a shopper with a vector
-    "engaged",  # log(1 + clicks and purchases known), of the latest 32
+    "engaged",  # log(1 + clicks and purchases known), of the latest 64 of each
 )
 _AT = {name: at for at, name in enumerate(FEATURES)}
 _COSINES = slice(0, 3)
-_TOLD = slice(_AT["type_probability"], _AT["trait_affinity"] + 1)  # what `_sums` gives
+_LIKED = slice(_AT["type_probability"], _AT["trait_affinity"] + 1)  # what `_SUMS` gives of marks that are liked
+_ASKED = slice(_AT["brand_asked"], _AT["trait_asked"] + 1)  # and of those that are asked for, the type aside
 _GIVEN = slice(_AT["price_ratio"], _AT[STATIC_FEATURES[-1]] + 1)  # first columns of `Facts.numbers`, as they are
 _OF_QUERY = slice(_AT["query_words"], _AT["engaged"] + 1)
-_PRICE_BAND, _PER_WORD = NUMBERS.index("price_band"), slice(NUMBERS.index("per_colour"), len(NUMBERS))
-_AFFINITIES = slice(_AT["colour_affinity"], _AT["trait_affinity"] + 1)
+_PRICE_BAND = NUMBERS.index("price_band")
 _UNKNOWN = -1.0  # a shopper's usual price band
-_NO_MARKS, _NO_SHARES = np.empty(0, np.uint64), np.empty(0, np.float32)
 _SIGN_AND_NUMBER = np.int32(0x0FFFE000 - 0x80000000)
 _BIAS = np.float32(2.0**112)
 _AT_ONCE = 256  # vectors: as many stay in a core's own cache, as float32
 
 
 def _sums() -> Floats:
-    """(NUM_MARKS, features) adds up what the marks of a product are worth: `type_probability` to `trait_affinity`."""
-    sums = np.zeros((NUM_MARKS, len(FEATURES)), np.float32)
-    for name, columns in (
-        ("type_probability", TYPE_AT),
-        ("brand_affinity", BRAND_AT),
-        ("category_affinity", CATEGORY_AT),
-        ("colour_affinity", COLOURS_AT),
-        ("trait_affinity", TRAITS_AT),
-    ):
-        sums[columns, _AT[name]] = 1
-    return np.ascontiguousarray(sums[:, _TOLD])
+    """(NUM_MARKS, 5) adds up what the marks of a product are worth: as its type, its brand, category, price and traits."""
+    sums = np.zeros((NUM_MARKS, 5), np.float32)
+    columns: tuple[int | slice, ...] = (TYPE_AT, BRAND_AT, CATEGORY_AT, PRICE_AT, TRAITS_AT)
+    for at, column in enumerate(columns):
+        sums[column, at] = 1
+    return sums
 
 
 _SUMS = _sums()
@@ -109,10 +109,20 @@ class QueryInput:
 class CandidateFeatures:
     """Features of candidates; safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, tower: LightTower | None = None, types: TypeModel | None = None) -> None:
-        """`types` is the bundle's classifier; None where it has none. It and the tower are needed by `inputs` only."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        tower: LightTower | None = None,
+        types: TypeModel | None = None,
+        *,
+        asked: AskedMarks | None = None,
+        columns: ProductColumns | None = None,
+    ) -> None:
+        """`types` is the bundle's classifier; None where it has none. It and the tower are needed by `inputs` only. `asked` is what words
+        ask for, as the ranker learned it; None is of no word. `columns` are those of the bundle, where they were read before."""
         self._tower, self._types = tower, types
-        self._columns = ProductColumns.of(bundle)
+        self._columns = columns or ProductColumns.of(bundle)
+        self._worth = MarkWorth(self._columns, asked or AskedMarks.none())
         self._identifiers: IdentifierIndex = bundle.identifiers()
         self._scratch = _Scratch()
 
@@ -145,7 +155,7 @@ class CandidateFeatures:
             raise ValueError(
                 f"rows must be 0 to {len(self._columns) - 1}, not {int(every.min())} to {int(every.max())}"
             )
-        found = self._of_facts(asked, self._columns.take(every), self._scratch)
+        found = self._of_facts(asked, self._columns.take(every))
         start = 0
         for one in asked:
             mine, some = found[start : start + one.count], every[start : start + one.count]
@@ -159,7 +169,7 @@ class CandidateFeatures:
     def of_products(self, query: QueryInput, products: Sequence[Product]) -> Floats:
         """(products, FEATURES) of products that the catalogue need not hold. NaN is what it would have to know of them: the cosines,
         and `popularity`, `new` and `value`."""
-        found = self._of_facts([_Asked(query, len(products))], self._columns.facts_of(products), _Scratch())
+        found = self._of_facts([_Asked(query, len(products))], self._columns.facts_of(products))
         found[:, _COSINES] = np.nan
         identifiers = self._identifiers.specific(query.text)
         if identifiers:
@@ -184,12 +194,14 @@ class CandidateFeatures:
             products = widened(halves[: len(some), : columns.dim], bits[: len(some)])
             np.matmul(products, wanted.T, out=found[start : start + len(some), _COSINES])
 
-    def _of_facts(self, asked: Sequence[_Asked], facts: Facts, scratch: _Scratch) -> Floats:
+    def _of_facts(self, asked: Sequence[_Asked], facts: Facts) -> Floats:
         """All features but the cosines and `identifier_match`."""
         counts = [one.count for one in asked]
         found = np.zeros((len(facts), len(FEATURES)), np.float32)
-        np.matmul(scratch.worth(asked, facts), _SUMS, out=found[:, _TOLD])
-        found[:, _AFFINITIES] *= facts.numbers[:, _PER_WORD]
+        liked = self._worth.liked([(one.query.taste, one.query.types) for one in asked], counts, facts.marks)
+        np.matmul(liked, _SUMS, out=found[:, _LIKED])
+        worded = self._worth.asked([(one.words, one.query.locale) for one in asked], counts, facts.marks)
+        np.matmul(worded, _SUMS[:, 1:], out=found[:, _ASKED])
         found[:, _GIVEN] = facts.numbers[:, :_PRICE_BAND]
         alike = np.repeat(np.array([one.alike for one in asked], np.float32).reshape(-1, 6), counts, axis=0)
         found[:, _AT["type_known"]] = alike[:, 0]
@@ -207,20 +219,15 @@ class CandidateFeatures:
 class _Asked:
     """What is alike for all candidates of a search."""
 
-    __slots__ = ("alike", "count", "marks", "query", "shares", "words")
+    __slots__ = ("alike", "count", "hashes", "query", "words")
 
     def __init__(self, query: QueryInput, count: int) -> None:
         self.query, self.count = query, count
-        self.words = np.fromiter(map(name_hash, query_words(query.text)), np.uint32)
+        self.words = query_words(query.text)
+        self.hashes = np.fromiter(map(name_hash, self.words), np.uint32)
         taste, types = query.taste, query.types
-        is_sure = types is not None and not types.abstained
-        self.marks, self.shares = (_NO_MARKS, _NO_SHARES) if taste is None else (taste.marks, taste.shares)
-        if types is not None and is_sure:
-            likely = types.types[:MAX_TYPES]
-            self.marks = np.concatenate([self.marks, _type_marks(tuple(name for name, _ in likely))])
-            self.shares = np.concatenate([self.shares, np.array([chance for _, chance in likely], np.float32)])
         self.alike = (
-            float(is_sure),
+            float(types is not None and not types.abstained),
             float(len(self.words)),
             float(_length(query.shopper) > 0),
             0.0 if taste is None else math.log1p(taste.engaged),
@@ -233,7 +240,6 @@ class _Scratch(threading.local):
     """Memory that every thread has for itself: fresh pages for each call would cost more than what is done in them."""
 
     def __init__(self) -> None:
-        self._table = np.zeros(1, np.float32)  # what each mark of a vocabulary is worth to a search; 0 between calls
         self._halves = np.empty((0, 0), np.float16)
         self._bits = np.empty((0, 0), np.int32)
 
@@ -247,30 +253,6 @@ class _Scratch(threading.local):
             self._bits = np.empty((_AT_ONCE, columns), np.int32)
         return self._bits
 
-    def worth(self, asked: Sequence[_Asked], facts: Facts) -> Floats:
-        """(candidates, NUM_MARKS)"""
-        worth = np.zeros(facts.marks.shape, np.float32)
-        marks = np.concatenate([one.marks for one in asked] or [_NO_MARKS])
-        if not len(marks) or not len(facts.vocabulary):
-            return worth
-        if len(self._table) != len(facts.vocabulary) + 1:
-            self._table = np.zeros(len(facts.vocabulary) + 1, np.float32)
-        places = np.searchsorted(facts.vocabulary, marks)
-        is_known = facts.vocabulary.take(places, mode="clip") == marks
-        places += 1
-        places *= is_known  # the others' is that of no mark
-        start = first = 0
-        for one in asked:
-            stop, last = start + one.count, first + len(one.marks)
-            if last > first:
-                mine = places[first:last]
-                self._table[mine] = one.shares
-                self._table[0] = 0
-                self._table.take(facts.marks[start:stop], out=worth[start:stop], mode="clip")
-                self._table[mine] = 0
-            start, first = stop, last
-        return worth
-
 
 def _words_held(asked: Sequence[_Asked], facts: Facts) -> npt.NDArray[np.int64]:
     """(candidates, 2) how many of the words asked for each has: in the title, and elsewhere only."""
@@ -279,7 +261,7 @@ def _words_held(asked: Sequence[_Asked], facts: Facts) -> npt.NDArray[np.int64]:
     start = 0
     for one, stop in zip(asked, ends.tolist(), strict=True):
         words, mine = facts.words[start:stop], hits[start:stop]
-        for word in one.words:
+        for word in one.hashes:
             mine |= words == word
         start = stop
     holders = facts.holders[np.flatnonzero(hits) // facts.words.shape[1]]
@@ -299,8 +281,3 @@ def widened(halves: npt.NDArray[np.float16], out: npt.NDArray[np.int32]) -> Floa
     np.left_shift(out, 13, out=out)
     np.bitwise_and(out, _SIGN_AND_NUMBER, out=out)
     return out.view(np.float32)
-
-
-@lru_cache(maxsize=4_096)
-def _type_marks(names: tuple[str, ...]) -> Marks:
-    return np.fromiter((category_mark(name, TYPE) for name in names), np.uint64)

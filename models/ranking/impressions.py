@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from models.catalogue import Product
 from models.product_table import ProductTable
 from models.ranking.tasks import TASKS
+from models.ranking.taste import MAX_ITEMS
 from models.unified.histories import NO_ITEM, Timelines
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
@@ -34,8 +35,6 @@ from models.unified.shopping_log import (
 )
 
 __all__ = ["MAX_ITEMS", "TASKS", "Impressions", "PageHistories", "read_impressions", "read_log"]
-
-MAX_ITEMS = 64  # of each kind in a history, the latest; a tower reads no more of one
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]

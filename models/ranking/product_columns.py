@@ -1,7 +1,7 @@
 """What the ranker's features need of every product, as arrays: read once from a bundle, then only indexed.
 
-Beside the mapped vectors a product takes 32 bytes of numbers, 2 or 4 for each of 23 marks, 6 to find its words, and 4 for each word, of
-which there are up to 24 of the title and 116 of other fields, in steps of 8.
+Beside the mapped vectors a product takes 24 bytes of numbers, 2 or 4 for each of 12 marks, 6 to find its words, and 4 for each word, of
+which there are up to 24 of the title and 96 of other fields, in steps of 8.
 """
 
 from __future__ import annotations
@@ -17,8 +17,19 @@ import numpy.typing as npt
 from models.bundle import Bundle
 from models.catalogue import Product
 from models.product_table import ATTRIBUTE, ProductTable
-from models.ranking.taste import NOTHING, TYPE, Marks, brand_mark, category_mark, name_hash
-from models.unified.history import MAX_TERMS
+from models.ranking.taste import (
+    NOTHING,
+    TRAIT,
+    Marks,
+    brand_mark,
+    category_mark,
+    name_hash,
+    price_mark,
+    trait_mark,
+    type_mark,
+)
+from models.ranking.usual_shares import UsualShares
+from models.unified.history import LONGEST_TERM_CHARS, MAX_TRAITS, product_traits
 from models.unified.price_bands import NUM_BANDS, PriceBands
 from models.unified.static_features import STATIC_FEATURES
 from models.unified.words import words_of
@@ -29,33 +40,23 @@ Ints = npt.NDArray[np.int64]
 MAX_TITLE_WORDS = 24
 MAX_WORDS = 96  # of the other fields together
 NO_BAND = -1
-_LONGEST_TERM_CHARS = 24  # an attribute that a history remembers: see `models.unified.history.product_terms`
-_COLOURS = ("colour", "color")
-_MAX_COLOUR_WORDS = 4
 _STEP = 8  # words are kept by as many
 _READ_AT_ONCE = 4_096  # products
 
-NUMBERS = ("price_ratio", *STATIC_FEATURES, "price_band", "per_colour", "per_trait")  # columns of numbers
-# Columns of marks: the category as a type, brand, category, words of the colour and of short attributes.
-TYPE_AT, BRAND_AT, CATEGORY_AT, COLOURS_AT, TRAITS_AT = (
-    0,
-    1,
-    2,
-    slice(3, 3 + _MAX_COLOUR_WORDS),
-    slice(-MAX_TERMS, None),
-)
-NUM_MARKS = 3 + _MAX_COLOUR_WORDS + MAX_TERMS
+NUMBERS = ("price_ratio", *STATIC_FEATURES, "price_band")  # columns of numbers
+# Columns of marks: the category as a type, brand, category, price and traits.
+TYPE_AT, BRAND_AT, CATEGORY_AT, PRICE_AT, TRAITS_AT = 0, 1, 2, 3, slice(-MAX_TRAITS, None)
+NUM_MARKS = 4 + MAX_TRAITS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Facts:
     """Some products (n,), of the catalogue or not, as the features need them."""
 
-    numbers: Floats  # (n, NUMBERS); the last two are 1 over the number of words of that kind, 0 where there are none
-    marks: npt.NDArray[np.unsignedinteger]  # (n, NUM_MARKS) places in `vocabulary` from 1; 0 is no mark
+    numbers: Floats  # (n, NUMBERS)
+    marks: npt.NDArray[np.unsignedinteger]  # (n, NUM_MARKS) places in the catalogue's vocabulary from 1; 0 is no mark
     words: npt.NDArray[np.uint32]  # (steps, 8) hashes, each word of a product once; 0 is no word
     holders: Ints  # (steps,) ascending: 2 * product, 1 more where the title does not have the words
-    vocabulary: Marks  # (marks,) ascending
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -72,7 +73,8 @@ class ProductColumns:
     words: npt.NDArray[np.uint32]
     starts: npt.NDArray[np.int32]  # (products,) the first of each one's steps of words
     lengths: npt.NDArray[np.uint8]  # (products, 2) steps of the title, and after them of other fields
-    vocabulary: Marks
+    vocabulary: Marks  # (marks,) ascending: all but traits that a single product has, which tell nothing of others
+    usual: UsualShares
     attributes: tuple[str, ...]
     bands: PriceBands
     medians: dict[str, float]  # of the log of price, by category
@@ -88,11 +90,15 @@ class ProductColumns:
         texts = _Texts()
         for batch in _text_batches(table):
             texts.extend(batch)
-        vocabulary, marks = texts.marks()
         numbers = np.zeros((len(table), len(NUMBERS)), np.float32)
         medians = _fill_prices(numbers, table, bands)
         _fill_static(numbers, bundle, table)
-        _fill_counts(numbers, marks)
+        named = texts.marks()
+        named[:, PRICE_AT] = _price_marks(numbers)
+        vocabulary = _shared_marks(named)
+        marks = places_of(vocabulary, named)
+        codes, categories = table.distinct("category")
+        of_categories = places_of(vocabulary, np.array([category_mark(name) for name in categories], np.uint64))
         lengths = texts.lengths()
         starts = np.cumsum(lengths.sum(axis=1, dtype=np.int64))
         return cls(
@@ -104,6 +110,7 @@ class ProductColumns:
             starts=np.concatenate(([0], starts[:-1])).astype(np.int32),
             lengths=lengths,
             vocabulary=vocabulary,
+            usual=UsualShares.of(categories, codes, marks[:, TYPE_AT + 1 :], of_categories),
             attributes=table.attributes,
             bands=bands,
             medians=medians,
@@ -121,7 +128,6 @@ class ProductColumns:
             marks=self.marks.take(rows, axis=0),
             words=self.words.take(at, axis=0),
             holders=np.repeat(np.arange(2 * len(rows)), lengths.ravel()),
-            vocabulary=self.vocabulary,
         )
 
     def facts_of(self, products: Sequence[Product]) -> Facts:
@@ -132,7 +138,6 @@ class ProductColumns:
             (p.title, p.brand, p.category, {n: v for n in self.attributes if (v := p.attributes.get(n, ""))})
             for p in products
         )
-        vocabulary, marks = texts.marks()
         numbers = np.zeros((len(products), len(NUMBERS)), np.float32)
         numbers[:, [NUMBERS.index(name) for name in STATIC_FEATURES]] = np.nan
         numbers[:, NUMBERS.index("in_stock")] = [product.in_stock for product in products]
@@ -140,9 +145,10 @@ class ProductColumns:
             band = self.bands.band(product)
             numbers[at, NUMBERS.index("price_band")] = NO_BAND if band is None else min(band, NUM_BANDS - 1)
             numbers[at, NUMBERS.index("price_ratio")] = self._price_ratio(product)
-        _fill_counts(numbers, marks)
+        marks = texts.marks()
+        marks[:, PRICE_AT] = _price_marks(numbers)
         holders = np.repeat(np.arange(2 * len(products)), texts.lengths().ravel())
-        return Facts(numbers, marks, texts.steps(), holders, vocabulary)
+        return Facts(numbers, places_of(self.vocabulary, marks), texts.steps(), holders)
 
     def _price_ratio(self, product: Product) -> float:
         median = self.medians.get(product.category)
@@ -174,6 +180,12 @@ class _Hashes(dict[str, int]):
         return found
 
 
+class _TraitMarks(dict[str, int]):
+    def __missing__(self, trait: str) -> int:
+        found = self[trait] = trait_mark(trait)
+        return found
+
+
 class _WordsOf(dict[str, tuple[int, ...]]):
     """Text -> hashes of its words. Only short texts are kept: they come again."""
 
@@ -182,7 +194,7 @@ class _WordsOf(dict[str, tuple[int, ...]]):
 
     def __missing__(self, text: str) -> tuple[int, ...]:
         found = tuple(map(self._hashes.__getitem__, words_of(text, MAX_WORDS)))
-        if len(text) <= 2 * _LONGEST_TERM_CHARS:
+        if len(text) <= 2 * LONGEST_TERM_CHARS:
             self[text] = found
         return found
 
@@ -193,44 +205,36 @@ class _Texts:
     def __init__(self) -> None:
         self._words_of = _WordsOf()
         self._words, self._lengths = array("I"), array("q")  # of each product the title's, then the others'
-        self._marks = array("I")  # NUM_MARKS a product, numbered in order of their first appearance from 1
-        self._numbers: dict[int, int] = {NOTHING: 0}
+        self._marks = array("Q")  # NUM_MARKS a product
+        self._mark_of = _TraitMarks()
 
     def extend(self, products: Iterable[Text]) -> None:
-        words_of, words, lengths = self._words_of, self._words, self._lengths
+        words_of, words, lengths, marks, mark_of = (
+            self._words_of,
+            self._words,
+            self._lengths,
+            self._marks,
+            self._mark_of,
+        )
         for title, brand, category, attributes in products:
-            of_values = [words_of[value] for value in attributes.values()]
-            short = [
-                w for value, w in zip(attributes.values(), of_values, strict=True) if len(value) <= _LONGEST_TERM_CHARS
-            ]
-            traits = list(dict.fromkeys(chain.from_iterable(short)))[:MAX_TERMS]
-            colour = next((value for name in _COLOURS if (value := attributes.get(name))), "")
-            colours = words_of[colour][:_MAX_COLOUR_WORDS]
             in_title = words_of[title][:MAX_TITLE_WORDS]
+            of_values = [words_of[value] for value in attributes.values()]
             others = dict.fromkeys(chain(words_of[brand], words_of[category], *of_values))
             if len(others) > MAX_WORDS:
                 others = dict.fromkeys(list(others)[:MAX_WORDS])
-            others.update(dict.fromkeys(chain(traits, colours)))
             for word in in_title:
                 others.pop(word, None)
             words.extend(in_title)
             words.extend(others)
             lengths.extend((len(in_title), len(others)))
-            names = category_mark(category, TYPE), brand_mark(brand), category_mark(category)
-            self._add_marks(*names, *colours, *(NOTHING,) * (_MAX_COLOUR_WORDS - len(colours)), *traits)
+            traits = [mark_of[trait] for trait in product_traits(attributes)]
+            marks.extend((type_mark(category), brand_mark(brand), category_mark(category), NOTHING))
+            marks.extend(traits)
+            marks.extend((NOTHING,) * (MAX_TRAITS - len(traits)))
 
-    def _add_marks(self, *marks: int) -> None:
-        numbers = self._numbers
-        self._marks.extend([numbers.setdefault(mark, len(numbers)) for mark in marks])
-        self._marks.extend((NOTHING,) * (NUM_MARKS - len(marks)))
-
-    def marks(self) -> tuple[Marks, npt.NDArray[np.unsignedinteger]]:
-        """The vocabulary, and the marks of each product as `Facts` has them."""
-        every = np.fromiter(self._numbers, np.uint64, len(self._numbers))
-        order = np.argsort(every)  # 0 stays first
-        place = np.empty(len(every), np.min_scalar_type(len(every)))
-        place[order] = np.arange(len(every))
-        return every[order][1:], place[np.frombuffer(self._marks, np.uint32)].reshape(-1, NUM_MARKS)
+    def marks(self) -> npt.NDArray[np.uint64]:
+        """(products, NUM_MARKS) as they are named, without the price's."""
+        return np.frombuffer(self._marks, np.uint64).reshape(-1, NUM_MARKS).copy()
 
     def lengths(self) -> npt.NDArray[np.uint8]:
         """(products, 2) steps."""
@@ -247,10 +251,24 @@ class _Texts:
         return steps
 
 
-def _fill_counts(numbers: Floats, marks: npt.NDArray[np.unsignedinteger]) -> None:
-    for name, columns in (("colour", COLOURS_AT), ("trait", TRAITS_AT)):
-        count = np.count_nonzero(marks[:, columns], axis=1)
-        numbers[:, NUMBERS.index("per_" + name)] = np.where(count, 1 / np.maximum(count, 1), 0)
+def _price_marks(numbers: Floats) -> npt.NDArray[np.uint64]:
+    """(products,) of the bands."""
+    every = np.array([price_mark(band) for band in range(NO_BAND, NUM_BANDS)], np.uint64)
+    return every[numbers[:, NUMBERS.index("price_band")].astype(np.int64) - NO_BAND]
+
+
+def _shared_marks(named: npt.NDArray[np.uint64]) -> Marks:
+    """Ascending; of the traits those that more than one product has."""
+    every, counts = np.unique(named, return_counts=True)
+    is_trait = every >> np.uint64(32) == TRAIT >> 32
+    return every[(every != NOTHING) & ~(is_trait & (counts < 2))]
+
+
+def places_of(vocabulary: Marks, named: npt.NDArray[np.uint64]) -> npt.NDArray[np.unsignedinteger]:
+    """Of marks, from 1; 0 of those that the vocabulary does not have."""
+    found = np.searchsorted(vocabulary, named)
+    is_known = vocabulary.take(found, mode="clip") == named if len(vocabulary) else np.zeros(named.shape, np.bool_)
+    return np.where(is_known, found + 1, 0).astype(np.min_scalar_type(len(vocabulary)))
 
 
 def _fill_static(numbers: Floats, bundle: Bundle, table: ProductTable) -> None:

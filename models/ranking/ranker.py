@@ -1,6 +1,7 @@
 """The served ranker, on NumPy alone: features of candidates in, calibrated chances of a click, a cart and a purchase out.
 
-A folder holds `ranker.json`, what the ranker is, and `ranker.safetensors`, its weights. Safe to call from several threads.
+A folder holds `ranker.json`, what the ranker is, `ranker.safetensors`, its weights, and what words ask for, which its features need. Safe
+to call from several threads.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from models.query_types.calibration import Calibration, sigmoid
+from models.ranking.asked_marks import AskedMarks
 from models.ranking.features import FEATURES
 from models.ranking.recipe import RankerRecipe, Structure, Transfer
 from models.ranking.tasks import TASKS
 
 Floats = npt.NDArray[np.float32]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPEC_FILE = "ranker.json"
 WEIGHTS_FILE = "ranker.safetensors"
 MOST = 6.0  # standard deviations from the mean; what is further out counts as that
@@ -59,7 +61,7 @@ class Scaling:
 
 
 class Ranker:
-    """`features` are the names of what it reads, in order; `calibration` is one for each task."""
+    """`features` are the names of what it reads, in order; `calibration` is one for each task; with `asked` its features are made."""
 
     def __init__(
         self,
@@ -68,11 +70,13 @@ class Ranker:
         scaling: Scaling,
         calibration: Sequence[Calibration] = (Calibration(),) * len(TASKS),
         features: tuple[str, ...] = FEATURES,
+        asked: AskedMarks | None = None,
     ) -> None:
         self.recipe = recipe
         self.features = features
         self.scaling = scaling
         self.calibration = tuple(calibration)
+        self.asked = asked or AskedMarks.none()
         self._w = dict(weights)
         self._first, self._first_bias = self._first_layer()
         self._tower = np.ascontiguousarray(
@@ -151,7 +155,11 @@ class Ranker:
 
     def calibrated(self, calibration: Sequence[Calibration]) -> Ranker:
         """The same ranker with other calibration."""
-        return Ranker(self.recipe, self._w, self.scaling, calibration, self.features)
+        return Ranker(self.recipe, self._w, self.scaling, calibration, self.features, self.asked)
+
+    def with_asked(self, asked: AskedMarks) -> Ranker:
+        """The same ranker, whose features were made with what these words ask for."""
+        return Ranker(self.recipe, self._w, self.scaling, self.calibration, self.features, asked)
 
     def save(self, folder: Path) -> None:
         """Writes the folder, which must not exist or be empty."""
@@ -159,6 +167,7 @@ class Ranker:
         scaling = {"scaling.mean": self.scaling.mean, "scaling.deviation": self.scaling.deviation}
         weights = {name: np.ascontiguousarray(value, np.float32) for name, value in (self._w | scaling).items()}
         save_file(weights, folder / WEIGHTS_FILE)
+        self.asked.save(folder)
         spec = {
             "format_version": FORMAT_VERSION,
             "tasks": TASKS,
@@ -183,7 +192,11 @@ class Ranker:
             raise RankerError(f"{SPEC_FILE} has calibration of {len(calibration)} tasks, not of {', '.join(TASKS)}")
         weights = _read_weights(folder, shapes(recipe, len(features)))
         scaling = Scaling(weights.pop("scaling.mean"), weights.pop("scaling.deviation"))
-        return cls(recipe, weights, scaling, calibration, features)
+        try:
+            asked = AskedMarks.load(folder)
+        except ValueError as error:
+            raise RankerError(str(error)) from None
+        return cls(recipe, weights, scaling, calibration, features, asked)
 
 
 def _positive(values: Floats) -> Floats:

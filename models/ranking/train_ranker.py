@@ -16,10 +16,13 @@ import pyarrow as pa
 
 from models.bundle import Bundle, BundleError
 from models.query_types.calibration import Calibration, expected_calibration_error
+from models.ranking.asked_marks import AskedMarks
 from models.ranking.clicked_pages import clicked_pages, joined_log
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
 from models.ranking.impressions import Impressions, read_impressions
+from models.ranking.learn_asked_marks import learn_asked_marks
+from models.ranking.product_columns import ProductColumns
 from models.ranking.ranker import Ranker
 from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS
@@ -46,6 +49,7 @@ class TrainingPages:
     shown: Impressions
     rows: RankerRows  # of `shown`
     beside: RankerRows | None  # of `clicked_pages`, to learn from besides
+    asked: AskedMarks  # with which the features of both were made
     seconds: float  # that it took
 
 
@@ -96,7 +100,10 @@ def read_pages(
     shown = training_impressions(bundle, log, recipe, seed=seed, since_ms=since_ms, until_ms=until_ms)
     types = bundle.type_model() if bundle.has_types else None
     progress("read the catalogue", 0, None)
-    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types)
+    columns = ProductColumns.of(bundle)
+    progress("learn what words ask for", 0, None)
+    asked = learn_asked_marks(log, bundle.products(), columns, until_ms=since_ms)
+    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=asked, columns=columns)
     rows = ranker_rows(features, shown, progress)
     progress("look beside clicks", 0, None)
     beside: RankerRows | None = None
@@ -116,7 +123,7 @@ def read_pages(
         if more is not None:
             found = ranker_rows(features, more)
             beside = found if beside is None else beside.joined(found)
-    return TrainingPages(shown, rows, beside, perf_counter() - started)
+    return TrainingPages(shown, rows, beside, asked, perf_counter() - started)
 
 
 def train_on(
@@ -139,7 +146,7 @@ def train_on(
         learned = learned.joined(pages.beside)
     fitted = fit_ranker(learned, holdout, recipe, seed=seed, report=partial(progress, f"train ranker {recipe.name}"))
     progress("calibrate", 0, None)
-    ranker = calibrated(fitted.ranker, holdout)
+    ranker = calibrated(fitted.ranker, holdout).with_asked(pages.asked)
     seconds = pages.seconds + perf_counter() - started
     report = _report(shown, fitted, ranker, holdout, cut, seconds)
     return TrainedRanker(ranker, report | {"pages_beside": pages.beside.num_pages if pages.beside else 0})

@@ -6,7 +6,7 @@ Searches, clicks and purchases are kept; carts count as clicks. Training takes t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,8 +15,9 @@ from models.events import Event, EventKind
 from models.unified.words import category_marks, mark, words_of
 
 MAX_TERMS = 16
+MAX_TRAITS = 8
 MAX_QUERY_WORDS = 12
-_LONGEST_TERM_CHARS = 24  # of an attribute that is a term, as "dark green"; a description is not
+LONGEST_TERM_CHARS = 24  # of an attribute that is a term, as "dark green"; a description is not
 
 
 class HistoryKind(StrEnum):
@@ -36,12 +37,19 @@ class HistoryItem:
     brand: str = ""
     category: str = ""
     price_band: int | None = None  # among its category: see `PriceBands`
+    traits: tuple[str, ...] = ()  # of the product: see `product_traits`
 
 
 def product_terms(product: Product) -> str:
     """Title, brand and short attributes: what a history remembers of a product."""
-    short = (value for value in product.attributes.values() if len(value) <= _LONGEST_TERM_CHARS)
+    short = (value for value in product.attributes.values() if len(value) <= LONGEST_TERM_CHARS)
     return " ".join((product.title, product.brand, *short))
+
+
+def product_traits(attributes: Mapping[str, str]) -> tuple[str, ...]:
+    """The first MAX_TRAITS short attributes, each with its name, as "style=rustic": as a whole what products can share."""
+    short = ((name, value.strip()) for name, value in attributes.items() if len(value) <= LONGEST_TERM_CHARS)
+    return tuple([f"{name}={value.casefold()}" for name, value in short if value][:MAX_TRAITS])
 
 
 def product_item(kind: HistoryKind, time_ms: int, product: Product, price_band: int | None) -> HistoryItem:
@@ -52,6 +60,7 @@ def product_item(kind: HistoryKind, time_ms: int, product: Product, price_band: 
         brand=product.brand,
         category=product.category,
         price_band=price_band,
+        traits=product_traits(product.attributes),
     )
 
 

@@ -85,7 +85,7 @@ def test_what_is_not_known_counts_as_the_mean() -> None:
     unknown[:20, 2] = np.nan
     assert np.allclose(ranker.probabilities(unknown), ranker.probabilities(usual), atol=1e-6)
     assert np.allclose(ranker.explain(unknown), ranker.explain(usual), atol=1e-5)
-    assert not ranker.explain(unknown)[:20, 2].any()
+    assert np.allclose(ranker.explain(unknown)[:20, 2], 0, atol=1e-5)
     assert np.isnan(unknown[:20, 2]).all()  # the caller's array stays as it was
     assert np.isfinite(ranker.probabilities(np.full((2, COUNT), np.nan, np.float32))).all()
 
@@ -164,7 +164,7 @@ def test_a_ranker_of_other_features_is_refused_by_what_differs(
 def test_what_is_no_ranker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RankerError, match="holds no ranker"):
         Ranker.load(tmp_path)
-    with pytest.raises(RankerError, match="format version 9 is not 1"):
+    with pytest.raises(RankerError, match="format version 9 is not 2"):
         Ranker.load(edited(tmp_path / "old", format_version=9))
     with pytest.raises(RankerError, match="is damaged"):
         Ranker.load(edited(tmp_path / "damaged", recipe={"name": "x"}))

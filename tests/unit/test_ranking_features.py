@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from models.catalogue import Product
 from models.query_types.type_model import TypeModel, TypePrediction
 from models.ranking.features import FEATURES, CandidateFeatures, QueryInput, widened
 from models.ranking.product_columns import MAX_TITLE_WORDS, MAX_WORDS
-from models.ranking.taste import MAX_ENGAGED, Taste
+from models.ranking.taste import MAX_ITEMS, Taste
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
 from models.unified.words import words_of
@@ -110,28 +109,46 @@ def test_a_type_counts_for_its_category_unless_the_classifier_abstained(
         assert column(features, replace(ask, types=unsure), "type_known") == [0.0] * 6
 
 
-def test_affinities_are_shares_of_what_was_engaged_and_a_purchase_counts_twice(
+def test_an_affinity_is_how_much_more_than_by_chance_was_engaged_and_a_purchase_counts_twice(
     features: CandidateFeatures, ask: QueryInput, shop: list[Product]
 ) -> None:
     history = [
-        item(shop[0]),  # Halden, sofas, red
-        item(shop[3], HistoryKind.PURCHASE),  # Nord, tables, green
+        item(shop[0], band=4),  # Halden, sofas, red, wipe
+        item(shop[3], HistoryKind.PURCHASE, band=2),  # Nord, tables, green
         HistoryItem(HistoryKind.SEARCH, 9, query="red lamp"),
     ]
     fond = replace(ask, taste=Taste.of(history))
-    third, rest = 0.3333, 0.6667
-    assert column(features, fond, "brand_affinity") == [third, third, rest, rest, 0, 0]  # in whatever case
-    assert column(features, fond, "category_affinity") == [third, 0, 0, rest, 0, 0]
-    assert column(features, fond, "colour_affinity") == [third, 0, 0, rest, 0, 0]
-    assert column(features, fond, "trait_affinity")[0] == round((third + third) / 2, 4)  # "red" and "wipe"
+
+    def lift(met: float, by_chance: float) -> float:
+        return round(float(np.log((met + 1) / (by_chance + 1))), 4)
+
+    # Each category has one product, so that what was engaged with is what would have been by chance; departments have more.
+    assert column(features, fond, "brand_affinity") == [0, 0, 0, 0, 0, 0]
+    of_department = 3 / 4  # were by chance of each of the four categories
+    assert column(features, fond, "category_affinity") == [
+        lift(1, of_department),
+        lift(0, of_department),
+        lift(0, of_department),
+        lift(2, of_department),
+        0,
+        0,
+    ]
+    halden = replace(ask, taste=Taste.of([item(shop[0]), item(replace(shop[3], brand=" HALDEN"))]))
+    assert column(features, halden, "brand_affinity") == [lift(2, 1), lift(2, 1), lift(0, 1), lift(0, 1), 0, 0]
     assert column(features, fond, "engaged") == [round(float(np.log(3)), 4)] * 6
+    assert column(features, ask, "brand_affinity") == column(features, ask, "trait_affinity") == [0.0] * 6
 
 
-def test_only_the_latest_of_a_long_history_make_a_taste(
-    features: CandidateFeatures, ask: QueryInput, shop: list[Product]
-) -> None:
-    history = [item(shop[3], at=at) for at in range(MAX_ENGAGED)] + [item(shop[0], at=-1)]
-    assert column(features, replace(ask, taste=Taste.of(history)), "brand_affinity", [0, 3]) == [0.0, 1.0]
+def test_only_the_latest_of_a_long_history_make_a_taste(shop: list[Product]) -> None:
+    clicks = [item(shop[3], at=at) for at in range(MAX_ITEMS)]
+    bought = [item(shop[4], HistoryKind.PURCHASE, at=at) for at in range(MAX_ITEMS)]
+    long = Taste.of([*clicks, *bought, item(shop[0], at=-1), item(shop[0], HistoryKind.PURCHASE, at=-1)])
+    short = Taste.of([*bought, *clicks])
+    assert long is not None
+    assert short is not None
+    assert long.engaged == short.engaged == 2 * MAX_ITEMS
+    assert np.array_equal(long.marks, short.marks)
+    assert long.weights.max() == 2 * MAX_ITEMS
 
 
 def test_prices_stand_against_the_shoppers_usual_band_and_the_categorys_median(
@@ -197,32 +214,16 @@ def test_features_are_those_of_their_definitions(
             assert got == pytest.approx(wanted, abs=1e-5), (text, product.title)
 
 
-def has_word(word: str, one: HistoryItem) -> bool:
-    return word in words_of(one.terms, 99)
-
-
 def by_definition(
     text: str, history: Sequence[HistoryItem], told: TypePrediction, product: Product
 ) -> dict[str, float]:
-    weights = [2.0 if one.kind == HistoryKind.PURCHASE else 1.0 for one in history]
-
-    def share(has: Callable[[HistoryItem], bool]) -> float:
-        return sum(w for one, w in zip(history, weights, strict=True) if has(one)) / sum(weights)
-
-    def mean_share(words: Sequence[str]) -> float:
-        return sum(share(partial(has_word, word)) for word in words) / max(len(words), 1)
-
-    asked, short = words_of(text, 99), [v for v in product.attributes.values() if len(v) <= 24]
+    asked = words_of(text, 99)
     title = words_of(product.title, 99)
     every = [*title, *words_of(" ".join((product.brand, product.category, *product.attributes.values())), 99)]
     return {
         "title_match": sum(word in title for word in asked) / len(asked),
         "text_match": sum(word in every for word in asked) / len(asked),
         "type_probability": dict(told.types).get(product.category, 0.0),
-        "brand_affinity": share(lambda one: bool(product.brand) and one.brand.lower() == product.brand.lower()),
-        "category_affinity": share(lambda one: bool(product.category) and one.category == product.category),
-        "colour_affinity": mean_share(words_of(product.attributes.get("colour", ""), 99)),
-        "trait_affinity": mean_share(words_of(" ".join(short), 99)),
     }
 
 
@@ -263,14 +264,15 @@ def test_products_given_inline_are_as_those_of_the_catalogue(
 
 
 def test_a_product_that_the_catalogue_has_not_is_known_by_what_it_says(
-    features: CandidateFeatures, ask: QueryInput
+    features: CandidateFeatures, ask: QueryInput, shop: list[Product]
 ) -> None:
-    told = Product("Z-9000", "Zither ZX-77", "Zappa", "Music", 500, False, {"colour": "puce", "string": "zither"})
-    taste = Taste.of([HistoryItem(HistoryKind.CLICK, 1, terms="puce zither", brand="zappa", category="Music")])
+    told = Product("Z-9000", "Zither ZX-77", "nord ", "Music", 500, False, {"colour": "puce", "string": "zither"})
+    taste = Taste.of([item(shop[2]), item(replace(shop[4], brand="Nord"))])
     found = features.of_products(replace(ask, text="zither zx77", taste=taste), [told])[0]
     values = {name: float(found[FEATURES.index(name)]) for name in FEATURES}
-    for name in ("brand_affinity", "category_affinity", "colour_affinity", "trait_affinity"):
-        assert values[name] == 1, name
+    of_brand = column(features, replace(ask, taste=taste), "brand_affinity", [3])
+    assert round(values["brand_affinity"], 4) == of_brand[0] != 0
+    assert values["category_affinity"] == values["trait_affinity"] == 0  # nobody can have engaged with these
     assert (values["identifier_match"], values["title_match"], values["in_stock"]) == (1, 0.5, 0)
     assert (values["price_ratio"], values["price_above"]) == (0, 0)
     assert not features.of_products(replace(ask, text="zy-77"), [told])[0, FEATURES.index("identifier_match")]

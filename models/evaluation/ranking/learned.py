@@ -33,7 +33,7 @@ PERSONAL_FEATURES = (
     "shopper_cosine",
     "brand_affinity",
     "category_affinity",
-    "colour_affinity",
+    "price_affinity",
     "trait_affinity",
     "price_above",
     "price_distance",

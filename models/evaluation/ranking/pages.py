@@ -24,9 +24,13 @@ from models.evaluation.types.trained_types import TrainedTypes
 from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER as TYPES_STARTER
 from models.query_types.type_model import TypeModel
+from models.ranking.asked_marks import AskedMarks
+from models.ranking.clicked_pages import joined_log
 from models.ranking.features import FEATURES, CandidateFeatures
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.impressions import Impressions, read_impressions
+from models.ranking.learn_asked_marks import learn_asked_marks
+from models.ranking.product_columns import ProductColumns
 from models.ranking.train_ranker import ranker_rows
 from models.sample_store.write_log import EVENTS, STOREFRONTS
 from models.unified.light_tower import LightTower, read_spec
@@ -59,6 +63,7 @@ class RankingPages:
     test_since_ms: int
     events: NumberedLog
     features: CandidateFeatures
+    asked: AskedMarks
     types: TypeModel | None
 
     @property
@@ -93,7 +98,10 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
     test_since_ms = int(shown.time_ms[cut])
     events = read_numbered_log(log, [table.id(row) for row in range(len(table))], progress)
     types = _types_until(store, since_ms, split.seed, work, progress) if bundle.has_types else None
-    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types)
+    columns = ProductColumns.of(bundle)
+    progress("learn what words ask for", 0, None)
+    asked = learn_asked_marks(joined_log(logs_of(store)), table, columns, until_ms=since_ms)
+    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=asked, columns=columns)
     key = _key(bundle, log, split)
     return RankingPages(
         train=train,
@@ -105,6 +113,7 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
         test_since_ms=test_since_ms,
         events=events,
         features=features,
+        asked=asked,
         types=types,
     )
 

@@ -46,7 +46,7 @@ def served_ranker(
         if found is not None:
             rows: RankerRows = ranker_rows(pages.features, found, progress)
             beside = rows if beside is None else beside.joined(rows)
-    learned = TrainingPages(pages.train, pages.train_rows, beside, 0.0)
+    learned = TrainingPages(pages.train, pages.train_rows, beside, pages.asked, 0.0)
     trained = train_on(learned, recipe, seed=seed, progress=progress)
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
