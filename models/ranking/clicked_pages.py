@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from models.bundle import Bundle
 from models.embedding import Progress
 from models.ranking.features import CandidateFeatures, QueryInput
-from models.ranking.impressions import Impressions, PageHistories, read_log
+from models.ranking.impressions import Impressions, PageHistories, ReadLog, read_log
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import CART, CLICK, IMPRESSION, PURCHASE, UNKNOWN, LogError, ShoppingLog
 
@@ -37,7 +37,7 @@ _AT_ONCE = 128  # searches
 
 
 def clicked_pages(
-    log: pa.Table,
+    log: pa.Table | ReadLog,
     bundle: Bundle,
     features: CandidateFeatures,
     *,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ from models.unified.shopping_log import (
     ShoppingLog,
 )
 
-__all__ = ["MAX_ITEMS", "TASKS", "Impressions", "PageHistories", "read_impressions", "read_log"]
+__all__ = ["MAX_ITEMS", "TASKS", "Impressions", "PageHistories", "ReadLog", "read_impressions", "read_log"]
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -96,8 +96,18 @@ class Impressions:
         return self.take(np.arange(cut)), self.take(np.arange(cut, self.num_pages))
 
 
+class ReadLog(NamedTuple):
+    """A log that was read: its events, and the position (events,) of each, 0 where it has none."""
+
+    events: ShoppingLog
+    position: Codes
+
+
+Log: TypeAlias = "Path | pa.Table | ReadLog"
+
+
 def read_impressions(
-    log: Path | pa.Table,
+    log: Log,
     table: ProductTable,
     bands: PriceBands,
     *,
@@ -108,9 +118,10 @@ def read_impressions(
 ) -> Impressions:
     """The pages asked from `since_ms` to before `until_ms` (None: from the first, to the last), of which `max_pages` are drawn.
 
-    `log` is a Parquet file, a folder of them, or a table, of EVENT_SCHEMA. What happened at `until_ms` or later is unknown: a cart
-    before it that became a purchase after it is a cart. Pages of which no product is in the catalogue are left out, and a page
-    needs one impression: where only clicks were logged, nobody knows what was passed over. Raises LogError where no page is left.
+    `log` is a Parquet file, a folder of them, a table, each of EVENT_SCHEMA, or what `read_log` made of one. What happened at `until_ms`
+    or later is unknown: a cart before it that became a purchase after it is a cart. Pages of which no product is in the catalogue are left
+    out, and a page needs one impression: where only clicks were logged, nobody knows what was passed over. Raises LogError where no page
+    is left.
     """
     if max_pages is not None and max_pages < 1:
         raise ValueError(f"max_pages must be 1 or more, not {max_pages}")
@@ -143,8 +154,10 @@ def read_impressions(
     )
 
 
-def read_log(log: Path | pa.Table, table: ProductTable) -> tuple[ShoppingLog, Codes]:
-    """The log's events, and the position (events,) of each, 0 where it has none. Raises LogError."""
+def read_log(log: Log, table: ProductTable) -> ReadLog:
+    """Raises LogError."""
+    if isinstance(log, ReadLog):
+        return log
     if isinstance(log, Path):
         try:
             log = pq.read_table(log)
@@ -160,7 +173,7 @@ def read_log(log: Path | pa.Table, table: ProductTable) -> tuple[ShoppingLog, Co
     ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     log = log.take(pa.array(np.sort(np.unique(np.asarray(ids.indices), return_index=True)[1])))
     events = ShoppingLog.of(log, [table.id(row) for row in range(len(table))])
-    return events, np.asarray(log["position"].fill_null(0).to_numpy(), np.int32)
+    return ReadLog(events, np.asarray(log["position"].fill_null(0).to_numpy(), np.int32))
 
 
 def _searches_with_pages(events: ShoppingLog, told: Ints, max_pages: int | None, seed: int) -> Ints:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from scipy import sparse
 
 from models.product_table import ProductTable
 from models.ranking.asked_marks import AskedMarks, language_of, word_key
-from models.ranking.impressions import read_log
+from models.ranking.impressions import Log, read_log
 from models.ranking.product_columns import TYPE_AT, ProductColumns
 from models.ranking.taste import category_mark
 from models.unified.history import query_words
@@ -27,9 +24,7 @@ _MOST_MARKS = 256  # of a word, those with the strongest lifts
 _BLOCK = 4_000_000  # numbers at once
 
 
-def learn_asked_marks(
-    log: Path | pa.Table, table: ProductTable, columns: ProductColumns, *, until_ms: int
-) -> AskedMarks:
+def learn_asked_marks(log: Log, table: ProductTable, columns: ProductColumns, *, until_ms: int) -> AskedMarks:
     """Of the clicks, carts and purchases before `until_ms`, each once a search and product. Raises LogError for what is no log."""
     events, _ = read_log(log, table)
     at = np.flatnonzero(

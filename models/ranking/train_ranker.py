@@ -20,7 +20,7 @@ from models.ranking.asked_marks import AskedMarks
 from models.ranking.clicked_pages import clicked_pages, joined_log
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
-from models.ranking.impressions import Impressions, read_impressions
+from models.ranking.impressions import Impressions, ReadLog, read_impressions, read_log
 from models.ranking.learn_asked_marks import learn_asked_marks
 from models.ranking.product_columns import ProductColumns
 from models.ranking.ranker import Ranker
@@ -32,7 +32,9 @@ from models.unified.shopping_log import LogError
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int | None], None]
-Log: TypeAlias = "Path | pa.Table | Sequence[Path]"  # a file, a folder, a table, or several of the former
+Log: TypeAlias = (
+    "Path | pa.Table | Sequence[Path] | ReadLog"  # a file, a folder, a table, several of the former, or what was read
+)
 
 _LEAST_PAGES = 10
 _INPUTS_AT_ONCE = 256
@@ -95,7 +97,7 @@ def read_pages(
     """The pages of `training_impressions`, those of `clicked_pages`, and the features of both. Raises as the former does."""
     started = perf_counter()
     progress("read the log", 0, None)
-    log = joined_log(log)
+    log = _read(log, bundle)
     since_ms = _since(bundle, since_ms)
     shown = training_impressions(bundle, log, recipe, seed=seed, since_ms=since_ms, until_ms=until_ms)
     types = bundle.type_model() if bundle.has_types else None
@@ -169,7 +171,7 @@ def training_impressions(
     """
     since_ms = _since(bundle, since_ms)
     shown = read_impressions(
-        joined_log(log),
+        _read(log, bundle),
         bundle.products(),
         PriceBands.load(bundle.unified_folder),
         since_ms=since_ms,
@@ -183,6 +185,10 @@ def training_impressions(
             "learns from what came after the unified model's training window: a longer log or a smaller train_share leaves more"
         )
     return shown
+
+
+def _read(log: Log, bundle: Bundle) -> ReadLog:
+    return log if isinstance(log, ReadLog) else read_log(joined_log(log), bundle.products())
 
 
 def _since(bundle: Bundle, since_ms: int | None) -> int:
