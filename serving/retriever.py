@@ -337,5 +337,7 @@ def _best(rows: npt.NDArray[np.int64], totals: npt.NDArray[np.float64], k: int) 
 
 
 def _depth(k: int) -> int:
-    """Powers of two from 32, so that calls of different page sizes share a search but a deep page does not burden the rest."""
-    return max(32, 1 << (k - 1).bit_length())
+    """More than `k`, which tells whether equals go on past it. By steps, so that calls of different page sizes share a search but a deep
+    page does not burden the rest; of an eighth of the power of two below, as each product that is found and then not needed costs too."""
+    step = max(32, (1 << k.bit_length()) >> 4)
+    return (k // step + 1) * step
