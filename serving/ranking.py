@@ -150,12 +150,13 @@ def as_retrieved(count: int, lesser: tuple[Lesser, ...] = ()) -> Ranked:
 def by_student(chances: Floats, weights: Weights, identifier_boosts: Sequence[float]) -> Ranked:
     """The first of the candidates by their `chances` (ranked, 3); all have `identifier_boosts`. Those that lead by one stay; equal blends
     stay in their order."""
-    num_leading = leading(identifier_boosts[: len(chances)])
+    count = len(chances)
+    num_leading = leading(identifier_boosts[:count])
     blends = chances @ np.array(weights, np.float32)
     order = np.arange(len(identifier_boosts))
-    order[num_leading : len(chances)] = num_leading + np.argsort(-blends[num_leading:], kind="stable")
-    ranked = order[: len(chances)]
-    return Ranked(order, chances[ranked], blends[ranked], RankModel.STUDENT)
+    order[num_leading:count] = num_leading + (-blends[num_leading:]).argsort(kind="stable")
+    ranked = order[:count]
+    return Ranked(order, chances.take(ranked, axis=0), blends.take(ranked), RankModel.STUDENT)
 
 
 def leading(identifier_boosts: Sequence[float]) -> int:

@@ -84,9 +84,9 @@ class Ranker:
         )  # (TASKS, tower_dim, expert_dim)
         self._tower_bias = weights["towers.bias"][:, :, None]
         self._head = weights["heads.weight"][:, None]  # (TASKS, 1, tower_dim)
-        self._slopes = np.array([one.slope for one in self.calibration], np.float32)
-        self._offsets = np.array([one.offset for one in self.calibration], np.float32)
-        self._ceilings = np.array([one.ceiling for one in self.calibration], np.float32)
+        self._slopes = np.array([[one.slope] for one in self.calibration], np.float32)  # (TASKS, 1)
+        self._offsets = np.array([[one.offset] for one in self.calibration], np.float32)
+        self._ceilings = np.array([[one.ceiling] for one in self.calibration], np.float32)
 
     def probabilities(self, features: Floats) -> Floats:
         """(candidates, features) -> (candidates, TASKS) chances, nested: P(click) >= P(cart) >= P(purchase).
@@ -102,7 +102,7 @@ class Ranker:
 
     def log_odds(self, features: Floats) -> Floats:
         """(candidates, TASKS) what calibration starts from."""
-        return self._log_odds(self.scaling.apply(features))
+        return self._log_odds(self.scaling.apply(features)).T
 
     def explain(self, features: Floats, weights: Sequence[float] = DEFAULT_BLEND) -> Floats:
         """(candidates, features) how much of each candidate's blend is owed to each feature: the blend less what it were if the
@@ -123,14 +123,14 @@ class Ranker:
         return np.ascontiguousarray(weights.T), np.concatenate([w["experts.bias"], w["heads.bias"], *gates[1]])[:, None]
 
     def _log_odds(self, inputs: Floats) -> Floats:
-        """(candidates, TASKS) of scaled features."""
+        """(TASKS, candidates) of scaled features."""
         found = np.empty((len(TASKS), len(inputs)), np.float32)
         for start in range(0, len(inputs), _AT_ONCE):
             found[:, start : start + _AT_ONCE] = self._logits(inputs[start : start + _AT_ONCE])
         if self.recipe.transfer == Transfer.CHAIN:
             chances = np.clip(np.cumprod(sigmoid(found), axis=0), np.float32(1e-9), 1 - _LEAST)
             found = np.log(chances) - np.log1p(-chances)
-        return found.T
+        return found
 
     def _logits(self, inputs: Floats) -> Floats:
         """(TASKS, candidates): candidates are the last axis, along which NumPy is fast."""
@@ -150,8 +150,9 @@ class Ranker:
         return logits
 
     def _calibrated(self, log_odds: Floats) -> Floats:
+        """(candidates, TASKS) of log odds (TASKS, candidates)."""
         chances = self._ceilings * sigmoid(log_odds * self._slopes + self._offsets)
-        return np.ascontiguousarray(np.minimum.accumulate(chances, axis=1))
+        return np.ascontiguousarray(np.minimum.accumulate(chances, axis=0).T)
 
     def calibrated(self, calibration: Sequence[Calibration]) -> Ranker:
         """The same ranker with other calibration."""
