@@ -113,7 +113,9 @@ class Ranker:
         changed = np.repeat(usual[None], count, axis=0)  # (features, candidates, features)
         changed[np.arange(count), :, np.arange(count)] = 0
         without = blend(self._calibrated(self._log_odds(changed.reshape(-1, count))), weights)
-        return whole[:, None] - without.reshape(count, -1).T
+        owed = whole[:, None] - without.reshape(count, -1).T
+        owed[usual == 0] = 0  # where it has its mean: a product's last bits depend on what is stacked with it
+        return owed
 
     def _first_layer(self) -> tuple[Floats, Floats]:
         """What reads the features, experts, skips and gates, as one product: weights (outputs, features) and bias (outputs, 1)."""
