@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -216,6 +217,13 @@ class CandidateFeatures:
         return found
 
 
+@lru_cache(maxsize=4_096)
+def _words_of_query(text: str) -> tuple[tuple[str, ...], npt.NDArray[np.uint32]]:
+    """The words and their hashes: of eight searches a tenth of the time went here, and queries come again."""
+    words = tuple(query_words(text))
+    return words, np.fromiter(map(name_hash, words), np.uint32)
+
+
 class _Asked:
     """What is alike for all candidates of a search."""
 
@@ -223,8 +231,7 @@ class _Asked:
 
     def __init__(self, query: QueryInput, count: int) -> None:
         self.query, self.count = query, count
-        self.words = query_words(query.text)
-        self.hashes = np.fromiter(map(name_hash, self.words), np.uint32)
+        self.words, self.hashes = _words_of_query(query.text)
         taste, types = query.taste, query.types
         self.alike = (
             float(types is not None and not types.abstained),

@@ -43,12 +43,12 @@ class MarkWorth:
     def __init__(self, columns: ProductColumns, asked: AskedMarks) -> None:
         self._vocabulary = columns.vocabulary
         self._usual: UsualShares = columns.usual
-        self._asked = asked
         self._asked_places = places_of(columns.vocabulary, asked.marks).astype(np.int64)
         self._asked_lifts = asked.lifts.astype(np.float32)
         self._scratch = _Table(len(columns.vocabulary) + 1)
         self._lifts = lru_cache(maxsize=_KEPT_TASTES)(self._lifts_of)  # tastes are told apart by identity
         self._types = lru_cache(maxsize=4_096)(self._type_places)
+        self._parts = lru_cache(maxsize=4_096)(asked.parts)
 
     def liked(
         self,
@@ -83,14 +83,17 @@ class MarkWorth:
         return worth
 
     def asked(
-        self, words: Sequence[tuple[Sequence[str], str]], counts: Sequence[int], marks: npt.NDArray[np.unsignedinteger]
+        self,
+        words: Sequence[tuple[tuple[str, ...], str]],
+        counts: Sequence[int],
+        marks: npt.NDArray[np.unsignedinteger],
     ) -> Floats:
         """(candidates, NUM_MARKS) of `marks` of that shape: `counts` of them for the words of each query, and its locale."""
         worth, table = np.zeros(marks.shape, np.float32), self._scratch.table
         start = 0
         for (some, locale), count in zip(words, counts, strict=True):
             stop = start + count
-            parts = self._asked.parts(some, locale)
+            parts = self._parts(some, locale)
             for part in parts:
                 table[self._asked_places[part]] += self._asked_lifts[part]
             if parts:
