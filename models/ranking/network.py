@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,6 +15,7 @@ Floats = npt.NDArray[np.float32]
 
 MAX_POSITION = 64  # places after it count as this one
 _FALL = 10.0  # scales what is learned of the fall with position, so that a hundred steps are enough for it
+_CARRY = 5.0  # scales what is learned of what a step carries on, for the same reason
 
 
 class RankerNetwork(nn.Module):
@@ -24,7 +23,9 @@ class RankerNetwork(nn.Module):
 
     Experts are one layer each, mixed for each task; a tower a task makes a logit of the mixture, to which the features also add
     directly. What a position adds to each logit falls with its logarithm, give or take a number of its own; it is 0 where it is not
-    known.
+    known. In a chain a later step's logit is a multiple of the one before it, to which its own tower adds only how it strays from
+    that: what makes a click likely mostly makes a cart likely after it (of simulated shoppers' true logits within a page the
+    correlation is 0.97, and of a cart's and a purchase's too), and clicks tell of it five times as often as purchases.
     """
 
     def __init__(self, num_features: int, recipe: RankerRecipe) -> None:
@@ -36,6 +37,7 @@ class RankerNetwork(nn.Module):
         self.towers = nn.ModuleList(nn.Linear(width, recipe.tower_dim) for _ in TASKS)
         self.heads = nn.ModuleList(nn.Linear(recipe.tower_dim, 1) for _ in TASKS)
         self.skip = nn.Linear(num_features, tasks, bias=False)
+        self.carry = nn.Parameter(torch.full((tasks - 1,), 1 / _CARRY)) if recipe.transfer == Transfer.CHAIN else None
         self.register_buffer("usual_depth", torch.zeros(()))  # mean of the logarithms of the known positions
         self.fall = nn.Parameter(torch.zeros(tasks))
         self.position = nn.Embedding(MAX_POSITION + 1, tasks)
@@ -52,17 +54,38 @@ class RankerNetwork(nn.Module):
         if self.recipe.transfer == Transfer.CHAIN:
             before[1:] = shares[:-1]
         usual = np.clip(shares / np.maximum(before, 1e-6), 1e-4, 0.99)
+        logits = np.log(usual / (1 - usual))
+        if self.carry is not None:
+            logits[1:] -= self.carried().detach().numpy() * logits[:-1]
         with torch.no_grad():
-            for head, chance in zip(self.heads, usual.tolist(), strict=True):
-                head.bias.fill_(math.log(chance / (1 - chance)))
+            for head, logit in zip(self.heads, logits.tolist(), strict=True):
+                head.bias.fill_(logit)
 
     def forward(self, features: Tensor, position: Tensor) -> Tensor:
+        return self.logits(self.own(features), position)
+
+    def own(self, features: Tensor) -> Tensor:
+        """(rows, TASKS) what each task's tower tells: in a chain, how a later step strays from the one before it."""
         told = functional.relu(self.experts(features)).view(len(features), -1, self.recipe.expert_dim)
         told = functional.dropout(told, self.recipe.dropout, self.training)
         mixed = self._mixed(features, told)  # (rows, tasks, width)
         towers = zip(self.towers, self.heads, strict=True)
         logits = [head(functional.relu(tower(mixed[:, at]))) for at, (tower, head) in enumerate(towers)]
-        return torch.cat(logits, dim=1) + self.skip(features) + self.by_position(position)
+        return torch.cat(logits, dim=1) + self.skip(features)
+
+    def logits(self, own: Tensor, position: Tensor) -> Tensor:
+        """(rows, TASKS) of what the towers tell."""
+        steps = list(own.unbind(dim=1))
+        if self.carry is not None:
+            for at, share in enumerate(self.carried(), 1):
+                steps[at] = steps[at] + share * steps[at - 1]
+        return torch.stack(steps, dim=1) + self.by_position(position)
+
+    def carried(self) -> Tensor:
+        """(TASKS - 1,) how much of the logit before it each later one has. Only of a chain."""
+        if self.carry is None:
+            raise ValueError("only a chain carries a step's logit on")
+        return _CARRY * self.carry
 
     def by_position(self, position: Tensor) -> Tensor:
         """(rows, TASKS) 0 where the position is 0: not known."""
@@ -108,4 +131,6 @@ class RankerNetwork(nn.Module):
         }
         if self.gates is not None:
             served |= {"gates.weight": self.gates.weight.T, "gates.bias": self.gates.bias}
+        if self.carry is not None:
+            served["carry"] = self.carried()
         return {name: value.detach().numpy().astype(np.float32, order="C") for name, value in served.items()}

@@ -149,6 +149,9 @@ class Ranker:
         tower = self._tower @ told  # (TASKS, tower_dim, candidates); one expert is that of all tasks
         tower += self._tower_bias
         logits += (self._head @ _positive(tower))[:, 0]
+        if self.recipe.transfer == Transfer.CHAIN:
+            for at, share in enumerate(self._w["carry"], 1):
+                logits[at] += share * logits[at - 1]
         return logits
 
     def _calibrated(self, log_odds: Floats) -> Floats:
@@ -234,6 +237,8 @@ def shapes(recipe: RankerRecipe, num_features: int) -> dict[str, tuple[int, ...]
     }
     if recipe.structure == Structure.MMOE:
         wanted |= {"gates.weight": (num_features, tasks * experts), "gates.bias": (tasks * experts,)}
+    if recipe.transfer == Transfer.CHAIN:
+        wanted["carry"] = (tasks - 1,)
     return wanted
 
 

@@ -38,18 +38,21 @@ class RankerRecipe:
     task_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     listwise: float = 0.3  # share of the softmax loss over each page; the rest is pointwise
     distillation: float = 0.5  # share of the pointwise loss that a teacher's chances have, where there is a teacher
+    # A later step of a chain is held to follow the one before it as if so many labels had told that it does. With a tenth of the
+    # purchases of 6,000 simulated pages known, cross-validated purchase NDCG@10 was 0.584, 0.588 and 0.590 with 500, 2,000 and 8,000.
+    chain_prior: float = 6_000.0
     experts: int = 4  # of MMOE
     expert_dim: int = 32
     tower_dim: int = 16
-    dropout: float = 0.3  # of what the experts tell
+    dropout: float = 0.5  # of what the experts tell
     use_position: bool = True  # places explain clicks while learning; a served ranker knows none
     position_dropout: float = 0.1  # of the rows: learned from without their position
-    epochs: float = 20.0
+    epochs: float = 15.0
     batch_pages: int = 64
     learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
+    weight_decay: float = 2e-3  # of what weighs features, as part of the gradient
     patience: int = 4  # looks at held-out pages that lose, after which training stops
-    holdout_share: float = 0.2  # of the pages, the latest: to stop by and to calibrate
+    holdout_share: float = 0.1  # of the pages, the latest: to stop by and to calibrate
     max_pages: int = 6_000  # that are learned from, held-out ones included
     # Pages to learn from besides, for each of those at most so many: what shoppers clicked beside what a search would have found.
     found_pages: float = 1.0  # of searches whose page is logged
@@ -65,7 +68,9 @@ class RankerRecipe:
                 raise ValueError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
         least = dict.fromkeys(("experts", "expert_dim", "tower_dim", "batch_pages", "patience"), 1)
         for name, lowest in (
-            least | {"max_pages": 10, "judged_pages": 1, "weight_decay": 0, "found_pages": 0, "clicked_pages": 0}
+            least
+            | {"max_pages": 10, "judged_pages": 1, "weight_decay": 0, "chain_prior": 0}
+            | {"found_pages": 0, "clicked_pages": 0}
         ).items():
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} must be {lowest} or more, not {getattr(self, name)}")
@@ -97,5 +102,6 @@ class RankerRecipe:
 
 
 STARTER = RankerRecipe("starter")
-SMALL = RankerRecipe("small", expert_dim=64, tower_dim=32, epochs=30, max_pages=30_000)
+# Weights are held as strongly for five times as many pages: decay is a share of the mean loss of a row.
+SMALL = RankerRecipe("small", expert_dim=64, tower_dim=32, dropout=0.3, epochs=30, weight_decay=4e-4, max_pages=30_000)
 RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}

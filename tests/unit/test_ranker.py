@@ -31,6 +31,8 @@ def make_network(recipe: RankerRecipe = TINY, count: int = COUNT) -> RankerNetwo
     network = RankerNetwork(count, recipe)
     for layer in (network.skip, *network.heads):
         torch.nn.init.normal_(layer.weight, std=0.3)
+    if network.carry is not None:
+        network.carry.data[:] = torch.tensor([0.1, -0.05])
     return network.eval()
 
 
@@ -55,6 +57,15 @@ def test_a_chain_multiplies_the_chances_of_its_steps() -> None:
     assert network.log_chances(logits).exp().tolist()[0] == pytest.approx([0.5, 0.25, 0.1875])
     network.recipe = replace(TINY, transfer=Transfer.NONE)
     assert network.log_chances(logits).exp().tolist()[0] == pytest.approx([0.5, 0.5, 0.75])
+
+
+def test_a_later_step_of_a_chain_carries_the_one_before_it_but_not_its_position() -> None:
+    network = make_network()
+    network.carry.data[:] = torch.tensor([0.4, 0.1])  # type: ignore[union-attr]  # a fifth of what is carried
+    own, unknown = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([0])
+    assert network.logits(own, unknown).tolist()[0] == pytest.approx([1, 2 + 2 * 1, 3 + 0.5 * 4])
+    network.position.weight.data[7] = torch.tensor([1.0, 0.0, 0.0])
+    assert network.logits(own, torch.tensor([7])).tolist()[0] == pytest.approx([2, 4, 5])
 
 
 @pytest.mark.parametrize("transfer", Transfer)
@@ -216,11 +227,11 @@ def test_losses_by_hand() -> None:
     chances = torch.tensor([[0.5, 0.25], [0.5, 0.75]])
     wanted = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert pointwise_loss(chances.log(), wanted).tolist() == pytest.approx([np.log(2), -np.log(0.75)])
-    # Of the first page one of two alike was clicked; the second task meant the likelier one. Nothing came of the second page.
+    # Of the first page both of two alike were clicked; the second task meant the likelier one. Nothing came of the second page.
     scores = torch.tensor([[0.0, 0.0], [0.0, float(np.log(3))], [5.0, 5.0]])
-    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    labels = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
     found = listwise_loss(scores, labels, torch.tensor([0, 0, 1]))
-    assert found.tolist() == pytest.approx([np.log(2), -np.log(0.75)])
+    assert found.tolist() == pytest.approx([2 * np.log(2) / 2, -np.log(0.75) / 2])
     assert listwise_loss(scores, 0 * labels, torch.tensor([0, 0, 1])).tolist() == [0, 0]
     assert pointwise_loss(torch.zeros(1, 1), torch.ones(1, 1)).tolist() == [0]  # a chance of 1 is no infinity
     assert torch.isfinite(pointwise_loss(torch.zeros(1, 1), torch.zeros(1, 1))).all()
@@ -249,6 +260,7 @@ def test_a_teacher_softens_only_what_it_judged() -> None:
         ("task_weights", (0.0, 0.0, 0.0)),
         ("task_weights", (1.0, 1.0)),
         ("weight_decay", -1.0),
+        ("chain_prior", -1.0),
     ],
 )
 def test_a_recipe_is_refused_by_the_name_of_its_field(field: str, value: object) -> None:
