@@ -53,7 +53,7 @@ class TeacherPlan:
         default_factory=lambda: MlmStage(steps=20, batch=16)
     )  # of the domain's teacher, where its recipe has none
     train_pages: int = 1_200  # that they tell the student of
-    test_pages: int = 500  # on which they are compared
+    test_pages: int = 2_000  # on which they are compared
 
     @classmethod
     def named(cls, name: str) -> TeacherPlan:
@@ -62,7 +62,7 @@ class TeacherPlan:
             raise ValueError(f"there is no teacher {name!r}; there are {', '.join(TEACHERS)}")
         if name == TOY.name:
             return cls()
-        return cls(TEACHERS[name], MlmStage(steps=300), train_pages=6_000, test_pages=2_000)
+        return cls(TEACHERS[name], MlmStage(steps=300), train_pages=6_000)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
