@@ -20,6 +20,7 @@ from models.ranking.learn_asked_marks import learn_asked_marks
 from models.ranking.product_columns import ProductColumns
 from models.ranking.taste import Taste
 from models.unified.history import HistoryKind, product_item, product_traits
+from models.unified.price_bands import PriceBands
 
 CATEGORIES = ("Home > Sofas", "Home > Rugs", "Garden > Benches", "")
 BRANDS = ("Halden", "Nord", "Glanz")
@@ -32,14 +33,14 @@ def make_products(count: int = 60) -> list[Product]:
     def one(at: int) -> Product:
         attributes = {"colour": str(random.choice(COLOURS)), "care": str(random.choice(["wipe", "wash"]))}
         kept = {name: value for name, value in attributes.items() if value}
-        return Product(
-            f"P-{at}", f"thing {at}", str(random.choice(BRANDS)), str(random.choice(CATEGORIES)), None, True, kept
-        )
+        brand, category, price = random.choice(BRANDS), random.choice(CATEGORIES), int(random.integers(100, 9_000))
+        return Product(f"P-{at}", f"thing {at}", str(brand), str(category), price if at % 7 else None, True, kept)
 
     return [one(at) for at in range(count)]
 
 
 PRODUCTS = make_products()
+BANDS = PriceBands.of(PRODUCTS)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,9 @@ def by_definition(met: Sequence[tuple[Product, float]], product: Product, prior:
     return {
         "brand": lift(met, lambda one: one.brand == product.brand, prior),
         "category": of_category(met, product.category, prior),
+        "price": 0.0
+        if (band := BANDS.band(product)) is None
+        else lift(met, lambda one: BANDS.band(one) == band, prior),
         "trait": sum(lift(met, has_trait(trait), prior) for trait in product_traits(product.attributes)),
     }
 
@@ -98,7 +102,10 @@ def test_affinities_are_those_of_their_definition(bundle: Bundle) -> None:
         chosen = [PRODUCTS[at] for at in random.integers(len(PRODUCTS), size=count)]
         kinds = [HistoryKind.PURCHASE if random.random() < 0.3 else HistoryKind.CLICK for _ in chosen]
         taste = Taste.of(
-            [product_item(kind, at, one, None) for at, (kind, one) in enumerate(zip(kinds, chosen, strict=True))]
+            [
+                product_item(kind, at, one, BANDS.band(one))
+                for at, (kind, one) in enumerate(zip(kinds, chosen, strict=True))
+            ]
         )
         met = [(one, 2.0 if kind == HistoryKind.PURCHASE else 1.0) for kind, one in zip(kinds, chosen, strict=True)]
         found = features.of(question(bundle, taste=taste), np.arange(len(PRODUCTS)))
@@ -150,7 +157,7 @@ def test_words_ask_for_what_was_clicked_after_them(bundle: Bundle, columns: Prod
     ):
         found = features.of(question(bundle, text, locale), np.arange(len(PRODUCTS)))
         for row, product in enumerate(PRODUCTS):
-            for name in ("brand", "category", "trait"):
+            for name in ("brand", "category", "price", "trait"):
                 wanted = 0.0
                 for word in words:
                     met = [(one, 1.0) for query, _, one in told if query == word]
