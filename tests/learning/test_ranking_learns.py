@@ -37,10 +37,11 @@ def plant(
     *,
     seed: int = 0,
     biased: bool = False,
+    idle: int = 0,
     rates: tuple[float, ...] = (-1.0, 0.0, 0.0),
 ) -> RankerRows:
     """Pages of ten. A click wants feature 0, what follows wants feature 2 too; `biased` shows what has feature 1 first, and
-    shoppers look at few places."""
+    shoppers look at few places. With `idle` features, which nobody wants, what follows wants feature 0 as a click does."""
     random = np.random.default_rng(seed)
     rows = num_pages * PAGE
     features = random.normal(size=(rows, 4)).astype(np.float32)
@@ -50,6 +51,9 @@ def plant(
         order = np.lexsort((-features[:, 1] + random.normal(size=rows), page))
         features = features[order]
     odds = np.stack([1.5 * features[:, 0], features[:, 0] + features[:, 2], features[:, 2]], axis=1) + rates
+    if idle:
+        odds = features[:, :1] * np.array([1.5, 1.0, 1.0]) + rates
+        features = np.concatenate([features, random.normal(size=(rows, idle)).astype(np.float32)], axis=1)
     if biased:
         odds[:, 0] -= 1.2 * np.log(position)
     labels = np.cumprod(random.random((rows, 3)) < 1 / (1 + np.exp(-odds)), axis=1)
@@ -119,15 +123,16 @@ def test_a_position_takes_its_share_of_the_clicks_from_what_follows_it() -> None
 
 
 def test_a_chain_helps_where_purchases_are_few() -> None:
-    few = plant(300, rates=(-1.5, -1.0, -2.0))
-    held, test = plant(80, rates=(-1.5, -1.0, -2.0), seed=1), plant(1000, seed=2)
+    """Of a hundred purchases nobody learns which of thirty features count; clicks have told."""
+    rates = (-1.5, -1.0, -2.0)
+    few = plant(300, idle=30, rates=rates)
+    held, test = plant(80, idle=30, rates=rates, seed=1), plant(1000, idle=30, seed=2)
     means = {}
     for transfer in Transfer:
         recipe = replace(TINY, structure=Structure.SINGLE, transfer=transfer)
         means[transfer] = np.mean([areas(fit_ranker(few, held, recipe, seed=seed), test)[2] for seed in range(3)])
-    assert few.labels[:, 2].sum() < 80
-    # By 0.005: here a purchase wants what no click does, which a chain does not expect.
-    assert means[Transfer.CHAIN] > means[Transfer.NONE]
+    assert few.labels[:, 2].sum() < 120
+    assert means[Transfer.CHAIN] > means[Transfer.NONE] + 0.02, means
 
 
 def test_a_prior_holds_a_later_step_to_the_one_before_it() -> None:
