@@ -15,6 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from models.query_types.tokens import language_of
 from models.ranking.taste import Marks, name_hash
 
 FILE = "asked_marks.safetensors"
@@ -54,15 +55,11 @@ class AskedMarks:
         except (OSError, SafetensorError, KeyError) as error:
             raise ValueError(f"{FILE} cannot be read: {error}") from None
         ends = len(found.words) + 1, len(found.marks), len(found.marks)
-        if (len(found.starts), int(found.starts[-1]), len(found.lifts)) != ends:
+        if (len(found.starts), int(found.starts.max(initial=-1)), len(found.lifts)) != ends:
             raise ValueError(f"{FILE} is damaged: its arrays do not fit each other")
         return found
 
 
 def word_key(word: str, language: str) -> int:
-    return name_hash(f"{language} {word}")
-
-
-def language_of(locale: str) -> str:
     """Locales of a language share its words."""
-    return locale.split("-", 1)[0].casefold()
+    return name_hash(f"{language} {word}")

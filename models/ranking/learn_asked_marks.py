@@ -7,7 +7,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from models.product_table import ProductTable
-from models.ranking.asked_marks import AskedMarks, language_of, word_key
+from models.query_types.tokens import language_of
+from models.ranking.asked_marks import AskedMarks, word_key
 from models.ranking.impressions import Log, read_log
 from models.ranking.product_columns import TYPE_AT, ProductColumns
 from models.ranking.taste import category_mark
@@ -36,8 +37,8 @@ def learn_asked_marks(log: Log, table: ProductTable, columns: ProductColumns, *,
     if not len(at):
         return AskedMarks.none()
     keys, of_click = _words_of_clicks(events, at)
-    clicks = sparse.csr_matrix((np.ones(len(at), np.float32), (np.arange(len(at)), events.product[at])))
-    clicks.resize(len(at), len(table))
+    one = np.ones(len(at), np.float32)
+    clicks = sparse.csr_matrix((one, (np.arange(len(at)), events.product[at])), (len(at), len(table)))
     counts = of_click.T.tocsr() @ clicks  # (words, products)
     kept = np.flatnonzero(np.asarray(counts.sum(axis=1)).ravel() >= _LEAST_CLICKS)
     kept = kept[np.argsort(keys[kept])]

@@ -62,23 +62,23 @@ class MarkWorth:
         start = 0
         for (taste, types), count in zip(who, counts, strict=True):
             stop = start + count
-            is_sure = types is not None and not types.abstained
-            if taste is not None or is_sure:
-                used: list[Ints] = []
-                if taste is not None:
-                    lifts = self._lifts(taste)
-                    table[self._usual.places] = lifts.usual
-                    table[lifts.places] = lifts.values
-                    used += [self._usual.places, lifts.places]
-                if types is not None and is_sure:
-                    likely = types.types[:MAX_TYPES]
-                    places = self._types(tuple(name for name, _ in likely))
-                    table[places] = [chance for _, chance in likely]
-                    used.append(places)
+            known: list[
+                tuple[Ints, Floats]
+            ] = []  # all made before any is written: what fails leaves nothing in the table
+            if taste is not None:
+                lifts = self._lifts(taste)
+                known += [(self._usual.places, lifts.usual), (lifts.places, lifts.values)]
+            if types is not None and not types.abstained:
+                likely = types.types[:MAX_TYPES]
+                chances = np.array([chance for _, chance in likely], np.float32)
+                known.append((self._types(tuple(name for name, _ in likely)), chances))
+            for places, values in known:
+                table[places] = values
+            if known:
                 table[0] = 0
                 table.take(marks[start:stop], out=worth[start:stop], mode="clip")
-                for places in used:
-                    table[places] = 0
+            for places, _ in known:
+                table[places] = 0
             start = stop
         return worth
 

@@ -14,6 +14,7 @@ import pytest
 from models.bundle import Bundle, Manifest
 from models.catalogue import Product
 from models.events import EVENT_SCHEMA
+from models.query_types.type_model import TypePrediction
 from models.ranking.asked_marks import FILE, AskedMarks
 from models.ranking.features import FEATURES, CandidateFeatures, QueryInput
 from models.ranking.learn_asked_marks import learn_asked_marks
@@ -113,6 +114,19 @@ def test_affinities_are_those_of_their_definition(bundle: Bundle) -> None:
             wanted = {f"{name}_affinity": value for name, value in by_definition(met, product, 1.0).items()}
             got = {name: float(found[row, FEATURES.index(name)]) for name in wanted}
             assert got == pytest.approx(wanted, abs=1e-5), (count, product)
+
+
+def test_a_search_that_fails_leaves_nothing_to_the_next(bundle: Bundle) -> None:
+    features, every = CandidateFeatures(bundle), np.arange(len(PRODUCTS))
+    fond = question(bundle, taste=Taste.of([product_item(HistoryKind.CLICK, 1, PRODUCTS[0], None)]))
+    broken = TypePrediction(((PRODUCTS[0].category, "much"),), False, "en-US")  # type: ignore[arg-type]
+    before = features.of(question(bundle), every)
+    with pytest.raises(ValueError, match="much"):
+        features.of(replace(fond, types=broken), every)
+    assert np.array_equal(features.of(question(bundle), every), before)
+    sure = replace(question(bundle), types=TypePrediction((("Home > Rugs", 0.5),), False, "en-US"))
+    affinities = features.of(sure, every)[:, FEATURES.index("brand_affinity") : FEATURES.index("trait_affinity") + 1]
+    assert not affinities.any()
 
 
 def clicks(told: Sequence[tuple[str, str, Product]]) -> pa.Table:
