@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModel
 
+from models.cuda_graphs import CapturedCalls, rounded_up
 from models.text_encoder import EncoderSpec, Floats, Ints
 
-LENGTH_BUCKETS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+LENGTH_STEPS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+BATCH_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class PooledEncoder(torch.nn.Module):
@@ -62,59 +61,32 @@ def pooling_of(folder: Path) -> str:
 
 
 class TorchBackend:
-    """On CUDA each padded shape is captured once as a graph and replayed: launching a small transformer's kernels one by one
-    costs more than running them. One lock, since a graph's buffers are shared by its replays."""
+    """Runs the encoder on any device. Safe to call from several threads."""
 
     def __init__(self, folder: Path, device: str = "cuda") -> None:
-        self._device = torch.device(device)
-        on_gpu = self._device.type == "cuda"
-        self._encoder = load_pooled_encoder(folder, torch.bfloat16 if on_gpu else torch.float32).to(self._device)
+        where = torch.device(device)
+        on_gpu = where.type == "cuda"
+        self._encoder = load_pooled_encoder(folder, torch.bfloat16 if on_gpu else torch.float32).to(where)
         spec = EncoderSpec.load(folder)
         # No text is longer, and a position past the model's last would end the process.
         self._max_length = max(spec.max_query_tokens, spec.max_product_tokens)
-        self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor, torch.Tensor]] = {}
-        self._lock = threading.Lock()
-        self.name = f"torch {torch.cuda.get_device_name(self._device)} bf16" if on_gpu else "torch cpu fp32"
+        self._captured = CapturedCalls(self._encoder, where, _padding) if on_gpu else None
+        self.name = f"torch {torch.cuda.get_device_name(where)} bf16" if on_gpu else "torch cpu fp32"
 
     @torch.inference_mode()
     def __call__(self, ids: Ints, mask: Ints) -> Floats:
-        if self._device.type != "cuda":
-            return _to_numpy(self._encoder(torch.from_numpy(ids), torch.from_numpy(mask)))
+        if self._captured is None:
+            vectors: Floats = self._encoder(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+            return vectors
         batch, length = ids.shape
-        if batch > BATCH_BUCKETS[-1]:
+        if batch > BATCH_STEPS[-1]:
             middle = batch // 2
             return np.concatenate([self(ids[:middle], mask[:middle]), self(ids[middle:], mask[middle:])])
-        padded = max(length, min(_bucket(length, LENGTH_BUCKETS), self._max_length))
-        shape = (_bucket(batch, BATCH_BUCKETS), padded)
-        with self._lock:
-            graph, ids_in, mask_in, out = self._graphs.get(shape) or self._capture(shape)
-            mask_in.zero_()
-            mask_in[:, 0] = 1  # a padding row attends to something, or its softmax would be NaN
-            ids_in[:batch, :length].copy_(torch.from_numpy(ids))
-            mask_in[:batch, :length].copy_(torch.from_numpy(mask))
-            graph.replay()
-            return _to_numpy(out[:batch])
-
-    def _capture(self, shape: tuple[int, int]) -> Any:
-        ids = torch.zeros(shape, dtype=torch.int64, device=self._device)
-        mask = torch.ones(shape, dtype=torch.int64, device=self._device)
-        stream = torch.cuda.Stream(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._encoder(ids, mask)
-        torch.cuda.current_stream(self._device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # By default what other threads do on the device, such as a search, would spoil the capture.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            out = self._encoder(ids, mask)
-        self._graphs[shape] = (graph, ids, mask, out)
-        return self._graphs[shape]
+        padded = max(length, min(rounded_up(length, LENGTH_STEPS), self._max_length))
+        return self._captured((ids, mask), (rounded_up(batch, BATCH_STEPS), padded))
 
 
-def _bucket(value: int, buckets: tuple[int, ...]) -> int:
-    return next((bucket for bucket in buckets if value <= bucket), value)
-
-
-def _to_numpy(vectors: torch.Tensor) -> Floats:
-    return vectors.float().cpu().numpy()
+def _padding(batch: int, length: int) -> tuple[Ints, Ints]:
+    mask = np.zeros((batch, length), np.int64)
+    mask[:, 0] = 1
+    return np.zeros((batch, length), np.int64), mask

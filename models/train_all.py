@@ -135,17 +135,19 @@ def train_all(
     *,
     before: Path | None = None,
     seed: int = 0,
+    device: str = "cpu",
     command: str = "",
 ) -> TrainedAll:
     """Writes `out/bundle`, which is replaced where it stands, `out/report.html`, `out/report.json` and `out/work`.
 
-    The report compares with the bundle `before`, and without one with that which stood at `out/bundle`. Raises what the stages raise:
-    BundleError, CatalogueError, LogError, ExamplesError, TrainingError, TrainingFailed, TeacherError, DegenerateLoss, EncoderError.
+    Text encoder, unified model and teacher are trained on `device`, "cpu" or "cuda". The report compares with the bundle `before`, and
+    without one with that which stood at `out/bundle`. Raises what the stages raise: BundleError, CatalogueError, LogError, ExamplesError,
+    TrainingError, TrainingFailed, TeacherError, DegenerateLoss, EncoderError.
     """
     earlier = _earlier(before, out / BUNDLE)
     check_out(out / BUNDLE, replace=True)
     with kept_stages(out / WORK, progress) as stages:
-        loop = _Loop(shop, recipe, seed, stages, progress)
+        loop = _Loop(shop, recipe, seed, device, stages, progress)
         bundle = loop.train()
         report = loop.report(bundle, earlier, out, command)
         if not (out / BUNDLE).exists() or Bundle(out / BUNDLE).manifest.version != bundle.manifest.version:
@@ -165,8 +167,11 @@ def _earlier(before: Path | None, standing: Path) -> Bundle | None:
 class _Loop:
     """The stages, one after the other."""
 
-    def __init__(self, shop: Shop, recipe: LoopRecipe, seed: int, stages: KeptStages, progress: Progress) -> None:
-        self._shop, self._recipe, self._seed, self._stages, self._progress = shop, recipe, seed, stages, progress
+    def __init__(
+        self, shop: Shop, recipe: LoopRecipe, seed: int, device: str, stages: KeptStages, progress: Progress
+    ) -> None:
+        self._shop, self._recipe, self._seed, self._device = shop, recipe, seed, device
+        self._stages, self._progress = stages, progress
         progress("read the log", 0, None)
         self._hashes = [_sha256(log) for log in shop.logs]
         self._first_ms, self._second_ms = _moments(shop.logs[0], recipe.unified.train_share)
@@ -235,11 +240,12 @@ class _Loop:
             self._seed,
             progress,
             before_ms=self._first_ms,
+            device=self._device,
         )
         return {"pairs": trained.pairs.pairs}
 
     def _unified(self, out: Path, progress: Progress) -> None:
-        embedding = UnifiedEmbedding(self._shop.logs[0], self._recipe.unified, self._seed)
+        embedding = UnifiedEmbedding(self._shop.logs[0], self._recipe.unified, self._seed, self._device)
         build_bundle(self._shop.source, self._shop.bundle, out, progress, embedding=embedding)
 
     def _types(self, unified: Path, out: Path, progress: Progress) -> dict[str, Any]:
@@ -255,7 +261,8 @@ class _Loop:
         return {"queries": len(labelled.examples)}
 
     def _teacher(self, typed: Bundle, text: Path, out: Path, progress: Progress) -> None:
-        teach(typed, self._pages, out, self._recipe.teacher, str(text), seed=self._seed, progress=progress)
+        recipe, seed = self._recipe.teacher, self._seed
+        teach(typed, self._pages, out, recipe, str(text), seed=seed, progress=progress, device=self._device)
 
     def _ranker(self, typed: Bundle, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
         trained = train_taught(typed, self._pages, teacher, self._recipe.ranker, seed=self._seed, progress=progress)

@@ -60,6 +60,7 @@ def train_ranker(
         typer.Option(help="What the teacher begins with: 'minilm' (packaged), a BERT-like directory, or a model name."),
     ] = "minilm",
     teacher_recipe: Annotated[str, typer.Option(help="starter or small (CPU, minutes), or full (GPU).")] = "starter",
+    device: Annotated[str, typer.Option(help="Where the teacher is trained: cpu or cuda.")] = "cpu",
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -93,7 +94,8 @@ def train_ranker(
         made: Path | None = None
 
         def make_teacher(folder: Path, tell: Progress) -> None:
-            teach(opened, pages, folder, TEACHERS[teacher_recipe], teacher_base, seed=seed, progress=tell)
+            chosen = TEACHERS[teacher_recipe]
+            teach(opened, pages, folder, chosen, teacher_base, seed=seed, progress=tell, device=device)
 
         if teacher:
             with kept_stages(work, progress) as stages:
@@ -159,6 +161,7 @@ def train_all(
         Path | None, typer.Option(help="The bundle to compare with; default: the one that stands in --out.")
     ] = None,
     seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for text encoder, retrieval and teacher.")] = "cpu",
     id_column: Id = "id",
     title: Title = "title",
     brand: Brand = None,
@@ -204,7 +207,14 @@ def train_all(
         shop = Shop(source, (log, *(one for one in logs if one != log)), wanted, simulated=store is not None)
         with progress_bars() as progress:
             trained = train(
-                shop, RECIPES[recipe], out_folder, progress, before=before, seed=seed, command=command_line()
+                shop,
+                RECIPES[recipe],
+                out_folder,
+                progress,
+                before=before,
+                seed=seed,
+                device=device,
+                command=command_line(),
             )
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
     out.print(f"{trained.bundle} (version {trained.version}): {spent}", highlight=False)

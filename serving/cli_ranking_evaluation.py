@@ -30,6 +30,7 @@ def evaluate_ranking(
             help="Also train teachers and their students: toy (a minute), starter, small, full (GPU), or none."
         ),
     ] = "toy",
+    device: Annotated[str, typer.Option(help="Where teachers are trained: cpu or cuda.")] = "cpu",
     quick: Annotated[
         bool, typer.Option("--quick", help="A minute or two: fewer pages and epochs, no teacher.")
     ] = False,
@@ -51,7 +52,8 @@ def evaluate_ranking(
 
         if recipe not in RECIPES:
             fail(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
-        plan = RankingPlan(RECIPES[recipe], None if teacher == NO_TEACHER else TeacherPlan.named(teacher), seed=seed)
+        taught = None if teacher == NO_TEACHER else TeacherPlan.named(teacher, device)
+        plan = RankingPlan(RECIPES[recipe], taught, seed=seed)
         return evaluate(
             Bundle(bundle), store, out_folder, progress, plan=plan.quick() if quick else plan, command=command_line()
         )

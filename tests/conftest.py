@@ -13,6 +13,7 @@ from models.build_bundle import Recipe, Source, build_bundle
 from models.bundle import Manifest
 from models.catalogue import Product
 from models.query_types.type_model import TypeModel
+from models.text_encoder import cuda_is_usable
 from models.unified.words import Ragged
 
 # The time of an example is the machine's matter: the first of a fresh checkout pays for Hypothesis' own tables.
@@ -20,6 +21,14 @@ settings.register_profile(
     "aisle", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("aisle")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not cuda_is_usable():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
 
 MakeSource = Callable[..., Source]
 BuildTiny = Callable[..., Manifest]

@@ -26,11 +26,12 @@ def teach(
     *,
     seed: int = 0,
     progress: Progress = silent,
+    device: str = "cpu",
 ) -> TrainedTeacher:
-    """Trains the teacher into the folder `out`, on the shown pages; interrupted, the same call goes on where it stopped. Raises as
-    `train_teacher` does."""
+    """Trains the teacher into the folder `out`, on the shown pages, on the `device` "cpu" or "cuda"; interrupted, the same call goes on
+    where it stopped. Raises as `train_teacher` does."""
     return train_teacher(
-        Shelf.of(bundle), pages.shown, pages.rows.features, FEATURES, out, recipe, base, seed, progress
+        Shelf.of(bundle), pages.shown, pages.rows.features, FEATURES, out, recipe, base, seed, progress, device
     )
 
 

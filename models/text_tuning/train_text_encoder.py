@@ -28,7 +28,7 @@ from models.text_tuning.product_texts import ProductTexts, product_texts
 from models.text_tuning.recipe import SMALL, Stage, TextRecipe
 from models.text_tuning.stages import LossPoint, run_stage
 from models.unified.shopping_log import Codes
-from models.unified.train_unified import TrainingError, WriteScalar, open_scalars
+from models.unified.train_unified import TrainingError, WriteScalar, check_device, open_scalars
 
 TRAINING_FILE = "training.json"
 _VERSIONS = ("aisle", "sentence-transformers", "transformers", "torch")
@@ -228,10 +228,7 @@ def _check_machine(device: str) -> None:
         import sentence_transformers  # noqa: F401
     except ImportError as error:
         raise TrainingError(f"tuning a text encoder needs {error.name}: pip install 'aisle[tune]'") from error
-    if device not in ("cpu", "cuda"):
-        raise TrainingError(f"device must be cpu or cuda, not {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("device 'cuda': this process sees no CUDA device; use cpu")
+    check_device(device)
 
 
 def _listed(names: Collection[str]) -> dict[str, Any]:

@@ -49,6 +49,14 @@ class TrainingError(ValueError):
     """Training cannot start; the message says what to change."""
 
 
+def check_device(device: str) -> None:
+    """Raises TrainingError for what is neither "cpu" nor "cuda", and for "cuda" where there is none."""
+    if device not in ("cpu", "cuda"):
+        raise TrainingError(f"device must be cpu or cuda, not {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("device 'cuda': this process sees no CUDA device; use cpu")
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What training tells of itself, beside the folder."""
@@ -79,9 +87,10 @@ def train_unified(
     `cache` keeps what is frozen before training (graph, text block) for other recipes over the same data; without it,
     it is kept beside the model until that is done. `logs` is a folder for TensorBoard.
 
-    Raises TrainingError when `out` exists and when logs are wanted without TensorBoard, LogError where the log has nothing to
-    learn from, DegenerateLoss when training fails.
+    Raises TrainingError when `out` exists, for a device that there is not and when logs are wanted without TensorBoard, LogError
+    where the log has nothing to learn from, DegenerateLoss when training fails.
     """
+    check_device(device)
     if out.exists():
         raise TrainingError(f"{out} exists; choose another folder")
     work = out.with_name(f"{out.name}.partial")

@@ -67,6 +67,13 @@ def test_an_encoder_learns_words_and_what_they_mean_in_a_locale(tiny_encoder: Pa
     assert {one.locale_used for one in nouns} == {""}
 
 
+@pytest.mark.gpu
+def test_it_learns_the_same_on_a_gpu(tiny_encoder: Path) -> None:
+    model = train_types(plant(400), recipe_of(tiny_encoder), device="cuda")
+    assert accuracy(model, TEST) > 0.95
+    assert traps_right(model) == [True, True]
+
+
 def test_without_the_locale_a_trap_is_a_trap(tiny_encoder: Path) -> None:
     model = train_types(plant(400), recipe_of(tiny_encoder, variant=Variant.U_AG))
     assert accuracy(model, TEST) > 0.8

@@ -198,13 +198,25 @@ def test_both_forms_of_a_teacher_agree(shop: Shop, teacher: Teacher, folder: Pat
     from models.ranking.teacher.torch_network import TorchNetwork
 
     spec = teacher.spec
-    torch_one = TorchNetwork(folder, "cpu", spec.pooling, len(spec.features), spec.head)
+    torch_one = TorchNetwork(folder, "cpu", spec)
     shown, features = shopping(shop.shelf, 20, 3)
     found = [
         soft_labels(each, shown, features, shop.shelf.table, shop.shelf.bands)
         for each in (teacher, Teacher(spec, teacher.texts, torch_one))
     ]
     assert np.allclose(found[0], found[1], atol=0.03)  # bf16 against fp32
+
+
+@pytest.mark.gpu
+def test_it_learns_on_a_gpu_and_judges_there_as_on_the_cpu(shop: Shop, tmp_path: Path) -> None:
+    """In bf16 there, in batches that are padded and captured."""
+    teacher = train(shop, tmp_path / "teacher", device="cuda")
+    assert what_it_reads(shop, teacher) > 2.5
+    on_gpu = Teacher.load(tmp_path / "teacher", "cuda", features=NAMES)
+    for pages in (1, 3, 50):  # of some padding, and of more pairs than any batch that is captured has
+        shown, features = shopping(shop.shelf, pages, pages)
+        found = [soft_labels(each, shown, features, shop.shelf.table, shop.shelf.bands) for each in (teacher, on_gpu)]
+        assert np.allclose(found[0], found[1], atol=0.03)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -165,6 +165,12 @@ def test_what_shoppers_call_things_is_found_and_from_shuffled_clicks_it_is_not(
     assert np.mean(list(control.values())) < 0.4  # of 6 kinds each has a share of 0.17
 
 
+@pytest.mark.gpu
+def test_it_learns_the_same_on_a_gpu(shop: Shop, train: Train, tmp_path: Path) -> None:
+    tuned = train(stages=(Stage.MLM, Stage.CLICK), device="cuda")
+    assert min(found(tuned, shop, tmp_path / "tuned").values()) >= 0.9
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(train: Train) -> None:
     both = (Stage.MLM, Stage.CLICK)
     first = train(SHORT, both)

@@ -60,6 +60,13 @@ def test_words_no_title_has_and_the_shoppers_own_brand_are_found(planted: Plante
     assert own > 4 * without
 
 
+@pytest.mark.gpu
+def test_it_learns_the_same_on_a_gpu(planted: Planted, tiny_recipe: UnifiedRecipe, tmp_path: Path) -> None:
+    train_unified(planted.table, planted.log, tiny_recipe, tmp_path / "unified", lambda *_: None, device="cuda")
+    model = UnifiedModel.load(tmp_path / "unified")
+    assert recall(model, planted, own_histories(planted, model)) > 0.7
+
+
 def test_other_shoppers_histories_do_not_help(planted: Planted, model: UnifiedModel) -> None:
     histories = own_histories(planted, model)
     order = np.random.default_rng(0).permutation(len(histories))

@@ -162,7 +162,6 @@ class TestExport:
         assert float(sofa @ couch) > 0.7 > float(sofa @ drill)
 
     @pytest.mark.gpu
-    @pytest.mark.skipif(not cuda_is_usable(), reason="no CUDA device")
     def test_cuda_keeps_the_numerical_contract(self, minilm: Path) -> None:
         from models.torch_backend import TorchBackend
 

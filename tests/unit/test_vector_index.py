@@ -13,7 +13,6 @@ import pytest
 
 from models.bf16_product import is_native as bf16_is_native
 from models.index_tuner import recall_of
-from models.text_encoder import cuda_is_usable
 from models.vector_index import (
     GATHERED_SHARE,
     LISTS_FILE,
@@ -272,12 +271,7 @@ def test_a_batch_finds_what_its_queries_find_alone_even_where_bf16_cannot_tell_p
 
 @pytest.mark.parametrize(
     "device",
-    [
-        "cpu",
-        pytest.param(
-            "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not cuda_is_usable(), reason="no CUDA device")]
-        ),
-    ],
+    ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)],
 )
 def test_the_matrix_product_returns_what_brute_force_returns(device: str, vectors: Halves, queries: Floats) -> None:
     pytest.importorskip("torch")
@@ -290,7 +284,6 @@ def test_the_matrix_product_returns_what_brute_force_returns(device: str, vector
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not cuda_is_usable(), reason="no CUDA device")
 def test_an_index_loaded_on_a_gpu_answers_exactly(
     vectors: Halves, queries: Floats, listed: VectorIndex, tmp_path: Path
 ) -> None:

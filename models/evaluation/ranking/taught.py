@@ -54,15 +54,16 @@ class TeacherPlan:
     )  # of the domain's teacher, where its recipe has none
     train_pages: int = 1_200  # that they tell the student of
     test_pages: int = 2_000  # on which they are compared
+    device: str = "cpu"  # where they are trained
 
     @classmethod
-    def named(cls, name: str) -> TeacherPlan:
+    def named(cls, name: str, device: str = "cpu") -> TeacherPlan:
         """Raises ValueError for a recipe that there is not."""
         if name not in TEACHERS:
             raise ValueError(f"there is no teacher {name!r}; there are {', '.join(TEACHERS)}")
         if name == TOY.name:
-            return cls()
-        return cls(TEACHERS[name], MlmStage(steps=300), train_pages=6_000)
+            return cls(device=device)
+        return cls(TEACHERS[name], MlmStage(steps=300), train_pages=6_000, device=device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +115,7 @@ def taught_rankers(
                 teacher_recipe,
                 seed=seed,
                 progress=kept.progress,
+                device=plan.device,
             )
         teacher = Teacher.load(folder, features=FEATURES)
 

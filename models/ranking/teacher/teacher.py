@@ -207,4 +207,4 @@ def _torch_network(folder: Path, device: str, spec: TeacherSpec) -> Network:
         raise TeacherError(f"device '{device}' needs {error.name}: pip install 'aisle[gpu]'") from error
     if not cuda_is_usable() and device.startswith("cuda"):
         raise TeacherError(f"device '{device}': this process sees no CUDA device; use 'auto' or 'cpu'")
-    return TorchNetwork(folder, device, spec.pooling, len(spec.features), spec.head)
+    return TorchNetwork(folder, device, spec)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from models.cuda_graphs import CapturedCalls, rounded_up
 from models.export_encoder import EncoderError
 from models.ranking.teacher.network import TeacherNetwork
 from models.ranking.teacher.pair_tokens import PairBatch, TextSpec
-from models.ranking.teacher.recipe import HeadSizes, Pooling
+from models.ranking.teacher.teacher import OpenVinoNetwork, TeacherSpec
 from models.text_encoder import OPENVINO_FILE
 
 Floats = npt.NDArray[np.float32]
@@ -20,24 +23,46 @@ Floats = npt.NDArray[np.float32]
 # bf16 in both places rounds differently; a logit of this difference moves a chance of 0.1 to 0.125.
 MAX_LOGIT_DIFFERENCE = 0.25
 
+# Padded shapes on CUDA. A call of more tokens keeps the device busy however it is launched.
+LENGTH_STEP = 8
+BATCH_STEPS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+MAX_CAPTURED_TOKENS = 32_768
+
 
 class TorchNetwork:
-    """Runs on any device; no graphs are captured, since pairs are many and a call is long."""
+    """Runs on any device. Safe to call from several threads."""
 
-    def __init__(self, folder: Path, device: str, pooling: Pooling, num_features: int, head: HeadSizes) -> None:
-        self._device = torch.device(device)
-        self._network = TeacherNetwork.load(folder, pooling, num_features, head).to(self._device)
-        on_gpu = self._device.type == "cuda"
+    def __init__(self, folder: Path, device: str, spec: TeacherSpec) -> None:
+        where = torch.device(device)
+        on_gpu = where.type == "cuda"
+        num_features = len(spec.features)
+        network = TeacherNetwork.load(folder, spec.pooling, num_features, spec.head)
+        if on_gpu:
+            network.encoder.to(torch.bfloat16)
+        self._network, self._device = network.to(where), where
+        self._longest = TextSpec.load(folder).max_tokens
+        self._captured = CapturedCalls(self._network, where, partial(_padding, num_features)) if on_gpu else None
         self.max_call_tokens = 65_536 if on_gpu else 2_048
-        self.name = f"torch {torch.cuda.get_device_name(self._device)} bf16" if on_gpu else "torch cpu fp32"
+        self.name = f"torch {torch.cuda.get_device_name(where)} bf16" if on_gpu else "torch cpu fp32"
 
     @torch.inference_mode()
     def __call__(self, pairs: PairBatch, features: Floats) -> Floats:
         arrays = (pairs.ids, pairs.mask, pairs.segments, features)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-            logits = self._network(*(torch.from_numpy(array).to(self._device) for array in arrays))
+        batch, length = pairs.ids.shape
+        small = batch * length <= MAX_CAPTURED_TOKENS and batch <= BATCH_STEPS[-1]
+        if self._captured is not None and small:
+            padded = max(length, min(-(-length // LENGTH_STEP) * LENGTH_STEP, self._longest))
+            return self._captured(arrays, (rounded_up(batch, BATCH_STEPS), padded))
+        logits = self._network(*(torch.from_numpy(array).to(self._device) for array in arrays))
         found: Floats = logits.float().cpu().numpy()
         return found
+
+
+def _padding(num_features: int, batch: int, length: int) -> tuple[npt.NDArray[Any], ...]:
+    mask = np.zeros((batch, length), np.int64)
+    mask[:, 0] = 1
+    zeros = np.zeros((batch, length), np.int64)
+    return zeros, mask, zeros.copy(), np.zeros((batch, num_features), np.float32)
 
 
 def save_openvino(network: TeacherNetwork, folder: Path, spec: TextSpec) -> float:
@@ -60,8 +85,6 @@ def save_openvino(network: TeacherNetwork, folder: Path, spec: TextSpec) -> floa
 
 
 def _difference(network: TeacherNetwork, folder: Path, spec: TextSpec) -> float:
-    from models.ranking.teacher.teacher import OpenVinoNetwork
-
     exported = OpenVinoNetwork(folder)
     vocabulary = network.encoder.get_input_embeddings().num_embeddings
     random = np.random.default_rng(0)

@@ -39,7 +39,7 @@ from models.ranking.teacher.torch_network import save_openvino
 from models.text_tuning.encoder_network import base_fingerprint, precision_of
 from models.text_tuning.stages import LossPoint, run_stage
 from models.unified.price_bands import PriceBands
-from models.unified.train_unified import TrainingError, WriteScalar, open_scalars
+from models.unified.train_unified import TrainingError, WriteScalar, check_device, open_scalars
 
 Floats = npt.NDArray[np.float32]
 
@@ -306,10 +306,7 @@ def _check(shown: Impressions, features: Floats, names: Sequence[str], out: Path
         raise TrainingError(f"the feature {at} is not a finite number in every row")
     if not shown.labels[:, 0].any():
         raise TrainingError("no product of the impressions was clicked; there is nothing to learn")
-    if device not in ("cpu", "cuda"):
-        raise TrainingError(f"device must be cpu or cuda, not {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("device 'cuda': this process sees no CUDA device; use cpu")
+    check_device(device)
 
 
 def _fingerprint(shown: Impressions, features: Floats) -> str:
