@@ -39,7 +39,7 @@ TINY_TEACHER = TeacherRecipe(
     texts=Texts((Field("title", 16), Field("brand", 4), Field("category", 6), Field("price_minor", 1)), 12),
     sample=PageSample(pages=40, others=2),
     head=HeadSizes(features=16, bottom=16, experts=2, expert=8, tower=8, dropout=0.0),
-    features=FeatureStage(steps=5, pages=16),
+    features=FeatureStage(max_steps=5, pages=16),
     text=TextStage(max_steps=3, pages=4, chunk=32),
     precision="fp32",
 )

@@ -46,12 +46,12 @@ RECIPE = TeacherRecipe(
     texts=Texts((Field("title", 4), Field("attributes.colour", 1)), 4),
     sample=PageSample(pages=None, others=None),
     head=HeadSizes(features=32, bottom=32, experts=2, expert=32, tower=16, dropout=0.0),
-    features=FeatureStage(steps=60, pages=32),
+    features=FeatureStage(max_steps=60, pages=32),
     text=TextStage(epochs=100, max_steps=150, pages=16, learning_rate=2e-3, head_rate=3e-3, chunk=96),
     precision="fp32",
 )
 SHORT = dataclasses.replace(
-    RECIPE, features=FeatureStage(steps=5, pages=32), text=dataclasses.replace(RECIPE.text, max_steps=5)
+    RECIPE, features=FeatureStage(max_steps=5, pages=32), text=dataclasses.replace(RECIPE.text, max_steps=5)
 )
 
 

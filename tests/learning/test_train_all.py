@@ -32,7 +32,7 @@ TEACHER = TeacherRecipe(
     "tiny",
     sample=PageSample(pages=40),
     head=HeadSizes(features=8, bottom=8, experts=2, expert=8, tower=4),
-    features=FeatureStage(steps=3, pages=16),
+    features=FeatureStage(max_steps=3, pages=16),
     text=TextStage(max_steps=3, pages=4),
     precision="fp32",
 )

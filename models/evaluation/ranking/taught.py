@@ -38,7 +38,7 @@ TOY = TeacherRecipe(
     "toy",
     layers=1,
     sample=PageSample(pages=300, others=3),
-    features=FeatureStage(steps=200),
+    features=FeatureStage(max_steps=200),
     text=TextStage(pages=12),
 )
 TEACHERS = {TOY.name: TOY, **RECIPES}

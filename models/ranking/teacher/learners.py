@@ -78,7 +78,7 @@ class FeatureLearner:
         self, network: TeacherNetwork, examples: TeacherExamples, sample: RowSample, recipe: TeacherRecipe, seed: int
     ) -> None:
         self.network: torch.nn.Module = network.head
-        self.steps, self.learning_rate = recipe.features.steps, recipe.features.learning_rate
+        self.steps, self.learning_rate = recipe.features.steps(sample.num_pages), recipe.features.learning_rate
         self._learning = _Learning(network, examples, sample, recipe, seed)
         self._order = PageOrder(sample.num_pages, recipe.features.pages, step_seed(seed, 0xFE))
 

@@ -109,13 +109,20 @@ class FeatureStage:
     """The head learns from features alone, of all pages: a fraction of what the text costs, so that the text has only to add what
     features do not tell."""
 
-    steps: int = 300
+    max_steps: int = 300
     pages: int = 64  # of a batch
     learning_rate: float = 2e-3
+    epochs: float = 10.0  # of all pages, at most
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.pages < 1:
-            raise ValueError(f"features: steps must be 0 or more and pages 1 or more, not {self.steps}, {self.pages}")
+        if self.max_steps < 0 or self.pages < 1 or self.epochs <= 0:
+            raise ValueError(
+                "features: max_steps must be 0 or more, pages 1 or more and epochs above 0, not "
+                f"{self.max_steps}, {self.pages}, {self.epochs}"
+            )
+
+    def steps(self, num_pages: int) -> int:
+        return min(self.max_steps, max(1, round(self.epochs * num_pages / self.pages)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +189,7 @@ FULL = TeacherRecipe(
     mlm=MlmStage(steps=5_000, batch=256, max_tokens=128),
     sample=PageSample(pages=None, others=None),
     head=HeadSizes(features=256, bottom=256, experts=8, expert=128, tower=64),
-    features=FeatureStage(steps=5_000, pages=512),
+    features=FeatureStage(max_steps=5_000, pages=512),
     text=TextStage(epochs=2.0, pages=32, learning_rate=5e-5, head_rate=5e-4, chunk=256),
 )
 RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL, FULL)}

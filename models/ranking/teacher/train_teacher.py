@@ -191,7 +191,7 @@ class _Training:
             torch.from_numpy(self._examples.features[rows]).to(self._device),
             torch.from_numpy(shown.position[rows].astype(np.int64)).to(self._device),
         )
-        if recipe.use_features and recipe.features.steps:
+        if recipe.use_features and recipe.features.max_steps:
             everything = self._sample(PageSample(pages=None, others=None))
             feature_learner = FeatureLearner(network, self._examples, everything, recipe, self._seed)
             checkpoint = folder / "features.pt"
