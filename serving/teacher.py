@@ -89,10 +89,11 @@ class TeacherReader:
         self.backend = self._teacher.network.name
 
     def warm_up(self) -> None:
-        few = Picked(np.arange(min(8, len(self._table))))
-        zeros = np.zeros((len(few), len(FEATURES)), np.float32)
-        for _ in range(2):
-            self.compute([Chunk("a", "", few, zeros)])
+        random = np.random.default_rng(0)
+        query = " ".join(self._table.string("title", 0).split()[:3])
+        for size in self._teacher.network.warm_up_pairs:
+            rows = random.integers(0, len(self._table), size)
+            self.compute([Chunk(query, "", Picked(rows), np.zeros((size, len(FEATURES)), np.float32))])
         self._tokens.clear()
 
     def compute(self, items: Sequence[Chunk]) -> Sequence[Floats | Exception]:

@@ -19,6 +19,7 @@ from models.evaluation.bundle_figures import (
     RETRIEVED,
     SEARCH_METRICS,
     STUDENT,
+    TEACHER_BLEND,
     BundleFigures,
     bundle_figures,
 )
@@ -188,6 +189,10 @@ def _ranking_section(found: Mapping[str, BundleFigures], seed: int) -> Section:
             if way in found[NEW].ranking and way in found[BEFORE].ranking:
                 gain = found[NEW].ranking[way] - found[BEFORE].ranking[way]
                 differences.append((f"{way}: new - before", list(_means(gain, found[NEW].units, seed))))
+    ours = found[NEW].ranking
+    if BLEND in ours and TEACHER_BLEND in ours:
+        gain = ours[TEACHER_BLEND] - ours[BLEND]  # not a number of pages that the teacher did not judge
+        differences.append(("new: teacher - ranker, blend", list(_means(gain, found[NEW].units, seed))))
     tables = [Table("NDCG@10 of each task", "order", list(TASKS), rows)]
     if differences:
         tables.append(Table("Differences, on the same pages", "order", list(TASKS), differences, signed=True))

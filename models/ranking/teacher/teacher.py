@@ -97,6 +97,7 @@ class Network(Protocol):
 
     name: str
     max_call_tokens: int
+    warm_up_pairs: tuple[int, ...]  # sizes of calls that make it ready for what is usual
 
     def __call__(self, pairs: PairBatch, features: Floats) -> Floats: ...
 
@@ -175,6 +176,7 @@ class OpenVinoNetwork:
     """In bf16 where the processor computes in it."""
 
     max_call_tokens = MAX_CALL_TOKENS
+    warm_up_pairs: tuple[int, ...] = (8, 8)
 
     def __init__(self, folder: Path, threads: int = 0) -> None:
         import openvino

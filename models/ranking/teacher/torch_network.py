@@ -43,6 +43,7 @@ class TorchNetwork:
         self._longest = TextSpec.load(folder).max_tokens
         self._captured = CapturedCalls(self._network, where, partial(_padding, num_features)) if on_gpu else None
         self.max_call_tokens = 65_536 if on_gpu else 2_048
+        self.warm_up_pairs: tuple[int, ...] = BATCH_STEPS[:-4] if on_gpu else (8, 8)
         self.name = f"torch {torch.cuda.get_device_name(where)} bf16" if on_gpu else "torch cpu fp32"
 
     @torch.inference_mode()
