@@ -13,7 +13,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 PROTOS := $(wildcard protos/aisle/v1/*.proto)
 
-.PHONY: help serve train test check stubs bench loadtest wheel clean
+.PHONY: help serve train test check lint stubs bench loadtest wheel clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,7 +61,10 @@ train: .venv/tune.stamp $(STORE)/storefronts.parquet  ## Train all models on the
 test: .venv/dev.stamp  ## Run the whole test suite
 	$(BIN)/pytest
 
-check: .venv/dev.stamp  ## Format, lint, types, room contracts, fresh stubs, unit tests
+check: lint  ## What lint does, and the unit tests
+	$(BIN)/pytest tests/unit -q
+
+lint: .venv/dev.stamp  ## Format, lint, types, room contracts, fresh stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -69,7 +72,6 @@ check: .venv/dev.stamp  ## Format, lint, types, room contracts, fresh stubs, uni
 	@$(MAKE) --no-print-directory stubs OUT=.cache/stubs
 	@for f in .cache/stubs/aisle/v1/*; do cmp --silent $$f protos/aisle/v1/$$(basename $$f) || \
 		{ echo "protos/aisle/v1/$$(basename $$f) is stale: run 'make stubs' and commit"; exit 1; }; done
-	$(BIN)/pytest tests/unit -q
 
 OUT ?= protos
 stubs: .venv/dev.stamp  ## Generate the Python stubs from the .proto files
