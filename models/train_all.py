@@ -50,6 +50,7 @@ from models.text_tuning.train_text_encoder import train_text_encoder
 from models.unified.recipe import RECIPES as UNIFIED_RECIPES
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import LogError
+from models.unified.train_unified import check_device
 
 BUNDLE, WORK = "bundle", "work"
 TEXT, UNIFIED, TYPES, TEACHER, RANKER, REPORT = STAGES = (
@@ -143,6 +144,7 @@ def train_all(
     without one with that which stood at `out/bundle`. Raises what the stages raise: BundleError, CatalogueError, LogError, ExamplesError,
     TrainingError, TrainingFailed, TeacherError, DegenerateLoss, EncoderError.
     """
+    check_device(device)
     earlier = _earlier(before, out / BUNDLE)
     check_out(out / BUNDLE, replace=True)
     with kept_stages(out / WORK, progress) as stages:

@@ -80,14 +80,18 @@ def train_ranker(
         from models.ranking.teacher.recipe import RECIPES as TEACHERS
         from models.ranking.train_ranker import read_pages, train_on
         from models.ranking.train_taught import teach, train_taught
+        from models.unified.train_unified import check_device
     except ImportError as error:
         fail(f"training needs {error.name}: pip install 'aisle[train]'")
     _check_recipe(recipe, RECIPES)
     _check_recipe(teacher_recipe, TEACHERS)
+    if device != "cpu" and not teacher:
+        fail(f"--device {device} needs --teacher: the ranker itself learns on the CPU")
     logs = logs_of(store, events)
     started = time.monotonic()
     work = out_folder.with_name(f"{out_folder.name}.teacher")
     with _failures(), progress_bars() as progress:
+        check_device(device)
         opened = Bundle(bundle)
         had_teacher = opened.has_teacher
         pages = read_pages(opened, logs, RECIPES[recipe], seed=seed, progress=progress)

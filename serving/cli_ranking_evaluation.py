@@ -49,9 +49,11 @@ def evaluate_ranking(
         from models.evaluation.ranking.evaluate_ranking import evaluate_ranking as evaluate
         from models.evaluation.ranking.taught import TeacherPlan
         from models.ranking.recipe import RECIPES
+        from models.unified.train_unified import check_device
 
         if recipe not in RECIPES:
             fail(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+        check_device(device)
         taught = None if teacher == NO_TEACHER else TeacherPlan.named(teacher, device)
         plan = RankingPlan(RECIPES[recipe], taught, seed=seed)
         return evaluate(

@@ -40,6 +40,17 @@ def test_a_ranker_needs_a_log_and_a_recipe(shop_bundle: Path, store: Path, tmp_p
     assert "there is no" in refused(*both, "--events", tmp_path / "nowhere.parquet")
 
 
+def test_a_device_that_nothing_would_use_or_that_there_is_not_is_refused_before_the_log_is_read(
+    shop_bundle: Path, store: Path, tmp_path: Path
+) -> None:
+    out = ("--store", store, "--out", tmp_path / "out")
+    ranker = ("ranker", "--bundle", shop_bundle, *out)
+    assert "--device cuda needs --teacher" in refused(*ranker, "--device", "cuda")
+    assert "device must be cpu or cuda, not 'tpu'" in refused(*ranker, "--teacher", "--device", "tpu")
+    assert "device must be cpu or cuda, not 'tpu'" in refused("all", *out, "--device", "tpu")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_ranker_needs_the_unified_model(shop_bundle: Path, store: Path, tmp_path: Path) -> None:
     told = refused("ranker", "--bundle", shop_bundle, "--store", store, "--out", tmp_path / "out")
     assert "a ranker needs the unified model, and the bundle has none" in told
