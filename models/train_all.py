@@ -23,15 +23,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.add_parts import add_ranker, add_types, link_bundle
-from models.build_bundle import Recipe, Source, build_bundle, check_out
-from models.bundle import MANIFEST, Bundle, file_sha256
-from models.embed_unified import UnifiedEmbedding
-from models.embedding import Progress
+from models.bundles.add_parts import add_ranker, add_types, link_bundle
+from models.bundles.build import Recipe, Source, build_bundle, check_out
+from models.bundles.bundle import MANIFEST, Bundle, file_sha256
+from models.bundles.embed_unified import UnifiedEmbedding
+from models.bundles.embedding import Progress
+from models.bundles.kept_stages import KeptStages, kept_stages
 from models.evaluation.compare_bundles import compare_bundles
-from models.events import EventKind
-from models.export_encoder import PACKAGED
-from models.kept_stages import KeptStages, kept_stages
+from models.events.event import EventKind
 from models.query_types.labels import label_log
 from models.query_types.recipe import RECIPES as TYPES_RECIPES
 from models.query_types.recipe import TypesRecipe
@@ -44,6 +43,7 @@ from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
 from models.ranking.teacher.recipe import PageSample, TeacherRecipe
 from models.ranking.train_ranker import TrainingPages, read_pages
 from models.ranking.train_taught import teach, train_taught
+from models.text_encoder.export import PACKAGED
 from models.text_tuning.recipe import RECIPES as TEXT_RECIPES
 from models.text_tuning.recipe import Stage, TextRecipe
 from models.text_tuning.train_text_encoder import train_text_encoder

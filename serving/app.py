@@ -19,21 +19,21 @@ import ray
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
-from models.bundle import Bundle
-from models.text_encoder import Text, TextEncoder, cuda_is_usable
-from models.vector_index import Device
+from models.bundles.bundle import Bundle
+from models.index.vector_index import Device
+from models.text_encoder.encoder import Text, TextEncoder, cuda_is_usable
+from serving.compute.query_typer import QueryTyper
+from serving.compute.retriever import MAX_BATCH, Retriever
+from serving.compute.shopper_encoder import LightQueryEncoder, ShopperEncoder
+from serving.compute.teacher import CPU_BATCH_TOKENS as CPU_TEACHER_TOKENS
+from serving.compute.teacher import CUDA_BATCH_TOKENS as CUDA_TEACHER_TOKENS
+from serving.compute.teacher import TeacherReader
 from serving.config import AisleConfig, ConfigError, StageConfig
-from serving.gateway import NOTICE_S, Gateway
-from serving.open_shoppers import check_shoppers
-from serving.pipeline import Vector
-from serving.query_typer import QueryTyper
-from serving.retriever import MAX_BATCH, Retriever
-from serving.security import read_keys
-from serving.shopper_encoder import LightQueryEncoder, ShopperEncoder
-from serving.stages import StagePlan, stage_deployment
-from serving.teacher import CPU_BATCH_TOKENS as CPU_TEACHER_TOKENS
-from serving.teacher import CUDA_BATCH_TOKENS as CUDA_TEACHER_TOKENS
-from serving.teacher import TeacherReader
+from serving.gateway.replica import NOTICE_S, Gateway
+from serving.gateway.security import read_keys
+from serving.search.pipeline import Vector
+from serving.shoppers.open_store import check_shoppers
+from serving.stages.stage import StagePlan, stage_deployment
 
 APP = "aisle"
 # Padded tokens of one batch. On two cores the time per query is level from 128 tokens on (0.54 to 0.65 ms), so a larger

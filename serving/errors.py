@@ -1,4 +1,4 @@
-"""What can go wrong with a call, each with its gRPC status. `serving.rpc` is the one place that catches them."""
+"""What can go wrong with a call, each with its gRPC status. `serving.gateway.rpc` is the one place that catches them."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from models.build_bundle import Recipe, Source, build_bundle
-from models.bundle import Manifest
-from models.catalogue import Product
+from models.bundles.build import Recipe, Source, build_bundle
+from models.bundles.bundle import Manifest
+from models.products.catalogue import Product
 from models.query_types.type_model import TypeModel
-from models.text_encoder import cuda_is_usable
+from models.text_encoder.encoder import cuda_is_usable
 from models.unified.words import Ragged
 
 # The time of an example is the machine's matter: the first of a fresh checkout pays for Hypothesis' own tables.
@@ -80,7 +80,7 @@ def write_tiny_encoder(folder: Path, *, pad_token: str | None = "[PAD]") -> Path
 @pytest.fixture(scope="session")
 def exported_encoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as `TextEncoder` loads it; a build only copies it."""
-    from models.export_encoder import export_encoder
+    from models.text_encoder.export import export_encoder
 
     folder = tmp_path_factory.mktemp("encoders") / "exported"
     export_encoder(str(tiny_encoder), folder)

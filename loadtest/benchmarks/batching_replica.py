@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from ray import serve
 
-from serving.batcher import Batcher
+from serving.stages.batcher import Batcher
 
 DEVICE_MS = 50.0
 RATE = 1000.0  # calls a second

@@ -10,8 +10,8 @@ import numpy as np
 
 from loadtest.benchmarks.service import bundle_queries
 from loadtest.benchmarks.setup import Setup, ratios
-from models.bundle import Bundle
-from models.text_encoder import PaddedBatch, Text, TextEncoder
+from models.bundles.bundle import Bundle
+from models.text_encoder.encoder import PaddedBatch, Text, TextEncoder
 
 
 def bench_encoder(setup: Setup) -> None:

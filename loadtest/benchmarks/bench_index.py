@@ -7,10 +7,10 @@ import numpy as np
 from loadtest.benchmarks.jittered_vectors import jitter
 from loadtest.benchmarks.service import bundle_queries
 from loadtest.benchmarks.setup import Setup
-from models.bundle import Bundle
-from models.index_tuner import IndexTarget, p50_ms, recall_of, tune
-from models.text_encoder import Text, TextEncoder
-from models.vector_index import IndexSpec, VectorIndex
+from models.bundles.bundle import Bundle
+from models.index.tuner import IndexTarget, p50_ms, recall_of, tune
+from models.index.vector_index import IndexSpec, VectorIndex
+from models.text_encoder.encoder import Text, TextEncoder
 
 INDEX_SIZES = (45_000, 200_000, 1_000_000)
 

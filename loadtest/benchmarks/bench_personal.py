@@ -13,7 +13,7 @@ from loadtest.benchmarks.floor import METHOD, search_messages
 from loadtest.benchmarks.service import bundle_queries, served
 from loadtest.benchmarks.setup import QUIET, Setup, ratios
 from loadtest.h2load import h2load
-from models.bundle import Bundle
+from models.bundles.bundle import Bundle
 
 CLIENTS = 32
 SHOPPERS = 8

@@ -15,11 +15,11 @@ from loadtest.benchmarks.floor import METHOD as SEARCH
 from loadtest.benchmarks.service import bundle_queries, served
 from loadtest.benchmarks.setup import QUIET, Setup, differences, ratios
 from loadtest.h2load import h2load
-from models.bundle import Bundle
+from models.bundles.bundle import Bundle
 from models.ranking.features import FEATURES, CandidateFeatures, QueryInput
 from models.ranking.ranker import Ranker
 from models.ranking.teacher.teacher import Teacher
-from models.text_encoder import cuda_is_usable
+from models.text_encoder.encoder import cuda_is_usable
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged

@@ -20,11 +20,11 @@ from loadtest.benchmarks.redis_server import redis_is_installed, redis_server
 from loadtest.benchmarks.service import Service, served
 from loadtest.benchmarks.setup import QUIET, Setup
 from loadtest.h2load import raw_call
-from models.events import Event, EventKind
+from models.events.event import Event, EventKind
 from serving.config import AisleConfig
-from serving.event_messages import write_event
-from serving.open_shoppers import open_shoppers
-from serving.shopper_store import ShopperStore, now_ms
+from serving.gateway.messages.events import write_event
+from serving.shoppers.open_store import open_shoppers
+from serving.shoppers.store import ShopperStore, now_ms
 
 RECORD = "/aisle.v1.ShopperService/RecordEvents"
 GET_HISTORY = "/aisle.v1.ShopperService/GetHistory"

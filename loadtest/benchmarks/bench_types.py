@@ -10,7 +10,7 @@ from loadtest.benchmarks.floor import METHOD as SEARCH
 from loadtest.benchmarks.service import bundle_queries, served
 from loadtest.benchmarks.setup import QUIET, Setup, differences, ratios
 from loadtest.h2load import h2load
-from models.bundle import Bundle
+from models.bundles.bundle import Bundle
 from models.query_types.type_model import TypeModel
 
 CLASSIFY = "/aisle.v1.QueryService/Classify"

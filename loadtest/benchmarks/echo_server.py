@@ -17,8 +17,8 @@ from ray import serve
 from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc
 from serving import app
 from serving.config import AisleConfig, LogConfig, ServerConfig
-from serving.gateway import Listener
-from serving.rpc import Call, Guard, Servicer, guarded
+from serving.gateway.replica import Listener
+from serving.gateway.rpc import Call, Guard, Servicer, guarded
 
 METHOD = "/aisle.v1.SearchService/Search"
 REQUEST = search_pb2.SearchRequest(query="noise cancelling headphones", locale="en-US").SerializeToString()

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aisle.v1 import search_pb2
-from models.bundle import Bundle
-from models.text_encoder import Text
+from models.bundles.bundle import Bundle
+from models.text_encoder.encoder import Text
 from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
+from serving.compute.filter_masks import FilterMasks
+from serving.compute.retriever import Retrieval
 from serving.config import LimitsConfig
-from serving.filter_masks import FilterMasks
-from serving.messages import Messages
-from serving.pipeline import Results
-from serving.retriever import Retrieval
+from serving.gateway.messages.search import Messages
+from serving.search.pipeline import Results
 
 METHOD = "/aisle.v1.SearchService/Search"
 

@@ -22,7 +22,7 @@ from loadtest.benchmarks.bench_stock import bench_stock
 from loadtest.benchmarks.bench_types import bench_types
 from loadtest.benchmarks.figures import Figures
 from loadtest.benchmarks.setup import Setup
-from models.bundle import Bundle
+from models.bundles.bundle import Bundle
 
 BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "echo": bench_echo,

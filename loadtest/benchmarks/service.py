@@ -18,7 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from loadtest.traffic import queries_from_titles
-from models.bundle import Bundle
+from models.bundles.bundle import Bundle
 
 START_S = 120.0
 

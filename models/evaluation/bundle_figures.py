@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from models.bundle import RANKER, TEACHER, TYPES, UNIFIED, Bundle, BundleError
-from models.embedding import Progress
+from models.bundles.bundle import RANKER, TEACHER, TYPES, UNIFIED, Bundle, BundleError
+from models.bundles.embedding import Progress
 from models.evaluation.metrics import Ids, Relevance, Values, ndcg_at, places, recall_at
-from models.evaluation.types.ranked_types import rank_types
-from models.evaluation.types.type_metrics import CalibrationError, query_metrics
+from models.evaluation.ranked_types import rank_types
+from models.evaluation.type_metrics import CalibrationError, query_metrics
 from models.query_types.calibration import expected_calibration_error
 from models.query_types.examples import ExamplesError
 from models.query_types.labels import label_log

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.evaluation.metrics import Relevance
 from models.evaluation.numbered_log import CLICK, KINDS, Codes, Ids, NumberedLog
-from models.events import EventKind
+from models.events.event import EventKind
 
 # Searches of the training window, the most frequent queries first: the queries of the first half are the head, those of the next three
 # tenths the torso, the rest the tail (choice).

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.embedding import Progress
-from models.events import EventKind
+from models.bundles.embedding import Progress
+from models.events.event import EventKind
 
 Ids = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]

@@ -10,10 +10,10 @@ import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
-from models.embedding import Progress
+from models.bundles.embedding import Progress
 from models.evaluation.cases import Cases
 from models.evaluation.numbered_log import Ids
-from models.text_encoder import Text, TextEncoder
+from models.text_encoder.encoder import Text, TextEncoder
 
 faiss: Any = typed_faiss  # its stubs lack `knn`
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from models.query_types.head import Floats, Head, HeadSpec
 from models.query_types.recipe import LocaleInput
 from models.query_types.tokens import MAX_CHARS, normalise, tokens_of
-from models.text_encoder import Text, TextEncoder
+from models.text_encoder.encoder import Text, TextEncoder
 
 
 class EncoderMismatch(ValueError):
@@ -21,7 +21,7 @@ class EncoderMismatch(ValueError):
 
 
 class EncoderNet:
-    """One encoder for all locales, in a folder of `models.export_encoder`. Safe to call from several threads.
+    """One encoder for all locales, in a folder of `models.text_encoder.export`. Safe to call from several threads.
 
     `weights` have the names and shapes of `spec.shapes()`; float16 is read as float32. A folder that only this network needs may be given
     as a TemporaryDirectory, which then lives as long as it. Raises EncoderMismatch; what else is wrong with the folder is raised as

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.export_encoder import EncoderError
 from models.query_types.encoder_net import plain_text
 from models.query_types.head import AGNOSTIC, HeadSpec
 from models.query_types.head_network import Bools, HeadNetwork, Ints, Reader, States
 from models.query_types.recipe import ALL_LAYERS, EncoderTuning, LocaleInput, TypesRecipe
-from models.text_encoder import locale_place
+from models.text_encoder.encoder import locale_place
+from models.text_encoder.export import EncoderError
+from models.text_encoder.torch_backend import PooledEncoder
 from models.text_tuning.encoder_network import Padded, TokenTable, chunks_by_length, computing_in, precision_of
-from models.torch_backend import PooledEncoder
 from models.unified.words import Ragged
 
 _CHUNK = 256  # queries encoded at once where none learns

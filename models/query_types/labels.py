@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.events import EVENT_SCHEMA
+from models.events.event import EVENT_SCHEMA
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.tokens import normalise
 from models.unified.shopping_log import KINDS

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch.nn.functional import cosine_similarity
 
-from models.export_encoder import EncoderError, base_name, export_encoder, find_encoder, load_encoder
 from models.query_types.encoder_net import EncoderNet, plain_text
 from models.query_types.encoder_network import EncoderTypeNetwork, QueryTokenizer
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.fit_net import Report, fit_network
 from models.query_types.head import HeadSpec
 from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
-from models.text_encoder import SAME_VECTOR_COSINE, Text, TextEncoder
+from models.text_encoder.encoder import SAME_VECTOR_COSINE, Text, TextEncoder
+from models.text_encoder.export import EncoderError, base_name, export_encoder, find_encoder, load_encoder
 from models.text_tuning.encoder_network import prefixes_of
 
 _COMPARED = 64  # queries whose vectors must be the same when they are served

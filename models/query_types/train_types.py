@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from models.export_encoder import base_name
 from models.query_types.certainty import measure_certainty
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.fit_net import Fitted, Progress, fit_net
@@ -18,6 +17,7 @@ from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing, language_of
 from models.query_types.type_model import Net, TypeModel
 from models.query_types.type_net import NetSpec, TypeNet
+from models.text_encoder.export import base_name
 
 _LEAST_BITS = 10
 _ROWS_PER_EXAMPLE = 24  # of the table of a locale's own network (NU): words, pairs and n-grams of a query

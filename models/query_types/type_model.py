@@ -1,8 +1,8 @@
 """The trained classifier as serving loads it: NumPy and safetensors.
 
 A folder holds `types.json`, what the model is, and `types.safetensors`, its weights in float16; where a Hugging Face encoder reads the
-queries also `encoder/`, as `models.export_encoder` writes it, and the weights are those of the head on it. Such a model needs OpenVINO, or
-PyTorch on CUDA, besides.
+queries also `encoder/`, as `models.text_encoder.export` writes it, and the weights are those of the head on it. Such a model needs
+OpenVINO, or PyTorch on CUDA, besides.
 """
 
 from __future__ import annotations

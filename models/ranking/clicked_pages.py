@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.bundle import Bundle
-from models.embedding import Progress
+from models.bundles.bundle import Bundle
+from models.bundles.embedding import Progress
 from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.impressions import Impressions, PageHistories, ReadLog, read_log
 from models.unified.price_bands import PriceBands

@@ -15,9 +15,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from models.bundle import Bundle
-from models.catalogue import Product
-from models.identifiers import IdentifierIndex, identifiers_in
+from models.bundles.bundle import Bundle
+from models.products.catalogue import Product
+from models.products.identifiers import IdentifierIndex, identifiers_in
 from models.query_types.type_model import TypeModel, TypePrediction
 from models.ranking.asked_marks import AskedMarks
 from models.ranking.mark_worth import MAX_TYPES, MarkWorth

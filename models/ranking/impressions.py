@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.catalogue import Product
-from models.product_table import ProductTable
+from models.products.catalogue import Product
+from models.products.product_table import ProductTable
 from models.ranking.tasks import TASKS
 from models.ranking.taste import MAX_ITEMS
 from models.unified.histories import NO_ITEM, Timelines

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from models.product_table import ProductTable
+from models.products.product_table import ProductTable
 from models.query_types.tokens import language_of
 from models.ranking.asked_marks import AskedMarks, word_key
 from models.ranking.impressions import Log, read_log

@@ -14,9 +14,9 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from models.bundle import Bundle
-from models.catalogue import Product
-from models.product_table import ATTRIBUTE, ProductTable
+from models.bundles.bundle import Bundle
+from models.products.catalogue import Product
+from models.products.product_table import ATTRIBUTE, ProductTable
 from models.ranking.taste import (
     NOTHING,
     TRAIT,

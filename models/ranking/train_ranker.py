@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from models.bundle import Bundle, BundleError
+from models.bundles.bundle import Bundle, BundleError
 from models.query_types.calibration import Calibration, expected_calibration_error
 from models.ranking.asked_marks import AskedMarks
 from models.ranking.clicked_pages import clicked_pages, joined_log

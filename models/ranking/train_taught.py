@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import Bundle
-from models.export_encoder import PACKAGED
+from models.bundles.bundle import Bundle
 from models.ranking.features import FEATURES
 from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.recipe import TeacherRecipe
 from models.ranking.teacher.teacher import Teacher, soft_labels
 from models.ranking.teacher.train_teacher import Shelf, TrainedTeacher, train_teacher
 from models.ranking.train_ranker import Progress, TrainedRanker, TrainingPages, silent, train_on
+from models.text_encoder.export import PACKAGED
 
 
 def teach(

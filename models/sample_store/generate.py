@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.catalogue import ColumnMapping, Product
+from models.products.catalogue import ColumnMapping, Product
 from models.sample_store.hashing import Draws, UInt64s, draw_words
 from models.sample_store.latents import NUM_LATENT_WORDS, LatentColumns, ProductLatent, latent_columns
 from models.sample_store.queries import SampleQuery, write_query

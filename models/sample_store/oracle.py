@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.events import EventKind
+from models.events.event import EventKind
 from models.sample_store.latents import ABSENT
 from models.sample_store.parameters import MAX_SEARCHES
 from models.sample_store.sessions import Searches

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.events import EVENT_SCHEMA, EventKind
+from models.events.event import EVENT_SCHEMA, EventKind
 from models.sample_store.assortment import Assortment
 from models.sample_store.engagement import Engagement
 from models.sample_store.generate import SampleStore

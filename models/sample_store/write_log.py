@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from models.event_log import write_events
+from models.events.log import write_events
 from models.sample_store.generate import CURRENCY, SAMPLE_COLUMNS, SampleStore
 from models.sample_store.locales.storefront_parameters import default_volumes
 from models.sample_store.locales.storefronts import StorefrontLog

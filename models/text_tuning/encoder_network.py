@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.bundle import file_sha256
-from models.export_encoder import _SERVED_MODULES, EncoderError, _modules, _prompts, find_encoder
-from models.text_encoder import SPEC_FILE, EncoderSpec, Side
-from models.torch_backend import pooling_of
+from models.bundles.bundle import file_sha256
+from models.text_encoder.encoder import SPEC_FILE, EncoderSpec, Side
+from models.text_encoder.export import _SERVED_MODULES, EncoderError, _modules, _prompts, find_encoder
+from models.text_encoder.torch_backend import pooling_of
 from models.unified.words import Ragged
 
 

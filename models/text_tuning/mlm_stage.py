@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from models.export_encoder import EncoderError
+from models.text_encoder.export import EncoderError
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, computing_in
 from models.text_tuning.recipe import MlmStage
 from models.text_tuning.stages import step_seed

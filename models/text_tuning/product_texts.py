@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.build_bundle import Source
-from models.catalogue import Product, product_text
-from models.embedding import Progress
+from models.bundles.build import Source
+from models.bundles.embedding import Progress
+from models.products.catalogue import Product, product_text
 from models.text_tuning.query_keys import loose_key
 
 

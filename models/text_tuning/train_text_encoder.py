@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.build_bundle import Source, work_folder
-from models.embedding import BuildState, Progress
-from models.export_encoder import PACKAGED, find_encoder
+from models.bundles.build import Source, work_folder
+from models.bundles.embedding import BuildState, Progress
+from models.text_encoder.export import PACKAGED, find_encoder
 from models.text_tuning.click_stage import ClickLearner
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, base_fingerprint, precision_of
 from models.text_tuning.hard_negatives import find_hard_negatives

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from models.catalogue import Product
-from models.events import Event, EventKind
+from models.events.event import Event, EventKind
+from models.products.catalogue import Product
 from models.unified.words import category_marks, mark, words_of
 
 MAX_TERMS = 16

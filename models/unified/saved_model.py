@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
 
-from models.catalogue import Product
-from models.product_table import ProductTable
+from models.products.catalogue import Product
+from models.products.product_table import ProductTable
 from models.unified.features import product_features
 from models.unified.history import HistoryBlocks
 from models.unified.light_tower import read_spec

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.events import EVENT_SCHEMA, EventKind
+from models.events.event import EVENT_SCHEMA, EventKind
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.product_table import ProductTable
+from models.products.product_table import ProductTable
 from models.unified.signals import SIGNAL_SCALARS, ProductSignals
 
 Floats = npt.NDArray[np.float32]

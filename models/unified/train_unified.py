@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.product_table import ProductTable
+from models.products.product_table import ProductTable
 from models.unified.batches import Batch, BatchMaker
 from models.unified.losses import (
     NegativeSets,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.torch import load_file, save_file
 
-from models.product_table import ProductTable
+from models.products.product_table import ProductTable
 from models.unified.examples import Examples
 from models.unified.features import ProductFeatures, product_features
 from models.unified.graph import graph_vectors

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from models.product_table import ProductTable
+from models.products.product_table import ProductTable
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.light_tower import LightTower, ModelError, read_spec
 from models.unified.model_files import IDS_FILE, VECTORS_FILE

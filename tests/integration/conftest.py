@@ -12,10 +12,11 @@ import pytest
 
 from aisle.v1 import embedding_pb2_grpc, info_pb2_grpc, search_pb2_grpc
 from loadtest.benchmarks.service import Service, served
-from models.add_parts import add_ranker
-from models.build_bundle import Recipe, build_bundle
-from models.bundle import Bundle
-from models.embed_unified import UnifiedEmbedding
+from models.bundles.add_parts import add_ranker
+from models.bundles.build import Recipe, build_bundle
+from models.bundles.bundle import Bundle
+from models.bundles.embed_unified import UnifiedEmbedding
+from models.bundles.sources import catalogue_source, sample_source
 from models.ranking.features import FEATURES, CandidateFeatures
 from models.ranking.recipe import STARTER as STARTER_RANKER
 from models.ranking.teacher.fields import Field
@@ -24,7 +25,6 @@ from models.ranking.teacher.train_teacher import Shelf, train_teacher
 from models.ranking.train_ranker import ranker_rows, train_ranker, training_impressions
 from models.sample_store import SAMPLE_COLUMNS
 from models.sample_store.write_log import CATALOGUE, EVENTS, write_sample_log
-from models.sources import catalogue_source, sample_source
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 from models.unified.recipe import STARTER, QueryGeneration

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from models.bundle import Bundle, Manifest
-from serving.cli import app
-from serving.security import read_keys
+from models.bundles.bundle import Bundle, Manifest
+from serving.cli.main import app
+from serving.gateway.security import read_keys
 
 SAMPLE = "3000"
 

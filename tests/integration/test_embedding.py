@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aisle.v1 import embedding_pb2, embedding_pb2_grpc, product_pb2
-from models.bundle import Bundle
-from models.text_encoder import SAME_VECTOR_COSINE, Text, TextEncoder
+from models.bundles.bundle import Bundle
+from models.text_encoder.encoder import SAME_VECTOR_COSINE, Text, TextEncoder
 
 Stub = embedding_pb2_grpc.EmbeddingServiceStub
 

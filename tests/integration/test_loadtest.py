@@ -15,7 +15,7 @@ from loadtest.h2load import LoadError, h2load
 from loadtest.open_loop import open_loop
 from loadtest.run import run_locust
 from loadtest.traffic import QueryMix, write_queries
-from serving.cli import app
+from serving.cli.main import app
 
 METHOD = "/aisle.v1.SearchService/Search"
 needs_h2load = pytest.mark.skipif(not shutil.which("h2load"), reason="h2load is not installed (Debian: nghttp2-client)")

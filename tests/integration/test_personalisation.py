@@ -30,10 +30,10 @@ from aisle.v1 import (
 )
 from loadtest.benchmarks.redis_server import redis_is_installed, redis_server
 from loadtest.benchmarks.service import Service, served
-from models.bundle import Bundle, BundleError
+from models.bundles.bundle import Bundle, BundleError
 from models.sample_store.write_log import EVENTS
-from serving.cli import app
-from serving.record_log import busiest_shoppers
+from serving.cli.main import app
+from serving.cli.record_log import busiest_shoppers
 
 SEARCH = search_pb2.SearchRequest
 STORED, REQUEST, NONE = (
@@ -399,7 +399,7 @@ def test_a_bundle_without_a_shopper_model_answers_everybody_alike_and_says_so(
 
 
 def test_towers_that_disagree_are_refused_with_both_numbers(folder: Path, tmp_path: Path) -> None:
-    from models.bundle import MANIFEST, Manifest, content_version, record_files
+    from models.bundles.bundle import MANIFEST, Manifest, content_version, record_files
 
     copy = tmp_path / "bundle"
     copy.mkdir()

@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import MANIFEST, RANKER, TEACHER, Bundle, BundleError, content_version, record_files
-from models.catalogue import Product
+from models.bundles.bundle import MANIFEST, RANKER, TEACHER, Bundle, BundleError, content_version, record_files
+from models.products.catalogue import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.features import FEATURES
 from models.ranking.ranker import Ranker
 from models.ranking.taste import Taste
 from models.unified.history import HistoryItem, HistoryKind
 from serving.app import check, plan_stages
+from serving.compute.order import Judged, Picked, RankInput
+from serving.compute.retriever import Candidates, Retrieval, Retriever
+from serving.compute.teacher import Chunk, PairCosts, TeacherReader
 from serving.config import AisleConfig, ConfigError, RankerConfig, ShoppersConfig
-from serving.lone_calls import LoneCalls
-from serving.ranking import Judged, Picked, RankInput
-from serving.retriever import Candidates, Retrieval, Retriever
-from serving.stages import LocalStage
-from serving.teacher import Chunk, PairCosts, TeacherReader
+from serving.stages.lone_calls import LoneCalls
+from serving.stages.stage import LocalStage
 
 TASTE = Taste.of([HistoryItem(HistoryKind.CLICK, 1, terms="velvet sofa", brand="Halden", category="Furniture")])
 SHORT = TypePrediction((("Furniture > Living Room > Sofas", 0.9),), False, "en-US")

@@ -30,10 +30,10 @@ from aisle.v1 import (
     shopper_pb2,
 )
 from loadtest.benchmarks.service import Service, served
-from models.bundle import Bundle
-from models.product_table import ProductTable
+from models.bundles.bundle import Bundle
+from models.products.product_table import ProductTable
 from models.ranking.features import FEATURES
-from serving.cli import app
+from serving.cli.main import app
 
 SEARCH, RANK = search_pb2.SearchRequest, ranking_pb2.RankRequest
 NONE, STUDENT, TEACHER = search_pb2.RANK_MODEL_NONE, search_pb2.RANK_MODEL_STUDENT, search_pb2.RANK_MODEL_TEACHER

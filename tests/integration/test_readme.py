@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtest.benchmarks.service import Service
-from serving.cli import app
+from serving.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from aisle.v1 import info_pb2, info_pb2_grpc, product_pb2, search_pb2, search_pb2_grpc
-from models.bundle import Bundle
-from models.text_encoder import Text, TextEncoder
+from models.bundles.bundle import Bundle
+from models.text_encoder.encoder import Text, TextEncoder
 
 Stub = search_pb2_grpc.SearchServiceStub
 REQUEST = search_pb2.SearchRequest

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from aisle.v1 import embedding_pb2, embedding_pb2_grpc, search_pb2, search_pb2_grpc
 from loadtest.benchmarks.service import Service, is_serving, served
-from serving.security import new_key
+from serving.gateway.security import new_key
 
 
 @dataclass

@@ -17,11 +17,11 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from aisle.client import channel_options
 from aisle.v1 import info_pb2, info_pb2_grpc, search_pb2, search_pb2_grpc, shopper_pb2, shopper_pb2_grpc
 from loadtest.benchmarks.redis_server import RedisServer, redis_is_installed, redis_server
 from loadtest.benchmarks.service import Service, served
-from serving.client import channel_options
-from serving.security import new_key
+from serving.gateway.security import new_key
 
 Stub = shopper_pb2_grpc.ShopperServiceStub
 RECORD = shopper_pb2.RecordEventsRequest

@@ -77,9 +77,9 @@ def test_it_holds_what_serves_and_nothing_else(wheel: Path) -> None:
 
 def test_every_module_comes_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     code = (
-        "import aisle.v1.search_pb2, loadtest.traffic, models.bundle, serving.client, serving.app\n"
-        "for module in (aisle.v1.search_pb2, loadtest.traffic, models.bundle, serving.app): print(module.__file__)\n"
-        "serving.client.retry_policy()\n"
+        "import aisle.v1.search_pb2, loadtest.traffic, models.bundles.bundle, aisle.client, serving.app\n"
+        "for module in (aisle.v1.search_pb2, loadtest.traffic, models.bundles.bundle, serving.app): print(module.__file__)\n"
+        "aisle.client.retry_policy()\n"
     )
     files = run(installed, tmp_path, "-c", code).splitlines()
     assert len(files) == 4
@@ -100,7 +100,7 @@ def test_serving_from_it_needs_neither_torch_nor_transformers(
     code = (
         "import sys; from pathlib import Path\n"
         "import serving.app\n"
-        "from models.bundle import Bundle; from models.text_encoder import Text\n"
+        "from models.bundles.bundle import Bundle; from models.text_encoder.encoder import Text\n"
         f"folder = Path({str(shop_bundle)!r})\n"
         "serving.app.load_encoder(folder, 'cpu', 1, 64).compute([Text('sofa')])\n"
         "serving.app.Retriever(Bundle(folder), 'cpu').warm_up()\n"

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.catalogue import Product
-from models.events import EVENT_SCHEMA
-from models.product_table import ProductTable, write_products
+from models.events.event import EVENT_SCHEMA
+from models.products.catalogue import Product
+from models.products.product_table import ProductTable, write_products
 from models.unified.history import HistoryBlocks
 from models.unified.recipe import NegativeMix, ProductBlocks, QueryGeneration, TowerSizes, UnifiedRecipe
 from models.unified.shopping_log import ShoppingLog

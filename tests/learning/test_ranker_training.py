@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from models.build_bundle import Recipe, Source, build_bundle
-from models.bundle import Bundle, BundleError
-from models.embed_unified import UnifiedEmbedding
-from models.events import EVENT_SCHEMA
-from models.product_table import ProductTable
+from models.bundles.build import Recipe, Source, build_bundle
+from models.bundles.bundle import Bundle, BundleError
+from models.bundles.embed_unified import UnifiedEmbedding
+from models.events.event import EVENT_SCHEMA
+from models.products.product_table import ProductTable
 from models.ranking.clicked_pages import clicked_pages
 from models.ranking.features import FEATURES, CandidateFeatures
 from models.ranking.ranker import Ranker, blend
@@ -80,7 +80,7 @@ def bundle(
     tiny_recipe: UnifiedRecipe,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
-    from models.catalogue import Product
+    from models.products.catalogue import Product
 
     products = [
         Product(f"P-{at:03}", f"{kind} {copy}", brand, f"Home > {kind}", 1000 + at)

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from models.build_bundle import Recipe, build_bundle
-from models.bundle import Bundle
-from models.embed_unified import UnifiedEmbedding
-from models.evaluation.ranking.evaluate_ranking import RankingPlan, evaluate_ranking
-from models.evaluation.ranking.learned import MULTI_TASK
-from models.evaluation.ranking.sections import ORACLE
+from models.bundles.build import Recipe, build_bundle
+from models.bundles.bundle import Bundle
+from models.bundles.embed_unified import UnifiedEmbedding
+from models.bundles.sources import catalogue_source
 from models.ranking.recipe import RankerRecipe
 from models.sample_store.generate import SAMPLE_COLUMNS
 from models.sample_store.write_log import write_sample_log
-from models.sources import catalogue_source
+from models.studies.ranking.evaluate_ranking import RankingPlan, evaluate_ranking
+from models.studies.ranking.learned import MULTI_TASK
+from models.studies.ranking.sections import ORACLE
 from models.unified.recipe import UnifiedRecipe
-from serving.cli import app
+from serving.cli.main import app
 
 TINY = RankerRecipe("tiny", experts=2, expert_dim=8, tower_dim=4, learning_rate=5e-3, epochs=3, batch_pages=32)
 PLAN = RankingPlan(TINY, teacher=None, max_test=400, max_searches=200, shares=(0.1, 1.0), draws=1, frozen_pages=0)

@@ -12,9 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.catalogue import Product
-from models.export_encoder import EncoderError
-from models.product_table import ProductTable, write_products
+from models.products.catalogue import Product
+from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import Transfer, Weighting
 from models.ranking.teacher.fields import Field
@@ -29,6 +28,7 @@ from models.ranking.teacher.recipe import (
 )
 from models.ranking.teacher.teacher import Teacher, TeacherError, soft_labels
 from models.ranking.teacher.train_teacher import Shelf, train_teacher
+from models.text_encoder.export import EncoderError
 from models.text_tuning.recipe import MlmStage
 from models.text_tuning.stages import CHECKPOINT_STEPS
 from models.unified.price_bands import PriceBands

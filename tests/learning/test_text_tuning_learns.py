@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from safetensors.torch import load_file
 
-from models.build_bundle import Source
-from models.bundle import BundleError
-from models.catalogue import Product, product_text
-from models.events import EVENT_SCHEMA
-from models.export_encoder import EncoderError, export_encoder
-from models.text_encoder import Text, TextEncoder
+from models.bundles.build import Source
+from models.bundles.bundle import BundleError
+from models.events.event import EVENT_SCHEMA
+from models.products.catalogue import Product, product_text
+from models.text_encoder.encoder import Text, TextEncoder
+from models.text_encoder.export import EncoderError, export_encoder
 from models.text_tuning.click_stage import ClickLearner, PairBatch, click_loss
 from models.text_tuning.encoder_network import EncoderNetwork
 from models.text_tuning.mlm_stage import MlmLearner

@@ -12,21 +12,21 @@ import pytest
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from models.build_bundle import Recipe
-from models.bundle import Bundle, BundleError
-from models.index_tuner import IndexTarget
+from models.bundles.build import Recipe
+from models.bundles.bundle import Bundle, BundleError
+from models.bundles.sources import catalogue_source
+from models.index.tuner import IndexTarget
 from models.query_types.recipe import TypesRecipe
 from models.query_types.tokens import QueryHashing
 from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.recipe import FeatureStage, HeadSizes, PageSample, TeacherRecipe, TextStage
 from models.sample_store import CURRENCY, SAMPLE_COLUMNS
 from models.sample_store.write_log import CATALOGUE, EVENTS, STOREFRONTS, write_sample_log
-from models.sources import catalogue_source
 from models.text_tuning.recipe import ClickStage, MlmStage, TextRecipe
 from models.train_all import STAGES, LoopRecipe, Shop, TrainedAll, train_all
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import LogError
-from serving.cli import app
+from serving.cli.main import app
 
 TEACHER = TeacherRecipe(
     "tiny",

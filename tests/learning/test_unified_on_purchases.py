@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.evaluation.evaluate_online_retail import evaluate_online_retail, trained_rankers
-from models.evaluation.online_retail import FILE
+from models.studies.purchases.evaluate_online_retail import evaluate_online_retail, trained_rankers
+from models.studies.purchases.online_retail import FILE
 from models.unified.recipe import UnifiedRecipe
 
 MUGS, CUSTOMERS, INVOICES = 60, 120, 12

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.main import app
 from serving.config import AisleConfig, ConfigError, load_config
 
 Load = Callable[..., AisleConfig]

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from models.export_encoder import EncoderError
 from models.ranking.teacher.fields import Marker
+from models.text_encoder.export import EncoderError
 
 
 def prepare_base(base: Path, markers: Sequence[Marker], layers: int | None, folder: Path) -> None:

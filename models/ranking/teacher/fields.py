@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.product_table import ATTRIBUTE, ProductList, ProductTable
+from models.products.product_table import ATTRIBUTE, ProductList, ProductTable
 from models.unified.price_bands import PriceBands
 
 PRICE_WORDS = ("cheap", "affordable", "average", "premium", "luxury")  # by band, from the cheapest fifth of a category

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from models.product_table import ProductList, ProductTable
+from models.products.product_table import ProductList, ProductTable
 from models.ranking.teacher.fields import UNKNOWN_LOCALE, Field, field_texts, locale_marker, markers
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged

@@ -18,14 +18,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.embedding import Progress
-from models.product_table import ProductTable
+from models.bundles.embedding import Progress
+from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import Transfer
 from models.ranking.teacher.chances import Calibration, chances_of
 from models.ranking.teacher.pair_tokens import PairBatch, PairTokens, join_pairs, length_batches
 from models.ranking.teacher.recipe import HeadSizes, Pooling
-from models.text_encoder import OPENVINO_FILE, cuda_is_usable
+from models.text_encoder.encoder import OPENVINO_FILE, cuda_is_usable
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
 

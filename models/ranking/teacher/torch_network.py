@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.cuda_graphs import CapturedCalls, rounded_up
-from models.export_encoder import EncoderError
 from models.ranking.teacher.network import TeacherNetwork
 from models.ranking.teacher.pair_tokens import PairBatch, TextSpec
 from models.ranking.teacher.teacher import OpenVinoNetwork, TeacherSpec
-from models.text_encoder import OPENVINO_FILE
+from models.text_encoder.cuda_graphs import CapturedCalls, rounded_up
+from models.text_encoder.encoder import OPENVINO_FILE
+from models.text_encoder.export import EncoderError
 
 Floats = npt.NDArray[np.float32]
 

@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.build_bundle import work_folder
-from models.bundle import Bundle
-from models.embedding import BuildState, Progress
-from models.export_encoder import PACKAGED, EncoderError, find_encoder
-from models.product_table import ProductTable
+from models.bundles.build import work_folder
+from models.bundles.bundle import Bundle
+from models.bundles.embedding import BuildState, Progress
+from models.products.product_table import ProductTable
 from models.ranking.impressions import TASKS, Impressions
 from models.ranking.teacher.base import prepare_base, special_id
 from models.ranking.teacher.chances import Calibration
@@ -36,6 +35,7 @@ from models.ranking.teacher.run_text import run_text
 from models.ranking.teacher.samples import RowSample, draw_sample, split_pages
 from models.ranking.teacher.teacher import TEACHER_FILE, TeacherSpec
 from models.ranking.teacher.torch_network import save_openvino
+from models.text_encoder.export import PACKAGED, EncoderError, find_encoder
 from models.text_tuning.encoder_network import base_fingerprint, precision_of
 from models.text_tuning.stages import LossPoint, run_stage
 from models.unified.price_bands import PriceBands

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.events import EventKind
+from models.events.event import EventKind
 from models.sample_store.assortment import ALWAYS, Assortment
 from models.sample_store.hashing import draw_uniforms
 from models.sample_store.locales.storefront_parameters import StorefrontParameters

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.events import EVENT_SCHEMA
+from models.events.event import EVENT_SCHEMA
 from models.sample_store.assortment import Assortment
 from models.sample_store.generate import SampleStore
 from models.sample_store.hashing import draw_uniforms

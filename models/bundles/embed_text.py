@@ -1,0 +1,102 @@
+"""A bundle's vectors by a text encoder: what is written of a product is all that counts."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundles.bundle import ENCODER, VECTORS, sync_files
+from models.bundles.embedding import BuildState, Progress, npy_header
+from models.products.catalogue import product_text
+from models.products.product_table import ProductTable
+from models.text_encoder.encoder import EncoderSpec, Text, TextEncoder
+from models.text_encoder.export import encoder_fingerprint, export_encoder
+
+ENCODE_BLOCK = 1024  # products between two safe points
+TUNING_QUERIES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbedding:
+    """`encoder` is the packaged one's name, a Hugging Face folder or name. Raises EncoderError where it cannot be had."""
+
+    encoder: str
+    text_attributes: tuple[str, ...]
+    dimensions: tuple[int, ...] = ()
+    max_query_tokens: int = 64
+    max_product_tokens: int = 128
+
+    @property
+    def boosts(self) -> tuple[str, ...]:
+        return ()
+
+    def fingerprint(self) -> str:
+        return encoder_fingerprint(self.encoder)
+
+    def prepare(self, state: BuildState, progress: Progress) -> None:
+        if "encoder" in state.values:
+            return
+        progress("export the encoder", 0, None)
+        folder = state.folder / ENCODER
+        shutil.rmtree(folder, ignore_errors=True)  # of an export that was interrupted
+        export_encoder(
+            self.encoder,
+            folder,
+            dimensions=self.dimensions,
+            max_query_tokens=self.max_query_tokens,
+            max_product_tokens=self.max_product_tokens,
+        )
+        sync_files(state.folder, [path for path in folder.rglob("*") if path.is_file()])
+        state.values["encoder"] = True
+        state.save()
+
+    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
+        encoder = TextEncoder(state.folder / ENCODER)
+        _encode_products(table, encoder, self.text_attributes, state, progress)
+        return encoder.spec
+
+    def tuning_queries(self, table: ProductTable, folder: Path) -> npt.NDArray[np.float32]:
+        """Whole titles, and their first two or three words, since short queries lie farther from the products than products do from
+        each other."""
+        rng = random.Random(0)
+        rows = rng.sample(range(len(table)), min(TUNING_QUERIES, len(table)))
+        texts = []
+        for number, row in enumerate(rows):
+            title = table.string("title", row)
+            texts.append(Text(title if number % 2 else " ".join(title.split()[: rng.choice((2, 3))])))
+        return TextEncoder(folder / ENCODER).encode(texts)
+
+
+def _encode_products(
+    table: ProductTable,
+    encoder: TextEncoder,
+    text_attributes: tuple[str, ...],
+    state: BuildState,
+    progress: Progress,
+) -> None:
+    """Appends the vectors of products not yet encoded. Plain writes, not a map: a full disk must raise, not kill."""
+    header = npy_header((len(table), encoder.spec.dim))
+    done = int(state.values.get("encoded", 0))
+    path = state.folder / VECTORS
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        if not done:
+            file.write(header)
+        file.truncate(len(header) + done * encoder.spec.dim * 2)
+        file.seek(0, os.SEEK_END)
+        while done < len(table):
+            progress("encode products", done, len(table))
+            block = table.products(done, min(done + ENCODE_BLOCK, len(table)))
+            texts = [Text(product_text(product, text_attributes), "product") for product in block]
+            file.write(encoder.encode(texts).astype("<f2").tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            done += len(texts)
+            state.values["encoded"] = done
+            state.save()
+    progress("encode products", done, len(table))

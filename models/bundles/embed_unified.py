@@ -1,0 +1,127 @@
+"""A bundle's vectors by the unified model, trained on the way from a shopping log. Needs the extra `aisle[train]`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models.bundles.bundle import UNIFIED, VECTORS, file_sha256, sync_files
+from models.bundles.embedding import BuildState, Progress, npy_header
+from models.events.event import Event, EventKind
+from models.index.vector_index import num_columns
+from models.products.product_table import ProductTable
+from models.text_encoder.encoder import EncoderSpec
+from models.unified.history import MAX_QUERY_WORDS, history_items
+from models.unified.light_tower import LightTower
+from models.unified.price_bands import PriceBands
+from models.unified.recipe import UnifiedRecipe
+from models.unified.signals import SavedSignals
+from models.unified.static_features import STATIC_FEATURES, static_features
+
+WRITE_BLOCK = 16_384  # products
+TUNING_QUERIES = 200  # plain, and as many of shoppers with a history
+TUNING_EVENTS = 32  # of one shopper
+
+
+@dataclass(frozen=True, slots=True)
+class UnifiedEmbedding:
+    """`events` is a log in Parquet (`models.events.event`), a file or a folder. Raises LogError where there is nothing to learn from."""
+
+    events: Path
+    recipe: UnifiedRecipe
+    seed: int = 0
+    device: str = "cpu"
+    logs: Path | None = None  # for TensorBoard
+
+    @property
+    def boosts(self) -> tuple[str, ...]:
+        return STATIC_FEATURES
+
+    def fingerprint(self) -> str:
+        files = sorted(self.events.rglob("*.parquet")) if self.events.is_dir() else [self.events]
+        made_of = [[file_sha256(file) for file in files], asdict(self.recipe), self.seed]
+        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+
+    def prepare(self, state: BuildState, progress: Progress) -> None:
+        """Nothing: the model needs the products."""
+
+    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
+        from models.unified.saved_model import IDS_FILE, VECTORS_FILE
+        from models.unified.shopping_log import ShoppingLog
+        from models.unified.train_unified import train_unified
+
+        folder = state.folder / UNIFIED
+        if not folder.exists():
+            log = ShoppingLog.read(self.events, [table.id(row) for row in range(len(table))])
+            train_unified(table, log, self.recipe, folder, progress, seed=self.seed, device=self.device, logs=self.logs)
+        if (folder / VECTORS_FILE).exists():
+            features = static_features(table, SavedSignals(folder).of([table.id(row) for row in range(len(table))]))
+            _write_vectors(np.load(folder / VECTORS_FILE, mmap_mode="r"), features, state.folder / VECTORS)
+            sync_files(state.folder, [state.folder / VECTORS])
+            (folder / VECTORS_FILE).unlink()
+        (folder / IDS_FILE).unlink(missing_ok=True)  # the bundle's products are in the same order
+        sync_files(state.folder, [path for path in folder.rglob("*") if path.is_file()])
+        return EncoderSpec(
+            model=f"unified, recipe {self.recipe.name}",
+            dim=self.recipe.sizes.dim,
+            dimensions=self.recipe.sizes.prefixes,
+            max_query_tokens=MAX_QUERY_WORDS,
+            max_product_tokens=self.recipe.query_generation.max_product_words,
+        )
+
+    def tuning_queries(self, table: ProductTable, folder: Path) -> npt.NDArray[np.float32]:
+        """Queries of the log, and those of shoppers as their history moves them."""
+        tower = LightTower(folder / UNIFIED)
+        bands = PriceBands.load(folder / UNIFIED)
+        log = pq.read_table(
+            self.events, filters=(pc.field("kind") != EventKind.IMPRESSION.value) & (pc.field("query") != "")
+        )
+        rng = np.random.default_rng(0)
+        chosen = log.take(pa.array(np.sort(rng.permutation(len(log))[:TUNING_QUERIES])))
+        plain = [(row["query"], row["locale"]) for row in chosen.to_pylist()]
+        queries, histories = [], []
+        for events in _sample_histories(log, rng):
+            queries.append((events[-1].query, events[-1].locale))
+            histories.append(history_items(events[:-1], table.product_of, bands.band))
+        vectors = tower.encode_queries(plain)
+        if queries:
+            moved = tower.personalise(tower.encode_queries(queries), tower.encode_shoppers(histories))
+            vectors = np.concatenate([vectors, moved])
+        return np.ascontiguousarray(vectors, np.float32)
+
+
+def _write_vectors(unit_vectors: npt.NDArray[np.float16], features: npt.NDArray[np.float32], out: Path) -> None:
+    """Writes (products, dim) and (products, features) side by side, and zeros up to `num_columns`. Plain writes, not a map: a full
+    disk must raise, not kill."""
+    size, dim = unit_vectors.shape
+    width = num_columns(dim, features.shape[1])
+    with out.open("wb") as file:
+        file.write(npy_header((size, width)))
+        for start in range(0, size, WRITE_BLOCK):
+            stop = min(start + WRITE_BLOCK, size)
+            block = np.zeros((stop - start, width), "<f2")
+            block[:, :dim] = unit_vectors[start:stop]
+            block[:, dim : dim + features.shape[1]] = features[start:stop]
+            file.write(block.tobytes())
+
+
+def _sample_histories(log: pa.Table, rng: np.random.Generator) -> list[list[Event]]:
+    """The last events of some shoppers, in order of time."""
+    known = log.filter(pc.field("shopper_id") != "")
+    shoppers = pc.unique(known["shopper_id"]).to_numpy(zero_copy_only=False)
+    chosen = rng.permutation(shoppers)[:TUNING_QUERIES]
+    rows = known.filter(pc.is_in(known["shopper_id"], pa.array(chosen, pa.string()))).sort_by("time").to_pylist()
+    by_shopper: dict[str, list[Event]] = {}
+    for row in rows:
+        time_ms = int(row.pop("time").timestamp() * 1000)
+        event = Event(**{**row, "time_ms": time_ms, "kind": EventKind(row["kind"])})
+        by_shopper.setdefault(event.shopper_id, []).append(event)
+    return [events[-TUNING_EVENTS:] for events in by_shopper.values() if len(events) > 1]

@@ -1,0 +1,69 @@
+"""What gives a bundle its vectors: the seam between building a bundle and the models."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundles.bundle import sync_files
+from models.products.product_table import ProductTable
+from models.text_encoder.encoder import EncoderSpec
+
+PROGRESS = "progress.json"
+
+# What is going on, how much is done, how much there is (None when unknown).
+Progress = Callable[[str, int, int | None], None]
+
+
+class BuildState:
+    """How far a build has come, kept in its folder through a power cut. Empty where there is none, or it was damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.values: dict[str, Any] = {}
+        try:
+            values = json.loads((folder / PROGRESS).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return
+        if isinstance(values, dict):
+            self.values = values
+
+    def save(self) -> None:
+        new = self.folder / (PROGRESS + ".new")
+        new.write_text(json.dumps(self.values))
+        sync_files(self.folder, [new])
+        new.replace(self.folder / PROGRESS)
+
+
+class Embedding(Protocol):
+    """Each step goes on where it was interrupted."""
+
+    @property
+    def boosts(self) -> tuple[str, ...]:
+        """Names of the static features behind the unit vectors."""
+
+    def fingerprint(self) -> str:
+        """Changes when the same products would get other vectors. Raises when what it needs is not there."""
+
+    def prepare(self, state: BuildState, progress: Progress) -> None:
+        """What can be done, or fail, before products are read."""
+
+    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
+        """Writes `vectors.npy`, unit vectors and static features (products, num_columns) float16, and what encodes queries into the
+        folder of `state`."""
+
+    def tuning_queries(self, table: ProductTable, folder: Path) -> npt.NDArray[np.float32]:
+        """Unit vectors (queries, dim) like those that will be searched with."""
+
+
+def npy_header(shape: tuple[int, int]) -> bytes:
+    """The header that `numpy.save` writes for a float16 array of this shape."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()

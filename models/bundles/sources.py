@@ -1,0 +1,56 @@
+"""Where a bundle's products come from: a catalogue file or the sample store."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from models.bundles.build import Source
+from models.bundles.bundle import file_sha256
+from models.products.catalogue import CatalogueError, CatalogueReader, CatalogueReport, ColumnMapping, currency_digits
+from models.sample_store import SAMPLE_COLUMNS, SampleStore
+
+
+def catalogue_source(
+    path: Path, columns: dict[str, str], text: tuple[str, ...], attributes: tuple[str, ...], currency: str
+) -> Source:
+    """A catalogue file or folder. `columns` maps fields of a product to columns; a field that is not in it takes the column of
+    its own name, if there is one. Raises CatalogueError when the file or the mapping cannot be used."""
+    digits = currency_digits(currency)
+    try:
+        stated = dataclasses.replace(ColumnMapping(), **columns, text=text, attributes=attributes)
+        by_name = ColumnMapping.by_name(CatalogueReader(path, stated).columns)
+        mapping = dataclasses.replace(by_name, **columns, text=text, attributes=attributes)
+        reader = CatalogueReader(path, mapping, currency_digits=digits)
+        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        hashes = [file_sha256(file) for file in files]
+    except OSError as error:
+        raise CatalogueError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
+    return Source(
+        name=path.resolve().name,
+        fingerprint=hashlib.sha256(json.dumps([hashes, dataclasses.asdict(mapping), digits]).encode()).hexdigest(),
+        products=reader.products,
+        report=lambda: dict(reader.report.as_json()),
+        attributes=mapping.kept(),
+        text_attributes=mapping.text,
+        num_products=reader.num_rows,
+    )
+
+
+def sample_source(num_products: int, seed: int) -> Source:
+    """The sample store. Its data is simulated."""
+    store = SampleStore(num_products, seed=seed)
+    report: dict[str, Any] = dict(CatalogueReport(rows=num_products, products=num_products).as_json())
+    return Source(
+        name=f"sample store, simulated, seed {seed}",
+        fingerprint=f"sample {num_products} {seed} {importlib.metadata.version('aisle')}",
+        products=store.products,
+        report=lambda: report,
+        attributes=SAMPLE_COLUMNS.kept(),
+        text_attributes=SAMPLE_COLUMNS.text,
+        num_products=num_products,
+    )

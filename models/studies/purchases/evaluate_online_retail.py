@@ -1,0 +1,119 @@
+"""The verb that measures rankers on real purchases: the next basket of a kind of product, given the customer's history."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from models.bundles.embedding import Progress
+from models.evaluation.baselines import Bm25Ranker, BuyAgainRanker, PopularAmongRanker, PopularRanker, popularity
+from models.evaluation.cases import Cases, Split, build_cases
+from models.evaluation.rankers import Ranker, Unpersonalised
+from models.evaluation.results import evaluate_rankers
+from models.evaluation.run_facts import RunFacts
+from models.evaluation.summary import Comparison, Summary, summarise
+from models.products.catalogue import product_text
+from models.products.product_table import ProductTable, write_products
+from models.studies.purchases.online_retail import OnlineRetail, read_online_retail
+from models.studies.unified.unified_ranker import UnifiedRanker, told_events
+from models.unified.history import HistoryBlocks
+from models.unified.recipe import UnifiedRecipe
+from models.unified.shopping_log import ShoppingLog
+from models.unified.train_unified import train_unified
+from models.unified.unified_model import UnifiedModel
+
+KS = (5, 20, 100)
+MAIN_METRIC = "recall@20"
+TEST_SHARE = 0.2
+MATCHING = "popular among BM25"  # the baseline that knows query and fashion, but no customer
+
+PURCHASES = HistoryBlocks(queries=8, clicks=0, brands=0, purchases=64)  # the data holds no clicks and no brands
+
+MakeRankers = Callable[[OnlineRetail, Cases, Progress], Sequence[Ranker]]
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineRetailEvaluation:
+    summary: Summary
+    facts: RunFacts
+
+
+def evaluate_online_retail(
+    path: Path,
+    progress: Progress,
+    *,
+    make_rankers: MakeRankers | None = None,
+    max_cases: int | None = None,
+    command: str = "",
+    seed: int = 0,
+) -> OnlineRetailEvaluation:
+    """Baselines, and the rankers that `make_rankers` trains on the window before the cases, on the last fifth of the purchases.
+
+    A case is what one invoice holds of one kind of product. Intervals draw customers.
+    """
+    progress("read purchases", 0, None)
+    retail = read_online_retail(path)
+    events = retail.events()
+    cases = build_cases(events, Split.by_share(events, TEST_SHARE), max_cases=max_cases, seed=seed)
+    rankers = [*baselines(retail, cases), *(make_rankers(retail, cases, progress) if make_rankers else ())]
+    results = evaluate_rankers(rankers, cases, KS, progress)
+    progress("draw intervals", 0, None)
+    others = tuple(name for name in results.scores if name != MATCHING)
+    differences = Comparison("Against popularity among what matches the query", MATCHING, others)
+    summary = summarise(results, MAIN_METRIC, [differences], seed=seed)
+    return OnlineRetailEvaluation(summary, _facts(retail, cases, command, seed))
+
+
+def trained_rankers(recipe: UnifiedRecipe, work: Path, seed: int = 0) -> MakeRankers:
+    """The unified model, trained in the folder `work` on the purchases before the cases; as it is, and told nothing of the customer."""
+
+    def make(retail: OnlineRetail, cases: Cases, progress: Progress) -> Sequence[Ranker]:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_products(work / "products.arrow", retail.products, ())
+        table = ProductTable(work / "products.arrow")
+        log = ShoppingLog.of(retail.log, [product.id for product in retail.products])
+        of_window = replace(recipe, train_share=1 - TEST_SHARE, history=PURCHASES)
+        train_unified(table, log, of_window, work / "model", progress, seed=seed)
+        model = UnifiedRanker("unified", UnifiedModel.load(work / "model"), table, told_events(cases.events))
+        return [model, Unpersonalised(model, "unified, history hidden")]
+
+    return make
+
+
+def baselines(retail: OnlineRetail, cases: Cases) -> list[Ranker]:
+    """What needs no training beyond counting."""
+    bm25 = Bm25Ranker([product_text(product) for product in retail.products])
+    popular = PopularRanker(cases.events, cases.split)
+    matching = PopularAmongRanker(bm25, popularity(cases.events, cases.split), MATCHING)
+    return [
+        popular,
+        bm25,
+        matching,
+        BuyAgainRanker(popular, "earlier purchases, then popular", depth=len(retail.products)),
+        BuyAgainRanker(matching, "earlier purchases among BM25"),
+    ]
+
+
+def _facts(retail: OnlineRetail, cases: Cases, command: str, seed: int) -> RunFacts:
+    sizes = retail.kind_sizes
+    of_cases = np.array([sizes[text] for text in cases.texts])
+    return RunFacts.of_this_run(
+        "Real purchases: next basket given the query's kind and the customer's history",
+        simulated=False,
+        command=command,
+        data={
+            "data": "UCI Online Retail (Chen, Sain and Guo, 2012), CC BY 4.0: purchases are real, queries are derived of titles",
+            "products": len(retail.products),
+            "purchases": retail.log.num_rows,
+            "lines left out": ", ".join(f"{reason} {count:,}" for reason, count in retail.left_out.items()),
+            "cases": f"{len(cases):,} of {len(np.unique(cases.units)):,} customers",
+            "queries": f"{len(sizes)} kinds, each of {min(sizes.values())} to {max(sizes.values())} products; "
+            f"the median case's fits {int(np.median(of_cases))}",
+        },
+        seeds={"cases and intervals": seed},
+    )

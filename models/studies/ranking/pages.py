@@ -1,0 +1,150 @@
+"""The pages that rankers learn from, and the later ones that they are measured on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundles.bundle import Bundle, BundleError
+from models.bundles.embedding import Progress
+from models.evaluation.cases import Bucket
+from models.evaluation.metrics import Ids
+from models.evaluation.numbered_log import NumberedLog
+from models.evaluation.numbered_log import read_log as read_numbered_log
+from models.query_types.labels import label_log
+from models.query_types.recipe import STARTER as TYPES_STARTER
+from models.query_types.type_model import TypeModel
+from models.ranking.asked_marks import AskedMarks
+from models.ranking.clicked_pages import joined_log
+from models.ranking.features import FEATURES, CandidateFeatures
+from models.ranking.fit_ranker import RankerRows
+from models.ranking.impressions import Impressions, read_impressions
+from models.ranking.learn_asked_marks import learn_asked_marks
+from models.ranking.product_columns import ProductColumns
+from models.ranking.train_ranker import ranker_rows
+from models.sample_store.write_log import EVENTS, STOREFRONTS
+from models.studies.ranking.segments import page_segments, searches_before
+from models.studies.types.store_queries import category_of
+from models.studies.types.trained_types import TrainedTypes
+from models.unified.light_tower import LightTower, read_spec
+from models.unified.price_bands import PriceBands
+from models.unified.shopping_log import LogError
+
+LEAST_PAGES = 50  # to learn from, and to be measured on
+
+
+@dataclass(frozen=True, slots=True)
+class PageSplit:
+    """How the pages after the unified model's training window are divided."""
+
+    train_share: float = 0.55  # of these pages, the first: rankers learn from some of them
+    max_train: int = 6_000  # a random part of those, as a recipe's max_pages
+    max_test: int = 6_000  # a random part of the others
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RankingPages:
+    """`train` is earlier than `test`, and both are later than what the unified model and the classifier of queries learned from."""
+
+    train: Impressions
+    train_rows: RankerRows
+    test: Impressions
+    test_rows: RankerRows
+    segments: Mapping[str, Bucket]  # of the pages of `test`
+    since_ms: int  # the end of the unified model's training window
+    test_since_ms: int
+    events: NumberedLog
+    features: CandidateFeatures
+    asked: AskedMarks
+    types: TypeModel | None
+
+    @property
+    def units(self) -> Ids:
+        """(test pages,) what intervals draw: shoppers, of anonymous ones the session."""
+        return self.test.shopper.astype(np.int64)
+
+    def column(self, feature: str) -> npt.NDArray[np.float32]:
+        """(test rows,) of one feature."""
+        return self.test_rows.features[:, FEATURES.index(feature)]
+
+
+def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progress: Progress) -> RankingPages:
+    """Features are kept in `work`. Raises BundleError without the unified model, LogError where pages are too few."""
+    if not bundle.is_unified:
+        raise BundleError(
+            "a ranker needs the unified model, and the bundle has none; make one with 'aisle train unified'"
+        )
+    log, table = store / EVENTS, bundle.products()
+    since_ms = int(read_spec(bundle.unified_folder)["until_ms"])
+    progress("read the log", 0, None)
+    shown = read_impressions(log, table, PriceBands.load(bundle.unified_folder), since_ms=since_ms)
+    cut = int(split.train_share * shown.num_pages)
+    if min(cut, shown.num_pages - cut) < LEAST_PAGES:
+        raise LogError(
+            f"{shown.num_pages} result pages are later than the unified model's training window; {2 * LEAST_PAGES} are the least to learn "
+            "from and to measure on: simulate a longer log, or train the unified model with a smaller train_share"
+        )
+    rng = np.random.default_rng([split.seed, 0xE7])
+    train = shown.take(_some(rng, np.arange(cut), split.max_train))
+    test = shown.take(_some(rng, np.arange(cut, shown.num_pages), split.max_test))
+    test_since_ms = int(shown.time_ms[cut])
+    events = read_numbered_log(log, [table.id(row) for row in range(len(table))], progress)
+    types = _types_until(store, since_ms, split.seed, work, progress) if bundle.has_types else None
+    columns = ProductColumns.of(bundle)
+    progress("learn what words ask for", 0, None)
+    asked = learn_asked_marks(joined_log(logs_of(store)), table, columns, until_ms=since_ms)
+    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=asked, columns=columns)
+    key = _key(bundle, log, split)
+    return RankingPages(
+        train=train,
+        train_rows=_rows(features, train, work / f"features-train-{key}.npy", progress),
+        test=test,
+        test_rows=_rows(features, test, work / f"features-test-{key}.npy", progress),
+        segments=page_segments(test, searches_before(events, test_since_ms)),
+        since_ms=since_ms,
+        test_since_ms=test_since_ms,
+        events=events,
+        features=features,
+        asked=asked,
+        types=types,
+    )
+
+
+def logs_of(store: Path) -> list[Path]:
+    """Of all locales of a simulated store; older ones have the main one alone."""
+    return [path for path in (store / EVENTS, store / STOREFRONTS) if path.exists()]
+
+
+def _some(rng: np.random.Generator, pages: Ids, most: int) -> Ids:
+    return pages if len(pages) <= most else np.sort(rng.choice(pages, most, replace=False))
+
+
+def _types_until(store: Path, until_ms: int, seed: int, work: Path, progress: Progress) -> TypeModel:
+    """A classifier that knows no click of the pages: the bundle's own may have learned from all of the log."""
+    progress("learn types", 0, None)
+    labelled = label_log(logs_of(store), category_of(store), until=datetime.fromtimestamp(until_ms / 1000, UTC))
+    return TrainedTypes(work, progress).of("types", labelled.examples, TYPES_STARTER, seed)
+
+
+def _rows(features: CandidateFeatures, shown: Impressions, kept: Path, progress: Progress) -> RankerRows:
+    if kept.exists():
+        return RankerRows(np.load(kept), shown.labels, shown.page, shown.position)
+    rows = ranker_rows(features, shown, progress)
+    partial = kept.with_name(f"{kept.stem}.partial.npy")
+    np.save(partial, rows.features)
+    partial.replace(kept)
+    return rows
+
+
+def _key(bundle: Bundle, log: Path, split: PageSplit) -> str:
+    stat = log.stat()
+    told = [bundle.manifest.version, bundle.has_types, stat.st_size, stat.st_mtime_ns, repr(split), FEATURES]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]

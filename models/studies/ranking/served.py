@@ -1,0 +1,55 @@
+"""The ranker as `aisle train ranker` makes it of all before the pages that are measured on: of shown pages, and of what searches find."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from models.bundles.bundle import Bundle
+from models.bundles.embedding import Progress
+from models.ranking.clicked_pages import clicked_pages, joined_log
+from models.ranking.fit_ranker import RankerRows
+from models.ranking.ranker import Ranker, RankerError
+from models.ranking.recipe import RankerRecipe
+from models.ranking.train_ranker import TrainingPages, ranker_rows, train_on
+from models.studies.ranking.learned import fingerprint
+from models.studies.ranking.pages import RankingPages, logs_of
+
+SERVED = "multi-task, as served"
+
+
+def served_ranker(
+    bundle: Bundle, store: Path, pages: RankingPages, recipe: RankerRecipe, work: Path, progress: Progress, seed: int
+) -> Ranker:
+    """Trained now, or by an earlier call."""
+    told = [bundle.manifest.version, asdict(recipe), seed, fingerprint(pages.train_rows, pages.test_rows.features)]
+    folder = work / f"ranker-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}"
+    try:
+        return Ranker.load(folder)
+    except RankerError:
+        progress("look beside clicks", 0, None)
+    log, beside = joined_log(logs_of(store)), None
+    for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
+        found = clicked_pages(
+            log,
+            bundle,
+            pages.features,
+            since_ms=pages.since_ms,
+            until_ms=pages.test_since_ms,
+            max_pages=round(share * pages.train.num_pages),
+            logged=logged,
+            seed=seed,
+        )
+        if found is not None:
+            rows: RankerRows = ranker_rows(pages.features, found, progress)
+            beside = rows if beside is None else beside.joined(rows)
+    learned = TrainingPages(pages.train, pages.train_rows, beside, pages.asked, 0.0)
+    trained = train_on(learned, recipe, seed=seed, progress=progress)
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    trained.ranker.save(partial)
+    partial.replace(folder)
+    return Ranker.load(folder)

@@ -1,0 +1,236 @@
+"""Scorers on a judged set: the figures of every query's ranking, and the score of every judged pair."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundles.embedding import Progress
+from models.evaluation.cases import Bucket
+from models.evaluation.metrics import (
+    Ids,
+    Relevance,
+    Values,
+    average_precision,
+    ndcg_at,
+    places,
+    recall_at,
+    reciprocal_rank,
+)
+from models.evaluation.results import Results
+from models.studies.text_encoder.embedders import Floats
+from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool
+from models.studies.text_encoder.pair_figures import JudgedPairs
+from models.studies.text_encoder.scorers import Scorer, best, masked
+from models.studies.text_encoder.wording import SharedWords
+
+DEPTH = 1_000  # of rankings of a catalogue
+OVERLAP, QUADRANT = "shared words", "query x product"
+
+_SCORES = 1 << 24  # computed at a time: 64 MB
+_MAX_WORDS_OF = 50  # relevant products of a query whose words are looked at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedResults:
+    """Rankings by query; the same by query and side, where products have sides (seen, unseen); and judged pairs."""
+
+    ranking: Results
+    quadrants: Results | None
+    pairs: JudgedPairs
+
+
+def metrics_of(judged: JudgedSet) -> tuple[str, ...]:
+    """The main metric first: MRR where the protocol says how deep it looks, as for known items, else NDCG."""
+    protocol = judged.protocol
+    ndcg = f"ndcg@{protocol.ndcg_at}" if protocol.ndcg_at else "ndcg"
+    graded = (ndcg, "map", "mrr") if protocol.mrr_at is None else (f"mrr@{protocol.mrr_at}", ndcg, "map")
+    return (*graded, *(f"recall@{k}" for k in protocol.ks))
+
+
+def judge(
+    scorers: Sequence[Scorer], judged: JudgedSet, progress: Progress, *, sides: str = "", pairs: JudgedSet | None = None
+) -> JudgedResults:
+    """Every scorer on every query of `judged`.
+
+    `sides` names a product bucket: each query is then also ranked for the relevant products of each side alone. What is as right on the
+    other sides is taken out of that ranking, so that finding it costs nothing: of Recall, MRR and MAP the relevant, of NDCG all that has a
+    gain; all else stays. `pairs` are the judged pairs to score, of the same queries and products (None: the judgements of `judged`). Cases
+    in which nothing has a gain are left out, and those without a relevant product of all but NDCG.
+    """
+    names = [scorer.name for scorer in scorers]
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(f"scorers need different names, these are {', '.join(names) or 'none'}")
+    of_pairs = judged if pairs is None else pairs
+    if len(of_pairs.queries) != len(judged.queries) or len(of_pairs.products) != len(judged.products):
+        raise ValueError("the pairs are of other queries or products")
+    if not (judged.gains > 0).any():
+        raise JudgedSetError(f"{judged.name}: no judgement has a gain above 0, so there is nothing to find")
+    whole = _Cases.of(judged, None)
+    by_side = [_Cases.of(judged, one) for one in _sides(judged, sides)]
+    scores: dict[str, list[Values]] = {}
+    pair_scores: dict[str, Values] = {}
+    rank_s: dict[str, float] = {}
+    for scorer in scorers:
+        started = time.perf_counter()
+        scores[scorer.name], pair_scores[scorer.name] = _scored(scorer, judged, of_pairs, [whole, *by_side], progress)
+        rank_s[scorer.name] = time.perf_counter() - started
+    metrics = metrics_of(judged)
+    ranking = _results([whole], metrics, {name: [one[0]] for name, one in scores.items()}, rank_s, judged, "")
+    quadrants = (
+        _results(by_side, metrics, {name: one[1:] for name, one in scores.items()}, rank_s, judged, sides)
+        if by_side
+        else None
+    )
+    judged_pairs = JudgedPairs(
+        pair_scores,
+        of_pairs.is_relevant,
+        ~of_pairs.is_relevant & (of_pairs.gains > 0),
+        of_pairs.query_rows,
+        pair_buckets(of_pairs, sides),
+    )
+    return JudgedResults(ranking, quadrants, judged_pairs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cases:
+    """All queries, to be ranked for relevant products of one side, or of all."""
+
+    side: int  # -1: all
+    relevant: Relevance
+    graded: Relevance
+    relevant_out: npt.NDArray[np.bool_]  # (judgements,) pairs taken out of the ranking that Recall, MRR and MAP see
+    graded_out: npt.NDArray[np.bool_]  # (judgements,) and of NDCG's
+
+    @classmethod
+    def of(cls, judged: JudgedSet, side: tuple[int, npt.NDArray[np.bool_]] | None) -> _Cases:
+        code, is_inside = (-1, np.ones(len(judged.labels), np.bool_)) if side is None else side
+        return cls(
+            code,
+            judged.relevant(is_inside),
+            judged.graded(is_inside),
+            judged.is_relevant & ~is_inside,
+            (judged.gains > 0) & ~is_inside,
+        )
+
+
+def _sides(judged: JudgedSet, sides: str) -> list[tuple[int, npt.NDArray[np.bool_]]]:
+    """Of each side its code and which judgements (judgements,) are of its products."""
+    if not sides:
+        return []
+    bucket = judged.product_buckets[sides]
+    of_judgement = bucket.codes[judged.product_rows]
+    return [(code, of_judgement == code) for code in range(len(bucket.values))]
+
+
+def _scored(
+    scorer: Scorer, judged: JudgedSet, pairs: JudgedSet, cases: Sequence[_Cases], progress: Progress
+) -> tuple[list[Values], Values]:
+    """Of each of `cases` figures (queries, metrics), and the scores of the pairs (pairs,)."""
+    num_queries = len(judged.queries)
+    figures = [np.empty((num_queries, len(metrics_of(judged)))) for _ in cases]
+    pair_scores = np.empty(len(pairs.labels))
+    step = max(1, _SCORES // len(judged.products))
+    for start in range(0, num_queries, step):
+        progress(f"rank with {scorer.name}", start, num_queries)
+        stop = min(start + step, num_queries)
+        scores = scorer.scores(judged.queries[start:stop])
+        if scores.shape != (stop - start, len(judged.products)):
+            raise ValueError(f"{scorer.name} gave scores of shape {scores.shape} for {stop - start} queries")
+        at = slice(*np.searchsorted(pairs.query_rows, (start, stop)).tolist())
+        pair_scores[at] = scores[pairs.query_rows[at] - start, pairs.product_rows[at]]
+        for place, one in enumerate(cases):
+            figures[place][start:stop] = _figures(scores, judged, one, start, stop)
+    progress(f"rank with {scorer.name}", num_queries, num_queries)
+    return figures, pair_scores
+
+
+def _figures(scores: Floats, judged: JudgedSet, cases: _Cases, start: int, stop: int) -> Values:
+    """(stop - start, metrics) of the queries from start to stop."""
+    at = slice(*np.searchsorted(judged.query_rows, (start, stop)).tolist())
+    rows = (judged.query_rows[at] - start, judged.product_rows[at])
+    is_judged_only = judged.protocol.pool is Pool.JUDGED
+    depth = min(DEPTH, scores.shape[1])
+    if is_judged_only:
+        depth = max(1, int(np.bincount(rows[0], minlength=1).max()))
+
+    def ranked(left_out: npt.NDArray[np.bool_]) -> Ids:
+        is_out = np.full(scores.shape, is_judged_only)
+        is_out[rows] = left_out[at]
+        return best(masked(scores, is_out), depth)
+
+    block = np.arange(start, stop)
+    relevant, graded = cases.relevant.take(block), cases.graded.take(block)
+    by_gain = ranked(cases.graded_out)
+    is_same = np.array_equal(cases.graded_out[at], cases.relevant_out[at])
+    found = places(by_gain if is_same else ranked(cases.relevant_out), relevant)
+    protocol = judged.protocol
+    ndcg = ndcg_at(places(by_gain, graded), graded, protocol.ndcg_at or depth)
+    precision = average_precision(found, relevant)
+    mrr = reciprocal_rank(found, relevant, protocol.mrr_at)
+    main = [ndcg, precision, mrr] if protocol.mrr_at is None else [mrr, ndcg, precision]  # as in `metrics_of`
+    return np.stack([*main, *(recall_at(found, relevant, k) for k in protocol.ks)], axis=1)
+
+
+def _results(
+    cases: Sequence[_Cases],
+    metrics: tuple[str, ...],
+    scores: Mapping[str, Sequence[Values]],
+    rank_s: Mapping[str, float],
+    judged: JudgedSet,
+    sides: str,
+) -> Results:
+    """The cases in which something has a gain, one after the other, with the buckets of their queries and the side's."""
+    kept = [np.flatnonzero(one.graded.counts > 0) for one in cases]
+    queries = np.concatenate(kept)
+    buckets = {name: Bucket(one.values, one.codes[queries]) for name, one in judged.query_buckets.items()}
+    if sides:
+        side = np.repeat([one.side for one in cases], [len(one) for one in kept]).astype(np.int32)
+        buckets[sides] = Bucket(judged.product_buckets[sides].values, side)
+        if sides in judged.query_buckets:
+            buckets[QUADRANT] = _crossed(judged.query_buckets[sides], queries, buckets[sides])
+            del buckets[sides]
+    else:
+        buckets[OVERLAP] = _query_overlap(judged, queries)
+    joined = {
+        name: np.concatenate([values[rows] for values, rows in zip(of_cases, kept, strict=True)])
+        for name, of_cases in scores.items()
+    }
+    return Results(metrics, joined, rank_s, queries, buckets)
+
+
+def pair_buckets(pairs: JudgedSet, sides: str) -> dict[str, Bucket]:
+    """The buckets of judged pairs: of their queries, of their products, of both, and by shared words."""
+    found = {name: Bucket(one.values, one.codes[pairs.query_rows]) for name, one in pairs.query_buckets.items()}
+    if sides:
+        side = pairs.product_buckets[sides]
+        of_pair = Bucket(side.values, side.codes[pairs.product_rows])
+        found[QUADRANT] = _crossed(pairs.query_buckets[sides], pairs.query_rows, of_pair)
+    shares = SharedWords(pairs.queries, pairs.products).shares(pairs.query_rows, pairs.product_rows)
+    codes = np.where(shares == 0, 0, np.where(shares < 1, 1, 2)).astype(np.int32)
+    found[OVERLAP] = Bucket(("none of the query's words", "some", "all of the query's words"), codes)
+    return found
+
+
+def _crossed(queries: Bucket, query_rows: Ids, products: Bucket) -> Bucket:
+    """Values of both: "unseen query, seen product"; `products` has one code a row."""
+    values = tuple(f"{query} query, {product} product" for query in queries.values for product in products.values)
+    codes = queries.codes[query_rows].astype(np.int64) * len(products.values) + products.codes
+    return Bucket(values, codes.astype(np.int32))
+
+
+def _query_overlap(judged: JudgedSet, queries: Ids) -> Bucket:
+    """Of `queries` (n,) by the mean share of their words that their relevant products hold; those that have none are in no bucket."""
+    relevant = judged.relevant()
+    counts = relevant.counts
+    starts = np.cumsum(counts) - counts
+    lengths = np.minimum(counts[queries], _MAX_WORDS_OF)
+    pairs = np.concatenate([np.arange(start, start + n) for start, n in zip(starts[queries], lengths, strict=True)])
+    shares = SharedWords(judged.queries, judged.products).shares(relevant.cases[pairs], relevant.rows[pairs])
+    means = np.bincount(np.repeat(np.arange(len(queries)), lengths), shares, len(queries)) / np.maximum(1, lengths)
+    codes = np.where(lengths > 0, np.searchsorted((1 / 3, 2 / 3), means, "right"), -1).astype(np.int32)
+    return Bucket(("under a third of the words", "a third to two thirds", "two thirds and more"), codes)

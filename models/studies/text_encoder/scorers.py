@@ -1,0 +1,93 @@
+"""Scorers: how well every product answers a query. Rankings and figures of pairs both follow from the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundles.embedding import Progress
+from models.evaluation.metrics import Ids
+from models.studies.text_encoder.embedders import Embedder, Floats, VectorCache, checked
+
+_WORD = r"(?u)\b\w+\b"
+
+
+class Scorer(Protocol):
+    """Made for the products of one judged set."""
+
+    @property
+    def name(self) -> str: ...
+
+    def scores(self, queries: Sequence[str]) -> Floats:
+        """(queries, products), the higher the better; comparable within a scorer, across queries too."""
+        ...
+
+
+class VectorScorer:
+    """Cosine of an embedder's vectors."""
+
+    def __init__(self, embedder: Embedder, products: Sequence[str], cache: VectorCache, progress: Progress) -> None:
+        self.name = embedder.name
+        self._embedder = embedder
+        self._products = cache.product_vectors(embedder, products, progress)
+
+    def scores(self, queries: Sequence[str]) -> Floats:
+        return checked(self._embedder, self._embedder.embed_queries(queries)) @ self._products.T
+
+
+class Bm25Scorer:
+    """BM25 over the products' text, as `Bm25Ranker` weighs words. A product that shares no word scores 0. Needs bm25s and PyStemmer."""
+
+    def __init__(self, products: Sequence[str], name: str = "BM25") -> None:
+        import bm25s
+        import Stemmer  # type: ignore[import-not-found]
+
+        self.name = name
+        self._tokenize = bm25s.tokenize
+        self._stemmer = Stemmer.Stemmer("english")
+        self._num_products = len(products)
+        self._index = bm25s.BM25()
+        words = self._words(products)
+        self._known = {word for text in words for word in text}
+        self._index.index(words, show_progress=False)
+
+    def scores(self, queries: Sequence[str]) -> Floats:
+        scores = np.zeros((len(queries), self._num_products), np.float32)
+        for row, words in enumerate(self._words(queries)):
+            known = [word for word in words if word in self._known]
+            if known:
+                scores[row] = self._index.get_scores(known)
+        return scores
+
+    def _words(self, texts: Sequence[str]) -> list[list[str]]:
+        words: list[list[str]] = self._tokenize(
+            list(texts),
+            token_pattern=_WORD,
+            stopwords="en",
+            stemmer=self._stemmer,
+            return_ids=False,
+            show_progress=False,
+        )
+        return words
+
+
+def best(scores: Floats, k: int) -> Ids:
+    """(queries, k) products of the highest `scores` (queries, products), of equal ones the first; -1 past the last above -inf."""
+    num_products = scores.shape[1]
+    depth = min(k, num_products)
+    ranked = np.full((len(scores), k), -1, np.int64)
+    # Whatever equals the last of the best is taken too, so that among equals the first product wins, not the partition's whim.
+    limits = -np.partition(-scores, depth - 1, axis=1)[:, depth - 1]
+    for row, (values, limit) in enumerate(zip(scores, limits, strict=True)):
+        candidates = np.flatnonzero((values >= limit) & (values > -np.inf))
+        order = np.argsort(-values[candidates], kind="stable")[:depth]
+        ranked[row, : len(order)] = candidates[order]
+    return ranked
+
+
+def masked(scores: Floats, is_out: npt.NDArray[np.bool_]) -> Floats:
+    """`scores` with -inf where `is_out`, both (queries, products)."""
+    return np.where(is_out, np.float32(-np.inf), scores)

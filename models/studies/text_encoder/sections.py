@@ -1,0 +1,165 @@
+"""The figures of a judged set as sections of a report: rankings, buckets and pairs, with differences from one scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from models.evaluation.bootstrap import Interval
+from models.evaluation.page import Section, Table
+from models.evaluation.plots import differences_plot, groups_plot, overall_plot
+from models.evaluation.report import metric_name
+from models.evaluation.results import Results
+from models.evaluation.summary import Comparison, Summary, summarise
+from models.studies.text_encoder.judging import OVERLAP, QUADRANT, JudgedResults
+from models.studies.text_encoder.pair_figures import (
+    AP,
+    AUC,
+    CLEAR,
+    METRICS,
+    WITHIN,
+    ByBucket,
+    JudgedPairs,
+    PairFigures,
+)
+
+_NAMES = {
+    AUC: "AUC, pooled",
+    AP: "AP, pooled",
+    WITHIN: "AUC within queries",
+    CLEAR: "AUC against irrelevant, pooled",
+    "ndcg": "NDCG",
+}
+_MAX_LINES = 8  # scorers side by side in a plot; more cannot be told apart
+
+
+def summary_of(results: Results, metric: str, reference: str, *, seed: int = 0) -> Summary:
+    """Figures with `metric` as the main one, and every other scorer minus `reference`."""
+    others = tuple(name for name in results.scores if name != reference)
+    return summarise(results, metric, [Comparison("", reference, others)], subject=reference, seed=seed)
+
+
+def ranking_section(title: str, summary: Summary, note: str = "") -> Section:
+    """All metrics over all queries, and the differences."""
+    names = list(summary.overall)
+    columns = [shown_name(metric) for metric in summary.metrics]
+    tables = [
+        Table(
+            f"Means over {summary.num_cases:,} queries, with 95 % intervals over queries",
+            "encoder",
+            columns,
+            [(name, [summary.overall[name][metric] for metric in summary.metrics]) for name in names],
+        )
+    ]
+    plots = [overall_plot(summary, shown_name(summary.main_metric))]
+    for one in summary.differences:
+        if not one.overall:
+            continue
+        rows = [(name, [values[metric] for metric in summary.metrics]) for name, values in one.overall.items()]
+        caption = f"Minus {one.comparison.reference}, on the same queries; bold where the 95 % interval does not hold 0"
+        tables.append(Table(caption, "encoder", columns, rows, signed=True))
+        plots.append(differences_plot(one, summary.main_metric, shown_name(summary.main_metric)))
+    return Section(title, note, plots, tables)
+
+
+def bucket_section(title: str, summaries: Sequence[Summary], dimension: str, note: str = "") -> Section | None:
+    """Each summary's main metric by the values of one dimension; None where no value has enough queries."""
+    tables: list[Table] = []
+    plots: list[str] = []
+    for summary in summaries:
+        by_value = summary.by_bucket.get(dimension)
+        if not by_value:
+            continue
+        unit = shown_name(summary.main_metric)
+        sizes = {value: max(one.num_cases for one in by.values()) for value, by in by_value.items()}
+        columns = [f"{value} ({size:,})" for value, size in sizes.items()]
+        tables.append(_transposed(f"{unit}; number of queries in brackets", columns, list(by_value.values())))
+        for one in summary.differences:
+            differences = [one.by_bucket[dimension][value] for value in by_value]
+            caption = f"{unit}, minus {one.comparison.reference}; bold where the 95 % interval does not hold 0"
+            tables.append(_transposed(caption, columns, differences, signed=True))
+        if not plots:
+            plots.append(groups_plot(_lines(dict(zip(columns, by_value.values(), strict=True))), unit))
+        if small := summary.too_small.get(dimension):
+            named = ", ".join(f"{value} ({size})" for value, size in small.items())
+            note = f"{note} Too few queries for a mean: {named}.".strip() if named not in note else note
+    return Section(title, note, plots, tables) if tables else None
+
+
+def pair_section(title: str, values: Mapping[str, PairFigures], reference: str, note: str = "") -> Section | None:
+    """The figures of pairs by value of a bucket, and the differences."""
+    if not values:
+        return None
+    columns = list(values)
+    counts = [(value, [one.num_pairs, one.num_relevant, one.num_queries]) for value, one in values.items()]
+    tables = [Table("What was judged", "bucket", ["pairs", "relevant", "queries"], counts)]
+    for metric in METRICS:
+        tables.append(_transposed(shown_name(metric), columns, [one.by_scorer[metric] for one in values.values()]))
+        differences = [one.differences[metric] for one in values.values()]
+        caption = f"{shown_name(metric)}, minus {reference}; bold where the 95 % interval does not hold 0"
+        tables.append(_transposed(caption, columns, differences, signed=True))
+    plot = groups_plot(
+        _lines({value: one.by_scorer[WITHIN] for value, one in values.items()}), shown_name(WITHIN), from_zero=False
+    )
+    return Section(title, note, [plot], tables)
+
+
+def sections_of(
+    results: JudgedResults, pairs: ByBucket, reference: str, *, protocol: str, pair_note: str = "", seed: int = 0
+) -> list[Section]:
+    """All that is known of one judged set: rankings over all queries, the four quadrants, further buckets, and pairs."""
+    main, second = results.ranking.metrics[:2]
+    whole = [summary_of(results.ranking, metric, reference, seed=seed) for metric in (main, second)]
+    found: list[Section | None] = [ranking_section("All queries", whole[0], protocol)]
+    if results.quadrants is not None:
+        by_side = [summary_of(results.quadrants, metric, reference, seed=seed) for metric in (main, second)]
+        found.append(bucket_section("Seen and unseen: rankings", by_side, QUADRANT, QUADRANT_NOTE))
+    if QUADRANT in pairs:
+        left_out = _left_out(results.pairs, QUADRANT, pairs[QUADRANT])
+        found.append(pair_section("Seen and unseen: pairs", pairs[QUADRANT], reference, f"{pair_note} {left_out}"))
+    found += [bucket_section(f"By {dimension}: rankings", whole, dimension) for dimension in results.ranking.buckets]
+    found += [
+        pair_section(
+            f"By {dimension}: pairs",
+            values,
+            reference,
+            " ".join([*([OVERLAP_NOTE] if dimension == OVERLAP else []), _left_out(results.pairs, dimension, values)]),
+        )
+        for dimension, values in pairs.items()
+        if dimension != QUADRANT
+    ]
+    return [one for one in found if one is not None]
+
+
+QUADRANT_NOTE = (
+    "Of each query the relevant products of one side alone count (seen or unseen: whether they are in the training pairs). What is as "
+    "right on the other side is taken out of the ranking, all else stays; so sides differ in how much is left to confuse them with, and "
+    "figures compare within a column. A near query is in the training pairs but for its form or one letter."
+)
+OVERLAP_NOTE = "By how many of the query's words the product's text holds, as stems."
+
+
+def _left_out(pairs: JudgedPairs, dimension: str, shown: Mapping[str, PairFigures]) -> str:
+    """Which values have pairs, and too few of one kind or of too few queries."""
+    bucket = pairs.buckets[dimension]
+    counts = dict(zip(bucket.values, np.bincount(bucket.codes, minlength=len(bucket.values)).tolist(), strict=True))
+    small = [f"{value} ({count})" for value, count in counts.items() if count and value not in shown]
+    return f"Too few pairs for a figure: {', '.join(small)}." if small else ""
+
+
+def _transposed(
+    caption: str, columns: Sequence[str], cells: Sequence[Mapping[str, Interval]], *, signed: bool = False
+) -> Table:
+    """Rows of scorers from columns of intervals by scorer."""
+    names = list(cells[0])
+    return Table(caption, "encoder", columns, [(name, [one[name] for one in cells]) for name in names], signed=signed)
+
+
+def _lines(groups: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, Interval]]:
+    return {group: dict(list(by.items())[:_MAX_LINES]) for group, by in groups.items()}
+
+
+def shown_name(metric: str) -> str:
+    """ "mrr@10" -> "MRR@10", as a heading has it."""
+    return _NAMES.get(metric) or metric_name(metric)

@@ -1,0 +1,205 @@
+"""The verb that trains the unified model, its ablations, compares them with baselines, and writes the report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bundles.build import Source
+from models.bundles.embedding import Progress
+from models.evaluation.baselines import Bm25Ranker, BuyAgainRanker, PopularInCategoryRanker
+from models.evaluation.cases import Cases, Histories, Split, build_cases
+from models.evaluation.numbered_log import read_log
+from models.evaluation.rankers import Mispersonalised, Ranker, TextRanker, Unpersonalised
+from models.evaluation.report import write_report
+from models.evaluation.results import Results, evaluate_rankers
+from models.evaluation.run_facts import RunFacts
+from models.evaluation.summary import Comparison, Summary, summarise
+from models.products.catalogue import product_text
+from models.products.product_table import ProductTable, write_products
+from models.studies.oracle_ranker import ORACLES, load_oracles
+from models.studies.unified.unified_ranker import UnifiedRanker, told_events
+from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, Variant, chosen, variants_of
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.export import PACKAGED, encoder_fingerprint, export_encoder
+from models.unified.model_files import SPEC_FILE
+from models.unified.recipe import STARTER, UnifiedRecipe
+from models.unified.shopping_log import ShoppingLog
+from models.unified.train_unified import train_unified
+from models.unified.unified_model import UnifiedModel
+
+MAIN_METRIC = "recall@100"
+FULL, NO_HISTORY, OTHERS_HISTORIES = "unified", "unified, history hidden", "unified, others' histories"
+
+
+@dataclass(frozen=True, slots=True)
+class UnifiedEvaluation:
+    """What to evaluate, and how much."""
+
+    recipe: UnifiedRecipe = STARTER
+    variants: tuple[str, ...] | None = None  # by name, None: all
+    encoder: str | None = PACKAGED  # the text encoder as it is, as a baseline; None: leave it out
+    max_cases: int = 5_000
+    seed: int = 0
+
+
+def evaluate_unified(
+    source: Source,
+    events: Path,
+    out: Path,
+    progress: Progress,
+    *,
+    plan: UnifiedEvaluation = UnifiedEvaluation(),
+    truth: Path | None = None,
+    command: str = "",
+) -> Path:
+    """Writes report.json and report.html into `out` and returns the path of the latter.
+
+    `truth` is the file that was written beside a simulated log: all figures then say "simulated", and the oracle is ranked too. Trained
+    models are kept in `out/work`; the same call goes on where it was interrupted, and takes the models that are there.
+    """
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    table = _product_table(source, events, work, progress)
+    product_ids = [table.id(row) for row in range(len(table))]
+    log = ShoppingLog.read(events, product_ids)
+    variants = chosen(variants_of(plan.recipe, len(log.locales)), plan.variants)
+    split = Split(log.time_at(plan.recipe.train_share))
+    cases = build_cases(read_log(events, product_ids, progress), split, max_cases=plan.max_cases, seed=plan.seed)
+    told = told_events(cases.events)
+    results = evaluate_rankers(_baselines(source, table, cases, plan, work, truth, progress), cases, progress=progress)
+    for variant in [Variant(FULL, "", plan.recipe), *variants]:
+        folder = _trained(variant, table, log, plan, work, progress)
+        results = results.joined(_ranked(variant.name, folder, table, told, cases, progress))
+    progress("draw intervals", 0, None)
+    summary = _summary(results, variants, truth is not None, plan)
+    facts = _facts(source, cases, plan, simulated=truth is not None, command=command)
+    progress("write the report", 0, None)
+    return write_report(out, summary, facts)
+
+
+def _product_table(source: Source, events: Path, work: Path, progress: Progress) -> ProductTable:
+    """Made once for a catalogue and a log; the work of others is cleared away."""
+    kept, mark = work / "products.arrow", work / "made_from.json"
+    files = sorted(events.rglob("*.parquet")) if events.is_dir() else [events]
+    made_from = [source.fingerprint, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
+    if not mark.exists() or json.loads(mark.read_text(encoding="utf-8")) != made_from:
+        progress("read products", 0, source.num_products)
+        shutil.rmtree(work)
+        work.mkdir()
+        write_products(kept, source.products(), source.attributes)
+        mark.write_text(json.dumps(made_from), encoding="utf-8")
+    return ProductTable(kept)
+
+
+def _baselines(
+    source: Source,
+    table: ProductTable,
+    cases: Cases,
+    plan: UnifiedEvaluation,
+    work: Path,
+    truth: Path | None,
+    progress: Progress,
+) -> list[Ranker]:
+    progress("index the products' words", 0, None)
+    texts = [product_text(product, source.text_attributes) for product in table.products()]
+    codes, categories = table.distinct("category")
+    in_category = PopularInCategoryRanker(cases.events, cases.split, np.asarray(categories, np.str_)[codes].tolist())
+    rankers: list[Ranker] = [Bm25Ranker(texts), in_category, BuyAgainRanker(in_category)]
+    if plan.encoder is not None:
+        rankers.append(_text_ranker(plan.encoder, texts, work, progress))
+    if truth is not None:
+        progress("draw the simulated log's truth", 0, None)
+        rankers += load_oracles(truth)
+    return rankers
+
+
+def _text_ranker(name: str, texts: Sequence[str], work: Path, progress: Progress) -> Ranker:
+    """The vectors are kept, since encoding a catalogue takes the longest of all baselines."""
+    title = "MiniLM as it is" if name == PACKAGED else f"{Path(name).name} as it is"
+    key = encoder_fingerprint(name)[:12]
+    folder, kept = work / f"encoder-{key}", work / f"encoder-{key}.npy"
+    if not kept.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        export_encoder(name, folder)
+        np.save(kept, TextRanker.over(title, TextEncoder(folder), texts, progress).product_vectors)
+    return TextRanker(title, TextEncoder(folder), np.load(kept))
+
+
+def _trained(
+    variant: Variant, table: ProductTable, log: ShoppingLog, plan: UnifiedEvaluation, work: Path, progress: Progress
+) -> Path:
+    """The folder of the variant's model, trained now or by an earlier call."""
+    folder = work / "models" / variant.name.replace(" ", "_")
+    wanted = json.loads(json.dumps({"recipe": asdict(variant.recipe), "seed": plan.seed}))
+    if folder.exists():
+        spec = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        if {name: spec.get(name) for name in wanted} == wanted:
+            return folder
+        shutil.rmtree(folder)
+    folder.parent.mkdir(exist_ok=True)
+    train_unified(
+        table,
+        log,
+        variant.recipe,
+        folder,
+        lambda what, done, total: progress(f"{variant.name}: {what}", done, total),
+        seed=plan.seed,
+        cache=work / "frozen",
+    )
+    return folder
+
+
+def _ranked(name: str, folder: Path, table: ProductTable, told: Histories, cases: Cases, progress: Progress) -> Results:
+    model = UnifiedRanker(name, UnifiedModel.load(folder), table, told)
+    rankers: list[Ranker] = [model]
+    if name == FULL:
+        rankers += [Unpersonalised(model, NO_HISTORY), Mispersonalised(model, OTHERS_HISTORIES)]
+    return evaluate_rankers(rankers, cases, progress=progress)
+
+
+def _summary(results: Results, variants: Sequence[Variant], has_oracle: bool, plan: UnifiedEvaluation) -> Summary:
+    trained = {FULL, NO_HISTORY, OTHERS_HISTORIES, *(variant.name for variant in variants)}
+    baselines = tuple(name for name in results.scores if name not in trained and name not in ORACLES)
+    comparisons = [
+        Comparison("Against the unified model", FULL, baselines),
+        Comparison(
+            "Is it the shopper?",
+            FULL,
+            (NO_HISTORY, OTHERS_HISTORIES, *(variant.name for variant in variants if variant.name == NO_HISTORY_EVER)),
+            "The same model, told nothing of the shopper, or told what another shopper did, and one that never learned of any. A model "
+            "that has learned of shoppers loses by each, and most by the second.",
+        ),
+    ]
+    for group in dict.fromkeys(variant.group for variant in variants if variant.group):
+        names = tuple(variant.name for variant in variants if variant.group == group)
+        note = "Each was trained anew with the same seed, as the reference half as long as the model itself."
+        comparisons.append(Comparison(f"{group}: ablations", HALF, names, note))
+    oracles = ORACLES if has_oracle else ()
+    return summarise(results, MAIN_METRIC, comparisons, subject=FULL, oracles=oracles, seed=plan.seed)
+
+
+def _facts(source: Source, cases: Cases, plan: UnifiedEvaluation, *, simulated: bool, command: str) -> RunFacts:
+    log = cases.events
+    data: dict[str, Any] = {
+        "catalogue": source.name,
+        "products": log.num_products,
+        "events": len(log),
+        "shoppers": len(log.shopper_names),
+        "cases": len(cases),
+        "training until": str(np.datetime64(cases.split.train_end_ms, "ms")) + " UTC",
+    }
+    return RunFacts.of_this_run(
+        "The unified model: personalised retrieval",
+        simulated=simulated,
+        command=command,
+        data=data,
+        recipe=asdict(plan.recipe),
+        seeds={"training, cases and intervals": plan.seed},
+    )

@@ -1,0 +1,77 @@
+"""The unified model as a ranker: what serving would search with, over the product vectors of the model's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.evaluation.cases import Cases, Histories, search_keys
+from models.evaluation.numbered_log import CLICK, KINDS, Ids, NumberedLog
+from models.evaluation.rankers import Floats, nearest
+from models.events.event import Event
+from models.products.catalogue import Product
+from models.products.product_table import ProductTable
+from models.unified.history import HistoryItem, history_items
+from models.unified.unified_model import Search, UnifiedModel
+
+MAX_EVENTS = 256  # of a history, the latest; a model reads at most 64 of each kind of item
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnifiedRanker:
+    """A trained model that asks with the query and the shopper's history, by exact search."""
+
+    name: str
+    model: UnifiedModel
+    table: ProductTable
+    told: Histories  # `told_events` of the log that the cases are from
+
+    def rank(self, cases: Cases, k: int) -> Ids:
+        return nearest(self.search_vectors(cases), self.model.product_vectors, k)
+
+    def search_vectors(self, cases: Cases) -> Floats:
+        """(cases, dim)"""
+        asked = zip(cases.texts, cases.locale_names, self._histories(cases), strict=True)
+        return self.model.search_vectors([Search(query, locale, history) for query, locale, history in asked])
+
+    def _histories(self, cases: Cases) -> list[list[HistoryItem]]:
+        if not self.model.tower.spec.history.total:
+            return [[] for _ in range(len(cases))]
+        starts, stops = self.told.before(cases.moments)
+        return [
+            history_items(
+                (
+                    self._event(cases.events, row)
+                    for row in self.told.rows[max(start, stop - MAX_EVENTS) : stop].tolist()
+                ),
+                self._product,
+                self.model.bands.band,
+            )
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        ]
+
+    def _event(self, log: NumberedLog, row: int) -> Event:
+        """An event of the log as serving records it; its product by row, "" for one that is not in the catalogue."""
+        query, product = int(log.queries[row]), int(log.products[row])
+        return Event(
+            id="",
+            time_ms=int(log.times_ms[row]),
+            shopper_id="",
+            session_id=str(log.sessions[row]),
+            locale="",
+            kind=KINDS[log.kinds[row]],
+            product_id="" if product < 0 else str(product),
+            query="" if query < 0 else log.query_names[query],
+        )
+
+    def _product(self, row: str) -> Product | None:
+        return self.table.product(int(row)) if row else None
+
+
+def told_events(log: NumberedLog) -> Histories:
+    """What a history is made of: the first event of each search, and every click, cart and purchase."""
+    keys = search_keys(log)
+    searches, first = np.unique(keys, return_index=True)
+    engaged = np.flatnonzero(log.kinds >= CLICK)
+    return Histories.of(log, np.union1d(first[searches >= 0], engaged))

@@ -1,0 +1,1 @@
+"""The contract of Aisle (`aisle.v1`) and a client for it (`aisle.client`)."""

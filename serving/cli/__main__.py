@@ -1,0 +1,5 @@
+"""python -m serving.cli"""
+
+from serving.cli.main import app
+
+app()

@@ -1,0 +1,92 @@
+"""The compute of the shopper stage: a shopper's events to the vector that moves their searches."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundles.bundle import Bundle
+from models.events.event import Event
+from models.ranking.taste import Taste
+from models.text_encoder.encoder import Text
+from models.unified.history import MAX_QUERY_WORDS, HistoryItem, history_items
+from models.unified.light_tower import LightTower
+from models.unified.price_bands import PriceBands
+
+MAX_BATCH = 64  # shoppers
+MAX_BATCH_WORDS = 64 * MAX_QUERY_WORDS  # of queries
+MAX_PRODUCTS = 20_000  # kept ready, about 1 kB each; reading one takes 30 us
+
+
+@dataclass(frozen=True, slots=True)
+class ShopperVector:
+    """`vector` (dim,) is all zeros where the events say nothing; `num_events` could be used. `taste` is for a bundle with a ranker, and
+    None where the shopper engaged with no product."""
+
+    vector: npt.NDArray[np.float32]
+    num_events: int
+    taste: Taste | None = None
+
+
+@functools.lru_cache(maxsize=2)
+def light_tower(bundle_folder: Path) -> LightTower:
+    """The bundle's light tower, one for all that use it in this process: its table of words is tens of megabytes."""
+    return LightTower(Bundle(bundle_folder).unified_folder)
+
+
+class LightQueryEncoder:
+    """The compute of the encoder stage where the unified model encodes."""
+
+    max_batch_cost = MAX_BATCH_WORDS
+    backend = "numpy cpu fp32"
+
+    def __init__(self, bundle_folder: Path) -> None:
+        self._tower = light_tower(bundle_folder)
+
+    def warm_up(self) -> None:
+        self.compute([Text("a"), Text("b")])
+
+    def compute(self, items: Sequence[Text]) -> Sequence[npt.NDArray[np.float32] | Exception]:
+        return list(self._tower.encode_queries([(item.text, item.locale) for item in items]))
+
+
+class ShopperEncoder:
+    """Reads the products behind the events, so what it is given are ids and words."""
+
+    max_batch_cost = MAX_BATCH
+    backend = "numpy cpu fp32"
+
+    def __init__(self, bundle_folder: Path) -> None:
+        bundle = Bundle(bundle_folder)
+        self._tower = light_tower(bundle_folder)
+        self._products = bundle.products()
+        self._product_of = functools.lru_cache(MAX_PRODUCTS)(self._products.product_of)
+        self._bands = PriceBands.load(bundle.unified_folder)
+        self._is_ranked = bundle.has_ranker
+
+    def warm_up(self) -> None:
+        self._products.row_of("")
+        self.compute([()])
+
+    def compute(self, items: Sequence[tuple[Event, ...]]) -> Sequence[ShopperVector | Exception]:
+        histories = [self._history(events) for events in items]
+        vectors = self._tower.encode_shoppers(histories)
+        return [
+            ShopperVector(
+                vector,
+                sum(self._is_used(event) for event in events),
+                Taste.of(history) if self._is_ranked else None,
+            )
+            for vector, events, history in zip(vectors, items, histories, strict=True)
+        ]
+
+    def _history(self, events: tuple[Event, ...]) -> list[HistoryItem]:
+        return history_items(sorted(events, key=lambda event: event.time_ms), self._product_of, self._bands.band)
+
+    def _is_used(self, event: Event) -> bool:
+        return bool(event.query) or self._product_of(event.product_id) is not None

@@ -1,0 +1,132 @@
+"""The teacher as a stage: chunks of candidates of concurrent calls, read in one batch by the cross-encoder.
+
+The cost of a chunk is its tokens, about; in a batch pairs of similar length are padded together, whosever they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundles.bundle import Bundle
+from models.products.catalogue import Product
+from models.products.product_table import ProductList, ProductTable
+from models.ranking.features import FEATURES
+from models.ranking.teacher.pair_tokens import TextSpec
+from models.ranking.teacher.teacher import Teacher
+from models.unified.price_bands import PriceBands
+from models.unified.words import Ragged
+from serving.compute.order import Floats, Ints, Picked
+
+# Padded tokens of one batch. Of a CPU's a call of the network takes as many; a GPU needs far more to be busy.
+CPU_BATCH_TOKENS = 2_048
+CUDA_BATCH_TOKENS = 65_536
+CHUNK_TOKENS = 512  # a quarter of a CPU's batch: what several calls bring fills it
+MAX_KEPT_PRODUCTS = 100_000  # tokens of products, some 250 bytes each; making them takes 80 us
+_BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Some candidates of one call, with what the student read of them (candidates, features)."""
+
+    query: str
+    locale: str
+    candidates: Picked
+    features: Floats
+
+
+class PairCosts:
+    """About how many tokens a pair makes, from the lengths of its texts."""
+
+    def __init__(self, teacher_folder: Path, table: ProductTable) -> None:
+        self._spec = TextSpec.load(teacher_folder)
+        self._of_row = sum(
+            (_tokens(self._lengths(table, field.name), field.max_tokens) for field in self._spec.fields),
+            np.ones(len(table), np.int64),
+        )
+
+    def of(self, query: str, candidates: Picked) -> Ints:
+        """(candidates,)"""
+        asked = 3 + min(self._spec.max_query_tokens, 1 + len(query.encode()) // _BYTES_PER_TOKEN)
+        stated = [self._of_product(product) for product in candidates.products]
+        return asked + np.concatenate([self._of_row[candidates.rows], np.array(stated, np.int64)])
+
+    def _of_product(self, product: Product) -> int:
+        table = ProductList([product])
+        lengths = [
+            4 if field.name == "price_minor" else len(table.string(field.name, 0).encode())
+            for field in self._spec.fields
+        ]
+        limits = [field.max_tokens for field in self._spec.fields]
+        return 1 + sum(int(_tokens(np.array([n]), most)[0]) for n, most in zip(lengths, limits, strict=True))
+
+    @staticmethod
+    def _lengths(table: ProductTable, name: str) -> Ints:
+        """(products,) bytes; a price is read as a word."""
+        return 4 * table.has_price.astype(np.int64) if name == "price_minor" else table.lengths(name)
+
+
+def _tokens(lengths: Ints, most: int) -> Ints:
+    """Of texts of so many bytes, with the marker before each that is not empty."""
+    return np.where(lengths > 0, 1 + np.minimum(most, 1 + lengths // _BYTES_PER_TOKEN), 0)
+
+
+class TeacherReader:
+    """The compute of the teacher stage."""
+
+    def __init__(self, bundle_folder: Path, device: str, threads: int, max_batch_tokens: int) -> None:
+        bundle = Bundle(bundle_folder)
+        self._teacher = Teacher.load(bundle.teacher_folder, device, threads, features=FEATURES)
+        self._table = bundle.products()
+        self._bands = PriceBands.load(bundle.unified_folder)
+        self._tokens: dict[int, npt.NDArray[np.int32]] = {}
+        self.max_batch_cost = max_batch_tokens
+        self.backend = self._teacher.network.name
+
+    def warm_up(self) -> None:
+        random = np.random.default_rng(0)
+        query = " ".join(self._table.string("title", 0).split()[:3])
+        for size in self._teacher.network.warm_up_pairs:
+            rows = random.integers(0, len(self._table), size)
+            self.compute([Chunk(query, "", Picked(rows), np.zeros((size, len(FEATURES)), np.float32))])
+        self._tokens.clear()
+
+    def compute(self, items: Sequence[Chunk]) -> Sequence[Floats | Exception]:
+        """(candidates, 3) of each chunk: chances of click, cart and purchase."""
+        counts = [len(item.candidates) for item in items]
+        queries = self._teacher.texts.queries([item.query for item in items], [item.locale for item in items])
+        products = Ragged.concatenate([part for item in items for part in self._products(item.candidates)])
+        chances = self._teacher.probabilities(
+            queries.take(np.repeat(np.arange(len(items)), counts)),
+            products,
+            np.concatenate([item.features for item in items]),
+        )
+        return np.split(chances, np.cumsum(counts)[:-1])
+
+    def _products(self, candidates: Picked) -> list[Ragged]:
+        parts = []
+        if len(candidates.rows):
+            parts.append(self._kept(candidates.rows))
+        if candidates.products:
+            parts.append(self._teacher.texts.products(ProductList(candidates.products), self._bands, _all(candidates)))
+        return parts
+
+    def _kept(self, rows: Ints) -> Ragged:
+        wanted = rows.tolist()
+        new = np.array([row for row in wanted if row not in self._tokens], np.int64)
+        if len(new):
+            made = self._teacher.texts.products(self._table, self._bands, new)
+            if len(self._tokens) + len(new) > MAX_KEPT_PRODUCTS:
+                self._tokens = {row: self._tokens[row] for row in wanted if row in self._tokens}
+            self._tokens.update((row, made.row(at).copy()) for at, row in enumerate(new.tolist()))
+        tokens = [self._tokens[row] for row in wanted]
+        return Ragged(np.concatenate(tokens), np.cumsum([0, *(len(one) for one in tokens)], dtype=np.int64))
+
+
+def _all(candidates: Picked) -> Ints:
+    return np.arange(len(candidates.products))

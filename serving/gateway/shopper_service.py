@@ -1,0 +1,96 @@
+"""The gRPC service of what shoppers did: records it, reads it, forgets it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from aisle.v1 import shopper_pb2
+from serving.errors import AisleError, InvalidRequest, Violation
+from serving.gateway.messages.events import EventMessages
+from serving.gateway.rpc import Call, Guard, Servicer, guarded
+from serving.shoppers.store import ShopperStore
+
+MAX_STREAM_BATCHES = 1000
+
+
+class ShoppersOff(AisleError):
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "SHOPPERS_OFF"
+
+
+class ShopperService(Servicer):
+    """`store` is None where no events are kept: every call is then refused. `forget` is told whose derived data has to go."""
+
+    def __init__(
+        self,
+        store: ShopperStore | None,
+        messages: EventMessages,
+        guard: Guard,
+        forget: Callable[[str], None] | None = None,
+    ) -> None:
+        self.guard = guard
+        self._forget = forget
+        self._kept = store
+        self._messages = messages
+
+    @guarded("events")
+    async def RecordEvents(  # noqa: N802
+        self, request: shopper_pb2.RecordEventsRequest, call: Call
+    ) -> shopper_pb2.RecordEventsResponse:
+        store = self._store()
+        batch = self._messages.read_batch(request)
+        totals, _ = self._messages.write_totals(batch, await store.record(batch.events))
+        return shopper_pb2.RecordEventsResponse(
+            recorded=totals.recorded,
+            duplicates=totals.duplicates,
+            refused=totals.refused,
+            rejected=totals.rejected,
+            request_id=call.request_id,
+        )
+
+    @guarded("events")
+    async def StreamEvents(  # noqa: N802
+        self, requests: AsyncIterator[shopper_pb2.StreamEventsRequest | DecodeError], call: Call
+    ) -> shopper_pb2.StreamEventsResponse:
+        store = self._store()
+        response = shopper_pb2.StreamEventsResponse(request_id=call.request_id)
+        spent_bytes = 0
+        async for request in requests:
+            where = f"batches[{len(response.batches)}]"
+            if isinstance(request, DecodeError):
+                raise InvalidRequest(Violation(where, "is not a valid message (strings must be UTF-8)"))
+            if len(response.batches) == MAX_STREAM_BATCHES:
+                raise InvalidRequest(Violation(where, f"is one too many; a stream has at most {MAX_STREAM_BATCHES}"))
+            batch = self._messages.read_batch(request, where + ".")
+            totals, spent_bytes = self._messages.write_totals(batch, await store.record(batch.events), spent_bytes)
+            response.batches.append(totals)
+        return response
+
+    @guarded("history")
+    async def GetHistory(  # noqa: N802
+        self, request: shopper_pb2.GetHistoryRequest, call: Call
+    ) -> shopper_pb2.GetHistoryResponse:
+        store = self._store()
+        shopper_id = self._messages.read_shopper(request)
+        history = await store.history(shopper_id, self._messages.read_max_events(request))
+        response = self._messages.write_history(history)
+        response.request_id = call.request_id
+        return response
+
+    @guarded("history")
+    async def ForgetShopper(  # noqa: N802
+        self, request: shopper_pb2.ForgetShopperRequest, call: Call
+    ) -> shopper_pb2.ForgetShopperResponse:
+        shopper_id = self._messages.read_shopper(request)
+        forgotten = await self._store().forget(shopper_id)
+        if self._forget:
+            self._forget(shopper_id)
+        return shopper_pb2.ForgetShopperResponse(forgotten=forgotten, request_id=call.request_id)
+
+    def _store(self) -> ShopperStore:
+        if self._kept is None:
+            raise ShoppersOff("this service keeps no events of shoppers (shoppers.store is off)")
+        return self._kept

@@ -1,0 +1,75 @@
+"""From a query's vector and what is known of the shopper to the search's vector, and why a hit moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.events.event import Event
+from models.text_encoder.encoder import Text
+from models.unified.light_tower import LightTower
+from serving.compute.shopper_encoder import ShopperVector
+from serving.search.shopper_vectors import Shopper, ShopperVectors
+from serving.shoppers.store import ShopperStore
+from serving.stages.stage import Stage
+
+MAX_MOVED_BY = 3  # events named for a hit
+MIN_GAIN = 1e-4  # less is rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What the shopper's history adds to a hit's similarity, and the events that add or take most."""
+
+    total: float
+    by_event: tuple[tuple[Event, float], ...]
+
+
+class Personaliser:
+    """`product_vectors` (products, dim) are the bundle's."""
+
+    def __init__(
+        self,
+        stage: Stage[tuple[Event, ...], ShopperVector],
+        store: ShopperStore | None,
+        wait_ms: float,
+        tower: LightTower,
+        product_vectors: npt.NDArray[np.float16],
+    ) -> None:
+        self.stage = stage
+        self.shoppers = ShopperVectors(stage, store, wait_ms)
+        self._tower = tower
+        self._product_vectors = product_vectors
+
+    async def shopper(self, shopper_id: str, events: tuple[Event, ...], strength: float, deadline: float) -> Shopper:
+        """Who is searching; the events of the call go before what is stored."""
+        if strength == 0:
+            return Shopper(reason="the call asks for a plain result")
+        if events:
+            return await self.shoppers.of_events(events, deadline)
+        if shopper_id:
+            return await self.shoppers.of(shopper_id, deadline)
+        return Shopper(reason="the call names no shopper")
+
+    async def explain(
+        self, rows: Sequence[int], words: Text, shopper: Shopper, strength: float, deadline: float
+    ) -> dict[int, Gain]:
+        """By row, what each product gained. An event counts by what the search would be without it."""
+        if shopper.vector is None or not rows:
+            return {}
+        query = self._tower.encode_queries([(words.text, words.locale)])[0]
+        products = np.asarray(self._product_vectors[list(rows)], np.float32)  # (rows, dim)
+        without = np.stack(await self.shoppers.without_each(shopper.events, deadline))  # (events, dim)
+        moved = self._tower.personalise(query[None], shopper.vector[None], strength)[0]
+        searches = self._tower.personalise(np.repeat(query[None], len(without), axis=0), without, strength)
+        totals = products @ (moved - query)
+        by_event = products @ (moved - searches).T  # (rows, events)
+        gains = {}
+        for at, row in enumerate(rows):
+            strongest = np.argsort(-np.abs(by_event[at]))[:MAX_MOVED_BY]
+            named = [(shopper.events[n], float(by_event[at, n])) for n in strongest if abs(by_event[at, n]) > MIN_GAIN]
+            gains[row] = Gain(float(totals[at]), tuple(named))
+        return gains

@@ -1,0 +1,139 @@
+"""Who is searching: the shopper's vector, from what the store has of them or from the events of the request.
+
+A search never fails for want of it. What goes wrong with the store costs a bounded time, and the answer says that it is plain and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from models.events.event import Event, EventKind
+from models.ranking.taste import Taste
+from serving.compute.shopper_encoder import ShopperVector
+from serving.errors import AisleError
+from serving.shoppers.store import ShopperStore
+from serving.stages.batcher import Outcome
+from serving.stages.stage import Stage
+
+MAX_EVENTS = 64  # the newest that are read: more than the model has places for
+MAX_CACHED = 20_000  # shoppers; some 10 kB each
+# Another gateway may be told to forget a shopper; this one then finds out when it reads the version, or after this time.
+MAX_CACHED_S = 60.0
+# Of the time that a call has left, what the store may take before the answer is a plain one.
+STORE_SHARE = 0.3
+
+
+class Source(StrEnum):
+    NONE = "none"
+    STORED = "stored"
+    REQUEST = "request"
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """What is known of who is searching. Without a `vector` (dim,) the answer is plain, and `reason` says why."""
+
+    source: Source = Source.NONE
+    vector: npt.NDArray[np.float32] | None = None
+    taste: Taste | None = None  # for the ranker
+    events: tuple[Event, ...] = ()
+    num_events: int = 0
+    reason: str = ""
+    failed: bool = False  # something that should have been known was not
+    outcome: Outcome[ShopperVector] | None = None  # of the stage, where it computed
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    version: int
+    stamp: int | None  # of the store, from before the version was read
+    since: float
+    shopper: Shopper
+
+
+class ShopperVectors:
+    """The vectors of shoppers, kept until their next event. Belongs to one event loop."""
+
+    def __init__(
+        self, stage: Stage[tuple[Event, ...], ShopperVector], store: ShopperStore | None, wait_ms: float
+    ) -> None:
+        self._stage = stage
+        self._store = store
+        self._wait_s = wait_ms / 1000
+        self._cache: OrderedDict[str, _Kept] = OrderedDict()  # the oldest first
+
+    async def of_events(self, events: tuple[Event, ...], deadline: float) -> Shopper:
+        """From the events of a request."""
+        return await self._encode(Source.REQUEST, events[:MAX_EVENTS], deadline)
+
+    async def of(self, shopper_id: str, deadline: float) -> Shopper:
+        """From the store. `deadline` is a time of `time.monotonic`."""
+        if self._store is None:
+            return Shopper(reason="this service keeps no events of shoppers")
+        self._drop_old()
+        stamp = self._store.stamp()
+        kept = self._cache.get(shopper_id)
+        if kept and kept.stamp == stamp is not None:
+            return kept.shopper  # nobody has recorded anything since
+        wait_s = min(self._wait_s, STORE_SHARE * (deadline - time.monotonic()))
+        try:
+            async with asyncio.timeout(wait_s):
+                if kept and kept.version == await self._store.version(shopper_id):
+                    if self._cache.get(shopper_id) is kept:  # not forgotten meanwhile
+                        self._cache[shopper_id] = dataclasses.replace(kept, stamp=stamp)
+                    return kept.shopper
+                history = await self._store.history(shopper_id, MAX_EVENTS)
+        except TimeoutError:
+            return Shopper(reason=f"the shopper store did not answer within {wait_s * 1000:.0f} ms", failed=True)
+        except AisleError as error:
+            return Shopper(reason=f"the shopper store failed: {error.message}", failed=True)
+        shopper = await self._encode(Source.STORED, history.events, deadline)
+        if not shopper.failed:
+            self._keep(shopper_id, history.version, stamp, shopper)
+        return shopper
+
+    async def without_each(self, events: tuple[Event, ...], deadline: float) -> list[npt.NDArray[np.float32]]:
+        """The vectors (dim,) of the same history less one event each."""
+        fewer = [events[:at] + events[at + 1 :] for at in range(len(events))]
+        # Admitted as the search that they explain was: many at once, they would fill the queue that they wait in.
+        waiting = (self._stage(left, cost=1, deadline=deadline, admitted=True) for left in fewer)
+        outcomes = await asyncio.gather(*waiting)
+        return [outcome.value.vector for outcome in outcomes]
+
+    async def _encode(self, source: Source, events: tuple[Event, ...], deadline: float) -> Shopper:
+        # What was merely shown says nothing, but for the query behind it.
+        events = tuple(event for event in events if event.kind is not EventKind.IMPRESSION or event.query)
+        if not events:
+            return Shopper(reason="nothing is known of the shopper")
+        try:
+            outcome = await self._stage(events, cost=1, deadline=deadline)
+        except AisleError as error:
+            return Shopper(reason=f"the shopper stage failed: {error.message}", failed=True)
+        found = outcome.value
+        if not found.vector.any():
+            return Shopper(
+                reason="the shopper's events name no product of this catalogue", events=events, outcome=outcome
+            )
+        return Shopper(source, found.vector, found.taste, events, found.num_events, outcome=outcome)
+
+    def forget(self, shopper_id: str) -> None:
+        self._cache.pop(shopper_id, None)
+
+    def _keep(self, shopper_id: str, version: int, stamp: int | None, shopper: Shopper) -> None:
+        self.forget(shopper_id)
+        self._cache[shopper_id] = _Kept(version, stamp, time.monotonic(), dataclasses.replace(shopper, outcome=None))
+        if len(self._cache) > MAX_CACHED:
+            self._cache.popitem(last=False)
+
+    def _drop_old(self) -> None:
+        oldest = time.monotonic() - MAX_CACHED_S
+        while self._cache and next(iter(self._cache.values())).since < oldest:
+            self._cache.popitem(last=False)

@@ -1,0 +1,212 @@
+"""The shopper store of many machines: a Redis (6 or newer) that all gateways reach.
+
+Each shopper has two keys: a hash of the events by id, whose field "" holds the version, and a sorted set of the ids by time. One
+script changes both, so a gateway that dies leaves no half of an event. The keys expire when their newest event does.
+
+An acknowledged event is as durable as Redis is configured to be: with `appendonly yes` and `appendfsync always` it survives a power
+cut, with `appendfsync everysec` (Redis's default for the append-only file) up to two seconds may be lost, without an append-only
+file all since the last snapshot. Every deletion is immediate for readers; Redis's own files lose what was deleted when Redis next
+rewrites them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+
+from models.events.event import Event
+from serving.errors import AisleError, Unavailable
+from serving.logs import log
+from serving.shoppers.store import (
+    DAY_MS,
+    NO_HISTORY,
+    History,
+    Outage,
+    Recorded,
+    Retention,
+    StoreFull,
+    now_ms,
+    restore_event,
+)
+
+Result = TypeVar("Result")
+
+PREFIX = "aisle:shopper:"
+CONNECT_S = 0.5
+ANSWER_S = 1.0
+MAX_CONNECTIONS = 32
+CONNECTION_WAIT_S = 0.5
+
+# KEYS: events, times. ARGV: the oldest time to keep, how many events, for how long (ms), then id, time and text of each event.
+# The version is Redis's clock in microseconds, so that it does not start again at one when a shopper comes back.
+_RECORD = """
+local events, times = KEYS[1], KEYS[2]
+local added = 0
+for i = 4, #ARGV, 3 do
+    if redis.call('HSETNX', events, ARGV[i], ARGV[i + 2]) == 1 then
+        redis.call('ZADD', times, ARGV[i + 1], ARGV[i])
+        added = added + 1
+    end
+end
+if added == 0 then return 0 end
+local clock = redis.call('TIME')
+local version = clock[1] * 1000000 + clock[2]
+version = math.max(version, (tonumber(redis.call('HGET', events, '')) or 0) + 1)
+redis.call('HSET', events, '', string.format('%.0f', version))
+local surplus = redis.call('ZCARD', times) - tonumber(ARGV[2])
+local expired = redis.call('ZCOUNT', times, '-inf', '(' .. ARGV[1])
+local gone = math.max(surplus, expired)
+if gone > 0 then
+    for _, id in ipairs(redis.call('ZRANGE', times, 0, gone - 1)) do redis.call('HDEL', events, id) end
+    redis.call('ZREMRANGEBYRANK', times, 0, gone - 1)
+end
+local newest = redis.call('ZRANGE', times, -1, -1, 'WITHSCORES')[2]
+if newest then
+    local expiry = string.format('%.0f', newest + ARGV[3])
+    redis.call('PEXPIREAT', events, expiry)
+    redis.call('PEXPIREAT', times, expiry)
+else
+    redis.call('DEL', events)
+end
+return added
+"""
+# KEYS: events, times. ARGV: the oldest time to read, how many events.
+_HISTORY = """
+local ids = redis.call('ZREVRANGEBYSCORE', KEYS[2], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+if #ids == 0 then return false end
+return {redis.call('HGET', KEYS[1], ''), ids, redis.call('HMGET', KEYS[1], unpack(ids))}
+"""
+
+
+class RedisStore:
+    """A `ShopperStore`. Redis may come and go; calls in between raise Unavailable, soon."""
+
+    def __init__(self, url: str, retention: Retention, clock: Callable[[], int] = now_ms) -> None:
+        """Connects when it is first used. Raises ValueError for a URL that is none."""
+        self._retention = retention
+        self._clock = clock
+        self._outage = Outage("redis")
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=CONNECTION_WAIT_S,
+            socket_connect_timeout=CONNECT_S,
+            socket_timeout=ANSWER_S,
+            # Once more, at once: after a restart of Redis every connection of the pool is a dead one.
+            retry=Retry(NoBackoff(), 1),
+        )
+        self._redis = Redis(connection_pool=pool)
+
+    @classmethod
+    async def open(cls, url: str, retention: Retention) -> RedisStore:
+        """The store, after a word in the log where Redis is not there or would lose what was acknowledged."""
+        store = cls(url, retention)
+        try:
+            about = await store._ask(store._redis.info)
+        except AisleError:
+            return store
+        if not about.get("aof_enabled"):
+            log.warning("redis has no append-only file: a crash of it loses shopper events that were acknowledged")
+        if about.get("maxmemory") and about.get("maxmemory_policy") != "noeviction":
+            log.warning("redis may evict shopper events", extra={"fields": {"policy": about["maxmemory_policy"]}})
+        return store
+
+    async def record(self, events: Sequence[Event]) -> Recorded:
+        if not events:
+            return Recorded(0, 0)
+        oldest = self._retention.oldest_ms(self._clock())
+        fixed = (oldest, self._retention.max_events_per_shopper, int(self._retention.days * DAY_MS))
+        by_shopper: dict[str, list[str | int]] = defaultdict(list)
+        for event in events:
+            by_shopper[event.shopper_id] += (event.id, event.time_ms, _text(event))
+        calls = [(*_keys(shopper_id), *fixed, *values) for shopper_id, values in by_shopper.items()]
+        added = sum(await self._ask(lambda: self._run(_RECORD, calls)))
+        return Recorded(added, len(events) - added)
+
+    async def history(self, shopper_id: str, max_events: int) -> History:
+        limit = min(max_events, self._retention.max_events_per_shopper)
+        call = (*_keys(shopper_id), self._retention.oldest_ms(self._clock()), limit)
+        (found,) = await self._ask(lambda: self._run(_HISTORY, [call]))
+        if not found:
+            return NO_HISTORY
+        version, ids, texts = found
+        events = (
+            restore_event(shopper_id, event_id.decode(), *json.loads(text))
+            for event_id, text in zip(ids, texts, strict=True)
+        )
+        return History(tuple(events), int(version))
+
+    async def version(self, shopper_id: str) -> int:
+        return int(await self._ask(lambda: self._redis.hget(_keys(shopper_id)[0], "")) or 0)
+
+    def stamp(self) -> None:
+        """Redis tells nothing unasked."""
+
+    async def forget(self, shopper_id: str) -> int:
+        async def delete() -> int:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                events, times = _keys(shopper_id)
+                pipe.zcard(times)
+                pipe.delete(events, times)
+                return int((await pipe.execute())[0])
+
+        return await self._ask(delete)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+        await self._redis.connection_pool.aclose()
+
+    async def _run(self, script: str, calls: Sequence[Sequence[str | int]]) -> list[Any]:
+        """Runs a script, which takes two keys, for each of `calls`, in one round trip."""
+        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        for attempt in (0, 1):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                if attempt:  # a Redis that was started since does not know it
+                    pipe.script_load(script)
+                for call in calls:
+                    pipe.evalsha(digest, 2, *call)
+                results = (await pipe.execute(raise_on_error=False))[attempt:]
+            errors = [result for result in results if isinstance(result, Exception)]
+            if not errors:
+                return results
+            if attempt or not isinstance(errors[0], NoScriptError):
+                raise errors[0]
+        raise AssertionError("unreachable")
+
+    async def _ask(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        try:
+            result = await call()
+        except (TimeoutError, RedisError, OSError) as error:
+            self._outage.failed(f"{type(error).__name__}: {error}")
+            raise _to_caller(error) from error
+        self._outage.works()
+        return result
+
+
+def _to_caller(error: Exception) -> AisleError:
+    if isinstance(error, OutOfMemoryError):
+        return StoreFull("the shopper store has no memory left")
+    return Unavailable("the shopper store cannot be reached; send the call again")
+
+
+def _keys(shopper_id: str) -> tuple[str, str]:
+    """In braces, so that a cluster keeps both in one place."""
+    shopper = f"{PREFIX}{{{quote(shopper_id, safe='')}}}"
+    return f"{shopper}:events", f"{shopper}:times"
+
+
+def _text(event: Event) -> str:
+    values = (
+        event.time_ms, event.session_id, event.locale, event.kind, event.product_id, event.query, event.position,
+        event.price_minor,
+    )  # fmt: skip
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,168 @@
+"""A ranker, its teacher and a classifier of queries go into a bundle side by side, and each leaves the others as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundles.add_parts import add_ranker, add_types, link_bundle
+from models.bundles.bundle import MANIFEST, Bundle, BundleError, Manifest, content_version, record_files
+from models.query_types.type_model import TypeModel
+from models.ranking.features import FEATURES
+from models.ranking.ranker import Ranker, Scaling, shapes
+from models.ranking.recipe import RankerRecipe
+from models.ranking.teacher.chances import Calibration
+from models.ranking.teacher.recipe import HeadSizes
+from models.ranking.teacher.teacher import TEACHER_FILE, TeacherSpec
+
+REPORT = {"pages": 120, "last_page_ms": 5, "holdout_calibration_error": {"click": 0.01, "cart": 0.0, "purchase": 0.0}}
+TINY = RankerRecipe("tiny", experts=2, expert_dim=4, tower_dim=3)
+
+
+def ranker_of(features: tuple[str, ...] = FEATURES) -> Ranker:
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.normal(size=shape).astype(np.float32)
+        for name, shape in shapes(TINY, len(features)).items()
+        if not name.startswith("scaling.")
+    }
+    scaling = Scaling(np.zeros(len(features), np.float32), np.ones(len(features), np.float32))
+    return Ranker(TINY, weights, scaling, features=features)
+
+
+def teacher_in(folder: Path, features: tuple[str, ...] = FEATURES) -> Path:
+    """What says what a teacher is, without a network."""
+    folder.mkdir()
+    facts = {"recipe": {"name": "small"}, "base": "minilm", "data": {"pages": 90}}
+    spec = TeacherSpec(features, TINY.transfer, "mean", HeadSizes(), Calibration((1, 1, 1), (0, 0, 0)), facts)
+    (folder / TEACHER_FILE).write_text(json.dumps(spec.as_json()))
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def unified(shop_bundle: Path, tmp_path: Path) -> Bundle:
+    """A bundle that lists a unified model; adding a part does not open it."""
+    folder = Path(shutil.copytree(shop_bundle, tmp_path / "unified"))
+    (folder / "unified").mkdir()
+    (folder / "unified" / "spec.json").write_text("{}")
+    manifest = Manifest.from_json((folder / MANIFEST).read_text())
+    sign(folder, dataclasses.replace(manifest, files=record_files(folder)))
+    return Bundle(folder)
+
+
+def sign(folder: Path, manifest: Manifest) -> None:
+    manifest = dataclasses.replace(manifest, version=content_version(manifest))
+    (folder / MANIFEST).write_text(manifest.to_json())
+
+
+def test_a_ranker_is_added_and_told(unified: Bundle, tmp_path: Path) -> None:
+    manifest = add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT)
+    ranked = Bundle(tmp_path / "out")
+    assert (ranked.has_ranker, ranked.has_teacher, unified.has_ranker) == (True, False, False)
+    assert ranked.manifest == manifest
+    assert manifest.version != unified.manifest.version
+    assert manifest.ranker == {
+        "recipe": "tiny",
+        "structure": "mmoe",
+        "transfer": "chain",
+        "features": len(FEATURES),
+        "blend": [1.0, 4.0, 16.0],
+        "pages": 120,
+        "last_page_ms": 5,
+        "calibration_error": REPORT["holdout_calibration_error"],
+        "teacher": {},
+    }
+    rows = np.ones((3, len(FEATURES)), np.float32)
+    assert np.array_equal(ranked.ranker().probabilities(rows), ranker_of().probabilities(rows))
+    assert (tmp_path / "out" / "vectors.npy").samefile(unified.folder / "vectors.npy")
+
+
+def test_a_teacher_comes_and_goes_with_its_ranker(unified: Bundle, tmp_path: Path) -> None:
+    teacher = teacher_in(tmp_path / "teacher")
+    manifest = add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT, teacher=teacher)
+    taught = Bundle(tmp_path / "out")
+    assert manifest.ranker["teacher"] == {"recipe": "small", "base": "minilm", "pages": 90}
+    assert taught.teacher_folder == tmp_path / "out" / "teacher"
+    assert (tmp_path / "teacher" / TEACHER_FILE).exists()
+    add_ranker(taught, ranker_of(), tmp_path / "out", report=REPORT, replace=True)
+    alone = Bundle(tmp_path / "out")
+    assert (alone.has_ranker, alone.has_teacher, alone.manifest.ranker["teacher"]) == (True, False, {})
+    assert not (tmp_path / "out" / "teacher").exists()
+
+
+def test_types_and_ranker_keep_each_other(unified: Bundle, shop_types: TypeModel, tmp_path: Path) -> None:
+    add_types(unified, shop_types, tmp_path / "typed")
+    add_ranker(Bundle(tmp_path / "typed"), ranker_of(), tmp_path / "typed first", report=REPORT)
+    add_ranker(unified, ranker_of(), tmp_path / "ranked", report=REPORT)
+    add_types(Bundle(tmp_path / "ranked"), shop_types, tmp_path / "ranked first")
+    one, other = Bundle(tmp_path / "typed first"), Bundle(tmp_path / "ranked first")
+    assert one.manifest.version == other.manifest.version
+    assert one.manifest.query_types == other.manifest.query_types != {}
+    assert one.manifest.ranker == other.manifest.ranker != {}
+
+
+def test_a_ranker_of_other_features_is_refused_with_the_difference(unified: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="reads moon_phase, which are not computed"):
+        add_ranker(unified, ranker_of((*FEATURES, "moon_phase")), tmp_path / "out", report=REPORT)
+    teacher = teacher_in(tmp_path / "teacher", FEATURES[1:])
+    with pytest.raises(BundleError, match=f"what differs: {FEATURES[0]}"):
+        add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT, teacher=teacher)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_whose_parts_read_other_features_is_refused_and_can_be_mended(unified: Bundle, tmp_path: Path) -> None:
+    add_ranker(unified, ranker_of(), tmp_path / "old", report=REPORT, teacher=teacher_in(tmp_path / "teacher"))
+    for name in ("ranker/ranker.json", f"teacher/{TEACHER_FILE}"):
+        path = tmp_path / "old" / name
+        values = json.loads(path.read_text())
+        path.unlink()  # it is linked elsewhere
+        path.write_text(json.dumps(values | {"features": [*FEATURES[:-1], "moon_phase"]}))
+    manifest = Bundle(tmp_path / "old").manifest
+    sign(tmp_path / "old", dataclasses.replace(manifest, files=record_files(tmp_path / "old")))
+    old = Bundle(tmp_path / "old")
+    with pytest.raises(BundleError, match=f"moon_phase, which are not computed; it does not read {FEATURES[-1]}"):
+        old.ranker()
+    with pytest.raises(BundleError, match=r"teacher: .*what differs: .*moon_phase"):
+        _ = old.teacher_folder
+    add_ranker(old, ranker_of(), tmp_path / "new", report=REPORT)
+    assert Bundle(tmp_path / "new").ranker().features == FEATURES
+
+
+def test_a_damaged_ranker_stops_the_start(unified: Bundle, tmp_path: Path) -> None:
+    add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT)
+    (tmp_path / "out" / "ranker" / "ranker.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"ranker/ranker.json has 2 bytes, the manifest says \d+"):
+        Bundle(tmp_path / "out").ranker()
+
+
+def test_a_bundle_without_the_unified_model_takes_no_ranker(shop_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="needs the unified model.*aisle train unified"):
+        add_ranker(Bundle(shop_bundle), ranker_of(), tmp_path / "out", report=REPORT)
+
+
+def test_what_stands_is_replaced_only_when_asked(unified: Bundle, tmp_path: Path) -> None:
+    add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT)
+    with pytest.raises(BundleError, match="--force"):
+        add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT)
+    with pytest.raises(BundleError, match="--force"):
+        link_bundle(unified, tmp_path / "out")
+    link_bundle(unified, tmp_path / "out", replace=True)
+    assert Bundle(tmp_path / "out").manifest == unified.manifest
+    assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob("*.replaced"))
+
+
+def test_bundles_of_earlier_formats_have_no_ranker(shop_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shop_bundle, tmp_path / "bundle"))
+    for version, lacking in ((3, ["ranker"]), (2, ["ranker", "query_types"])):
+        values = json.loads((folder / MANIFEST).read_text()) | {"format_version": version}
+        for name in lacking:
+            values.pop(name, None)
+        (folder / MANIFEST).write_text(json.dumps(values))
+        assert Bundle(folder).manifest.ranker == {}
+        assert not Bundle(folder).has_ranker

@@ -1,0 +1,80 @@
+"""What cannot be trained ends the command at once, with one line that says what to do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from models.sample_store.write_log import write_sample_log
+from serving.cli.main import app
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    write_sample_log(folder, 1000, 20, 10_000, 0, lambda *_: None)
+    return folder
+
+
+def refused(*arguments: object) -> str:
+    """The one line that a failed command says."""
+    told = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    assert told.exit_code == 1, told.output
+    assert "Traceback" not in told.output
+    return " ".join(told.stderr.split())
+
+
+def test_a_ranker_needs_a_log_and_a_recipe(shop_bundle: Path, store: Path, tmp_path: Path) -> None:
+    both = ("ranker", "--bundle", shop_bundle, "--out", tmp_path / "out")
+    assert "give either --store" in refused(*both)
+    assert "give either --store" in refused(*both, "--store", store, "--events", store / "events.parquet")
+    assert "there is no recipe 'huge'; there are starter, small" in refused(*both, "--store", store, "--recipe", "huge")
+    assert "there is no recipe 'huge'; there are starter, small, full" in refused(
+        *both, "--store", store, "--teacher", "--teacher-recipe", "huge"
+    )
+    assert "there is no" in refused(*both, "--events", tmp_path / "nowhere.parquet")
+
+
+def test_a_device_that_nothing_would_use_or_that_there_is_not_is_refused_before_the_log_is_read(
+    shop_bundle: Path, store: Path, tmp_path: Path
+) -> None:
+    out = ("--store", store, "--out", tmp_path / "out")
+    ranker = ("ranker", "--bundle", shop_bundle, *out)
+    assert "--device cuda needs --teacher" in refused(*ranker, "--device", "cuda")
+    assert "device must be cpu or cuda, not 'tpu'" in refused(*ranker, "--teacher", "--device", "tpu")
+    assert "device must be cpu or cuda, not 'tpu'" in refused("all", *out, "--device", "tpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_ranker_needs_the_unified_model(shop_bundle: Path, store: Path, tmp_path: Path) -> None:
+    told = refused("ranker", "--bundle", shop_bundle, "--store", store, "--out", tmp_path / "out")
+    assert "a ranker needs the unified model, and the bundle has none" in told
+    assert "is not a bundle" in refused("ranker", "--bundle", tmp_path, "--store", store, "--out", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_needs_a_shop(store: Path, tmp_path: Path) -> None:
+    out = ("all", "--out", tmp_path / "out")
+    assert "give --catalogue and --events, or --store" in refused(*out)
+    assert "there is no recipe 'full'; there are starter, small" in refused(*out, "--store", store, "--recipe", "full")
+    assert "holds no catalogue.parquet" in refused(*out, "--store", tmp_path)
+    assert "is not a bundle" in refused(*out, "--store", store, "--before", tmp_path)
+    (tmp_path / "out" / "bundle").mkdir(parents=True)
+    (tmp_path / "out" / "bundle" / "mine.txt").write_text("mine")
+    assert "is not a bundle, so --force does not replace it" in refused(*out, "--store", store)
+
+
+def test_what_is_no_log_of_pages_is_refused_before_anything_is_trained(store: Path, tmp_path: Path) -> None:
+    lone = Path(shutil.copytree(store, tmp_path / "lone"))
+    out = ("all", "--out", tmp_path / "out", "--store", lone)
+    log = pq.read_table(store / "events.parquet")
+    pq.write_table(log.filter(pc.not_equal(log["kind"].cast("string"), "impression")), lone / "events.parquet")
+    assert "shows no result page (impressions) from 2025-" in refused(*out)
+    (lone / "events.parquet").write_bytes(b"")
+    assert "events.parquet is not a log in Parquet" in refused(*out)
+    assert not (tmp_path / "out" / "work" / "text-encoder").exists()

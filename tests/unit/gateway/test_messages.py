@@ -1,0 +1,571 @@
+"""The door: whatever a caller sends, it becomes a search or one of the documented errors; and answers are what they say."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from aisle.v1 import embedding_pb2, product_pb2, search_pb2
+from models.bundles.bundle import Bundle, Manifest
+from models.products.catalogue import product_text
+from models.ranking.features import FEATURES
+from models.text_encoder.encoder import Text
+from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
+from serving.compute.order import Factors, Lesser, Ranked, RankModel
+from serving.compute.retriever import Candidates
+from serving.config import LimitsConfig, RankerConfig, TypesConfig
+from serving.errors import InvalidRequest, StaleVersion
+from serving.gateway.messages.ranking_fields import RankingFields
+from serving.gateway.messages.search import MAX_UNKNOWN_FIELDS, Messages, SearchCall, write_vectors
+from serving.search.pipeline import PhaseTime, Results
+from serving.search.type_use import TypeUse
+
+SEARCH = search_pb2.SearchRequest
+FILTER = product_pb2.ProductFilter
+PRODUCT = product_pb2.Product
+QUERIES = embedding_pb2.EmbedQueriesRequest
+PRODUCTS = embedding_pb2.EmbedProductsRequest
+LIMITS = LimitsConfig(max_results=50, max_page_size=20, default_page_size=3, max_embed_items=4)
+
+
+@pytest.fixture(scope="module")
+def bundle(shop_bundle: Path) -> Bundle:
+    return Bundle(shop_bundle)
+
+
+def messages_of(bundle: Bundle, manifest: Manifest | None = None) -> Messages:
+    products = bundle.products()
+    return Messages(manifest or bundle.manifest, LIMITS, products, FilterMasks(products))
+
+
+@pytest.fixture(scope="module")
+def messages(bundle: Bundle) -> Messages:
+    return messages_of(bundle)
+
+
+def wrong(read: Callable[[object], object], request: object) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        read(request)
+    return {violation.field: violation.description for violation in caught.value.violations}
+
+
+def outcome(messages: Messages, request: SEARCH) -> SearchCall | InvalidRequest | StaleVersion:
+    try:
+        return messages.read_search(request)
+    except (InvalidRequest, StaleVersion) as refusal:
+        return refusal
+
+
+def found(rows: list[int], matched: dict[int, list[str]] | None = None) -> Candidates:
+    scores = [1.0 - n / 10 for n in range(len(rows))]
+    return Candidates(rows, scores, scores, [0.0] * len(rows), matched or {}, [()] * len(rows))
+
+
+def results(rows: list[int], first: int = 0, stop: int | None = None, has_more: bool = False) -> Results:
+    phases = (PhaseTime("encode", 1.0, 2.0, 3),)
+    return Results(found(rows), first, len(rows) if stop is None else stop, has_more, phases)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+prices = st.none() | st.integers(-(2**63), 2**63 - 1)
+filters = st.builds(
+    FILTER,
+    brands=st.lists(texts, max_size=70),
+    categories=st.lists(texts, max_size=3),
+    min_price_minor=prices,
+    max_price_minor=prices,
+    in_stock_only=st.booleans(),
+)
+requests = st.builds(
+    SEARCH,
+    query=texts | st.just("x" * 600),
+    shopper_id=texts | st.just("s" * 129),
+    locale=texts | st.sampled_from(["en-US", "DE-de"]),
+    page_size=st.none() | st.integers(-(2**31), 2**31 - 1) | st.integers(1, 20),
+    page_token=texts | st.binary(max_size=40).map(lambda raw: base64.urlsafe_b64encode(raw).decode()),
+    filter=st.none() | filters,
+    product_fields=st.lists(texts | st.sampled_from(["title", "attributes.colour"]), max_size=12),
+    explain=st.booleans(),
+)
+
+
+class TestAnyRequest:
+    @settings(max_examples=200)
+    @given(request_=requests)
+    @example(request_=SEARCH(query="sofa", page_token=base64.urlsafe_b64encode(bytes(22)).decode()))
+    def test_it_is_read_or_refused_as_documented(self, messages: Messages, request_: SEARCH) -> None:
+        call = outcome(messages, request_)
+        if isinstance(call, InvalidRequest):
+            assert call.violations
+            assert len(str(call)) < 100_000
+        elif isinstance(call, StaleVersion):
+            assert call.reason == "STALE_PAGE_TOKEN"
+        else:
+            self.check(messages, call)
+
+    @staticmethod
+    def check(messages: Messages, call: SearchCall) -> None:
+        search = call.search
+        assert 0 < len(search.query.strip()) <= 3 * LIMITS.max_query_chars
+        assert 1 <= search.page_size <= LIMITS.max_page_size
+        assert set(call.fields) <= set(messages._fields)
+        answer = messages.write_search(call, results([0, 5]))
+        assert [hit.product_id for hit in answer.hits] == ["A-1001", "A-1006"]
+        answer.SerializeToString()
+
+    @settings(max_examples=200)
+    @given(data=st.binary(max_size=60))
+    def test_bytes_that_parse_are_no_exception(self, messages: Messages, data: bytes) -> None:
+        from google.protobuf.message import DecodeError
+
+        for message, read in (
+            (SEARCH, messages.read_search),
+            (QUERIES, messages.read_queries),
+            (PRODUCTS, messages.read_products),
+        ):
+            try:
+                read(message.FromString(data))
+            except (DecodeError, InvalidRequest, StaleVersion):
+                continue
+
+
+class TestQuery:
+    @pytest.mark.parametrize(
+        ("query", "read"),
+        [
+            ("  red sofa \n", "red sofa"),
+            ("red\tsofa\r\nbig", "red sofa  big"),
+            ("cafe\u0301", "café"),
+            (" " * 600 + "x" * 512 + " " * 600, "x" * 512),
+            ("sofa \u200d zero width", "sofa \u200d zero width"),
+            ("🫨 \U0001fadf", "🫨 \U0001fadf"),  # assigned after the Unicode version of Python 3.11
+            ("apple \uf8ff", "apple \uf8ff"),
+            ("沙发 диван", "沙发 диван"),
+        ],
+        ids=ascii,
+    )
+    def test_what_shoppers_type_is_read(self, messages: Messages, query: str, read: str) -> None:
+        assert messages.read_search(SEARCH(query=query)).search.query == read
+
+    @pytest.mark.parametrize(
+        ("query", "says"),
+        [
+            ("", "must not be empty"),
+            (" \u3000\n", "must not be empty"),
+            ("x" * 513, "has 513 characters; at most 512"),
+            ("so\x00fa", "U+0000"),
+            ("so\x85fa", "U+0085"),
+        ],
+        ids=ascii,
+    )
+    def test_what_is_no_query_is_refused(self, messages: Messages, query: str, says: str) -> None:
+        assert says in wrong(messages.read_search, SEARCH(query=query))["query"]
+        assert says in wrong(messages.read_queries, QUERIES(queries=["sofa", query]))["queries[1]"]
+
+
+def test_a_request_that_says_nothing_else_gets_the_defaults(messages: Messages) -> None:
+    call = messages.read_search(SEARCH(query="sofa"))
+    assert (call.search.page_size, call.search.offset, call.search.filter) == (3, 0, NO_FILTER)
+    assert "attributes.colour" in call.fields
+    assert not call.explain
+
+
+@pytest.mark.parametrize("locale", ["", "en-US", "EN-us", "de-DE"])
+def test_locales_are_compared_without_case(messages: Messages, locale: str) -> None:
+    messages.read_search(SEARCH(query="sofa", locale=locale))
+
+
+class TestFilter:
+    def test_it_is_read_as_it_stands(self, messages: Messages) -> None:
+        wanted = FILTER(brands=["Nord"], categories=["A > B"], min_price_minor=0, max_price_minor=7, in_stock_only=True)
+        assert messages.read_search(SEARCH(query="x", filter=wanted)).search.filter == ProductFilter(
+            ("Nord",), ("A > B",), 0, 7, True
+        )
+
+    def test_an_empty_one_is_none(self, messages: Messages) -> None:
+        assert messages.read_search(SEARCH(query="x", filter=FILTER())).search.filter == NO_FILTER
+
+    def test_a_brand_is_written_as_the_catalogue_writes_it(self, messages: Messages) -> None:
+        call = messages.read_search(SEARCH(query="x", filter=FILTER(brands=[" Cafe\u0301 "])))
+        assert call.search.filter.brands == ("Café",)
+
+    def test_what_the_catalogue_does_not_hold_is_a_warning(self, messages: Messages) -> None:
+        wanted = FILTER(brands=["NORD", "Noord"], categories=["Furniture", "Sofas"])
+        assert messages.read_search(SEARCH(query="x", filter=wanted)).warnings == (
+            "filter.brands: the catalogue has no brand 'Noord'",
+            "filter.categories: the catalogue has no category 'Sofas'",
+        )
+
+    @pytest.mark.parametrize(
+        ("wanted", "field"),
+        [
+            (FILTER(min_price_minor=2, max_price_minor=1), "filter.min_price_minor"),
+            (FILTER(max_price_minor=-1), "filter.max_price_minor"),
+            (FILTER(brands=["x" * 257]), "filter.brands[0]"),
+            (FILTER(brands=["x", ""]), "filter.brands[1]"),
+            (FILTER(categories=["x"] * 65), "filter.categories"),
+        ],
+    )
+    def test_a_part_that_cannot_be_is_named(self, messages: Messages, wanted: FILTER, field: str) -> None:
+        assert set(wrong(messages.read_search, SEARCH(query="x", filter=wanted))) == {field}
+
+    def test_equal_bounds_are_a_price(self, messages: Messages) -> None:
+        messages.read_search(SEARCH(query="x", filter=FILTER(min_price_minor=5, max_price_minor=5)))
+
+
+class TestUnknownFields:
+    FIELD_100 = b"\xa0\x06\x01"
+
+    @pytest.mark.parametrize(
+        ("message", "name"), [(SEARCH, "read_search"), (QUERIES, "read_queries"), (PRODUCTS, "read_products")]
+    )
+    def test_one_that_may_change_the_answer_is_refused(self, messages: Messages, message: type, name: str) -> None:
+        assert "newer" in wrong(getattr(messages, name), message.FromString(self.FIELD_100))["100"]
+
+    def test_one_inside_the_filter_is_refused(self, messages: Messages) -> None:
+        request = SEARCH(query="sofa", filter=FILTER.FromString(self.FIELD_100))
+        assert set(wrong(messages.read_search, request)) == {"filter.100"}
+
+    def test_fifty_thousand_of_them_make_a_short_refusal(self, messages: Messages) -> None:
+        many = b"".join(bytes([0x80 | (n << 3 & 0x78), 0x10 + n // 16, 1]) for n in range(500)) * 100
+        assert len(wrong(messages.read_search, SEARCH.FromString(many))) <= MAX_UNKNOWN_FIELDS + 1
+
+
+class TestProductFields:
+    def test_only_those_asked_for_are_filled(self, messages: Messages) -> None:
+        call = messages.read_search(
+            SEARCH(query="x", product_fields=["price_minor", "attributes.colour", "price_minor"])
+        )
+        (hit,) = messages.write_search(call, results([0])).hits
+        assert hit.product == PRODUCT(id="A-1001", price_minor=49_900, attributes={"colour": "red"})
+        assert hit.product_id == "A-1001"
+
+    def test_what_a_product_lacks_is_absent_and_not_empty(self, messages: Messages) -> None:
+        call = messages.read_search(SEARCH(query="x"))
+        bed, lamp = (hit.product for hit in messages.write_search(call, results([2, 5])).hits)
+        assert not bed.HasField("price_minor")
+        assert dict(bed.attributes) == {}
+        assert (lamp.HasField("price_minor"), lamp.price_minor, lamp.brand) == (True, 0, "")
+        assert lamp.HasField("in_stock")
+
+    def test_unknown_ones_are_named_with_those_there_are(self, messages: Messages) -> None:
+        found = wrong(messages.read_search, SEARCH(query="x", product_fields=["title", "colour", "id"]))
+        assert set(found) == {"product_fields[1]", "product_fields[2]"}
+        assert "'colour' is unknown; known are title, brand" in found["product_fields[1]"]
+
+    def test_a_hundred_thousand_unknown_ones_make_a_short_refusal(self, messages: Messages) -> None:
+        request = SEARCH(query="x", product_fields=[f"f{n}" for n in range(100_000)])
+        with pytest.raises(InvalidRequest) as caught:
+            messages.read_search(request)
+        assert len(str(caught.value)) < 5_000
+
+    def test_a_field_asked_for_often_is_one_field(self, messages: Messages) -> None:
+        assert messages.read_search(SEARCH(query="x", product_fields=["brand", "title"] * 100)).fields == (
+            "title",
+            "brand",
+        )
+
+
+class TestPaging:
+    REQUEST = SEARCH(query="sofa", locale="en-US", shopper_id="s", filter=FILTER(brands=["Nord"]))
+
+    def token(self, messages: Messages, request: SEARCH | None = None) -> str:
+        call = messages.read_search(request or self.REQUEST)
+        page = results([0, 1, 2], stop=2, has_more=True)
+        return messages.write_search(call, page).next_page_token
+
+    def with_token(self, token: str, **changes: object) -> SEARCH:
+        request = SEARCH()
+        request.CopyFrom(self.REQUEST)
+        request.MergeFrom(SEARCH(page_token=token, **changes))  # type: ignore[arg-type]
+        return request
+
+    def test_it_goes_on_where_the_page_ended(self, messages: Messages) -> None:
+        assert messages.read_search(self.with_token(self.token(messages))).search.offset == 2
+
+    def test_the_last_page_has_no_token(self, messages: Messages) -> None:
+        assert messages.write_search(messages.read_search(self.REQUEST), results([0])).next_page_token == ""
+
+    def test_page_size_and_fields_may_change_between_pages(self, messages: Messages) -> None:
+        request = self.with_token(self.token(messages), page_size=7, product_fields=["title"], explain=True)
+        assert messages.read_search(request).search.offset == 2
+
+    @pytest.mark.parametrize(
+        "changes", [{"query": "lamp"}, {"locale": "de-DE"}, {"shopper_id": "t"}, {"filter": FILTER(in_stock_only=True)}]
+    )
+    def test_a_token_of_another_request_is_refused(self, messages: Messages, changes: dict[str, object]) -> None:
+        assert (
+            "does not belong"
+            in wrong(messages.read_search, self.with_token(self.token(messages), **changes))["page_token"]
+        )
+
+    def test_a_token_that_was_tampered_with_is_refused_at_every_bit(self, messages: Messages) -> None:
+        raw = base64.urlsafe_b64decode(self.token(messages))
+        for bit in range(8 * len(raw)):
+            forged = bytearray(raw)
+            forged[bit // 8] ^= 1 << bit % 8
+            with pytest.raises((InvalidRequest, StaleVersion)):
+                messages.read_search(self.with_token(base64.urlsafe_b64encode(bytes(forged)).decode()))
+
+    @pytest.mark.parametrize("token", ["x", "====", "é", "a" * 10_000, "AAAA" * 7])
+    def test_what_is_no_token_is_refused(self, messages: Messages, token: str) -> None:
+        assert "not a token" in wrong(messages.read_search, self.with_token(token))["page_token"]
+
+    def test_a_token_of_another_bundle_is_stale_and_names_both(self, messages: Messages, bundle: Bundle) -> None:
+        other = messages_of(bundle, dataclasses.replace(bundle.manifest, version="0123456789ab"))
+        with pytest.raises(StaleVersion, match=f"index 0123456789ab, served is {bundle.manifest.version}") as caught:
+            messages.read_search(self.with_token(self.token(other)))
+        assert caught.value.reason == "STALE_PAGE_TOKEN"
+
+    def test_a_page_holds_its_own_hits_with_their_ranks(self, messages: Messages) -> None:
+        call = messages.read_search(SEARCH(query="x", explain=True))
+        page = Results(found([3, 1, 4, 0], {4: ["A-1005"]}), 2, 4, False, ())
+        answer = messages.write_search(call, page)
+        assert [(hit.product_id, hit.explanation.rank) for hit in answer.hits] == [("A-1005", 3), ("A-1001", 4)]
+        assert [list(hit.explanation.matched_identifiers) for hit in answer.hits] == [["A-1005"], []]
+        assert answer.hits[0].score == pytest.approx(0.8)
+
+    def test_a_page_past_the_end_is_empty(self, messages: Messages) -> None:
+        call = messages.read_search(SEARCH(query="x"))
+        assert not messages.write_search(call, results([0, 1], first=40, stop=2)).hits
+
+
+@pytest.fixture(scope="module")
+def boosting(bundle: Bundle) -> Messages:
+    """Of a bundle with two boosts."""
+    return messages_of(bundle, dataclasses.replace(bundle.manifest, boosts=("popularity", "new")))
+
+
+class TestBoosts:
+    def test_weights_are_read_in_the_order_of_the_bundle(self, boosting: Messages) -> None:
+        for stated, weights in (
+            ({"new": 0.5, "popularity": -1.0}, (-1.0, 0.5)),
+            ({"new": 1.0}, (0.0, 1.0)),
+            ({"new": 0.0, "popularity": -0.0}, ()),
+            ({}, ()),
+        ):
+            assert boosting.read_search(SEARCH(query="x", boosts=stated)).search.boosts == weights
+
+    @pytest.mark.parametrize("weight", [1.01, -1.01, float("nan"), float("inf"), float("-inf"), 1e30])
+    def test_a_weight_out_of_range_is_named_with_the_range(self, boosting: Messages, weight: float) -> None:
+        refused = wrong(boosting.read_search, SEARCH(query="x", boosts={"new": weight, "popularity": 0.1}))
+        assert refused == {'boosts["new"]': f"is {weight:g}; it must be -1 to 1"}
+
+    def test_an_unknown_name_is_named_with_those_there_are(self, boosting: Messages) -> None:
+        refused = wrong(boosting.read_search, SEARCH(query="x", boosts={'fresh"': 0.1, "": 0.0, "new": 0.1}))
+        unknown = "is unknown; known are popularity, new"
+        assert refused == {'boosts["fresh\\""]': unknown, 'boosts[""]': unknown}
+
+    def test_a_bundle_without_boosts_says_so(self, messages: Messages) -> None:
+        assert wrong(messages.read_search, SEARCH(query="x", boosts={"new": 0.0})) == {
+            "boosts": "must be empty: the served bundle has no boosts"
+        }
+
+    def test_a_hundred_thousand_unknown_ones_make_a_short_refusal(self, boosting: Messages) -> None:
+        assert len(wrong(boosting.read_search, SEARCH(query="x", boosts={f"f{n}": 0 for n in range(100_000)}))) == 32
+
+    def test_a_page_belongs_to_its_weights(self, boosting: Messages) -> None:
+        call = boosting.read_search(SEARCH(query="x", boosts={"new": 0.5}))
+        token = boosting.write_search(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
+        for stated in ({"new": 0.25}, {"popularity": 0.5}, {}):
+            refused = wrong(boosting.read_search, SEARCH(query="x", boosts=stated, page_token=token))
+            assert "does not belong" in refused["page_token"]
+        again = SEARCH(query="x", boosts={"new": 0.5, "popularity": 0}, page_token=token)
+        assert boosting.read_search(again).search.offset == 2
+
+    def test_an_explained_hit_tells_what_each_boost_added(self, boosting: Messages) -> None:
+        call = boosting.read_search(SEARCH(query="x", boosts={"new": 0.5, "popularity": -0.25}, explain=True))
+        candidates = dataclasses.replace(found([3, 1]), feature_boosts=[(-0.125, 0.5), (-0.25, 0.0)])
+        hits = boosting.write_search(call, Results(candidates, 0, 2, False, ())).hits
+        assert [dict(hit.explanation.boosts) for hit in hits] == [
+            {"popularity": -0.125, "new": 0.5},
+            {"popularity": -0.25},
+        ]
+
+
+class TestRanking:
+    @pytest.fixture
+    def ranking(self, bundle: Bundle) -> Messages:
+        products = bundle.products()
+        fields = RankingFields(LIMITS, RankerConfig(), has_ranker=True, has_teacher=True)
+        return Messages(bundle.manifest, LIMITS, products, FilterMasks(products), ranking=fields)
+
+    def test_a_page_belongs_to_its_ranking(self, ranking: Messages) -> None:
+        call = ranking.read_search(SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30))
+        token = ranking.write_search(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
+        again = SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30, page_token=token)
+        assert ranking.read_search(again).search.offset == 2
+        for changes in (
+            {"rank_weights": {"click": 2}},
+            {"rank_depth": 31},
+            {"rank_model": search_pb2.RANK_MODEL_TEACHER},
+            {"rank_model": search_pb2.RANK_MODEL_NONE},
+            {"diversity": {"max_each_brand": 1, "among": 2}},
+        ):
+            stated = {"rank_weights": {"click": 1}, "rank_depth": 30} | changes
+            refused = wrong(ranking.read_search, SEARCH(query="x", page_token=token, **stated))  # type: ignore[arg-type]
+            assert "does not belong" in refused["page_token"]
+
+    def test_what_is_the_same_ranking_said_otherwise_has_the_same_pages(self, ranking: Messages) -> None:
+        usual = ranking.read_search(SEARCH(query="x"))
+        for stated in (
+            SEARCH(query="x", rank_model=search_pb2.RANK_MODEL_STUDENT),
+            SEARCH(query="x", rank_depth=200, rank_weights={"click": 1, "cart": 4, "purchase": 16}),
+        ):
+            assert ranking.read_search(stated).digest == usual.digest
+
+    def test_an_answer_says_what_ranked_it_and_what_was_less(self, ranking: Messages) -> None:
+        call = ranking.read_search(SEARCH(query="x", explain=True))
+        chances = np.array([[0.5, 0.25, 0.125], [0.5, 0.25, 0.0]], np.float32)
+        ranked = Ranked(
+            np.array([2, 0, 1]), chances, np.array([3.5, 1.5]), RankModel.STUDENT, (Lesser("teacher", "gone"),)
+        )
+        numbers = np.arange(len(FEATURES), dtype=np.float32)
+        factors = {2: Factors(numbers, numbers - len(FEATURES))}
+        page = dataclasses.replace(results([2, 0, 1]), ranked=ranked, factors=factors)
+        answer = ranking.write_search(call, page)
+        assert (answer.ranked_by, answer.ranked_depth) == (search_pb2.RANK_MODEL_STUDENT, 2)
+        assert [(one.part, one.reason) for one in answer.degradations] == [("teacher", "gone")]
+        assert [hit.HasField("chances") for hit in answer.hits] == [True, True, False]
+        first = answer.hits[0]
+        assert (first.chances.click, first.chances.cart, first.chances.purchase) == (0.5, 0.25, 0.125)
+        assert first.blend == 3.5
+        assert [hit.explanation.retrieval_rank for hit in answer.hits] == [3, 1, 2]
+        told = [one.contribution for one in first.explanation.rank_factors]
+        assert [abs(one) for one in told] == sorted(map(abs, told), reverse=True)
+        assert first.explanation.rank_factors[0].feature == FEATURES[0]
+        plain = ranking.write_search(call, results([0, 1]))
+        assert plain.ranked_by == search_pb2.RANK_MODEL_UNSPECIFIED
+
+    def test_fields_of_a_newer_contract_are_refused(self, ranking: Messages) -> None:
+        newer = search_pb2.RankWeights.FromString(b"\x0d\x00\x00\x80\x3f\x25\x00\x00\x80\x3f")  # click, and a field 4
+        assert "rank_weights.4" in wrong(ranking.read_search, SEARCH(query="x", rank_weights=newer))
+
+
+class TestEmbedding:
+    def test_queries_are_read_like_a_searchs(self, messages: Messages) -> None:
+        texts, dimensions = messages.read_queries(QUERIES(queries=[" sofa ", "cafe\u0301"]))
+        assert (texts, dimensions) == ([Text("sofa", locale="en-US"), Text("café", locale="en-US")], 32)
+
+    def test_a_product_gets_the_text_that_the_bundle_gave_it(self, messages: Messages, bundle: Bundle) -> None:
+        for product in bundle.products().products():
+            message = PRODUCT(
+                title=f"  {product.title}\n",
+                brand=product.brand,
+                category=product.category,
+                attributes=product.attributes,
+            )
+            (text,), _ = messages.read_products(PRODUCTS(products=[message]))
+            assert text == Text(product_text(product, bundle.manifest.text_attributes), "product")
+
+    def test_a_product_is_cleaned_as_the_catalogue_cleans_it(self, messages: Messages) -> None:
+        (text,), _ = messages.read_products(PRODUCTS(products=[PRODUCT(title="Cafe\u0301\x00 &amp;  Bar")]))
+        assert text.text == "Café & Bar"
+
+    @pytest.mark.parametrize(
+        ("product", "field"),
+        [
+            (PRODUCT(brand="Nord"), "title"),
+            (PRODUCT(title=" \x00\n"), "title"),
+            (PRODUCT(title="x" * 2001), "title"),
+            (PRODUCT(title="x", id="i" * 257), "id"),
+            (PRODUCT(title="x", brand="b" * 2001), "brand"),
+            (PRODUCT(title="x", category="b" * 2001), "category"),
+            (PRODUCT(title="x", attributes={"care": "b" * 20_001}), "attributes['care']"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_a_product_that_cannot_be_is_named(self, messages: Messages, product: PRODUCT, field: str) -> None:
+        request = PRODUCTS(products=[PRODUCT(title="ok"), product])
+        assert set(wrong(messages.read_products, request)) == {f"products[1].{field}"}
+
+    @pytest.mark.parametrize("count", [0, 5])
+    def test_too_few_and_too_many_are_refused(self, messages: Messages, count: int) -> None:
+        assert "must have 1 to 4" in wrong(messages.read_queries, QUERIES(queries=["x"] * count))["queries"]
+        assert (
+            "must have 1 to 4"
+            in wrong(messages.read_products, PRODUCTS(products=[PRODUCT(title="x")] * count))["products"]
+        )
+
+    def test_dimensions_and_encoding_are_those_offered(self, messages: Messages) -> None:
+        assert messages.read_queries(QUERIES(queries=["x"], dimensions=16))[1] == 16
+        found = wrong(messages.read_queries, QUERIES(queries=["x"], dimensions=17, encoding=9))  # type: ignore[arg-type]
+        assert found["dimensions"] == "is 17; offered are 16, 32"
+        assert "encoding" in found
+
+    @pytest.mark.parametrize(
+        ("encoding", "dtype", "error"),
+        [
+            (embedding_pb2.VECTOR_ENCODING_UNSPECIFIED, "<f4", 1e-6),
+            (embedding_pb2.VECTOR_ENCODING_FLOAT32, "<f4", 1e-6),
+            (embedding_pb2.VECTOR_ENCODING_FLOAT16, "<f2", 1e-3),
+        ],
+    )
+    @pytest.mark.parametrize("dimensions", [32, 16])
+    def test_vectors_are_rows_of_the_stated_encoding(
+        self, encoding: embedding_pb2.VectorEncoding.ValueType, dtype: str, error: float, dimensions: int
+    ) -> None:
+        vectors = np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        message = write_vectors(vectors, dimensions, encoding)
+        assert (message.rows, message.dimensions) == (3, dimensions)
+        assert message.encoding != embedding_pb2.VECTOR_ENCODING_UNSPECIFIED
+        read = np.frombuffer(message.data, dtype).reshape(3, dimensions).astype(np.float32)
+        cut = vectors[:, :dimensions] / np.linalg.norm(vectors[:, :dimensions], axis=1, keepdims=True)
+        assert np.abs(read - cut).max() < error
+
+
+def test_all_violations_of_a_request_come_together(messages: Messages) -> None:
+    request = SEARCH(
+        query="",
+        page_size=0,
+        locale="xx",
+        shopper_id="\n",
+        page_token="x",
+        product_fields=["y"],
+        filter=FILTER(brands=[""]),
+    )
+    assert set(wrong(messages.read_search, request)) == {
+        "query",
+        "page_size",
+        "locale",
+        "shopper_id",
+        "page_token",
+        "product_fields[0]",
+        "filter.brands[0]",
+    }
+
+
+class TestProductTypes:
+    def test_unset_means_what_the_service_is_configured_for(self, bundle: Bundle, messages: Messages) -> None:
+        assert messages.read_search(SEARCH(query="sofa")).search.type_use is TypeUse.OFF
+        products = bundle.products()
+        for use in TypeUse:
+            typed = Messages(
+                bundle.manifest, LIMITS, products, FilterMasks(products), types=TypesConfig(use=use.value, boost=0.3)
+            )
+            read = typed.read_search(SEARCH(query="sofa")).search
+            assert (read.type_use, read.type_boost) == (use, 0.3 if use in (TypeUse.BOOST, TypeUse.FILTER) else 0.0)
+
+    def test_a_page_belongs_to_its_use_and_weight(self, bundle: Bundle) -> None:
+        products = bundle.products()
+        typed = Messages(bundle.manifest, LIMITS, products, FilterMasks(products), types=TypesConfig())
+        digests = {
+            typed.read_search(request).digest
+            for request in (
+                SEARCH(query="sofa"),
+                SEARCH(query="sofa", product_types=search_pb2.PRODUCT_TYPE_USE_FILTER),
+                SEARCH(query="sofa", product_types=search_pb2.PRODUCT_TYPE_USE_OFF),
+                SEARCH(query="sofa", product_type_boost=0.7),
+            )
+        }
+        assert len(digests) == 4
+        same = SEARCH(query="sofa", product_types=search_pb2.PRODUCT_TYPE_USE_BOOST, product_type_boost=0.25)
+        assert typed.read_search(SEARCH(query="sofa")).search.type_use is typed.read_search(same).search.type_use

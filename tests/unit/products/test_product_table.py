@@ -1,0 +1,131 @@
+"""What was written comes back, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.products.catalogue import MAX_PRICE_MINOR, Product
+from models.products.product_table import BLOCK, ProductList, ProductTable, write_products
+
+ATTRIBUTES = ("colour", "größe", "a.b", "title")
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+products = st.builds(
+    Product,
+    id=texts,
+    title=texts,
+    brand=texts,
+    category=texts,
+    price_minor=st.none() | st.integers(0, MAX_PRICE_MINOR),
+    in_stock=st.booleans(),
+    attributes=st.dictionaries(st.sampled_from(ATTRIBUTES), texts.filter(bool)),
+)
+
+
+def written(path: Path, rows: Sequence[Product], attributes: Sequence[str] = ATTRIBUTES) -> ProductTable:
+    assert write_products(path, rows, attributes) == len(rows)
+    return ProductTable(path)
+
+
+@settings(max_examples=60)
+@given(rows=st.lists(products, min_size=1, max_size=8))
+def test_every_field_of_every_row_is_what_was_written(tmp_path: Path, rows: list[Product]) -> None:
+    table = written(tmp_path / "products.arrow", rows)
+    assert list(table.products()) == rows
+    for row, product in enumerate(rows):
+        assert table.id(row) == product.id
+        assert table.price_minor(row) == product.price_minor
+        assert [table.string(name, row) for name in ("title", "brand", "category")] == [
+            product.title,
+            product.brand,
+            product.category,
+        ]
+        for name in ATTRIBUTES:
+            assert table.string(f"attributes.{name}", row) == product.attributes.get(name, "")
+
+
+@pytest.mark.parametrize("count", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
+def test_rows_around_the_end_of_a_block_are_their_own(tmp_path: Path, count: int) -> None:
+    rows = [
+        Product(f"id-{n}", "ü" * (n % 7), price_minor=n if n % 3 else None, in_stock=n % 2 == 0) for n in range(count)
+    ]
+    table = written(tmp_path / "products.arrow", rows, ())
+    assert len(table) == count
+    assert all(table.product(row) == rows[row] for row in range(count))
+    assert list(table.products(BLOCK - 2, BLOCK - 1)) == rows[BLOCK - 2 : BLOCK - 1]
+    assert table.has_price.tolist() == [n % 3 != 0 for n in range(count)]
+    assert table.in_stock.tolist() == [n % 2 == 0 for n in range(count)]
+
+
+def test_an_attribute_that_a_product_lacks_is_not_there(tmp_path: Path) -> None:
+    table = written(
+        tmp_path / "products.arrow", [Product("1", "Sofa", attributes={"colour": "red"}), Product("2", "Lamp")]
+    )
+    assert table.product(0).attributes == {"colour": "red"}
+    assert table.product(1).attributes == {}
+
+
+def test_the_fields_to_ask_for_are_the_columns(tmp_path: Path) -> None:
+    table = written(tmp_path / "products.arrow", [Product("1", "Sofa")], ("colour",))
+    assert table.fields == ("title", "brand", "category", "price_minor", "in_stock", "attributes.colour")
+
+
+def test_attributes_that_were_not_named_are_dropped(tmp_path: Path) -> None:
+    table = written(tmp_path / "products.arrow", [Product("1", "Sofa", attributes={"colour": "red", "x": "y"})], ("x",))
+    assert table.product(0).attributes == {"x": "y"}
+
+
+def test_a_table_without_rows_has_none(tmp_path: Path) -> None:
+    table = written(tmp_path / "products.arrow", [])
+    assert (len(table), list(table.products()), table.prices.size) == (0, [], 0)
+
+
+@settings(max_examples=30)
+@given(brands=st.lists(texts, min_size=1, max_size=20))
+def test_distinct_values_and_codes_say_the_column(tmp_path: Path, brands: list[str]) -> None:
+    table = written(tmp_path / "products.arrow", [Product(str(n), "T", brand) for n, brand in enumerate(brands)])
+    codes, values = table.distinct("brand")
+    assert [values[code] for code in codes] == brands
+    assert len(set(values)) == len(values)
+
+
+def test_distinct_values_are_joined_over_blocks(tmp_path: Path) -> None:
+    rows = [Product(str(n), "T", f"brand {n % 5}") for n in range(BLOCK + 10)]
+    codes, values = written(tmp_path / "products.arrow", rows, ()).distinct("brand")
+    assert len(values) == 5
+    assert codes.dtype == np.int32
+    assert [values[code] for code in codes[-10:]] == [row.brand for row in rows[-10:]]
+
+
+@given(ids=st.lists(st.text(min_size=1, max_size=4), unique=True, max_size=40), other=st.text(max_size=4))
+def test_a_product_is_found_by_its_id(tmp_path: Path, ids: list[str], other: str) -> None:
+    storable = [product_id for product_id in ids if product_id.isprintable()]
+    write_products(tmp_path / "products.arrow", [Product(product_id, "x") for product_id in storable], ())
+    table = ProductTable(tmp_path / "products.arrow")
+    assert [table.row_of(product_id) for product_id in storable] == list(range(len(storable)))
+    if other not in storable:
+        assert table.row_of(other) is None
+        assert table.product_of(other) is None
+    for product_id in storable:
+        found = table.product_of(product_id)
+        assert found is not None
+        assert found.id == product_id
+
+
+@settings(max_examples=40)
+@given(rows=st.lists(products, min_size=1, max_size=8))
+def test_products_without_a_table_are_read_as_those_of_one(tmp_path: Path, rows: list[Product]) -> None:
+    table, loose = written(tmp_path / "products.arrow", rows), ProductList(rows)
+    assert len(loose) == len(table)
+    for field in ("id", "title", "brand", "category", *(f"attributes.{name}" for name in ATTRIBUTES)):
+        read = [table.string(field, row) for row in range(len(rows))]
+        assert [loose.string(field, row) for row in range(len(rows))] == read
+        assert table.lengths(field).tolist() == [len(text.encode()) for text in read]
+    assert [loose.product(row) for row in range(len(rows))] == rows
+    assert table.lengths("attributes.none").tolist() == [0] * len(rows)

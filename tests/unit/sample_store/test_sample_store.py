@@ -1,0 +1,306 @@
+"""The sample store is the same everywhere, looks like a shop, and is asked for in shoppers' words."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.products.catalogue import CatalogueReader, Product, currency_digits
+from models.sample_store import (
+    ABSENT,
+    CURRENCY,
+    SAMPLE_COLUMNS,
+    Draws,
+    LatentColumns,
+    ProductLatent,
+    SampleQuery,
+    SampleStore,
+)
+from models.sample_store.hashing import draw_words, mix
+from models.sample_store.latents import OUT_OF_STOCK_SHARE
+from models.sample_store.product_types import PRODUCT_TYPES
+from models.sample_store.queries import SHOPPER_NOUN_RATE, TYPO_RATE, misspell
+from models.sample_store.vocabulary import (
+    AUDIENCES,
+    BRANDS,
+    COLOURS,
+    MATERIALS,
+    PALETTES,
+    STYLE_FAMILIES,
+    STYLES,
+    Word,
+    names,
+    words,
+)
+
+# Changes when a list, a draw or a wording changes; then bundles, logs and figures made before no longer match.
+FIRST_1000_DIGEST = "3c09f9fbf7ef68f6d5885396d0ad1ca89352abcb955b5886c9c35efabd41418f"
+
+
+def digest(products: list[Product]) -> str:
+    return hashlib.sha256(json.dumps([dataclasses.asdict(product) for product in products]).encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def store() -> SampleStore:
+    return SampleStore(20_000)
+
+
+@pytest.fixture(scope="module")
+def products(store: SampleStore) -> list[Product]:
+    return list(store.products())
+
+
+@pytest.fixture(scope="module")
+def latents(store: SampleStore) -> list[ProductLatent]:
+    return store.latents().rows()
+
+
+@pytest.fixture(scope="module")
+def queries(store: SampleStore) -> list[SampleQuery]:
+    draws = Draws(1)
+    return [store.query(draws) for _ in range(6000)]
+
+
+class TestSameEverywhere:
+    def test_first_products_are_the_known_ones(self, products: list[Product]) -> None:
+        assert digest(products[:1000]) == FIRST_1000_DIGEST
+
+    def test_same_seed_gives_the_same_products_and_another_seed_others(self) -> None:
+        first, again, other = (list(SampleStore(1000, seed).products()) for seed in (7, 7, 8))
+        assert first == again
+        assert sum(mine.title == theirs.title for mine, theirs in zip(first, other, strict=True)) < 20
+
+    def test_smaller_store_is_the_beginning_of_a_larger_one(self, products: list[Product]) -> None:
+        assert list(SampleStore(1000).products()) == products[:1000]
+        assert SampleStore(10_000_000).product(999) == products[999]
+
+    @given(start=st.integers(0, 20_000), length=st.integers(0, 300))
+    def test_any_slice_equals_the_same_part_of_the_whole(
+        self, store: SampleStore, products: list[Product], latents: list[ProductLatent], start: int, length: int
+    ) -> None:
+        stop = min(start + length, 20_000)
+        assert list(store.products(start, stop)) == products[start:stop]
+        assert store.latents(start, stop).rows() == latents[start:stop]
+
+    def test_product_and_latent_by_number(
+        self, store: SampleStore, products: list[Product], latents: list[ProductLatent]
+    ) -> None:
+        assert store.product(12_345) == products[12_345]
+        assert store.latent(12_345) == latents[12_345]
+        assert store.product(0).id == "AS-0000001"
+
+    def test_largest_store_has_a_last_product(self) -> None:
+        assert SampleStore(10_000_000).product(9_999_999).id == "AS-10000000"
+
+    def test_numbers_outside_are_refused(self, store: SampleStore) -> None:
+        for number in (-1, 20_000):
+            with pytest.raises(IndexError, match="0 to 19,999"):
+                store.product(number)
+        with pytest.raises(IndexError):
+            next(store.products(10, 20_001))
+        for num_products in (0, 10_000_001):
+            with pytest.raises(ValueError, match="1 to 10,000,000"):
+                SampleStore(num_products)
+
+    @given(seed=st.integers(0, 2**64 - 1), start=st.integers(0, 10**7))
+    def test_array_and_integer_hash_agree(self, seed: int, start: int) -> None:
+        golden = 0x9E3779B97F4A7C15
+        expected = [mix(mix(seed + golden) + (3 * start + step) * golden) for step in range(1, 7)]
+        assert draw_words(seed, start, start + 2, 3).ravel().tolist() == expected
+
+
+class TestVocabulary:
+    def test_notation(self) -> None:
+        assert words("Navy = dark blue | midnight; Red") == (Word("Navy", ("dark blue", "midnight")), Word("Red"))
+
+    def test_every_type_has_shopper_words_that_no_seller_of_it_uses(self) -> None:
+        for kind in PRODUCT_TYPES:
+            sellers = {noun.lower() for noun in kind.nouns}
+            assert kind.shopper_nouns
+            assert not sellers & set(kind.shopper_nouns), kind.name
+
+    def test_lists_name_only_what_exists(self) -> None:
+        known = {
+            group: {word.seller for word in listed}
+            for group, listed in (("m", MATERIALS), ("a", AUDIENCES), ("s", STYLES), ("c", COLOURS))
+        }
+        type_names = {kind.name for kind in PRODUCT_TYPES}
+        departments = {department for brand in BRANDS for department in brand.departments}
+        for kind in PRODUCT_TYPES:
+            assert set(kind.materials) <= known["m"], kind.name
+            assert set(kind.audiences) <= known["a"], kind.name
+            assert kind.style_family in STYLE_FAMILIES
+            assert not kind.palette or kind.palette in PALETTES
+            assert kind.accessory_of in type_names | {""}
+            assert kind.department in departments
+            assert 0 < kind.min_price_minor < kind.max_price_minor
+        assert all(set(names(family)) <= known["s"] for family in STYLE_FAMILIES.values())
+        assert all(set(names(palette)) <= known["c"] for palette in PALETTES.values())
+        assert all(set(brand.styles) <= known["s"] for brand in BRANDS)
+
+    def test_it_is_large_and_without_repeats(self) -> None:
+        assert len({kind.name for kind in PRODUCT_TYPES}) == len(PRODUCT_TYPES) >= 72
+        assert len({brand.name for brand in BRANDS}) == len(BRANDS) >= 100
+        assert len({kind.department for kind in PRODUCT_TYPES}) >= 8
+        assert sum(bool(kind.accessory_of) for kind in PRODUCT_TYPES) >= 8
+
+
+class TestProducts:
+    def test_first_thousand_show_most_types(self, latents: list[ProductLatent]) -> None:
+        assert len({latent.type for latent in latents[:1000]}) >= 90
+        assert len({latent.type for latent in latents}) == len(PRODUCT_TYPES)
+
+    def test_prices_lie_in_the_range_of_their_type_and_end_as_prices_do(
+        self, products: list[Product], latents: list[ProductLatent]
+    ) -> None:
+        for product, latent in zip(products, latents, strict=True):
+            kind = PRODUCT_TYPES[latent.type]
+            assert product.price_minor is not None
+            assert kind.min_price_minor <= product.price_minor <= kind.max_price_minor
+            assert product.price_minor % 100 in {0, 49, 95, 99}
+
+    def test_prices_rise_with_the_price_band(self, store: SampleStore) -> None:
+        columns = store.latents()
+        for kind in range(len(PRODUCT_TYPES)):
+            mine = columns.type == kind
+            means = [columns.price_minor[mine & (columns.price_band == band)].mean() for band in range(5)]
+            assert means == sorted(means)
+
+    def test_brands_of_a_higher_tier_cost_more(self, store: SampleStore) -> None:
+        columns = store.latents()
+        tiers = np.array([brand.tier for brand in BRANDS])[columns.brand]
+        assert columns.price_band[tiers == 2].mean() > columns.price_band[tiers == -2].mean() + 0.5
+
+    def test_shares(self, store: SampleStore) -> None:
+        columns = store.latents()
+        assert 1 - columns.in_stock.mean() == pytest.approx(OUT_OF_STOCK_SHARE, abs=0.01)
+        assert np.bincount(columns.price_band) / len(columns.price_band) == pytest.approx(0.2, abs=0.03)
+        types = np.bincount(columns.type) / len(columns.type)
+        shares = np.array([kind.share for kind in PRODUCT_TYPES])
+        assert types == pytest.approx(shares / shares.sum(), abs=0.005)
+
+    def test_popularity_is_heavy_tailed(self, store: SampleStore) -> None:
+        popularity = np.sort(store.latents().popularity)[::-1]
+        assert popularity[:200].sum() > 0.3 * popularity.sum()
+
+    def test_latent_is_what_the_product_says(self, products: list[Product], latents: list[ProductLatent]) -> None:
+        for product, latent in zip(products[:2000], latents, strict=False):
+            kind = PRODUCT_TYPES[latent.type]
+            assert product.category == kind.category
+            assert product.brand == BRANDS[latent.brand].name
+            assert kind.department in BRANDS[latent.brand].departments
+            assert kind.nouns[latent.noun] in product.title
+            for name, listed, at in (
+                ("colour", COLOURS, latent.colour),
+                ("material", MATERIALS, latent.material),
+                ("style", STYLES, latent.style),
+                ("audience", AUDIENCES, latent.audience),
+                ("size", kind.sizes, latent.size),
+                ("feature", kind.features, latent.feature),
+            ):
+                assert product.attributes.get(name) == (None if at == ABSENT else listed[at].seller)
+
+    def test_latent_rows_and_columns_have_the_same_fields(self) -> None:
+        row, columns = ([field.name for field in dataclasses.fields(kind)] for kind in (ProductLatent, LatentColumns))
+        assert row == columns
+
+    def test_titles_vary_and_devices_have_model_numbers(
+        self, products: list[Product], latents: list[ProductLatent]
+    ) -> None:
+        assert len({product.title for product in products}) > 0.95 * len(products)
+        for product, latent in zip(products, latents, strict=True):
+            assert ("model" in product.attributes) == (PRODUCT_TYPES[latent.type].kind == "device")
+        with_model = [product for product in products if "model" in product.attributes]
+        named = sum(product.attributes["model"] in product.title for product in with_model)
+        assert 0.5 < named / len(with_model) < 0.95
+
+    def test_brands_lean_to_their_styles(self, latents: list[ProductLatent]) -> None:
+        def share(brand_name: str) -> float:
+            mine = [latent for latent in latents if BRANDS[latent.brand].name == brand_name]
+            return sum(STYLES[latent.style].seller == "Gaming" for latent in mine) / len(mine)
+
+        assert share("Teravane") > share("Ohmsley") + 0.2
+
+
+class TestQueries:
+    def test_same_draws_give_the_same_queries(self, store: SampleStore, queries: list[SampleQuery]) -> None:
+        draws = Draws(1)
+        assert [store.query(draws) for _ in range(50)] == queries[:50]
+
+    def test_types_are_asked_for_as_often_as_they_are_sold(self, queries: list[SampleQuery]) -> None:
+        counts = Counter(query.type for query in queries)
+        total = sum(kind.share for kind in PRODUCT_TYPES)
+        for at, kind in enumerate(PRODUCT_TYPES):
+            assert counts[at] / len(queries) == pytest.approx(kind.share / total, abs=0.008)
+
+    def test_typing_errors_come_at_their_rate(self, queries: list[SampleQuery]) -> None:
+        could = [query for query in queries if "model" not in query.asks]
+        assert sum(query.has_typo for query in could) / len(could) == pytest.approx(TYPO_RATE, abs=0.015)
+
+    def test_shoppers_use_their_own_nouns_at_their_rate(self, queries: list[SampleQuery]) -> None:
+        plain = [query for query in queries if not query.has_typo and "model" not in query.asks]
+        own = sum(any(noun in query.text for noun in PRODUCT_TYPES[query.type].shopper_nouns) for query in plain)
+        assert own / len(plain) == pytest.approx(SHOPPER_NOUN_RATE, abs=0.05)
+
+    def test_query_asks_for_what_its_product_is(self, store: SampleStore, queries: list[SampleQuery]) -> None:
+        for query in queries[:1500]:
+            product, latent = store.product(query.product), store.latent(query.product)
+            assert query.text == query.text.lower().strip()
+            assert query.type == latent.type
+            facts = {**product.attributes, "brand": product.brand, "price_band": str(latent.price_band)}
+            assert {name: facts[name] for name in query.asks} == dict(query.asks)
+
+    def test_query_for_a_given_product(self, store: SampleStore) -> None:
+        draws = Draws(2)
+        assert {store.query(draws, product=17).product for _ in range(20)} == {17}
+
+    def test_all_kinds_of_asking_occur(self, queries: list[SampleQuery]) -> None:
+        asked = {name for query in queries for name in query.asks}
+        assert asked >= {"brand", "price_band", "model", "colour", "material", "style", "size", "feature", "audience"}
+        assert any(not query.asks for query in queries)
+
+    @given(text=st.text(st.sampled_from("abcdefgo -'6"), min_size=1), seed=st.integers(0, 2**32))
+    def test_misspelling_changes_one_word_a_little(self, text: str, seed: int) -> None:
+        if not text.strip():
+            return
+        wrong = misspell(text, Draws(seed))
+        assert wrong != text
+        assert abs(len(wrong) - len(text)) <= 1
+        assert sum(a != b for a, b in zip(wrong.split(" "), text.split(" "), strict=True)) == 1
+
+
+class TestParquet:
+    def test_what_is_written_is_read_back_without_a_problem(
+        self, store: SampleStore, products: list[Product], tmp_path: Path
+    ) -> None:
+        told: list[int] = []
+        store.write_parquet(tmp_path / "store.parquet", progress=told.append)
+        reader = CatalogueReader(tmp_path / "store.parquet", SAMPLE_COLUMNS, currency_digits=currency_digits(CURRENCY))
+        assert reader.num_rows == len(store)
+        assert list(reader.products()) == products
+        assert not reader.report.skipped
+        assert not reader.report.repaired
+        assert told == [20_000]
+
+    def test_parts_written_apart_are_the_whole(self, tmp_path: Path) -> None:
+        store = SampleStore(1000)
+        store.write_parquet(tmp_path / "1.parquet", stop=400)
+        store.write_parquet(tmp_path / "2.parquet", start=400)
+        assert list(CatalogueReader(tmp_path, SAMPLE_COLUMNS).products()) == list(store.products())
+
+    def test_failure_leaves_no_file(self, tmp_path: Path) -> None:
+        def fail(_: int) -> None:
+            raise RuntimeError("stopped")
+
+        with pytest.raises(RuntimeError, match="stopped"):
+            SampleStore(1000).write_parquet(tmp_path / "store.parquet", progress=fail)
+        assert list(tmp_path.iterdir()) == []

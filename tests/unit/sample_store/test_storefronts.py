@@ -1,0 +1,163 @@
+"""Storefronts of other locales: as many searches as are asked for, the same for the same seed, with the truth beside the clicks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from models.events.event import EVENT_SCHEMA
+from models.events.log import EventReport, read_events
+from models.sample_store import SampleStore, StorefrontLog, StorefrontParameters, all_locales, write_sample_log
+from models.sample_store.product_types import PRODUCT_TYPES
+
+VOLUMES = {"en-GB": 60_000, "pl-PL": 10_000, "ja-JP": 300, "de-AT": 1}
+
+
+@pytest.fixture(scope="module")
+def log() -> StorefrontLog:
+    return StorefrontLog(SampleStore(5_000), VOLUMES)
+
+
+@pytest.fixture(scope="module")
+def events(log: StorefrontLog) -> pa.Table:
+    return pa.Table.from_batches(log.batches())
+
+
+def times_of(events: pa.Table) -> np.ndarray:
+    return np.asarray(events["time"].cast(pa.int64()).to_numpy())
+
+
+def search_ids(events: pa.Table) -> list[str]:
+    return [event.rpartition("-")[0] for event in events["id"].to_pylist()]
+
+
+def category_of(log: StorefrontLog, events: pa.Table) -> list[str]:
+    types = log.assortment.latents.type
+    return [PRODUCT_TYPES[types[int(product[3:]) - 1]].category for product in events["product_id"].to_pylist()]
+
+
+class TestShape:
+    def test_every_search_has_a_click_and_events_are_ordered(self, log: StorefrontLog, events: pa.Table) -> None:
+        assert events.schema == EVENT_SCHEMA
+        assert (np.diff(times_of(events)) >= 0).all()
+        assert log.start_ms <= times_of(events)[0]
+        assert pc.count_distinct(events["id"]).as_py() == events.num_rows
+        clicks = events.filter(pc.equal(events["kind"].cast(pa.string()), "click"))
+        assert Counter(of.rpartition("-")[0][1:] for of in set(search_ids(clicks))) == Counter(VOLUMES)
+
+    def test_it_streams(self, log: StorefrontLog, events: pa.Table) -> None:
+        batches = list(log.batches())
+        assert len(batches) > 1
+        assert pa.Table.from_batches(batches) == events
+
+    def test_a_cart_follows_a_click_and_a_purchase_a_cart(self, events: pa.Table) -> None:
+        steps = Counter(event[-1] for event in events["id"].to_pylist())
+        assert steps["c"] > 3 * steps["a"] > 3 * steps["p"] > 0
+        ids = set(events["id"].to_pylist())
+        assert all(event[:-1] + "a" in ids for event in ids if event.endswith("p"))
+
+    def test_positions_are_those_of_a_page(self, events: pa.Table) -> None:
+        positions = events["position"].to_numpy()
+        assert positions.min() == 1
+        assert positions.max() <= 24
+
+    def test_some_shoppers_are_anonymous_and_a_session_has_one_shopper(
+        self, log: StorefrontLog, events: pa.Table
+    ) -> None:
+        sessions = events.group_by(["session_id", "shopper_id"]).aggregate([])
+        assert sessions.num_rows == pc.count_distinct(events["session_id"]).as_py()
+        anonymous = pc.mean(pc.equal(sessions["shopper_id"], "").cast(pa.int8())).as_py()
+        assert anonymous == pytest.approx(log.parameters.anonymous_share, abs=0.02)
+
+    def test_products_appear_only_after_their_launch(self, log: StorefrontLog, events: pa.Table) -> None:
+        products = np.array([int(product[3:]) - 1 for product in events["product_id"].to_pylist()])
+        assert (times_of(events) >= log.assortment.launch_ms[products]).all()
+        assert (log.assortment.launch_ms[products] >= log.start_ms).mean() > 0.02
+
+
+class TestTruth:
+    def test_it_is_exposed_and_found_again_from_events(self, log: StorefrontLog, events: pa.Table) -> None:
+        truth = {search.id: search for search in log.searches()}
+        assert len(truth) == sum(VOLUMES.values())
+        part = events.slice(20_000, 500)
+        wanted = [truth[search].type for search in search_ids(part)]
+        assert log.wanted_types(part) == wanted
+        assert part["query"].to_pylist() == [truth[search].query for search in search_ids(part)]
+        assert part["locale"].to_pylist() == [truth[search].locale for search in search_ids(part)]
+
+    def test_clicks_go_to_the_wanted_type_as_often_as_stated(self, log: StorefrontLog, events: pa.Table) -> None:
+        clicks = events.slice(0, 20_000)
+        clicks = clicks.filter(pc.equal(clicks["kind"].cast(pa.string()), "click"))
+        hits = [a == b for a, b in zip(category_of(log, clicks), log.wanted_types(clicks), strict=True)]
+        assert np.mean(hits) == pytest.approx(log.parameters.wanted_share, abs=0.02)
+
+    def test_without_noise_every_click_goes_to_the_wanted_type(self) -> None:
+        exact = replace(StorefrontParameters(), wanted_share=1.0, related_share=0.0)
+        log = StorefrontLog(SampleStore(5_000), {"fr-CA": 2_000}, parameters=exact)
+        events = pa.Table.from_batches(log.batches())
+        hits = [a == b for a, b in zip(category_of(log, events), log.wanted_types(events), strict=True)]
+        assert np.mean(hits) > 0.995  # the rest: nothing of the type was launched yet
+
+    def test_short_queries_come_often_and_most_seldom(self, log: StorefrontLog) -> None:
+        counts = Counter(search.query for search in log.searches() if search.locale == "en-GB")
+        assert counts.most_common(1)[0][1] > 100
+        assert sum(count == 1 for count in counts.values()) > 0.3 * len(counts)
+
+
+class TestSameForTheSameSeed:
+    def test_same_events_and_others(self) -> None:
+        store = SampleStore(500)
+        first, again, other = (
+            pa.Table.from_batches(StorefrontLog(store, {"sv-SE": 400}, seed).batches()) for seed in (1, 1, 2)
+        )
+        assert first == again
+        assert first["query"].to_pylist() != other["query"].to_pylist()
+
+    def test_more_of_a_locale_begins_with_the_same_and_no_locale_changes_another(self) -> None:
+        store = SampleStore(500)
+        few = list(StorefrontLog(store, {"nl-BE": 100}).searches())
+        more = list(StorefrontLog(store, {"it-IT": 50, "nl-BE": 1_000}).searches())
+        assert more[50:150] == few
+
+    def test_any_locale_in_any_volume(self) -> None:
+        log = StorefrontLog(SampleStore(300), dict.fromkeys(all_locales(), 3))
+        assert len(list(log.searches())) == 3 * len(all_locales())
+        assert list(StorefrontLog(SampleStore(300), {"pl-PL": 0}).batches()) == []
+
+
+class TestRefusals:
+    def test_sizes_and_locales_outside_the_limits(self) -> None:
+        store = SampleStore(10)
+        with pytest.raises(ValueError, match="no locale 'pl'; it has en-US"):
+            StorefrontLog(store, {"pl": 1})
+        with pytest.raises(ValueError, match="volume of pl-PL is 0 to 50,000,000 searches, not -1"):
+            StorefrontLog(store, {"pl-PL": -1})
+        with pytest.raises(ValueError, match="days of a simulated log is 1 to 3,650, not 0"):
+            StorefrontLog(store, {"pl-PL": 1}, days=0)
+        with pytest.raises(ValueError, match="must have a time zone"):
+            StorefrontLog(store, {"pl-PL": 1}, start=datetime(2025, 1, 1))
+
+
+def test_the_written_file_is_read_without_a_problem_and_shares_no_id_with_the_main_log(tmp_path: Path) -> None:
+    write_sample_log(tmp_path, 500, 50, 5_000, 3, lambda *_: None)
+    products = set(pq.read_table(tmp_path / "catalogue.parquet")["id"].to_pylist())
+    report = EventReport()
+    path = tmp_path / "storefronts.parquet"
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    batches = list(
+        read_events(path, known_products=products, locales=set(all_locales()) - {"en-US"}, now=now, report=report)
+    )
+    assert (report.out_of_order, dict(report.bad)) == (0, {})
+    assert report.events == pytest.approx(0.38 * 5_000, rel=0.1)
+    main = pq.read_table(tmp_path / "events.parquet")
+    for column in ("id", "session_id"):
+        mine = {value for batch in batches for value in batch[column].to_pylist()}
+        assert not mine & set(main[column].to_pylist())
