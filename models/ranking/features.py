@@ -19,8 +19,7 @@ from models.bundles.bundle import Bundle
 from models.products.catalogue import Product
 from models.products.identifiers import IdentifierIndex, identifiers_in
 from models.query_types.type_model import TypeModel, TypePrediction
-from models.ranking.asked_marks import AskedMarks
-from models.ranking.mark_worth import MAX_TYPES, MarkWorth
+from models.ranking.attribute_lift import MAX_TYPES, AttributeLift
 from models.ranking.product_columns import (
     BRAND_AT,
     CATEGORY_AT,
@@ -32,6 +31,7 @@ from models.ranking.product_columns import (
     Facts,
     ProductColumns,
 )
+from models.ranking.query_attributes import QueryAttributes
 from models.ranking.taste import Taste, name_hash
 from models.unified.history import HistoryItem, query_words
 from models.unified.light_tower import LightTower
@@ -51,7 +51,7 @@ FEATURES: tuple[str, ...] = (
     "type_known",  # 1 where the classifier did not abstain
     "type_probability",  # that the query asks for the product's category; 0 where it did
     # How much more than usual the shopper engaged with what has the product's brand, category, price band, and traits: the log of how
-    # often over how often by chance, see `MarkWorth`. Those of traits add up.
+    # often over how often by chance, see `AttributeLift`. Those of traits add up.
     "brand_affinity",
     "category_affinity",
     "price_affinity",
@@ -116,14 +116,14 @@ class CandidateFeatures:
         tower: LightTower | None = None,
         types: TypeModel | None = None,
         *,
-        asked: AskedMarks | None = None,
+        asked: QueryAttributes | None = None,
         columns: ProductColumns | None = None,
     ) -> None:
         """`types` is the bundle's classifier; None where it has none. It and the tower are needed by `inputs` only. `asked` is what words
         ask for, as the ranker learned it; None is of no word. `columns` are those of the bundle, where they were read before."""
         self._tower, self._types = tower, types
         self._columns = columns or ProductColumns.of(bundle)
-        self._worth = MarkWorth(self._columns, asked or AskedMarks.none())
+        self._worth = AttributeLift(self._columns, asked or QueryAttributes.none())
         self._identifiers: IdentifierIndex = bundle.identifiers()
         self._scratch = _Scratch()
 

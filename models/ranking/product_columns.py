@@ -17,6 +17,7 @@ import numpy.typing as npt
 from models.bundles.bundle import Bundle
 from models.products.catalogue import Product
 from models.products.product_table import ATTRIBUTE, ProductTable
+from models.ranking.baseline_shares import BaselineShares
 from models.ranking.taste import (
     NOTHING,
     TRAIT,
@@ -28,7 +29,6 @@ from models.ranking.taste import (
     trait_mark,
     type_mark,
 )
-from models.ranking.usual_shares import UsualShares
 from models.unified.history import LONGEST_TERM_CHARS, MAX_TRAITS, product_traits
 from models.unified.price_bands import NUM_BANDS, PriceBands
 from models.unified.static_features import STATIC_FEATURES
@@ -74,7 +74,7 @@ class ProductColumns:
     starts: npt.NDArray[np.int32]  # (products,) the first of each one's steps of words
     lengths: npt.NDArray[np.uint8]  # (products, 2) steps of the title, and after them of other fields
     vocabulary: Marks  # (marks,) ascending: all but traits that a single product has, which tell nothing of others
-    usual: UsualShares
+    usual: BaselineShares
     attributes: tuple[str, ...]
     bands: PriceBands
     medians: dict[str, float]  # of the log of price, by category
@@ -110,7 +110,7 @@ class ProductColumns:
             starts=np.concatenate(([0], starts[:-1])).astype(np.int32),
             lengths=lengths,
             vocabulary=vocabulary,
-            usual=UsualShares.of(categories, codes, marks[:, TYPE_AT + 1 :], of_categories),
+            usual=BaselineShares.of(categories, codes, marks[:, TYPE_AT + 1 :], of_categories),
             attributes=table.attributes,
             bands=bands,
             medians=medians,

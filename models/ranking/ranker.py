@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from models.query_types.calibration import Calibration, sigmoid
-from models.ranking.asked_marks import AskedMarks
 from models.ranking.features import FEATURES
+from models.ranking.query_attributes import QueryAttributes
 from models.ranking.recipe import RankerRecipe, Structure, Transfer
 from models.ranking.tasks import TASKS
 
@@ -70,13 +70,13 @@ class Ranker:
         scaling: Scaling,
         calibration: Sequence[Calibration] = (Calibration(),) * len(TASKS),
         features: tuple[str, ...] = FEATURES,
-        asked: AskedMarks | None = None,
+        asked: QueryAttributes | None = None,
     ) -> None:
         self.recipe = recipe
         self.features = features
         self.scaling = scaling
         self.calibration = tuple(calibration)
-        self.asked = asked or AskedMarks.none()
+        self.asked = asked or QueryAttributes.none()
         self._w = dict(weights)
         self._first, self._first_bias = self._first_layer()
         self._tower = np.ascontiguousarray(
@@ -163,7 +163,7 @@ class Ranker:
         """The same ranker with other calibration."""
         return Ranker(self.recipe, self._w, self.scaling, calibration, self.features, self.asked)
 
-    def with_asked(self, asked: AskedMarks) -> Ranker:
+    def with_asked(self, asked: QueryAttributes) -> Ranker:
         """The same ranker, whose features were made with what these words ask for."""
         return Ranker(self.recipe, self._w, self.scaling, self.calibration, self.features, asked)
 
@@ -199,7 +199,7 @@ class Ranker:
         weights = _read_weights(folder, shapes(recipe, len(features)))
         scaling = Scaling(weights.pop("scaling.mean"), weights.pop("scaling.deviation"))
         try:
-            asked = AskedMarks.load(folder)
+            asked = QueryAttributes.load(folder)
         except ValueError as error:
             raise RankerError(str(error)) from None
         return cls(recipe, weights, scaling, calibration, features, asked)

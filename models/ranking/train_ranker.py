@@ -16,13 +16,13 @@ import pyarrow as pa
 
 from models.bundles.bundle import Bundle, BundleError
 from models.query_types.calibration import Calibration, expected_calibration_error
-from models.ranking.asked_marks import AskedMarks
 from models.ranking.clicked_pages import clicked_pages, joined_log
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
 from models.ranking.impressions import Impressions, ReadLog, read_impressions, read_log
-from models.ranking.learn_asked_marks import learn_asked_marks
+from models.ranking.learn_query_attributes import learn_query_attributes
 from models.ranking.product_columns import ProductColumns
+from models.ranking.query_attributes import QueryAttributes
 from models.ranking.ranker import Ranker
 from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS
@@ -51,7 +51,7 @@ class TrainingPages:
     shown: Impressions
     rows: RankerRows  # of `shown`
     beside: RankerRows | None  # of `clicked_pages`, to learn from besides
-    asked: AskedMarks  # with which the features of both were made
+    asked: QueryAttributes  # with which the features of both were made
     seconds: float  # that it took
 
 
@@ -104,7 +104,7 @@ def read_pages(
     progress("read the catalogue", 0, None)
     columns = ProductColumns.of(bundle)
     progress("learn what words ask for", 0, None)
-    asked = learn_asked_marks(log, bundle.products(), columns, until_ms=since_ms)
+    asked = learn_query_attributes(log, bundle.products(), columns, until_ms=since_ms)
     features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=asked, columns=columns)
     rows = ranker_rows(features, shown, progress)
     progress("look beside clicks", 0, None)

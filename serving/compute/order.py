@@ -66,7 +66,7 @@ class RankInput:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picked:
+class GivenCandidates:
     """Candidates that a caller brings, instead of searching: those of the catalogue by row, then others as they are stated."""
 
     rows: Ints
@@ -75,11 +75,11 @@ class Picked:
     def __len__(self) -> int:
         return len(self.rows) + len(self.products)
 
-    def slice(self, start: int, stop: int) -> Picked:
+    def slice(self, start: int, stop: int) -> GivenCandidates:
         known = len(self.rows)
-        return Picked(self.rows[start:stop], self.products[max(start - known, 0) : max(stop - known, 0)])
+        return GivenCandidates(self.rows[start:stop], self.products[max(start - known, 0) : max(stop - known, 0)])
 
-    def take(self, places: Ints) -> tuple[Picked, Ints]:
+    def take(self, places: Ints) -> tuple[GivenCandidates, Ints]:
         """Those at `places`, and where in the result each place is: products of the catalogue come first in it."""
         known = len(self.rows)
         order = np.argsort(places >= known, kind="stable")
@@ -87,11 +87,11 @@ class Picked:
         rows, others = among[among < known], among[among >= known] - known
         position = np.empty(len(places), np.int64)
         position[order] = np.arange(len(places))
-        return Picked(self.rows[rows], tuple(self.products[at] for at in others.tolist())), position
+        return GivenCandidates(self.rows[rows], tuple(self.products[at] for at in others.tolist())), position
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class ScoredCandidates:
     """Of candidates: the chances (candidates, 3) of click, cart and purchase. Of those that the caller picked also what the ranker read
     (candidates, features), its mean where `is_known` (candidates, features) is False, and where it was asked what each feature
     contributes (candidates, features)."""
@@ -111,7 +111,7 @@ class Factors:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesser:
+class Degradation:
     """A part of the answer that is less than was asked for: "rank" or "teacher", and why."""
 
     part: str
@@ -127,7 +127,7 @@ class Ranked:
     chances: Floats
     blends: Floats
     by: RankModel = RankModel.NONE
-    lesser: tuple[Lesser, ...] = ()
+    lesser: tuple[Degradation, ...] = ()
 
     def told(self, first: int = 0, stop: int | None = None) -> list[Told]:
         """Of those that were ranked among the places from `first` to before `stop`."""
@@ -142,7 +142,7 @@ _PLACES: Ints = np.arange(20_000)
 _PLACES.flags.writeable = False
 
 
-def as_retrieved(count: int, lesser: tuple[Lesser, ...] = ()) -> Ranked:
+def as_retrieved(count: int, lesser: tuple[Degradation, ...] = ()) -> Ranked:
     places = _PLACES[:count] if count <= len(_PLACES) else np.arange(count)
     return Ranked(places, NO_CHANCES, NO_CHANCES[:, 0], lesser=lesser)
 

@@ -17,7 +17,7 @@ from models.index.halves import floats_of
 from models.index.vector_index import Device, Neighbours
 from models.products.identifiers import IdentifierMatch
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, Mask, ProductFilter
-from serving.compute.order import Judged, Picked, Ranked, RankInput, by_student
+from serving.compute.order import GivenCandidates, Ranked, RankInput, ScoredCandidates, by_student
 from serving.compute.shopper_encoder import light_tower
 from serving.compute.student import FAILED, Question, Student
 
@@ -51,7 +51,7 @@ class Retrieval:
     type_gains: tuple[tuple[str, float], ...] = ()
     only_types: bool = False
     ranking: RankInput | None = None
-    picked: Picked | None = None
+    picked: GivenCandidates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Candidates:
     matched: dict[int, list[str]]  # the identifiers behind a boost
     feature_boosts: list[tuple[float, ...]]  # in the order of the weights; empty where none was given
     type_boosts: list[float] = field(default_factory=list)  # what each gains by its type; empty where none gains
-    judged: Judged | None = None  # of the first, as many as were asked for
+    judged: ScoredCandidates | None = None  # of the first, as many as were asked for
     ranked: Ranked | None = None  # the order of what was judged, where it was searched for
     rank_failed: str = ""  # why nothing was judged that should have been
 
@@ -162,7 +162,7 @@ class Retriever:
             if known is None:
                 continue
             best = answers[at].rows[: known.depth]
-            picked = Picked(np.array(best, np.int64)) if item.picked is None else item.picked
+            picked = GivenCandidates(np.array(best, np.int64)) if item.picked is None else item.picked
             questions[at] = Question(
                 item.query,
                 item.locale,

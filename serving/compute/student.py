@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from models.bundles.bundle import Bundle
 from models.ranking.features import CandidateFeatures, QueryInput
-from serving.compute.order import Floats, Judged, Picked, RankInput
+from serving.compute.order import Floats, GivenCandidates, RankInput, ScoredCandidates
 from serving.logs import log
 
 FAILED = "the ranker failed; the server's log says why"
@@ -30,7 +30,7 @@ class Question:
     shopper: npt.NDArray[np.float32] | None
     search: npt.NDArray[np.float32]
     known: RankInput
-    candidates: Picked
+    candidates: GivenCandidates
     keeps_features: bool
 
 
@@ -39,7 +39,7 @@ class Student:
         self._ranker = bundle.ranker()
         self._features = CandidateFeatures(bundle, asked=self._ranker.asked)
 
-    def judge(self, questions: Sequence[Question]) -> list[Judged | None]:
+    def judge(self, questions: Sequence[Question]) -> list[ScoredCandidates | None]:
         """One for each question, None where it failed: then the log has it, and the others of the batch are judged all the same."""
         try:
             return list(self._judge(questions))
@@ -49,7 +49,7 @@ class Student:
                 return [None]
         return [self.judge([question])[0] for question in questions]
 
-    def _judge(self, questions: Sequence[Question]) -> list[Judged]:
+    def _judge(self, questions: Sequence[Question]) -> list[ScoredCandidates]:
         features = self._read(questions)
         chances = self._ranker.probabilities(features)
         if not np.isfinite(chances).all():
@@ -59,16 +59,16 @@ class Student:
         for question in questions:
             part = slice(start, start + len(question.candidates))
             start = part.stop
-            judged.append(Judged(chances[part]))
+            judged.append(ScoredCandidates(chances[part]))
             if question.keeps_features:
                 judged[-1] = self._closely(chances[part], features[part], question.known)
         return judged
 
-    def _closely(self, chances: Floats, features: Floats, known: RankInput) -> Judged:
+    def _closely(self, chances: Floats, features: Floats, known: RankInput) -> ScoredCandidates:
         is_known = ~np.isnan(features)
         read = np.where(is_known, features, self._ranker.scaling.mean).astype(np.float32)
         explained = self._ranker.explain(features, known.weights) if known.explains else None
-        return Judged(chances, read, is_known, explained)
+        return ScoredCandidates(chances, read, is_known, explained)
 
     def _read(self, questions: Sequence[Question]) -> Floats:
         """(candidates of all, features)"""

@@ -20,7 +20,7 @@ from models.ranking.teacher.pair_tokens import TextSpec
 from models.ranking.teacher.teacher import Teacher
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
-from serving.compute.order import Floats, Ints, Picked
+from serving.compute.order import Floats, GivenCandidates, Ints
 
 # Padded tokens of one batch. Of a CPU's a call of the network takes as many; a GPU needs far more to be busy.
 CPU_BATCH_TOKENS = 2_048
@@ -36,7 +36,7 @@ class Chunk:
 
     query: str
     locale: str
-    candidates: Picked
+    candidates: GivenCandidates
     features: Floats
 
 
@@ -50,7 +50,7 @@ class PairCosts:
             np.ones(len(table), np.int64),
         )
 
-    def of(self, query: str, candidates: Picked) -> Ints:
+    def of(self, query: str, candidates: GivenCandidates) -> Ints:
         """(candidates,)"""
         asked = 3 + min(self._spec.max_query_tokens, 1 + len(query.encode()) // _BYTES_PER_TOKEN)
         stated = [self._of_product(product) for product in candidates.products]
@@ -93,7 +93,7 @@ class TeacherReader:
         query = " ".join(self._table.string("title", 0).split()[:3])
         for size in self._teacher.network.warm_up_pairs:
             rows = random.integers(0, len(self._table), size)
-            self.compute([Chunk(query, "", Picked(rows), np.zeros((size, len(FEATURES)), np.float32))])
+            self.compute([Chunk(query, "", GivenCandidates(rows), np.zeros((size, len(FEATURES)), np.float32))])
         self._tokens.clear()
 
     def compute(self, items: Sequence[Chunk]) -> Sequence[Floats | Exception]:
@@ -108,7 +108,7 @@ class TeacherReader:
         )
         return np.split(chances, np.cumsum(counts)[:-1])
 
-    def _products(self, candidates: Picked) -> list[Ragged]:
+    def _products(self, candidates: GivenCandidates) -> list[Ragged]:
         parts = []
         if len(candidates.rows):
             parts.append(self._kept(candidates.rows))
@@ -128,5 +128,5 @@ class TeacherReader:
         return Ragged(np.concatenate(tokens), np.cumsum([0, *(len(one) for one in tokens)], dtype=np.int64))
 
 
-def _all(candidates: Picked) -> Ints:
+def _all(candidates: GivenCandidates) -> Ints:
     return np.arange(len(candidates.products))

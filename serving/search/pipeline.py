@@ -25,9 +25,9 @@ from models.text_encoder.encoder import EncoderSpec, Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.order import (
     AS_RETRIEVED,
+    Degradation,
     Factors,
-    Lesser,
-    Picked,
+    GivenCandidates,
     Ranked,
     Ranking,
     RankInput,
@@ -98,11 +98,11 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
-class RankWish:
+class RankCall:
     """A valid Rank call: candidates of the caller's, all of which are ranked. The first `num_explained` are explained."""
 
     query: str
-    candidates: Picked
+    candidates: GivenCandidates
     ranking: Ranking
     locale: str = ""
     shopper_id: str = ""
@@ -206,7 +206,7 @@ class SearchPipeline:
             found.value, search.min_similarity, search.ranking.depth, search.ranking.weights
         )
         ranked, reread = await self._ranker.order(relevant, num_movable, wanted, search.ranking, deadline)
-        lesser: tuple[Lesser, ...] = (NO_TIME,) if too_late else ()
+        lesser: tuple[Degradation, ...] = (NO_TIME,) if too_late else ()
         num_hits = min(len(relevant.rows), self._max_results)
         candidates = relevant.take(ranked.order[: min(stop, num_hits)].tolist())
         if _is_counted(types, self._masks):
@@ -241,7 +241,7 @@ class SearchPipeline:
             factors=factors,
         )
 
-    async def rank(self, wish: RankWish, deadline: float) -> RankedProducts:
+    async def rank(self, wish: RankCall, deadline: float) -> RankedProducts:
         """The order of candidates that the caller brings. Raises AisleError where the student fails: there is no lesser answer."""
         if self.personaliser is None:
             raise NotServed("this bundle has no shopper model, so it holds no ranker")

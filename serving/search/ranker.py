@@ -18,16 +18,16 @@ import numpy.typing as npt
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.order import (
     NO_CHANCES,
+    Degradation,
     Factors,
     Floats,
+    GivenCandidates,
     Ints,
-    Judged,
-    Lesser,
-    Picked,
     Ranked,
     Ranking,
     RankInput,
     RankModel,
+    ScoredCandidates,
     as_retrieved,
     by_student,
     by_teacher,
@@ -49,7 +49,7 @@ ANSWER_S = 0.005
 STUDENT_MARGIN = 1.5 * DEADLINE_MARGIN
 ROWS_PER_COST = 100  # of candidates that are picked: as many are about as much work as a search
 CHUNK_ROWS = 400  # so that searches need not wait for a call that brings thousands
-NO_TIME = Lesser("rank", "too little time was left to rank")
+NO_TIME = Degradation("rank", "too little time was left to rank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TeacherStage:
     depth: int
 
     async def chances(
-        self, query: str, locale: str, candidates: Picked, features: Floats, deadline: float
+        self, query: str, locale: str, candidates: GivenCandidates, features: Floats, deadline: float
     ) -> Outcome[Floats]:
         """(candidates, 3). Raises DeadlineExceeded where they would come too late or do, and what the stage raises."""
         left_s = deadline - time.monotonic()
@@ -94,11 +94,11 @@ class RankedPicked:
     """Candidates that a caller brought, in their order. `factors` are of the first, as many as were asked for; `is_known`
     (candidates, features), in the order in which they were brought, is False where a feature counted as average."""
 
-    candidates: Picked
+    candidates: GivenCandidates
     ranked: Ranked
     is_known: npt.NDArray[np.bool_]
     factors: list[Factors]
-    judging: Outcome[Judged]
+    judging: Outcome[ScoredCandidates]
     reading: Outcome[Floats] | None
 
 
@@ -123,9 +123,11 @@ class CandidateRanker:
         outcome = None
         ranked = found.ranked
         if ranked is None:
-            ranked = as_retrieved(len(found.rows), (Lesser("rank", found.rank_failed),) if found.rank_failed else ())
+            ranked = as_retrieved(
+                len(found.rows), (Degradation("rank", found.rank_failed),) if found.rank_failed else ()
+            )
         elif ranking.model is RankModel.TEACHER and len(ranked.chances):
-            movable = Picked(np.array(found.rows[:num_movable], np.int64))
+            movable = GivenCandidates(np.array(found.rows[:num_movable], np.int64))
             ranked, outcome = await self._by_teacher(ranked, movable, wanted, ranking, num_leading, deadline)
         if ranking.diversity and self._masks and num_movable:
             brands = self._masks.brands([found.rows[at] for at in ranked.order[:num_movable].tolist()])
@@ -133,7 +135,7 @@ class CandidateRanker:
         return ranked, outcome
 
     async def rank(
-        self, picked: Picked, wanted: Retrieval, ranking: Ranking, num_explained: int, deadline: float
+        self, picked: GivenCandidates, wanted: Retrieval, ranking: Ranking, num_explained: int, deadline: float
     ) -> RankedPicked:
         """The order of candidates that a caller brings. Raises AisleError where the student fails."""
         judging = await self.judge(picked, wanted, deadline, admitted=False)
@@ -160,25 +162,25 @@ class CandidateRanker:
 
     async def factors(
         self, rows: Sequence[int], wanted: Retrieval, deadline: float
-    ) -> tuple[dict[int, Factors], tuple[Lesser, ...]]:
+    ) -> tuple[dict[int, Factors], tuple[Degradation, ...]]:
         """By row what moved each candidate; a search does not fail for want of it either."""
         if not rows:
             return {}, ()
         try:
-            told = await self.judge(Picked(np.array(rows, np.int64)), wanted, deadline, explains=True)
+            told = await self.judge(GivenCandidates(np.array(rows, np.int64)), wanted, deadline, explains=True)
         except AisleError as error:
-            return {}, (Lesser("rank", f"what moved the hits cannot be told: {error.message}"),)
+            return {}, (Degradation("rank", f"what moved the hits cannot be told: {error.message}"),)
         return dict(zip(rows, factors_of(told.value), strict=True)), ()
 
     async def judge(
         self,
-        picked: Picked,
+        picked: GivenCandidates,
         wanted: Retrieval,
         deadline: float,
         *,
         explains: bool = False,
         admitted: bool = True,
-    ) -> Outcome[Judged]:
+    ) -> Outcome[ScoredCandidates]:
         """What the student tells of candidates for the query and the shopper of `wanted`. Raises AisleError where it fails. It is
         `admitted` where other work was done for the call before."""
         known = dataclasses.replace(wanted.ranking or RankInput(), explains=explains)
@@ -197,7 +199,13 @@ class CandidateRanker:
         return _together(outcomes, judged[0] if len(judged) == 1 else _joined(judged))
 
     async def _by_teacher(
-        self, ranked: Ranked, movable: Picked, wanted: Retrieval, ranking: Ranking, num_leading: int, deadline: float
+        self,
+        ranked: Ranked,
+        movable: GivenCandidates,
+        wanted: Retrieval,
+        ranking: Ranking,
+        num_leading: int,
+        deadline: float,
     ) -> tuple[Ranked, Outcome[Floats] | None]:
         """With the student's best in the teacher's order; as the student has them, and why, where that fails. `movable` are the
         candidates in the order of the retrieval."""
@@ -216,7 +224,7 @@ class CandidateRanker:
         return by_teacher(ranked, outcome.value[position], ranking.weights, num_leading), outcome
 
 
-def factors_of(judged: Judged) -> list[Factors]:
+def factors_of(judged: ScoredCandidates) -> list[Factors]:
     """Of each candidate that was explained."""
     if judged.features is None or judged.is_known is None or judged.contributions is None:
         return []
@@ -225,7 +233,7 @@ def factors_of(judged: Judged) -> list[Factors]:
 
 
 def _without_teacher(ranked: Ranked, reason: str) -> Ranked:
-    return dataclasses.replace(ranked, lesser=(*ranked.lesser, Lesser("teacher", reason)))
+    return dataclasses.replace(ranked, lesser=(*ranked.lesser, Degradation("teacher", reason)))
 
 
 def _chunks(costs: Ints) -> list[tuple[int, int]]:
@@ -256,9 +264,9 @@ def _together(outcomes: Sequence[Outcome[Any]], value: Value) -> Outcome[Value]:
     )
 
 
-def _joined(parts: Sequence[Judged]) -> Judged:
+def _joined(parts: Sequence[ScoredCandidates]) -> ScoredCandidates:
     def both(name: str) -> Any:
         arrays = [getattr(part, name) for part in parts]
         return None if arrays[0] is None else np.concatenate(arrays)
 
-    return Judged(both("chances"), both("features"), both("is_known"), both("contributions"))
+    return ScoredCandidates(both("chances"), both("features"), both("is_known"), both("contributions"))

@@ -21,7 +21,7 @@ from models.ranking.ranker import Ranker
 from models.ranking.taste import Taste
 from models.unified.history import HistoryItem, HistoryKind
 from serving.app import check, plan_stages
-from serving.compute.order import Judged, Picked, RankInput
+from serving.compute.order import GivenCandidates, RankInput, ScoredCandidates
 from serving.compute.retriever import Candidates, Retrieval, Retriever
 from serving.compute.teacher import Chunk, PairCosts, TeacherReader
 from serving.config import AisleConfig, ConfigError, RankerConfig, ShoppersConfig
@@ -42,7 +42,7 @@ def reader(ranked_folder: Path) -> TeacherReader:
     return TeacherReader(ranked_folder, "cpu", 1, 2048)
 
 
-def told(found: Candidates | Exception) -> Judged:
+def told(found: Candidates | Exception) -> ScoredCandidates:
     assert isinstance(found, Candidates)
     assert found.judged is not None, found.rank_failed
     return found.judged
@@ -57,7 +57,11 @@ def items() -> list[Retrieval]:
         ),
         Retrieval(None, 30, query="lamp", locale="en-US"),
         Retrieval(
-            None, 0, query="sofa", ranking=RankInput(weights=(0, 0, 1), explains=True), picked=Picked(np.array([5, 3]))
+            None,
+            0,
+            query="sofa",
+            ranking=RankInput(weights=(0, 0, 1), explains=True),
+            picked=GivenCandidates(np.array([5, 3])),
         ),
     ]
 
@@ -100,7 +104,7 @@ def test_ranking_leaves_the_order_of_the_retrieval(retriever: Retriever) -> None
 
 
 def test_what_cannot_be_ranked_fails_alone_and_is_still_found(retriever: Retriever) -> None:
-    unknown = Retrieval(None, 0, query="sofa", ranking=RankInput(), picked=Picked(np.array([10**6])))
+    unknown = Retrieval(None, 0, query="sofa", ranking=RankInput(), picked=GivenCandidates(np.array([10**6])))
     broken = dataclasses.replace(items()[0], ranking=RankInput(50, taste="no taste"))  # type: ignore[arg-type]
     found = retriever.compute([items()[0], unknown, broken, items()[1]])
     assert isinstance(found[1], Candidates)
@@ -117,7 +121,7 @@ def test_what_cannot_be_ranked_fails_alone_and_is_still_found(retriever: Retriev
 def test_picked_candidates_are_told_as_the_search_tells_them(retriever: Retriever) -> None:
     (found,) = retriever.compute([items()[1]])
     assert isinstance(found, Candidates)
-    picked = Picked(np.array(found.rows[:10]), (Product("new", "Velvet Lamp", "Halden"),))
+    picked = GivenCandidates(np.array(found.rows[:10]), (Product("new", "Velvet Lamp", "Halden"),))
     known = dataclasses.replace(items()[1].ranking, weights=(1.0, 4.0, 16.0), explains=True)  # type: ignore[type-var]
     judged = told(retriever.compute([dataclasses.replace(items()[1], ranking=known, picked=picked)])[0])
     assert np.allclose(judged.chances[:10], told(found).chances, atol=1e-5)
@@ -135,9 +139,9 @@ def test_chunks_of_several_calls_are_read_together(reader: TeacherReader) -> Non
     features = np.random.default_rng(0).normal(size=(12, len(FEATURES))).astype(np.float32)
     stated = (Product("new", "Velvet Sofa", "Halden", price_minor=100), Product("empty", ""))
     chunks = [
-        Chunk("velvet sofa", "en-US", Picked(np.arange(6)), features[:6]),
-        Chunk("lamp", "xx-XX", Picked(np.array([3, 900]), stated), features[6:10]),
-        Chunk("lamp", "", Picked(np.array([], np.int64), stated), features[10:]),
+        Chunk("velvet sofa", "en-US", GivenCandidates(np.arange(6)), features[:6]),
+        Chunk("lamp", "xx-XX", GivenCandidates(np.array([3, 900]), stated), features[6:10]),
+        Chunk("lamp", "", GivenCandidates(np.array([], np.int64), stated), features[10:]),
     ]
     together = reader.compute(chunks)
     for chunk, chances in zip(chunks, together, strict=True):
@@ -154,12 +158,12 @@ def test_the_cost_of_pairs_is_about_their_tokens(ranked_folder: Path, reader: Te
     texts = reader._teacher.texts
     asked = texts.queries(["velvet sofa"], ["en-US"]).lengths[0]
     real = asked + texts.products(bundle.products(), reader._bands, rows).lengths
-    about = costs.of("velvet sofa", Picked(rows))
+    about = costs.of("velvet sofa", GivenCandidates(rows))
     # The letters of this tiny tokenizer make far more tokens than a real one, up to the fields' limits.
     assert (about <= texts.spec.max_tokens).all()
     assert (about >= 0.3 * real).all()
     product = bundle.products().product(7)
-    inline = costs.of("velvet sofa", Picked(rows[:0], (product,)))
+    inline = costs.of("velvet sofa", GivenCandidates(rows[:0], (product,)))
     assert inline[0] == about[7]
 
 
@@ -169,7 +173,7 @@ async def test_candidates_of_concurrent_calls_share_batches(ranked_folder: Path)
     plans = {plan.name: plan for plan in plan_stages(ranked_folder, AisleConfig())}
     stage = await LocalStage.start(plans["teacher"], LoneCalls())
     features = np.zeros((8, len(FEATURES)), np.float32)
-    asked = [Chunk(query, "en-US", Picked(np.arange(8)), features) for query in ("sofa", "lamp", "rug", "mug")]
+    asked = [Chunk(query, "en-US", GivenCandidates(np.arange(8)), features) for query in ("sofa", "lamp", "rug", "mug")]
     soon = time.monotonic() + 60
     outcomes = await asyncio.gather(*(stage(chunk, cost=200, deadline=soon) for chunk in asked))
     assert {outcome.batch_size for outcome in outcomes} == {4}

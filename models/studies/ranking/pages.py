@@ -21,13 +21,13 @@ from models.evaluation.numbered_log import read_log as read_numbered_log
 from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER as TYPES_STARTER
 from models.query_types.type_model import TypeModel
-from models.ranking.asked_marks import AskedMarks
 from models.ranking.clicked_pages import joined_log
 from models.ranking.features import FEATURES, CandidateFeatures
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.impressions import Impressions, read_impressions
-from models.ranking.learn_asked_marks import learn_asked_marks
+from models.ranking.learn_query_attributes import learn_query_attributes
 from models.ranking.product_columns import ProductColumns
+from models.ranking.query_attributes import QueryAttributes
 from models.ranking.train_ranker import ranker_rows
 from models.sample_store.write_log import EVENTS, STOREFRONTS
 from models.studies.ranking.segments import page_segments, searches_before
@@ -63,7 +63,7 @@ class RankingPages:
     test_since_ms: int
     events: NumberedLog
     features: CandidateFeatures
-    asked: AskedMarks
+    asked: QueryAttributes
     types: TypeModel | None
 
     @property
@@ -100,7 +100,7 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
     types = _types_until(store, since_ms, split.seed, work, progress) if bundle.has_types else None
     columns = ProductColumns.of(bundle)
     progress("learn what words ask for", 0, None)
-    asked = learn_asked_marks(joined_log(logs_of(store)), table, columns, until_ms=since_ms)
+    asked = learn_query_attributes(joined_log(logs_of(store)), table, columns, until_ms=since_ms)
     features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=asked, columns=columns)
     key = _key(bundle, log, split)
     return RankingPages(

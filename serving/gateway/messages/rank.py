@@ -10,7 +10,7 @@ import numpy as np
 from aisle.v1 import product_pb2, ranking_pb2
 from models.products.catalogue import MAX_ID_CHARS, Product
 from models.products.product_table import ProductTable
-from serving.compute.order import Picked
+from serving.compute.order import GivenCandidates
 from serving.config import LimitsConfig
 from serving.errors import InvalidRequest, Violation
 from serving.gateway.messages.ranking_fields import (
@@ -29,7 +29,7 @@ from serving.gateway.messages.search import (
     write_phases,
     write_shopper,
 )
-from serving.search.pipeline import RankedProducts, RankWish
+from serving.search.pipeline import RankCall, RankedProducts
 
 MAX_EXPLAINED = 100
 MANY = 256  # candidates of a call that is read and written beside the event loop
@@ -49,7 +49,7 @@ class RankMessages:
         self._row_of = functools.lru_cache(MAX_KNOWN_IDS)(products.row_of)
         self._version = version
 
-    def read(self, request: ranking_pb2.RankRequest) -> tuple[RankWish, tuple[str, ...]]:
+    def read(self, request: ranking_pb2.RankRequest) -> tuple[RankCall, tuple[str, ...]]:
         """What to rank, and the ids that the catalogue does not hold. Raises InvalidRequest with every violation."""
         wrong: list[Violation] = []
         refuse_unknown(request, "", wrong)
@@ -66,9 +66,9 @@ class RankMessages:
             raise InvalidRequest(*wrong)
         found = [(product_id, self._row_of(product_id)) for product_id in request.product_ids]
         rows = np.array([row for _, row in found if row is not None], np.int64)
-        wish = RankWish(
+        wish = RankCall(
             asker.query,
-            Picked(rows, products),
+            GivenCandidates(rows, products),
             ranking,
             asker.locale,
             asker.shopper_id,
@@ -79,7 +79,7 @@ class RankMessages:
         return wish, tuple(product_id for product_id, row in found if row is None)
 
     def write(
-        self, wish: RankWish, unknown: tuple[str, ...], results: RankedProducts | None
+        self, wish: RankCall, unknown: tuple[str, ...], results: RankedProducts | None
     ) -> ranking_pb2.RankResponse:
         """The answer, but for what only the gateway knows; `results` are None where no candidate is known."""
         response = ranking_pb2.RankResponse(unknown_product_ids=unknown, bundle_version=self._version)

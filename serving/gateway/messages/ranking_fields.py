@@ -9,7 +9,7 @@ import numpy as np
 
 from aisle.v1 import ranking_pb2, search_pb2
 from models.ranking.features import FEATURES
-from serving.compute.order import AS_RETRIEVED, Diversity, Factors, Lesser, Ranking, RankModel, Told, Weights
+from serving.compute.order import AS_RETRIEVED, Degradation, Diversity, Factors, Ranking, RankModel, Told, Weights
 from serving.config import LimitsConfig, RankerConfig
 from serving.errors import Violation
 
@@ -135,7 +135,7 @@ def write_factors(to: _Explained, factors: Factors) -> None:
         to.add(feature=FEATURE_NAMES[at], value=value, contribution=contribution)
 
 
-def write_lesser(response: search_pb2.SearchResponse | ranking_pb2.RankResponse, lesser: Sequence[Lesser]) -> None:
+def write_lesser(response: search_pb2.SearchResponse | ranking_pb2.RankResponse, lesser: Sequence[Degradation]) -> None:
     for one in lesser:
         response.degradations.add(part=one.part, reason=one.reason)
 

@@ -92,7 +92,7 @@ class SearchCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Caller:
     """Who asks for what: the fields that Search and Rank share."""
 
     query: str
@@ -176,7 +176,7 @@ class Messages:
             digest,
         )
 
-    def read_asker(self, request: search_pb2.SearchRequest | ranking_pb2.RankRequest, wrong: list[Violation]) -> Asker:
+    def read_asker(self, request: search_pb2.SearchRequest | ranking_pb2.RankRequest, wrong: list[Violation]) -> Caller:
         query = self._query(request.query, "query", wrong)
         self._locale(request.locale, wrong)
         _check_shopper(request.shopper_id, wrong)
@@ -185,7 +185,7 @@ class Messages:
         if not 0 <= strength <= 1:  # also of a NaN
             wrong.append(Violation("personalisation", f"is {strength:g}; it must be 0 to 1"))
         locale = self._locales.get(request.locale.casefold(), self._manifest.locales[0])
-        return Asker(query, locale, request.shopper_id, events, strength)
+        return Caller(query, locale, request.shopper_id, events, strength)
 
     def write_search(self, call: SearchCall, results: Results) -> search_pb2.SearchResponse:
         """The answer, but for what only the gateway knows (request id, total time)."""

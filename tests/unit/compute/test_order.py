@@ -12,7 +12,7 @@ from models.ranking.diversity import NO_GROUP
 from serving.compute.order import (
     NO_CHANCES,
     Diversity,
-    Picked,
+    GivenCandidates,
     Ranked,
     RankModel,
     as_retrieved,
@@ -118,7 +118,7 @@ def test_nothing_ranked_is_the_order_of_the_retrieval() -> None:
 
 
 def test_picked_candidates_are_cut_and_taken_whatever_they_are() -> None:
-    picked = Picked(np.array([5, 6, 7]), (Product("a", ""), Product("b", "")))
+    picked = GivenCandidates(np.array([5, 6, 7]), (Product("a", ""), Product("b", "")))
     part = picked.slice(2, 4)
     assert (part.rows.tolist(), [one.id for one in part.products]) == ([7], ["a"])
     best, position = picked.take(np.array([4, 0, 3, 2]))

@@ -18,7 +18,7 @@ from models.products.catalogue import product_text
 from models.ranking.features import FEATURES
 from models.text_encoder.encoder import Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
-from serving.compute.order import Factors, Lesser, Ranked, RankModel
+from serving.compute.order import Degradation, Factors, Ranked, RankModel
 from serving.compute.retriever import Candidates
 from serving.config import LimitsConfig, RankerConfig, TypesConfig
 from serving.errors import InvalidRequest, StaleVersion
@@ -425,7 +425,7 @@ class TestRanking:
         call = ranking.read_search(SEARCH(query="x", explain=True))
         chances = np.array([[0.5, 0.25, 0.125], [0.5, 0.25, 0.0]], np.float32)
         ranked = Ranked(
-            np.array([2, 0, 1]), chances, np.array([3.5, 1.5]), RankModel.STUDENT, (Lesser("teacher", "gone"),)
+            np.array([2, 0, 1]), chances, np.array([3.5, 1.5]), RankModel.STUDENT, (Degradation("teacher", "gone"),)
         )
         numbers = np.arange(len(FEATURES), dtype=np.float32)
         factors = {2: Factors(numbers, numbers - len(FEATURES))}

@@ -14,7 +14,15 @@ import pytest
 from models.bundles.bundle import Bundle
 from models.text_encoder.encoder import EncoderSpec
 from serving.compute.filter_masks import FilterMasks
-from serving.compute.order import Diversity, Judged, Picked, Ranking, RankInput, RankModel, by_student
+from serving.compute.order import (
+    Diversity,
+    GivenCandidates,
+    Ranking,
+    RankInput,
+    RankModel,
+    ScoredCandidates,
+    by_student,
+)
 from serving.compute.retriever import NO_CANDIDATES, Candidates, Retrieval
 from serving.compute.teacher import Chunk
 from serving.errors import AisleError, DeadlineExceeded, Unavailable
@@ -54,7 +62,7 @@ class Stage:
 class Costs:
     """Of every pair 100 tokens."""
 
-    def of(self, _: str, candidates: Picked) -> np.ndarray:
+    def of(self, _: str, candidates: GivenCandidates) -> np.ndarray:
         return np.full(len(candidates), 100)
 
 
@@ -65,14 +73,14 @@ def retrieve(item: Retrieval) -> Candidates:
         features = np.stack([rows, rows], axis=1).astype(np.float32)
         explained = features if item.ranking and item.ranking.explains else None
         return Candidates(
-            **fields_of(NO_CANDIDATES), judged=Judged(nested(rows / 10), features, features >= 0, explained)
+            **fields_of(NO_CANDIDATES), judged=ScoredCandidates(nested(rows / 10), features, features >= 0, explained)
         )
     rows = list(range(min(FOUND, item.k)))
     scores = [0.9 - row / 10 for row in rows]
     boosts = [0.0] * len(rows)
     judged, ranked = None, None
     if item.ranking:
-        judged = Judged(nested(np.array(rows[: item.ranking.depth]) / 10))
+        judged = ScoredCandidates(nested(np.array(rows[: item.ranking.depth]) / 10))
         ranked = by_student(judged.chances, item.ranking.weights, boosts)
     return Candidates(rows, scores, scores, boosts, {}, [()] * len(rows), judged=judged, ranked=ranked)
 
@@ -236,7 +244,7 @@ async def test_candidates_of_a_caller_are_judged_in_parts_and_come_in_order(bund
     rows = np.arange(1000)
     wanted = Retrieval(None, 0, query="sofa", ranking=RankInput())
     soon = time.monotonic() + 10
-    told = await ranker.rank(Picked(rows), wanted, Ranking(RankModel.STUDENT, 0, CLICKS), 5, soon)
+    told = await ranker.rank(GivenCandidates(rows), wanted, Ranking(RankModel.STUDENT, 0, CLICKS), 5, soon)
     assert told.ranked.order.tolist() == rows[::-1].tolist()
     assert [factors.values.tolist() for factors in told.factors] == [[row, row] for row in (999, 998, 997, 996, 995)]
     assert [len(item.picked) for item in retriever.asked] == [400, 400, 200, 5]
@@ -246,7 +254,7 @@ async def test_candidates_of_a_caller_are_judged_in_parts_and_come_in_order(bund
 
     retriever.work = fail
     with pytest.raises(AisleError, match="the ranker failed"):
-        await ranker.rank(Picked(rows), wanted, Ranking(RankModel.STUDENT, 0, CLICKS), 0, soon)
+        await ranker.rank(GivenCandidates(rows), wanted, Ranking(RankModel.STUDENT, 0, CLICKS), 0, soon)
 
 
 async def test_without_the_teacher_s_replicas_it_is_ready_all_the_same(

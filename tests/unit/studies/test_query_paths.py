@@ -1,4 +1,4 @@
-"""Judged pairs of query and path are read as they are, divided by query, and thresholds are chosen on other folds."""
+"""ScoredCandidates pairs of query and path are read as they are, divided by query, and thresholds are chosen on other folds."""
 
 from __future__ import annotations
 

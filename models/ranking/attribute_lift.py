@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.query_types.type_model import TypePrediction
-from models.ranking.asked_marks import AskedMarks
+from models.ranking.baseline_shares import BaselineShares
 from models.ranking.product_columns import ProductColumns, places_of
+from models.ranking.query_attributes import QueryAttributes
 from models.ranking.taste import Marks, Taste, type_mark
-from models.ranking.usual_shares import UsualShares
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -32,17 +32,17 @@ _KEPT_TASTES = 512  # lifts of as many are kept: a page follows a page, and a se
 class _Lifts:
     """Of a taste, by place in the vocabulary; 0 elsewhere."""
 
-    usual: Floats  # of `UsualShares.places`: below 0, as of what was never engaged with
+    usual: Floats  # of `BaselineShares.places`: below 0, as of what was never engaged with
     places: Ints  # of what was
     values: Floats
 
 
-class MarkWorth:
+class AttributeLift:
     """Safe to call from several threads."""
 
-    def __init__(self, columns: ProductColumns, asked: AskedMarks) -> None:
+    def __init__(self, columns: ProductColumns, asked: QueryAttributes) -> None:
         self._vocabulary = columns.vocabulary
-        self._usual: UsualShares = columns.usual
+        self._usual: BaselineShares = columns.usual
         self._asked_places = places_of(columns.vocabulary, asked.marks).astype(np.int64)
         self._asked_lifts = asked.lifts.astype(np.float32)
         self._scratch = _Table(len(columns.vocabulary) + 1)

@@ -15,10 +15,10 @@ from models.bundles.bundle import Bundle, Manifest
 from models.events.event import EVENT_SCHEMA
 from models.products.catalogue import Product
 from models.query_types.type_model import TypePrediction
-from models.ranking.asked_marks import FILE, AskedMarks
 from models.ranking.features import FEATURES, CandidateFeatures, QueryInput
-from models.ranking.learn_asked_marks import learn_asked_marks
+from models.ranking.learn_query_attributes import learn_query_attributes
 from models.ranking.product_columns import ProductColumns
+from models.ranking.query_attributes import FILE, QueryAttributes
 from models.ranking.taste import Taste
 from models.unified.history import HistoryKind, product_item, product_traits
 from models.unified.price_bands import PriceBands
@@ -160,7 +160,7 @@ def test_words_ask_for_what_was_clicked_after_them(bundle: Bundle, columns: Prod
     told += [("sofa", "en-US", product) for product in PRODUCTS if product.category == "Home > Sofas"]
     told += [("thing", "en-GB", product) for product in PRODUCTS]
     table = bundle.products()
-    asked = learn_asked_marks(clicks(told), table, columns, until_ms=10**9)
+    asked = learn_query_attributes(clicks(told), table, columns, until_ms=10**9)
     features = CandidateFeatures(bundle, asked=asked, columns=columns)
     for text, locale, words in (
         ("Rouge!", "fr-CA", ["rouge"]),
@@ -190,23 +190,23 @@ def test_nothing_is_learned_of_what_came_too_late_or_was_hardly_clicked(
 ) -> None:
     table, red = bundle.products(), red_things()
     told = clicks([("rouge", "fr-FR", product) for product in red])
-    assert len(learn_asked_marks(told, table, columns, until_ms=0).words) == 0
-    assert len(learn_asked_marks(told, table, columns, until_ms=2001).words) == 1
-    assert len(learn_asked_marks(told, table, columns, until_ms=2000).words) == 0  # two clicks
+    assert len(learn_query_attributes(told, table, columns, until_ms=0).words) == 0
+    assert len(learn_query_attributes(told, table, columns, until_ms=2001).words) == 1
+    assert len(learn_query_attributes(told, table, columns, until_ms=2000).words) == 0  # two clicks
     again = pa.concat_tables([told.slice(0, 1).set_column(0, "id", [[f"again {at}"]]) for at in range(9)])
-    assert len(learn_asked_marks(again, table, columns, until_ms=10**9).words) == 0  # one click, of one search
+    assert len(learn_query_attributes(again, table, columns, until_ms=10**9).words) == 0  # one click, of one search
 
 
 def test_what_words_ask_for_is_kept_in_a_file(bundle: Bundle, columns: ProductColumns, tmp_path: Path) -> None:
     told = clicks([("rouge", "fr-FR", product) for product in red_things()])
-    asked = learn_asked_marks(told, bundle.products(), columns, until_ms=10**9)
+    asked = learn_query_attributes(told, bundle.products(), columns, until_ms=10**9)
     asked.save(tmp_path)
-    read = AskedMarks.load(tmp_path)
+    read = QueryAttributes.load(tmp_path)
     for name in ("words", "starts", "marks", "lifts"):
         assert np.array_equal(getattr(read, name), getattr(asked, name))
     replace(asked, lifts=asked.lifts[1:]).save(tmp_path)
     with pytest.raises(ValueError, match="damaged"):
-        AskedMarks.load(tmp_path)
+        QueryAttributes.load(tmp_path)
     (tmp_path / FILE).write_bytes(b"")
     with pytest.raises(ValueError, match="cannot be read"):
-        AskedMarks.load(tmp_path)
+        QueryAttributes.load(tmp_path)

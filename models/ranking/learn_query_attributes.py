@@ -8,9 +8,9 @@ from scipy import sparse
 
 from models.products.product_table import ProductTable
 from models.query_types.tokens import language_of
-from models.ranking.asked_marks import AskedMarks, word_key
 from models.ranking.impressions import Log, read_log
 from models.ranking.product_columns import TYPE_AT, ProductColumns
+from models.ranking.query_attributes import QueryAttributes, word_key
 from models.ranking.taste import category_mark
 from models.unified.history import query_words
 from models.unified.shopping_log import CLICK, UNKNOWN, ShoppingLog
@@ -25,7 +25,7 @@ _MOST_MARKS = 256  # of a word, those with the strongest lifts
 _BLOCK = 4_000_000  # numbers at once
 
 
-def learn_asked_marks(log: Log, table: ProductTable, columns: ProductColumns, *, until_ms: int) -> AskedMarks:
+def learn_query_attributes(log: Log, table: ProductTable, columns: ProductColumns, *, until_ms: int) -> QueryAttributes:
     """Of the clicks, carts and purchases before `until_ms`, each once a search and product. Raises LogError for what is no log."""
     events, _ = read_log(log, table)
     at = np.flatnonzero(
@@ -35,7 +35,7 @@ def learn_asked_marks(log: Log, table: ProductTable, columns: ProductColumns, *,
         np.unique(events.search[at].astype(np.int64) * events.num_products + events.product[at], return_index=True)[1]
     ]
     if not len(at):
-        return AskedMarks.none()
+        return QueryAttributes.none()
     keys, of_click = _words_of_clicks(events, at)
     one = np.ones(len(at), np.float32)
     clicks = sparse.csr_matrix((one, (np.arange(len(at)), events.product[at])), (len(at), len(table)))
@@ -74,7 +74,7 @@ def _categories(table: ProductTable, columns: ProductColumns) -> sparse.csr_matr
 
 def _lifted(
     keys: npt.NDArray[np.uint32], counts: sparse.csr_matrix, columns: ProductColumns, categories: sparse.csr_matrix
-) -> AskedMarks:
+) -> QueryAttributes:
     """Of words with `counts` (words, products)."""
     places = columns.marks[:, TYPE_AT + 1 :].astype(np.int64)
     rows, column = np.nonzero(places)
@@ -94,7 +94,7 @@ def _lifted(
             marks.append(columns.vocabulary[strong])
             lifts.append(lift[strong])
             lengths.append(len(strong))
-    return AskedMarks(
+    return QueryAttributes(
         keys,
         np.concatenate(([0], np.cumsum(lengths))).astype(np.int32),
         np.concatenate(marks) if marks else np.zeros(0, np.uint64),

@@ -1,7 +1,7 @@
 """What the words of a query ask for, as marks of products: "corner" for a size, "cheap" for a price band, in whatever language.
 
 A table of words, each of a language, with the marks that what was clicked after it has more, or less, often than usual. Read with NumPy
-and safetensors alone; `models.ranking.learn_asked_marks` makes it of a log.
+and safetensors alone; `models.ranking.learn_query_attributes` makes it of a log.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE = "asked_marks.safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AskedMarks:
+class QueryAttributes:
     """Word i has marks[starts[i]:starts[i + 1]], each once."""
 
     words: npt.NDArray[np.uint32]  # (words,) ascending: see `word_key`
@@ -31,7 +31,7 @@ class AskedMarks:
     lifts: npt.NDArray[np.float16]  # (n,) log of how often over how often usually
 
     @classmethod
-    def none(cls) -> AskedMarks:
+    def none(cls) -> QueryAttributes:
         """Of a ranker that learned no word."""
         return cls(np.zeros(0, np.uint32), np.zeros(1, np.int32), np.zeros(0, np.uint64), np.zeros(0, np.float16))
 
@@ -47,7 +47,7 @@ class AskedMarks:
         save_file({"words": self.words, "starts": self.starts, "marks": self.marks, "lifts": self.lifts}, folder / FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> AskedMarks:
+    def load(cls, folder: Path) -> QueryAttributes:
         """Raises ValueError where the file is missing or damaged."""
         try:
             read = load_file(folder / FILE)

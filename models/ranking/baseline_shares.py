@@ -20,7 +20,7 @@ _LEAST_SHARE = 0.01  # of a category: of 20 products that were engaged with, 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UsualShares:
+class BaselineShares:
     """Of the marks that are common in some category. Categories themselves are held against their department, the first step of their path:
     in its own each has all products."""
 
@@ -35,7 +35,7 @@ class UsualShares:
         codes: npt.NDArray[np.integer],
         marks: npt.NDArray[np.integer],
         places: npt.NDArray[np.integer],
-    ) -> UsualShares:
+    ) -> BaselineShares:
         """Of products with `categories[codes]` (products,) and `marks` (products, columns), places in a vocabulary from 1, 0 for none;
         `places` (categories,) are those of the categories."""
         sizes = np.bincount(codes, minlength=len(categories))
