@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.arrays import Progress
 from models.bundles.add_parts import add_ranker, add_types, link_bundle
 from models.bundles.build import Recipe, Source, build_bundle, check_out
 from models.bundles.bundle import MANIFEST, Bundle, file_sha256
 from models.bundles.embed_unified import UnifiedEmbedding
-from models.bundles.embedding import Progress
 from models.bundles.kept_stages import KeptStages, kept_stages
 from models.evaluation.compare_bundles import compare_bundles
 from models.events.event import EventKind

@@ -19,6 +19,7 @@ import ray
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
+from models.arrays import Floats
 from models.bundles.bundle import Bundle
 from models.index.vector_index import Device
 from models.text_encoder.encoder import Text, TextEncoder, cuda_is_usable
@@ -31,7 +32,6 @@ from serving.compute.teacher import TeacherReader
 from serving.config import AisleConfig, ConfigError, StageConfig
 from serving.gateway.replica import NOTICE_S, Gateway
 from serving.gateway.security import read_keys
-from serving.search.pipeline import Vector
 from serving.shoppers.open_store import check_shoppers
 from serving.stages.stage import StagePlan, stage_deployment
 
@@ -53,7 +53,7 @@ class Encoder:
     def warm_up(self) -> None:
         self._encoder.warm_up(self.max_batch_cost)
 
-    def compute(self, items: Sequence[Text]) -> Sequence[Vector | Exception]:
+    def compute(self, items: Sequence[Text]) -> Sequence[Floats | Exception]:
         return list(self._encoder.encode(items))
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from models.arrays import Progress
 from models.bundles.bundle import (
     FORMAT_VERSION,
     INDEX,
@@ -39,7 +40,7 @@ from models.bundles.bundle import (
     sync_files,
 )
 from models.bundles.embed_text import TextEmbedding
-from models.bundles.embedding import PROGRESS, BuildState, Embedding, Progress
+from models.bundles.embedding import PROGRESS, BuildState, Embedding
 from models.index.tuner import IndexTarget, TuneReport, tune
 from models.products.catalogue import CatalogueError, Product, currency_digits
 from models.products.identifiers import IdentifierIndex

@@ -28,8 +28,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Float16s
 from models.index.vector_index import Device, VectorIndex, num_columns
 from models.products.identifiers import IdentifierIndex
 from models.products.product_table import ProductTable
@@ -290,15 +290,15 @@ class Bundle:
         self._expect(PRODUCTS, "products", len(table), self.manifest.products)
         return table
 
-    def vectors(self) -> npt.NDArray[np.float16]:
+    def vectors(self) -> Float16s:
         """The mapped product vectors (products, num_columns): unit vectors in the first `dim`, then the static features, then zeros."""
         self.verify(VECTORS)
-        vectors: npt.NDArray[np.float16] = np.load(self.folder / VECTORS, mmap_mode="r")
+        vectors: Float16s = np.load(self.folder / VECTORS, mmap_mode="r")
         self._expect(VECTORS, "vectors", vectors.shape[0], self.manifest.products)
         self._expect(VECTORS, "dimensions", vectors.shape[1], self.manifest.num_columns)
         return vectors
 
-    def unit_vectors(self) -> npt.NDArray[np.float16]:
+    def unit_vectors(self) -> Float16s:
         """The mapped product vectors (products, dim) without their static features."""
         return self.vectors()[:, : self.manifest.dim]
 

@@ -8,11 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from models.arrays import Floats, Progress
 from models.bundles.bundle import ENCODER, VECTORS, sync_files
-from models.bundles.embedding import BuildState, Progress, npy_header
+from models.bundles.embedding import BuildState, npy_header
 from models.products.catalogue import product_text
 from models.products.product_table import ProductTable
 from models.text_encoder.encoder import EncoderSpec, Text, TextEncoder
@@ -61,7 +59,7 @@ class TextEmbedding:
         _encode_products(table, encoder, self.text_attributes, state, progress)
         return encoder.spec
 
-    def tuning_queries(self, table: ProductTable, folder: Path) -> npt.NDArray[np.float32]:
+    def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Whole titles, and their first two or three words, since short queries lie farther from the products than products do from
         each other."""
         rng = random.Random(0)

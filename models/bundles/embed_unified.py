@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.arrays import Float16s, Floats, Progress
 from models.bundles.bundle import UNIFIED, VECTORS, file_sha256, sync_files
-from models.bundles.embedding import BuildState, Progress, npy_header
+from models.bundles.embedding import BuildState, npy_header
 from models.events.event import Event, EventKind
 from models.index.vector_index import num_columns
 from models.products.product_table import ProductTable
@@ -77,7 +77,7 @@ class UnifiedEmbedding:
             max_product_tokens=self.recipe.query_generation.max_product_words,
         )
 
-    def tuning_queries(self, table: ProductTable, folder: Path) -> npt.NDArray[np.float32]:
+    def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Queries of the log, and those of shoppers as their history moves them."""
         tower = LightTower(folder / UNIFIED)
         bands = PriceBands.load(folder / UNIFIED)
@@ -98,7 +98,7 @@ class UnifiedEmbedding:
         return np.ascontiguousarray(vectors, np.float32)
 
 
-def _write_vectors(unit_vectors: npt.NDArray[np.float16], features: npt.NDArray[np.float32], out: Path) -> None:
+def _write_vectors(unit_vectors: Float16s, features: Floats, out: Path) -> None:
     """Writes (products, dim) and (products, features) side by side, and zeros up to `num_columns`. Plain writes, not a map: a full
     disk must raise, not kill."""
     size, dim = unit_vectors.shape

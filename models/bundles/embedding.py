@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats, Progress
 from models.bundles.bundle import sync_files
 from models.products.product_table import ProductTable
 from models.text_encoder.encoder import EncoderSpec
 
 PROGRESS = "progress.json"
-
-# What is going on, how much is done, how much there is (None when unknown).
-Progress = Callable[[str, int, int | None], None]
 
 
 class BuildState:
@@ -58,7 +54,7 @@ class Embedding(Protocol):
         """Writes `vectors.npy`, unit vectors and static features (products, num_columns) float16, and what encodes queries into the
         folder of `state`."""
 
-    def tuning_queries(self, table: ProductTable, folder: Path) -> npt.NDArray[np.float32]:
+    def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Unit vectors (queries, dim) like those that will be searched with."""
 
 

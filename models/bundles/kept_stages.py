@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from models.arrays import Progress
 from models.bundles.build import work_folder
-from models.bundles.embedding import BuildState, Progress
+from models.bundles.embedding import BuildState
 
 
 class KeptStages:

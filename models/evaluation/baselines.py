@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Codes, Doubles, Floats
 from models.evaluation.cases import Cases, Split, num_train_events
 from models.evaluation.numbered_log import CLICK, PURCHASE, Ids, NumberedLog, plain_query
 from models.evaluation.rankers import Ranker, by_query
@@ -48,7 +48,7 @@ class Bm25Ranker:
         ranked[:, :depth] = np.where(scores > 0, rows, -1)
         return ranked
 
-    def scores(self, text: str) -> npt.NDArray[np.float32]:
+    def scores(self, text: str) -> Floats:
         """(products,) of one query; 0 of those that share no word with it."""
         words = self._words([text])[0]
         return np.asarray(self._index.get_scores(words) if words else np.zeros(self._num_products), np.float32)
@@ -156,7 +156,7 @@ class _CategoryCounts:
         self._numbers = numbers
         self._size = num_categories
 
-    def counts(self, text: str) -> npt.NDArray[np.float64]:
+    def counts(self, text: str) -> Doubles:
         """(categories,) zeros for a text that was not seen."""
         number = self._numbers.get(text)
         if number is None:
@@ -193,7 +193,7 @@ class PopularAmongRanker:
     """The first `depth` of `base` in the order of their popularity in training."""
 
     base: Ranker
-    popularity: npt.NDArray[np.float64]  # (products,)
+    popularity: Doubles  # (products,)
     name: str
     depth: int = 1000
 
@@ -205,7 +205,7 @@ class PopularAmongRanker:
         return ranked[:, :k]
 
 
-def popularity(events: NumberedLog, split: Split) -> npt.NDArray[np.float64]:
+def popularity(events: NumberedLog, split: Split) -> Doubles:
     """(products,) strength of engagement in the training window: a click 1, a cart 2, a purchase 3."""
     num_train = num_train_events(events, split)
     products, kinds = events.products[:num_train], events.kinds[:num_train]
@@ -217,7 +217,7 @@ def _words_of(text: str) -> list[str]:
     return re.findall(_WORD, plain_query(text))
 
 
-def _most_often_and_latest(bought: npt.NDArray[np.int32]) -> Ids:
+def _most_often_and_latest(bought: Codes) -> Ids:
     """Distinct products of purchases (n,), oldest first."""
     latest_first = bought[::-1]
     products, first, counts = np.unique(latest_first, return_index=True, return_counts=True)

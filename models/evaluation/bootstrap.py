@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Doubles
 from models.evaluation.metrics import Ids, Values
 
 NUM_RESAMPLES = 1000
@@ -181,6 +181,6 @@ def _percentiles(drawn: Values, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _check_paired(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> None:
+def _check_paired(ours: Doubles, theirs: Doubles) -> None:
     if ours.shape != theirs.shape or ours.ndim != 1:
         raise ValueError(f"values of shapes {ours.shape} and {theirs.shape} are not of the same cases")

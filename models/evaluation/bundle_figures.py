@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from models.arrays import Floats, Progress
 from models.bundles.bundle import RANKER, TEACHER, TYPES, UNIFIED, Bundle, BundleError
-from models.bundles.embedding import Progress
 from models.evaluation.metrics import Ids, Relevance, Values, ndcg_at, places, recall_at
 from models.evaluation.ranked_types import rank_types
 from models.evaluation.type_metrics import CalibrationError, query_metrics
@@ -27,8 +26,6 @@ from models.ranking.teacher.teacher import Teacher, soft_labels
 from models.ranking.train_ranker import ranker_rows
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
-
-Floats = npt.NDArray[np.float32]
 
 SHOWN, RETRIEVED, STUDENT, BLEND, TEACHER_BLEND = (
     "as shown",

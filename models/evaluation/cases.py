@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Codes
 from models.evaluation.metrics import Relevance
-from models.evaluation.numbered_log import CLICK, KINDS, Codes, Ids, NumberedLog
+from models.evaluation.numbered_log import CLICK, KINDS, Ids, NumberedLog
 from models.events.event import EventKind
 
 # Searches of the training window, the most frequent queries first: the queries of the first half are the head, those of the next three

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from models.arrays import Progress
 from models.bundles.bundle import Bundle, BundleError
-from models.bundles.embedding import Progress
 from models.evaluation.bootstrap import Interval, mean_intervals
 from models.evaluation.bundle_figures import (
     BLEND,

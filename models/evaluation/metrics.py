@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Ids = npt.NDArray[np.int64]
-Values = npt.NDArray[np.float64]
+from models.arrays import Bools, Doubles, Ints
+
+Ids = Ints
+Values = Doubles
 
 _BLOCK = 1 << 24  # comparisons at a time
 
@@ -128,7 +130,7 @@ def _checked(k: int) -> int:
     return k
 
 
-def _within(places: Ids, k: int | None) -> npt.NDArray[np.bool_]:
+def _within(places: Ids, k: int | None) -> Bools:
     return (places >= 0) if k is None else (places >= 0) & (places < _checked(k))
 
 

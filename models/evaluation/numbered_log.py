@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.bundles.embedding import Progress
+from models.arrays import Codes, Ints, Progress
 from models.events.event import EventKind
 
-Ids = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.int32]
+Ids = Ints
 Kinds = npt.NDArray[np.int8]
 
 KINDS = tuple(EventKind)  # an event's kind is its place here: the stronger the interest, the higher

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.bundles.embedding import Progress
+from models.arrays import Bools, Floats, Progress
 from models.evaluation.metrics import Ids
 from models.query_types.examples import TypeExamples
 from models.query_types.type_model import TypePrediction
@@ -17,9 +17,6 @@ from models.unified.words import Ragged
 
 DEPTH = 20  # types kept of each query; what lies deeper counts as probability 0
 _BLOCK = 1 << 24  # probabilities at a time, 64 MB
-
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 
 class TypeClassifier(Protocol):

@@ -10,14 +10,13 @@ import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
-from models.bundles.embedding import Progress
+from models.arrays import Floats, Progress
 from models.evaluation.cases import Cases
 from models.evaluation.numbered_log import Ids
 from models.text_encoder.encoder import Text, TextEncoder
 
 faiss: Any = typed_faiss  # its stubs lack `knn`
 
-Floats = npt.NDArray[np.float32]
 
 PRODUCT_BLOCK = 1 << 18  # product vectors compared at a time: 400 MB of float32 at 384 dimensions
 ENCODE_BLOCK = 1024

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.evaluation.cases import Bucket, Cases
 from models.evaluation.metrics import (
     Ids,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Bools
 from models.evaluation.metrics import Ids, Values
-from models.evaluation.ranked_types import Bools, RankedTypes
+from models.evaluation.ranked_types import RankedTypes
 
 QUERY_METRICS = ("accuracy@1", "accuracy@3", "coverage", "precision when answering")
 TYPE_METRICS = ("macro F1", "recall at 0.8 precision", "calibration error")

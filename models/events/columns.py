@@ -13,13 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.arrays import Bools, Doubles, Ints
 from models.events.event import EventKind
 from models.events.mapping import EventMapping
 from models.events.report import BadEvent
 from models.products.catalogue import MAX_ID_CHARS, MAX_PRICE_MINOR, Repaired, clean_text, parse_price
-
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 KINDS = tuple(EventKind)
 
@@ -197,7 +195,7 @@ def _prices(column: pa.Array, digits: int, bad: dict[BadEvent, Bools]) -> pa.Arr
     return pa.array(np.where(known, prices, 0).astype(np.int64), mask=~known)  # whole to 10**15: exact as floats
 
 
-def _numbers(column: pa.Array) -> tuple[npt.NDArray[np.float64], Bools]:
+def _numbers(column: pa.Array) -> tuple[Doubles, Bools]:
     """Any column as numbers, NaN where it is empty, and where it is text that is none."""
     try:
         return _filled(column.cast(pa.float64(), safe=False), np.nan), np.zeros(len(column), np.bool_)

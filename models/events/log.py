@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.events.columns import KINDS, Bools, EventColumns, RawEvents, as_text, parse_columns
+from models.arrays import Bools, Ints
+from models.events.columns import KINDS, EventColumns, RawEvents, as_text, parse_columns
 from models.events.event import EVENT_SCHEMA
 from models.events.mapping import EventLogError, EventMapping
 from models.events.report import BadEvent, BadRow, EventReport
@@ -235,7 +236,7 @@ class _Checks:
         values["price_minor"] = columns.price_minor.take(take)
         return pa.RecordBatch.from_arrays([values[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
 
-    def _note_order(self, time_ms: npt.NDArray[np.int64]) -> None:
+    def _note_order(self, time_ms: Ints) -> None:
         if len(time_ms):
             before = np.concatenate(([self._last_ms], time_ms[:-1]))
             self.report.out_of_order += int((time_ms < before).sum())

@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from models.arrays import Float16s, Floats
 
 BLOCK = 1 << 14  # vectors measured at a time
 # bf16 keeps 8 bits: rounding both factors moves the inner product of unit vectors by at most 2 * 2**-9, and a little for the sum.
@@ -28,7 +27,7 @@ def is_native() -> bool:
 class Bf16Product:
     """Holds a bf16 copy of vectors, the last `num_static` columns of which are static features. Safe to call from several threads."""
 
-    def __init__(self, vectors: npt.NDArray[np.float16], num_threads: int, num_static: int = 0) -> None:
+    def __init__(self, vectors: Float16s, num_threads: int, num_static: int = 0) -> None:
         import openvino
         from openvino import opset13
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.index.vector_index import Floats, IndexSpec, Neighbours, Progress, VectorIndex, num_columns
+from models.arrays import Floats
+from models.index.vector_index import IndexSpec, Neighbours, Progress, VectorIndex, num_columns
 
 MARGINS = (0.1, 0.15, 0.2, 0.225, 0.25, 0.275, 0.3, 0.325, 0.35, 0.4, 0.45, 0.5, 0.6, 0.8)
 K_FACTORS = (2.0, 4.0, 8.0)

@@ -55,6 +55,7 @@ import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Bools, Float16s, Floats, Ints
 from models.index.bf16_product import Bf16Product
 from models.index.bf16_product import is_native as bf16_is_native
 from models.index.halves import floats_of
@@ -62,10 +63,7 @@ from models.text_encoder.encoder import cuda_is_usable
 
 faiss: Any = typed_faiss  # its stubs lack much of what is used here
 
-Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+Ids = Ints
 Kind = Literal["exact", "ivf"]
 Device = Literal["auto", "cpu", "cuda"]
 Progress = Callable[[str], None]
@@ -147,7 +145,7 @@ class VectorIndex:
     """Nearest neighbours among unit vectors, with static features where there are any. Searching is safe from several threads."""
 
     def __init__(
-        self, spec: IndexSpec, vectors: Halves, lists: Any = None, device: Literal["cpu", "cuda"] = "cpu"
+        self, spec: IndexSpec, vectors: Float16s, lists: Any = None, device: Literal["cpu", "cuda"] = "cpu"
     ) -> None:
         """`vectors` (size, width) are kept, not copied. `lists` is the trained and filled FAISS index of kind "ivf"."""
         self.spec = spec
@@ -193,7 +191,7 @@ class VectorIndex:
             faiss.write_index(self._lists, str(folder / LISTS_FILE))
 
     @classmethod
-    def load(cls, folder: Path, vectors: Halves, device: Device = "auto") -> VectorIndex:
+    def load(cls, folder: Path, vectors: Float16s, device: Device = "auto") -> VectorIndex:
         """An index over the vectors (size, width) that it was built from. On a GPU the search is exact whatever the kind."""
         spec = IndexSpec.from_json(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")))
         if vectors.dtype != np.float16 or not vectors.flags.c_contiguous:
@@ -209,7 +207,7 @@ class VectorIndex:
             )
         return cls(spec, vectors, lists)
 
-    def search(self, queries: Floats, k: int, allowed: Mask | None = None, num_threads: int = 1) -> Neighbours:
+    def search(self, queries: Floats, k: int, allowed: Bools | None = None, num_threads: int = 1) -> Neighbours:
         """The `k` nearest products of each query (batch, width), among those `allowed` (size,) when a mask is given.
 
         A product has one score for a query, to the last bit, whatever way and in whatever company it was found. Queries run side by side
@@ -256,7 +254,7 @@ class VectorIndex:
         scores[asked[kept], place[kept]] = found[kept]
         return Neighbours(ids, scores)
 
-    def _look_up(self, k: int, allowed: Mask | None) -> Callable[[Floats], _Found]:
+    def _look_up(self, k: int, allowed: Bools | None) -> Callable[[Floats], _Found]:
         """How one query (width,) is answered under this filter: best first, as many as there are, at most `k`."""
         through = self._scan if self._lists is None else self._through_lists
         if allowed is None:
@@ -280,7 +278,7 @@ class VectorIndex:
                 products[at] += np.einsum("ij,ij->i", vectors[static], query[static])
         return products
 
-    def _multiply(self, queries: Floats, k: int, allowed: Mask | None, num_threads: int) -> tuple[Ids, Ids]:
+    def _multiply(self, queries: Floats, k: int, allowed: Bools | None, num_threads: int) -> tuple[Ids, Ids]:
         """Rounded products with every vector choose candidates, among which the true best must be: pairs as `_ranked` takes them."""
         if num_threads not in self._products:
             self._products[num_threads] = Bf16Product(self._vectors, num_threads, self.spec.num_static)
@@ -403,7 +401,7 @@ def _together(found: Sequence[_Found], k: int) -> Neighbours:
 class _TorchMatrix:
     """Exact search as one float16 matrix product on a GPU. One lock: calls share the device's memory and its stream."""
 
-    def __init__(self, vectors: Halves, device: str, num_static: int = 0) -> None:
+    def __init__(self, vectors: Float16s, device: str, num_static: int = 0) -> None:
         import torch
 
         self._torch = torch
@@ -412,7 +410,7 @@ class _TorchMatrix:
         self._static = self._vectors[:, self._dim :].float()  # (size, num_static)
         self._lock = threading.Lock()
 
-    def search(self, queries: Floats, k: int, allowed: Mask | None) -> Neighbours:
+    def search(self, queries: Floats, k: int, allowed: Bools | None) -> Neighbours:
         """ids, scores (batch, k), k at most the number of vectors."""
         torch = self._torch
         with self._lock, torch.inference_mode():
@@ -433,7 +431,7 @@ class _TorchMatrix:
             return Neighbours(ids.cpu().numpy(), scores.cpu().numpy())
 
 
-def _build_lists(vectors: Halves, spec: IndexSpec, progress: Progress) -> Any:
+def _build_lists(vectors: Float16s, spec: IndexSpec, progress: Progress) -> Any:
     """A filled IndexIVFPQFastScan over vectors (size, width). A centroid has no features, so they decide on no list."""
     size, width = vectors.shape
     dim = width - spec.num_static
@@ -481,7 +479,7 @@ def _workers(num_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(num_threads, thread_name_prefix="aisle-index")
 
 
-def _scan_over(vectors: Halves) -> Any:
+def _scan_over(vectors: Float16s) -> Any:
     """A FAISS index that reads float16 vectors (n, width) where they are: nothing is copied, and they are kept alive."""
     index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     address = faiss.cast_integer_to_void_ptr(vectors.ctypes.data)

@@ -31,6 +31,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.arrays import Bools
+
 MAX_ID_CHARS = 256  # the contract's limit on a product id
 MAX_TITLE_CHARS = 2_000
 MAX_PRICE_MINOR = 10**15
@@ -481,7 +483,7 @@ class _IdSet:
     def __init__(self) -> None:
         self._runs: list[_Digests] = []
 
-    def contains(self, digests: _Digests) -> npt.NDArray[np.bool_]:
+    def contains(self, digests: _Digests) -> Bools:
         found = np.zeros(len(digests), np.bool_)
         for run in self._runs:
             found |= run[np.minimum(np.searchsorted(run, digests), len(run) - 1)] == digests

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Ints
 from models.products.catalogue import Product
 
 MIN_LENGTH = 4
@@ -33,7 +34,7 @@ class IdentifierMatch:
     """One identifier of a query and the rows of the products that hold it, ascending."""
 
     identifier: str
-    rows: npt.NDArray[np.int64]
+    rows: Ints
     boost: float
 
 
@@ -50,7 +51,7 @@ def identifiers_in(text: str) -> dict[str, str]:
 class IdentifierIndex:
     """Sorted hashes with the rows behind them, as two mapped arrays."""
 
-    def __init__(self, hashes: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> None:
+    def __init__(self, hashes: npt.NDArray[np.uint64], rows: Ints) -> None:
         self._hashes = hashes
         self._rows = rows
 

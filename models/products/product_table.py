@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.arrays import Codes, Ints
 from models.products.catalogue import Product
 
 BLOCK_BITS = 14
@@ -70,7 +71,7 @@ class StringColumn:
     """Random access to one string column of a mapped Arrow file."""
 
     def __init__(self, chunks: Sequence[pa.StringArray]) -> None:
-        self._offsets: list[npt.NDArray[np.int32]] = []
+        self._offsets: list[Codes] = []
         self._data: list[memoryview] = []
         for chunk in chunks:
             _, offsets, data = chunk.buffers()
@@ -82,7 +83,7 @@ class StringColumn:
         offsets = self._offsets[block]
         return str(self._data[block][offsets[at] : offsets[at + 1]], "utf-8")
 
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> Ints:
         """(rows,) in bytes."""
         return np.concatenate([np.diff(offsets).astype(np.int64) for offsets in self._offsets])
 
@@ -156,7 +157,7 @@ class ProductTable:
         """A string field or "attributes.NAME" of one product, "" where it has none."""
         return self._strings[field][row]
 
-    def lengths(self, field: str) -> npt.NDArray[np.int64]:
+    def lengths(self, field: str) -> Ints:
         """(products,) bytes of a string field or "attributes.NAME"; zeros for one that the table has not."""
         column = self._strings.get(field)
         return np.zeros(len(self), np.int64) if column is None else column.lengths()
@@ -184,7 +185,7 @@ class ProductTable:
         for row in range(start, len(self) if stop is None else stop):
             yield self.product(row)
 
-    def distinct(self, field: str) -> tuple[npt.NDArray[np.int32], list[str]]:
+    def distinct(self, field: str) -> tuple[Codes, list[str]]:
         """codes (products,) and the distinct values they stand for."""
         chunks = self._table[field].combine_chunks().dictionary_encode()
         if isinstance(chunks, pa.ChunkedArray):

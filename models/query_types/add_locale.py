@@ -9,21 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from models.arrays import Floats, Progress, silent
 from models.query_types.certainty import certainty_of_added
 from models.query_types.examples import ExamplesError, TypeExamples
-from models.query_types.fit_net import Progress, fit_net
+from models.query_types.fit_net import fit_net
 from models.query_types.network import TypeNetwork
 from models.query_types.recipe import LocaleInput, Variant
 from models.query_types.tokens import LocaleRows
-from models.query_types.train_types import holdout_rows, net_of, own_spec, silent
+from models.query_types.train_types import holdout_rows, net_of, own_spec
 from models.query_types.type_model import TypeModel
 from models.query_types.type_net import NetSpec, TypeNet
 from models.unified.words import Ragged
-
-Floats = npt.NDArray[np.float32]
 
 _ADDED_BITS = 12  # rows of the new locale's words: 4,096
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
+from models.arrays import Bools, Doubles, Floats
 
 NEVER = 2.0  # a threshold that no probability reaches
 _MOST_LOG_ODDS = 15.0
@@ -50,7 +48,7 @@ class Calibration:
 
         x = log_odds.astype(np.float64)
 
-        def unlikely(values: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        def unlikely(values: Doubles) -> tuple[float, Doubles]:
             slope, offset, room = np.exp(values[0]), values[1], values[2]
             share, ceiling = _sigmoid(slope * x + offset), float(_sigmoid(room))
             p = np.clip(ceiling * share, 1e-9, 1 - 1e-9)
@@ -108,5 +106,5 @@ def sigmoid(values: Floats) -> Floats:
     return np.float32(1) / (np.float32(1) + np.exp(-np.clip(values, np.float32(-40), np.float32(40))))
 
 
-def _sigmoid(values: npt.NDArray[np.float64] | float) -> npt.NDArray[np.float64]:
+def _sigmoid(values: Doubles | float) -> Doubles:
     return np.asarray(1 / (1 + np.exp(-np.clip(values, -40, 40))))

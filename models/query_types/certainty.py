@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Floats
 from models.query_types.calibration import NEVER, Calibration, threshold_for
 from models.query_types.examples import TypeExamples
 from models.query_types.recipe import Variant
@@ -59,9 +59,7 @@ def certainty_of_added(model: TypeModel, holdout: TypeExamples) -> Certainty:
     return Certainty(Calibration(), NEVER, "own")
 
 
-def top_pairs(
-    model: TypeModel, examples: TypeExamples, *, agnostic: bool = False
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def top_pairs(model: TypeModel, examples: TypeExamples, *, agnostic: bool = False) -> tuple[Floats, Bools]:
     """(rows, n) log odds of the best types of each query, best first, and whether they are wanted."""
     names = [""] * len(examples) if agnostic else examples.row_locales()
     used = model.locales_used(examples.queries, names)
@@ -81,7 +79,7 @@ def top_pairs(
     return odds, right
 
 
-def _measure(model: TypeModel, log_odds: npt.NDArray[np.float32], right: npt.NDArray[np.bool_], tier: str) -> Certainty:
+def _measure(model: TypeModel, log_odds: Floats, right: Bools, tier: str) -> Certainty:
     if not right.size:
         return Certainty(Calibration(), NEVER, tier)
     calibration = Calibration.fit(log_odds.ravel(), right.ravel())

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from models.query_types.head import Floats, Head, HeadSpec
+from models.arrays import Bools, Floats
+from models.query_types.head import Head, HeadSpec
 from models.query_types.recipe import LocaleInput
 from models.query_types.tokens import MAX_CHARS, normalise, tokens_of
 from models.text_encoder.encoder import Text, TextEncoder
@@ -59,7 +60,7 @@ class EncoderNet:
     def _path(self) -> Path:
         return self._folder if isinstance(self._folder, Path) else Path(self._folder.name)
 
-    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, Bools]:
         """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
         names = (*self.spec.locales, "")
         texts = [Text(plain_text(query), "query", names[at]) for query, at in zip(queries, locales, strict=True)]

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.arrays import Bools, Ints
 from models.query_types.encoder_net import plain_text
 from models.query_types.head import AGNOSTIC, HeadSpec
-from models.query_types.head_network import Bools, HeadNetwork, Ints, Reader, States
+from models.query_types.head_network import HeadNetwork, Reader, States
 from models.query_types.recipe import ALL_LAYERS, EncoderTuning, LocaleInput, TypesRecipe
 from models.text_encoder.encoder import locale_place
 from models.text_encoder.export import EncoderError

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Bools, Codes, Floats, Ints
 from models.unified.words import Ragged
 
-Rows = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.integer] | Bools
 
 
 class ExamplesError(ValueError):
@@ -22,9 +23,9 @@ class TypeExamples:
     """Labelled queries: row i was asked in locales[locale[i]] and wants types.row(i)."""
 
     queries: list[str]  # as typed
-    locale: npt.NDArray[np.int32]  # (rows,) into locales
+    locale: Codes  # (rows,) into locales
     labels: Ragged  # rows of indices into types, at least one each
-    weight: npt.NDArray[np.float32]  # (rows,) how often asked (> 0)
+    weight: Floats  # (rows,) how often asked (> 0)
     types: tuple[str, ...]
     locales: tuple[str, ...]
 
@@ -67,7 +68,7 @@ class TypeExamples:
         number = self.locales.index(locale) if locale in self.locales else -1
         return self.take(self.locale == number)
 
-    def truth(self) -> npt.NDArray[np.bool_]:
+    def truth(self) -> Bools:
         """(rows, types) which types each row wants."""
         wanted = np.zeros((len(self), len(self.types)), np.bool_)
         wanted[np.repeat(np.arange(len(self)), self.labels.lengths), self.labels.values] = True
@@ -77,7 +78,7 @@ class TypeExamples:
         """The locale of each row, by name."""
         return [self.locales[at] for at in self.locale.tolist()]
 
-    def rows_by_locale(self) -> npt.NDArray[np.int64]:
+    def rows_by_locale(self) -> Ints:
         """(locales,) how many rows each has."""
         return np.bincount(self.locale, minlength=len(self.locales))
 
@@ -107,6 +108,6 @@ class TypeExamples:
             raise ExamplesError(f"{error.args[0]!r} is neither among the types nor among the locales given") from None
 
 
-def _check_range(name: str, values: npt.NDArray[np.int32], size: int) -> None:
+def _check_range(name: str, values: Codes, size: int) -> None:
     if values.min() < 0 or values.max() >= size:
         raise ExamplesError(f"{name} must be 0 to {size - 1}, and run from {values.min()} to {values.max()}")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Floats, Ints
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.head import AGNOSTIC
 from models.query_types.head_network import HeadNetwork
@@ -20,9 +20,6 @@ from models.query_types.network import TypeNetwork
 from models.query_types.recipe import Loss, TypesRecipe
 from models.query_types.type_net import NetSpec
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Progress = Callable[[str, int, int | None], None]
 Report = Callable[[int, int], None]  # steps done, of how many
 
 _WARM_UP_SHARE = 0.05

@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats, Ints
 from models.query_types.recipe import LocaleInput
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 AGNOSTIC = -1  # the number of no locale
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,8 +21,6 @@ from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.tokens import normalise
 from models.unified.shopping_log import KINDS
 from models.unified.words import Ragged
-
-Ints = npt.NDArray[np.int64]
 
 _COLUMNS = ("id", "time", "locale", "kind", "product_id", "query")
 

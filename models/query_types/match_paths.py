@@ -25,15 +25,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from models.arrays import Bools, Doubles, Floats, Ints, Progress
 from models.query_types.tokens import QueryHashing
 from models.unified.words import Ragged
 
-Progress = Callable[[str, int, int | None], None]
 Path = tuple[str, ...]  # steps, the top first
-Floats = npt.NDArray[np.float32]
-Values = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+Values = Doubles
 
 _FIRST_SCALE = 3.0  # cosines are multiplied by e to this: 20
 _SAME = -1e4  # score of another pair of the batch whose path is the same: no negative

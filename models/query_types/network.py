@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
+from models.arrays import Bools, Floats, Ints
 from models.query_types.head_network import HeadNetwork, Reader, States
 from models.query_types.recipe import TypesRecipe
 from models.query_types.type_net import NetSpec
 from models.unified.words import Ragged, WordBatch, word_batch
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class QueryRows:
             added.append([number(rows[0], rows) for rows in spec.rows_of(tokens, locale)] if tokens else [])
         return cls(Ragged.of(plain), Ragged.of(added), Ragged.of(buckets))
 
-    def batch(self, rows: Ints, *, with_locale: npt.NDArray[np.bool_]) -> TokenBatch:
+    def batch(self, rows: Ints, *, with_locale: Bools) -> TokenBatch:
         """The queries of these numbers; where `with_locale` (rows,) is false, without what their locale adds."""
         tokens = self.tokens.take(rows)
         added = self.in_locale.take(rows)
@@ -88,7 +85,7 @@ class TypeNetwork(HeadNetwork):
     def reader(self, queries: Sequence[str], locales: Sequence[int]) -> Reader:
         found = QueryRows.of(queries, locales, self.net)
 
-        def read(rows: Ints, with_locale: npt.NDArray[np.bool_], keep: float) -> States:
+        def read(rows: Ints, with_locale: Bools, keep: float) -> States:
             bags = self.bags(found.batch(rows, with_locale=with_locale), keep)
             return States(bags.plain + bags.in_locale, bags.in_locale)
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Progress, silent
 from models.query_types.certainty import measure_certainty
 from models.query_types.examples import ExamplesError, TypeExamples
-from models.query_types.fit_net import Fitted, Progress, fit_net
+from models.query_types.fit_net import Fitted, fit_net
 from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing, language_of
 from models.query_types.type_model import Net, TypeModel
@@ -21,10 +21,6 @@ from models.text_encoder.export import base_name
 
 _LEAST_BITS = 10
 _ROWS_PER_EXAMPLE = 24  # of the table of a locale's own network (NU): words, pairs and n-grams of a query
-
-
-def silent(stage: str, done: int, total: int | None) -> None:
-    """Tells nobody."""
 
 
 def train_types(
@@ -80,7 +76,7 @@ def _ngram_nets(
     return nets
 
 
-def holdout_rows(examples: TypeExamples, share: float, seed: int) -> npt.NDArray[np.bool_]:
+def holdout_rows(examples: TypeExamples, share: float, seed: int) -> Bools:
     """(rows,) which are held out: of each locale its share, rounded down."""
     random = np.random.default_rng([seed, 1])
     held = np.zeros(len(examples), np.bool_)

@@ -19,14 +19,13 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from models.arrays import Bools, Floats, Ints
 from models.query_types.calibration import Calibration, log_odds_of_softmax, sigmoid
 from models.query_types.encoder_net import EncoderMismatch, EncoderNet
 from models.query_types.head import AGNOSTIC, HeadSpec
 from models.query_types.recipe import LocaleInput, Loss, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing
 from models.query_types.type_net import NetSpec, TypeNet
-
-Floats = npt.NDArray[np.float32]
 
 FORMAT_VERSION = 2  # 1: without "encoder", which was always n-grams
 READ_VERSIONS = (1, FORMAT_VERSION)
@@ -56,7 +55,7 @@ class Net(Protocol):
     def backend(self) -> str:
         """Where it computes, and in what precision."""
 
-    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, Bools]:
         """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
 
 
@@ -101,7 +100,7 @@ class TypeModel:
         recipe: TypesRecipe,
         nets: Sequence[Net],
         certainty: Mapping[str, Certainty],
-        allowed: npt.NDArray[np.bool_] | None = None,
+        allowed: Bools | None = None,
     ) -> None:
         self.types = tuple(types)
         self.locales = tuple(locales)
@@ -123,7 +122,7 @@ class TypeModel:
         found[:, ~self.allowed] = 0
         return found
 
-    def log_odds(self, queries: Sequence[str], used: Sequence[str]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def log_odds(self, queries: Sequence[str], used: Sequence[str]) -> tuple[Floats, Bools]:
         """What calibration starts from (queries, types), and (queries,) whether there was anything to read.
 
         `used` are locales of the model, or "" for the way without one.
@@ -177,9 +176,7 @@ class TypeModel:
         allowed = self.allowed & np.array([name not in gone for name in self.types], np.bool_)
         return TypeModel(self.types, self.locales, self.recipe, self.nets, self.certainty, allowed)
 
-    def _scores(
-        self, queries: Sequence[str], used: Sequence[str]
-    ) -> Iterable[tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.bool_]]]:
+    def _scores(self, queries: Sequence[str], used: Sequence[str]) -> Iterable[tuple[Ints, Floats, Bools]]:
         """By network: the queries (rows,) it answers, their scores (rows, types), and whether there was something to read."""
         if not queries:
             return

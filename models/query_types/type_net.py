@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Bools, Floats
 from models.query_types.head import AGNOSTIC, Head, HeadSpec
 from models.query_types.recipe import LocaleInput
 from models.query_types.tokens import LocaleRows, QueryHashing, language_of, locale_row
-
-Floats = npt.NDArray[np.float32]
 
 _MAX_CACHED_TOKENS = 100_000  # each a vector of `dim` float32, and its key
 
@@ -62,12 +61,12 @@ class TypeNet:
         self._head = Head(self.weights)
         self._cache: dict[tuple[int, str], Floats] = {}
 
-    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, Bools]:
         """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
         bags, filled = self._bags(queries, locales)
         return self._head.read(bags, np.asarray(locales, np.int64)), filled
 
-    def _bags(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def _bags(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, Bools]:
         """(queries, dim): the sum of what each token says, over the root of their number; 0 for a query without any."""
         tokens = [self.spec.hashing.tokens(query) for query in queries]
         lengths = np.array([len(one) for one in tokens], np.int64)

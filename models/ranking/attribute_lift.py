@@ -13,14 +13,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Floats, Ints
 from models.query_types.type_model import TypePrediction
 from models.ranking.baseline_shares import BaselineShares
 from models.ranking.product_columns import ProductColumns, places_of
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.taste import Marks, Taste, type_mark
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 MAX_TYPES = 3  # of a query, as a search asks the classifier
 # Engagements, as usual, that are added to those of a taste: a single click says little.

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Floats, Ints
 from models.ranking.taste import Marks, category_mark
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 MAX_CATEGORIES = 1_024  # the largest; in others nothing is usual
 _LEAST_SHARE = 0.01  # of a category: of 20 products that were engaged with, 0.2 have what is rarer

@@ -19,15 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
-from models.bundles.embedding import Progress
 from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.impressions import Impressions, PageHistories, ReadLog, read_log
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import CART, CLICK, IMPRESSION, PURCHASE, UNKNOWN, LogError, ShoppingLog
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 _FOUND = 12  # products beside the clicked ones
 _DEPTH = 200  # that they are drawn among, as deep as a search ranks

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-NO_GROUP = -1  # of what has no brand: it is never too many
+from models.arrays import Ints
 
-Ints = npt.NDArray[np.int64]
+NO_GROUP = -1  # of what has no brand: it is never too many
 
 
 def spread(groups: npt.NDArray[np.integer], max_each: int, among: int) -> Ints:

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Codes, Float16s, Floats, Ints
 from models.bundles.bundle import Bundle
 from models.products.catalogue import Product
 from models.products.identifiers import IdentifierIndex, identifiers_in
@@ -37,9 +38,6 @@ from models.unified.history import HistoryItem, query_words
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import NUM_BANDS
 from models.unified.static_features import STATIC_FEATURES
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 FEATURES: tuple[str, ...] = (
     "query_cosine",  # of query and product
@@ -250,18 +248,18 @@ class _Scratch(threading.local):
         self._halves = np.empty((0, 0), np.float16)
         self._bits = np.empty((0, 0), np.int32)
 
-    def halves(self, columns: int) -> npt.NDArray[np.float16]:
+    def halves(self, columns: int) -> Float16s:
         if self._halves.shape[1] != columns:
             self._halves = np.empty((_AT_ONCE, columns), np.float16)
         return self._halves
 
-    def bits(self, columns: int) -> npt.NDArray[np.int32]:
+    def bits(self, columns: int) -> Codes:
         if self._bits.shape[1] != columns:
             self._bits = np.empty((_AT_ONCE, columns), np.int32)
         return self._bits
 
 
-def _words_held(asked: Sequence[_Asked], facts: Facts) -> npt.NDArray[np.int64]:
+def _words_held(asked: Sequence[_Asked], facts: Facts) -> Ints:
     """(candidates, 2) how many of the words asked for each has: in the title, and elsewhere only."""
     hits = np.zeros(facts.words.shape, np.bool_)
     ends = np.searchsorted(facts.holders, 2 * np.cumsum([one.count for one in asked]))
@@ -279,7 +277,7 @@ def _length(vector: Floats | None) -> float:
     return 0.0 if vector is None else math.sqrt(float(vector @ vector))
 
 
-def widened(halves: npt.NDArray[np.float16], out: npt.NDArray[np.int32]) -> Floats:
+def widened(halves: Float16s, out: Codes) -> Floats:
     """Finite numbers as float32, 2**112 times too small and otherwise exact, in the memory of `out`, of the same shape.
 
     Their bits are moved to where a float32 has them, with the exponent's bias of a float16: 200 x 272 take 9 us, in NumPy's way 89.

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Floats, Ints
 from models.ranking.losses import listwise_loss, pointwise_loss, softened, uncertainty_weighted
 from models.ranking.network import RankerNetwork
 from models.ranking.ranker import Ranker, Scaling
@@ -18,8 +18,6 @@ from models.ranking.recipe import RankerRecipe, Transfer, Weighting
 from models.ranking.tasks import TASKS
 from models.unified.shopping_log import LogError
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 Report = Callable[[int, int], None]  # steps done, of how many
 
 _WARM_UP_SHARE = 0.05

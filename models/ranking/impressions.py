@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.arrays import Bools, Codes, Floats, Ints
 from models.products.catalogue import Product
 from models.products.product_table import ProductTable
 from models.ranking.tasks import TASKS
@@ -22,22 +23,9 @@ from models.ranking.taste import MAX_ITEMS
 from models.unified.histories import NO_ITEM, Timelines
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import (
-    CART,
-    CLICK,
-    IMPRESSION,
-    PURCHASE,
-    UNKNOWN,
-    Codes,
-    Ints,
-    LogError,
-    ShoppingLog,
-)
+from models.unified.shopping_log import CART, CLICK, IMPRESSION, PURCHASE, UNKNOWN, LogError, ShoppingLog
 
 __all__ = ["MAX_ITEMS", "TASKS", "Impressions", "PageHistories", "ReadLog", "read_impressions", "read_log"]
-
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,6 +246,6 @@ class PageHistories:
         return self._products[row]
 
 
-def _first_of(keys: npt.NDArray[np.int64], events: Ints) -> Ints:
+def _first_of(keys: Ints, events: Ints) -> Ints:
     """Of events (in order of time) the first of each key."""
     return events[np.sort(np.unique(keys[events], return_index=True)[1])]

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from models.arrays import Ints
 from models.products.product_table import ProductTable
 from models.query_types.tokens import language_of
 from models.ranking.impressions import Log, read_log
@@ -14,9 +15,6 @@ from models.ranking.query_attributes import QueryAttributes, word_key
 from models.ranking.taste import category_mark
 from models.unified.history import query_words
 from models.unified.shopping_log import CLICK, UNKNOWN, ShoppingLog
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 _PRIOR = 3.0  # clicks, as usual, that are added to those of each word
 _LEAST_CLICKS = 3  # of a word that is kept

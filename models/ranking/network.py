@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.arrays import Floats, Ints
 from models.ranking.recipe import RankerRecipe, Structure, Transfer
 from models.ranking.tasks import TASKS
-
-Floats = npt.NDArray[np.float32]
 
 MAX_POSITION = 64  # places after it count as this one
 _FALL = 10.0  # scales what is learned of the fall with position, so that a hundred steps are enough for it
@@ -45,7 +44,7 @@ class RankerNetwork(nn.Module):
         for layer in (*self.heads, self.skip):
             nn.init.zeros_(layer.weight)  # an untrained network tells all alike
 
-    def start_at(self, shares: npt.NDArray[np.floating], position: npt.NDArray[np.int64]) -> None:
+    def start_at(self, shares: npt.NDArray[np.floating], position: Ints) -> None:
         """Sets the last biases so that an untrained network tells about the tasks' usual chances (TASKS,), and what a position adds so
         that it is 0 at the usual depth: a row whose position is not known then counts as neither high nor low."""
         known = np.clip(position[position > 0], 1, MAX_POSITION)

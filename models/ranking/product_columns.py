@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Codes, Float16s, Floats, Ints
 from models.bundles.bundle import Bundle
 from models.products.catalogue import Product
 from models.products.product_table import ATTRIBUTE, ProductTable
@@ -33,9 +34,6 @@ from models.unified.history import LONGEST_TERM_CHARS, MAX_TRAITS, product_trait
 from models.unified.price_bands import NUM_BANDS, PriceBands
 from models.unified.static_features import STATIC_FEATURES
 from models.unified.words import words_of
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 MAX_TITLE_WORDS = 24
 MAX_WORDS = 96  # of the other fields together
@@ -66,12 +64,12 @@ class Facts:
 class ProductColumns:
     """Arrays by row of the catalogue, in the meaning of `Facts`."""
 
-    vectors: npt.NDArray[np.float16]  # (products, columns) mapped: unit vectors in the first `dim`
+    vectors: Float16s  # (products, columns) mapped: unit vectors in the first `dim`
     dim: int
     numbers: Floats
     marks: npt.NDArray[np.unsignedinteger]
     words: npt.NDArray[np.uint32]
-    starts: npt.NDArray[np.int32]  # (products,) the first of each one's steps of words
+    starts: Codes  # (products,) the first of each one's steps of words
     lengths: npt.NDArray[np.uint8]  # (products, 2) steps of the title, and after them of other fields
     vocabulary: Marks  # (marks,) ascending: all but traits that a single product has, which tell nothing of others
     usual: BaselineShares

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from models.arrays import Codes, Float16s
 from models.query_types.tokens import language_of
 from models.ranking.taste import Marks, name_hash
 
@@ -26,9 +27,9 @@ class QueryAttributes:
     """Word i has marks[starts[i]:starts[i + 1]], each once."""
 
     words: npt.NDArray[np.uint32]  # (words,) ascending: see `word_key`
-    starts: npt.NDArray[np.int32]  # (words + 1,)
+    starts: Codes  # (words + 1,)
     marks: Marks  # (n,)
-    lifts: npt.NDArray[np.float16]  # (n,) log of how often over how often usually
+    lifts: Float16s  # (n,) log of how often over how often usually
 
     @classmethod
     def none(cls) -> QueryAttributes:

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from models.arrays import Floats
 from models.query_types.calibration import Calibration, sigmoid
 from models.ranking.features import FEATURES
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.recipe import RankerRecipe, Structure, Transfer
 from models.ranking.tasks import TASKS
-
-Floats = npt.NDArray[np.float32]
 
 FORMAT_VERSION = 2
 SPEC_FILE = "ranker.json"

@@ -13,9 +13,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Floats
 from models.unified.history import HistoryItem, HistoryKind
 
-Floats = npt.NDArray[np.float32]
 Marks = npt.NDArray[np.uint64]
 
 MAX_ITEMS = 64  # clicks, and as many purchases, that make a taste, the latest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,9 +11,9 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from models.arrays import Floats, Progress, silent
 from models.bundles.bundle import Bundle, BundleError
 from models.query_types.calibration import Calibration, expected_calibration_error
 from models.ranking.clicked_pages import clicked_pages, joined_log
@@ -30,18 +30,12 @@ from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import LogError
 
-Floats = npt.NDArray[np.float32]
-Progress = Callable[[str, int, int | None], None]
 Log: TypeAlias = (
     "Path | pa.Table | Sequence[Path] | ReadLog"  # a file, a folder, a table, several of the former, or what was read
 )
 
 _LEAST_PAGES = 10
 _INPUTS_AT_ONCE = 256
-
-
-def silent(stage: str, done: int, total: int | None) -> None:
-    """Tells nobody."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

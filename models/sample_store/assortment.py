@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Codes, Ints
 from models.sample_store.generate import SampleStore
 from models.sample_store.hashing import draw_uniforms, mix
 from models.sample_store.latents import ABSENT
 from models.sample_store.parameters import LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES
-from models.sample_store.weighted_lists import Ints, WeightedLists
+from models.sample_store.weighted_lists import WeightedLists
 
 # What a query can ask for. Each is a column of `Assortment.attributes`, the last the product's own number.
 FIELDS = ("colour", "material", "style", "size", "feature", "audience", "brand", "price_band", "model")
@@ -43,7 +43,7 @@ class Assortment:
             return ABSENT
         return int(self._list_of[field][product])
 
-    def _index(self) -> tuple[WeightedLists, list[npt.NDArray[np.int32]]]:
+    def _index(self) -> tuple[WeightedLists, list[Codes]]:
         types = self.latents.type
         order = np.argsort(types, kind="stable")
         items, sizes, list_of = [order.astype(np.int32)], [np.bincount(types, minlength=len(PRODUCT_TYPES))], []

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Doubles, Ints
 from models.sample_store.assortment import Assortment
 from models.sample_store.intents import Intents
 from models.sample_store.parameters import LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES
 from models.sample_store.shoppers import FIRST_COLUMNS, NOTHING, Shoppers
-from models.sample_store.weighted_lists import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Chances:
     """Probabilities, each of the shape that was asked for."""
 
-    click: Floats  # of a product that is looked at
-    cart: Floats  # of one that was clicked
-    purchase: Floats  # of one that is in the cart
+    click: Doubles  # of a product that is looked at
+    cart: Doubles  # of one that was clicked
+    purchase: Doubles  # of one that is in the cart
 
 
 class Engagement:
@@ -45,7 +45,7 @@ class Engagement:
         taste = self.taste(shoppers, products, time_ms)
         quality = p.quality_weight * self._assortment.quality[products]
 
-        def chance(bias: float, weights: tuple[float, float, float]) -> Floats:
+        def chance(bias: float, weights: tuple[float, float, float]) -> Doubles:
             utility = bias + weights[0] * fit + weights[1] * taste + weights[2] * quality
             return np.asarray(1 / (1 + np.exp(-utility)), np.float64)
 
@@ -55,7 +55,7 @@ class Engagement:
             purchase=chance(p.purchase_bias, p.purchase_weights),
         )
 
-    def fit(self, intents: Ints, products: Ints) -> Floats:
+    def fit(self, intents: Ints, products: Ints) -> Doubles:
         """How well products are what is asked for: 0 if they are, below 0 if not."""
         asked = self._intents
         missed = np.zeros(np.broadcast(intents, products).shape)
@@ -65,7 +65,7 @@ class Engagement:
         wrong_type = asked.types[intents] != self._assortment.latents.type[products]
         return -self._parameters.unasked_penalty * missed - self._parameters.wrong_type_penalty * wrong_type
 
-    def taste(self, shoppers: Ints, products: Ints, time_ms: Ints) -> Floats:
+    def taste(self, shoppers: Ints, products: Ints, time_ms: Ints) -> Doubles:
         """How much shoppers like products, whatever was asked for."""
         latents, p = self._assortment.latents, self._parameters
         liked = self._shoppers.liking(shoppers[..., None], self._columns[products], time_ms[..., None]) @ self._likings

@@ -8,8 +8,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Doubles, Ints
+
 UInt64s = npt.NDArray[np.uint64]
-Uniforms = npt.NDArray[np.float64]
+Uniforms = Doubles
 T = TypeVar("T")
 
 _MASK = 2**64 - 1
@@ -32,7 +34,7 @@ def draw_words(seed: int, start: int, stop: int, num_words: int) -> UInt64s:
     return _words_at(seed, places).reshape(-1, num_words)  # (stop - start, num_words)
 
 
-def draw_uniforms(seed: int, numbers: npt.NDArray[np.int64], num_draws: int) -> Uniforms:
+def draw_uniforms(seed: int, numbers: Ints, num_draws: int) -> Uniforms:
     """Draws in [0, 1), (len(numbers), num_draws); a row depends on the seed and its number (not negative)."""
     places = numbers[:, None] * num_draws + np.arange(1, num_draws + 1)
     words = _words_at(seed, places.astype(np.uint64))

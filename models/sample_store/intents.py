@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Doubles, Ints
 from models.sample_store.assortment import FIELDS, Assortment
 from models.sample_store.hashing import Draws, mix
 from models.sample_store.latents import ABSENT, LatentColumns
 from models.sample_store.parameters import LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES
 from models.sample_store.queries import SampleQuery, write_query
-from models.sample_store.weighted_lists import Ints, WeightedLists
+from models.sample_store.weighted_lists import WeightedLists
 
 MAX_ASKS = 2  # things that a query asks for beside its type
 MAX_INTENTS = 200_000
@@ -34,7 +34,7 @@ class Intents:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def probabilities(self) -> npt.NDArray[np.float64]:
+    def probabilities(self) -> Doubles:
         """How likely each intent is among those of its type."""
         chances = np.zeros(len(self))
         for kind in range(len(PRODUCT_TYPES)):

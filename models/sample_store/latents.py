@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Ints
 from models.sample_store.hashing import UInt64s
 from models.sample_store.product_types import PRODUCT_TYPES, ProductType
 from models.sample_store.vocabulary import (
@@ -28,8 +28,6 @@ from models.sample_store.vocabulary import (
     Word,
     names,
 )
-
-Ints = npt.NDArray[np.int64]
 
 ABSENT = -1  # the type does not have this property
 NUM_LATENT_WORDS = 4  # random words that a product's latents are drawn from
@@ -82,7 +80,7 @@ class LatentColumns:
     model_number: Ints
     price_minor: Ints
     price_band: Ints
-    in_stock: npt.NDArray[np.bool_]
+    in_stock: Bools
     quality: Ints
     popularity: Ints
 
@@ -170,7 +168,7 @@ class _Tables:
     style_family: Ints  # (num_types,), as the seven below
     size_step: Ints
     num_sizes: Ints
-    is_device: npt.NDArray[np.bool_]
+    is_device: Bools
     min_price: Ints
     max_price: Ints
     median_price: Ints  # in 64ths of a doubling, as the span from the lowest to the highest

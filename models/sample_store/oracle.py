@@ -19,16 +19,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.arrays import Bools, Doubles, Ints
 from models.events.event import EventKind
 from models.sample_store.latents import ABSENT
 from models.sample_store.parameters import MAX_SEARCHES
 from models.sample_store.sessions import Searches
 from models.sample_store.shopping import ShoppingLog
-from models.sample_store.weighted_lists import Floats, Ints
 
 _MEAN_OF = 256  # shoppers that stand for all; with 48 its Recall@100 is 0.01 lower
 _CHANCES_BLOCK = 4_096  # products looked at together, each by as many shoppers
@@ -39,7 +38,7 @@ class OracleRanking:
     """The best k products for each of n events."""
 
     products: Ints  # (n, k) numbers of products from the most likely on; -1 where no more can be bought
-    chances: Floats  # (n, k) that the event, given that it happened, was with this product
+    chances: Doubles  # (n, k) that the event, given that it happened, was with this product
 
     def expected_recall(self) -> float:
         """Recall@k that this ranking reaches in the mean over all that could have happened at these events."""
@@ -93,7 +92,7 @@ class Oracle:
             chances[row, : len(best)] = scores[best] / scores.sum()
         return OracleRanking(products, chances)
 
-    def chances(self, events: pa.Table, event: Ints, products: Ints, *, knows_shopper: bool = True) -> Floats:
+    def chances(self, events: pa.Table, event: Ints, products: Ints, *, knows_shopper: bool = True) -> Doubles:
         """(rows, 3) of products (rows,), each looked at in the search of event[row]: the chances of a click, of a click and a cart, and of
         all three. The mean over shoppers where the search is anonymous, and without `knows_shopper` everywhere."""
         searches = self.searches(events)
@@ -117,7 +116,7 @@ class Oracle:
                 found[at] = nested.mean(axis=1).T
         return found
 
-    def is_habitual(self, events: pa.Table) -> npt.NDArray[np.bool_]:
+    def is_habitual(self, events: pa.Table) -> Bools:
         """Which events (n,) are of habitual shoppers that the log names."""
         searches = self.searches(events)
         return self._log.shoppers.is_habitual[searches.shopper] & ~searches.is_anonymous
@@ -129,7 +128,7 @@ class Oracle:
         searches = self._log.plan.searches(np.unique(numbers // MAX_SEARCHES))
         return searches.at(np.searchsorted(searches.number(), numbers))
 
-    def _scores(self, intents: list[int], shoppers: Ints, time_ms: int, kind: EventKind) -> tuple[Ints, Floats]:
+    def _scores(self, intents: list[int], shoppers: Ints, time_ms: int, kind: EventKind) -> tuple[Ints, Doubles]:
         """Live products that can be shown, and a number in proportion to their chance."""
         parts = []
         for intent in intents:

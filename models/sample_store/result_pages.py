@@ -9,14 +9,13 @@ words count only as sellers write them: "dark red sofa" finds sofas of all colou
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Doubles, Ints
 from models.sample_store.assortment import Assortment
 from models.sample_store.hashing import Uniforms
 from models.sample_store.intents import MAX_ASKS, Intents
 from models.sample_store.latents import ABSENT
 from models.sample_store.parameters import PAGE_SIZE, LogParameters
-from models.sample_store.weighted_lists import Floats, Ints
 
 NUM_DRAWS = 64  # for a page; a product that is drawn again, or is not launched yet, gives no result
 
@@ -38,7 +37,7 @@ class ResultPages:
         weights[:, _EXACT] = parameters.word_weight * (intents.exact >= 0)
         self._shares = weights / weights.sum(axis=1, keepdims=True)  # (num_intents, _NUM_SOURCES) of the draws
         self._depth_below = np.cumsum(parameters.depth_shares)
-        self._look: Floats = np.arange(1.0, PAGE_SIZE + 1) ** -parameters.look_exponent
+        self._look: Doubles = np.arange(1.0, PAGE_SIZE + 1) ** -parameters.look_exponent
         seen = 1 - np.concatenate(([0.0], self._depth_below[:-1])).repeat(PAGE_SIZE // len(parameters.depth_shares))
         self._examined = np.concatenate((seen * self._look, [0.0]))  # (PAGE_SIZE + 1,)
 
@@ -62,11 +61,11 @@ class ResultPages:
         steps = np.searchsorted(self._depth_below[:-1], uniforms, side="right") + 1
         return steps * (PAGE_SIZE // len(self._depth_below))
 
-    def look(self) -> Floats:
+    def look(self) -> Doubles:
         """(PAGE_SIZE,) chance that a result is looked at, if seen."""
         return self._look
 
-    def candidates(self, intent: int, time_ms: int) -> tuple[Ints, Floats]:
+    def candidates(self, intent: int, time_ms: int) -> tuple[Ints, Doubles]:
         """Products that can be on the page, and the chance that each is on it and is examined.
 
         Exact in the chance of every draw; the position at a draw is taken as its expectation.
@@ -79,7 +78,7 @@ class ResultPages:
         examined = np.interp(shown, np.arange(PAGE_SIZE + 1), self._examined)
         return products, weights * (missed @ examined)
 
-    def _rates(self, intent: int) -> tuple[Ints, Floats]:
+    def _rates(self, intent: int) -> tuple[Ints, Doubles]:
         """Products, and the chance that one draw is each of them."""
         shares = self._shares[intent]
         parts = [(number, shares[at]) for at, number in enumerate(self._lists[intent]) if shares[at] > 0]
@@ -93,7 +92,7 @@ class ResultPages:
         return distinct, np.bincount(place, np.concatenate(weights)).astype(np.float64)
 
 
-def _first_distinct(drawn: Ints, is_valid: npt.NDArray[np.bool_]) -> Ints:
+def _first_distinct(drawn: Ints, is_valid: Bools) -> Ints:
     """The first PAGE_SIZE different valid products of each row, in their order, then ABSENT."""
     slots = np.arange(drawn.shape[1])
     packed = np.sort((drawn << 8) | slots, axis=1)  # by product, then by slot

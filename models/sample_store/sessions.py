@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Bools, Doubles, Floats, Ints
 from models.sample_store.assortment import FIELDS, Assortment
 from models.sample_store.hashing import Uniforms, draw_uniforms, mix
 from models.sample_store.intents import Intents
 from models.sample_store.parameters import MAX_SEARCHES, LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES
 from models.sample_store.shoppers import DEPARTMENTS, FIRST_COLUMNS, NOTHING, Shoppers
-from models.sample_store.weighted_lists import Ints, WeightedLists
+from models.sample_store.weighted_lists import WeightedLists
 
 SEARCH_DRAWS = 6
 
@@ -25,9 +26,9 @@ class Searches:
     session: Ints
     place: Ints  # in the session, from 0
     shopper: Ints  # who it truly is
-    is_anonymous: npt.NDArray[np.bool_]  # the log does not say who it is
+    is_anonymous: Bools  # the log does not say who it is
     intent: Ints
-    start: npt.NDArray[np.float64]  # of the session, 0 to 1 of the time that its block covers
+    start: Doubles  # of the session, 0 to 1 of the time that its block covers
     later_ms: Ints  # from the start of the session to the search
     depth_draw: Uniforms
 
@@ -80,7 +81,7 @@ class SessionPlan:
             depth_draw=per_search[:, 5],
         )
 
-    def commonness(self) -> npt.NDArray[np.float64]:
+    def commonness(self) -> Doubles:
         """How often each intent is searched for, over the mean of shoppers (num_intents,)."""
         types, shares = self._types.of(len(DEPARTMENTS))
         share_of = np.zeros(len(PRODUCT_TYPES))
@@ -100,7 +101,7 @@ class SessionPlan:
         second = self._intents.by_type.draw(types, (draws[:, 3] * 65_536) % 1.0)
         return np.where(self._liked(shopper, second) > self._liked(shopper, first), second, first)
 
-    def _liked(self, shopper: Ints, intents: Ints) -> npt.NDArray[np.float32]:
+    def _liked(self, shopper: Ints, intents: Ints) -> Floats:
         start = np.zeros(1, np.int64)  # before all change of taste
         return self._shoppers.liking(shopper[:, None], self._nearness[intents], start).sum(axis=1)
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Bools, Doubles, Floats, Ints
 from models.sample_store.hashing import Uniforms, draw_uniforms, mix
 from models.sample_store.parameters import DAY_MS, LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES
 from models.sample_store.vocabulary import AUDIENCES, BRANDS, COLOURS, PALETTES, STYLE_FAMILIES, STYLES, Word, names
-from models.sample_store.weighted_lists import Ints
 
 DEPARTMENTS = tuple(dict.fromkeys(kind.department for kind in PRODUCT_TYPES))
 
@@ -38,7 +38,7 @@ class Shoppers:
         self._start_ms = start_ms
         numbers = np.arange(num_shoppers)
         draws = draw_uniforms(mix(seed) ^ 2, numbers, 8)
-        self.is_habitual: npt.NDArray[np.bool_] = draws[:, 0] < parameters.habitual_share
+        self.is_habitual: Bools = draws[:, 0] < parameters.habitual_share
         self.strength = np.where(self.is_habitual, 1.0, parameters.occasional_strength)
         normal = np.sqrt(-2 * np.log1p(-draws[:, 1])) * np.cos(2 * np.pi * draws[:, 2])
         activity = np.exp(parameters.activity_spread * normal) * np.where(
@@ -64,12 +64,12 @@ class Shoppers:
         rank = np.searchsorted(np.cumsum(_FAVOURITE_DEPARTMENTS[:-1]), uniforms, side="right")
         return self.departments[shoppers, rank].astype(np.int64)
 
-    def liking(self, shoppers: Ints, columns: npt.NDArray[np.integer], time_ms: Ints) -> npt.NDArray[np.float32]:
+    def liking(self, shoppers: Ints, columns: npt.NDArray[np.integer], time_ms: Ints) -> Floats:
         """How much shoppers like brands, colours, styles or audiences (0 to 1); arguments broadcast together."""
         is_past = (time_ms >= self._change_ms[shoppers]).astype(np.intp)
         return self._level[self._liking[shoppers, columns], is_past]
 
-    def price_band(self, shoppers: Ints, time_ms: Ints) -> npt.NDArray[np.float64]:
+    def price_band(self, shoppers: Ints, time_ms: Ints) -> Doubles:
         """The price band that shoppers look for, 0 to 4 at first."""
         return self._price_band[shoppers] + self._price_drift[shoppers] * (time_ms - self._start_ms)
 

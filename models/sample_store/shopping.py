@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.arrays import Ints
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.sample_store.assortment import Assortment
 from models.sample_store.engagement import Engagement
@@ -21,7 +22,6 @@ from models.sample_store.parameters import MAX_SEARCHES, PAGE_SIZE, LogParameter
 from models.sample_store.result_pages import NUM_DRAWS, ResultPages
 from models.sample_store.sessions import Searches, SessionPlan
 from models.sample_store.shoppers import Shoppers
-from models.sample_store.weighted_lists import Ints
 
 MAX_EVENTS = 100_000_000
 MAX_SHOPPERS = 5_000_000

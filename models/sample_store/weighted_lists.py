@@ -5,27 +5,26 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from models.arrays import Doubles, Ints
 
 
 class WeightedLists:
     """Lists one behind the other: items (total,), weights (total,) above 0, and the number of items of each list."""
 
-    def __init__(self, items: npt.NDArray[np.integer], weights: Floats, sizes: npt.NDArray[np.integer]) -> None:
+    def __init__(self, items: npt.NDArray[np.integer], weights: Doubles, sizes: npt.NDArray[np.integer]) -> None:
         self.first: Ints = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))  # (num_lists + 1,)
         self.items = items
         self.weights = weights
         self._below = np.concatenate(([0.0], np.cumsum(weights)))  # (total + 1,) weight of all items before
 
-    def draw(self, lists: Ints, uniforms: Floats) -> Ints:
+    def draw(self, lists: Ints, uniforms: Doubles) -> Ints:
         """An item of each named list, by weight; lists must not be empty. Shapes of both arguments are the same."""
         low, high = self._below[self.first[lists]], self._below[self.first[lists + 1]]
         at = np.searchsorted(self._below, low + uniforms * (high - low), side="right") - 1
         # Rounding could step over the end of a list.
         return self.items[np.clip(at, self.first[lists], self.first[lists + 1] - 1)].astype(np.int64)
 
-    def of(self, number: int) -> tuple[Ints, Floats]:
+    def of(self, number: int) -> tuple[Ints, Doubles]:
         """The items of a list, and the probability of each."""
         part = slice(self.first[number], self.first[number + 1])
         weights = self.weights[part]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 
+from models.arrays import Progress
 from models.events.log import write_events
 from models.sample_store.generate import CURRENCY, SAMPLE_COLUMNS, SampleStore
 from models.sample_store.locales.storefront_parameters import default_volumes
@@ -19,9 +20,6 @@ CATALOGUE, EVENTS, STOREFRONTS, TRUTH = "catalogue.parquet", "events.parquet", "
 
 _STOREFRONT_SEARCHES = 0.22  # for each event of the main log; 1.73 events follow from a search
 _OTHERS = "Writing the events of other locales"
-
-# What is going on, how much is done, how much there is (None when unknown).
-Progress = Callable[[str, int, int | None], None]
 
 
 def write_sample_log(

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from models.arrays import Floats, Ints
+
 Side = Literal["query", "product"]
 
 SPEC_FILE = "encoder.json"

@@ -13,15 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Bools, Codes, Ints
 from models.text_tuning.encoder_network import EncoderNetwork, Padded, TokenTable, chunks_by_length, computing_in
 from models.text_tuning.pairs import ClickPairs
 from models.text_tuning.recipe import ClickStage
 from models.text_tuning.stages import step_seed
 from models.unified.losses import prefix_scores, softmax_loss, softmax_offsets
-from models.unified.shopping_log import Codes, Ints
 from models.unified.words import Ragged
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Floats, Ints
 from models.bundles.bundle import file_sha256
 from models.text_encoder.encoder import SPEC_FILE, EncoderSpec, Side
 from models.text_encoder.export import _SERVED_MODULES, EncoderError, _modules, _prompts, find_encoder
@@ -110,14 +111,14 @@ class TokenTable:
         return Padded(torch.from_numpy(ids), torch.from_numpy(mask))
 
 
-def chunks_by_length(lengths: npt.NDArray[np.integer], chunk: int) -> list[npt.NDArray[np.int64]]:
+def chunks_by_length(lengths: npt.NDArray[np.integer], chunk: int) -> list[Ints]:
     """Places of texts, in chunks of similar length, so that little is padding while a batch stays a fair draw."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + chunk] for start in range(0, len(order), chunk)]
 
 
 @torch.inference_mode()
-def encode_all(network: EncoderNetwork, table: TokenTable, precision: torch.dtype) -> npt.NDArray[np.float32]:
+def encode_all(network: EncoderNetwork, table: TokenTable, precision: torch.dtype) -> Floats:
     """Unit vectors (texts, dim) of a whole table."""
     network.eval()
     vectors = np.empty((len(table.rows), network.dim), np.float32)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from models.arrays import Codes, Floats, Ints
 from models.text_tuning.click_stage import wanted_products, which_wanted
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, encode_all
 from models.text_tuning.pairs import ClickPairs
 from models.text_tuning.recipe import HardNegatives
 from models.unified.negatives import hardest_products
-from models.unified.shopping_log import Codes, Ints
 from models.unified.words import Ragged
-
-Floats = npt.NDArray[np.float32]
 
 
 def find_hard_negatives(

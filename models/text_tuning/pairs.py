@@ -19,17 +19,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.arrays import Bools, Codes, Doubles, Floats, Ints
 from models.text_tuning.query_keys import LeakGuard, loose_key, plain_key
 from models.unified.negatives import grouped
-from models.unified.shopping_log import CLICK, UNKNOWN, Codes, Ints, LogError, ShoppingLog
+from models.unified.shopping_log import CLICK, UNKNOWN, LogError, ShoppingLog
 from models.unified.signals import KIND_POINTS
 from models.unified.words import Ragged
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 Damping = Literal["none", "sqrt", "log"]
 
-_DAMPED: dict[str, Callable[[Floats], Floats]] = {"none": np.positive, "sqrt": np.sqrt, "log": np.log1p}
+_DAMPED: dict[str, Callable[[Doubles], Doubles]] = {"none": np.positive, "sqrt": np.sqrt, "log": np.log1p}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class ClickPairs:
     group: Codes  # (queries,) near-duplicates share a number, see `loose_key`
     query: Codes  # (pairs,)
     product: Codes  # (pairs,) rows of the catalogue
-    weight: npt.NDArray[np.float32]  # (pairs,) above 0
+    weight: Floats  # (pairs,) above 0
     clicked: Ragged  # by group: all products it led to, ascending, pairs below the threshold included
     report: PairReport
 
@@ -194,7 +193,7 @@ def _merged(texts: Sequence[str], keys: Sequence[str], asked: Codes) -> tuple[li
     return [min(forms)[1] for forms in typed.values()], numbers[asked]
 
 
-def _points(pair_of: Ints, kind: npt.NDArray[np.int8], search: Codes, rules: PairRules) -> tuple[Ints, Floats, Ints]:
+def _points(pair_of: Ints, kind: npt.NDArray[np.int8], search: Codes, rules: PairRules) -> tuple[Ints, Doubles, Ints]:
     """Distinct pairs of (events,), their points, and the number of searches behind them."""
     once = np.unique(np.stack([pair_of, search, kind]), axis=1)
     pair, place = np.unique(once[0], return_inverse=True)

@@ -7,10 +7,9 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Codes, Progress
 from models.bundles.build import Source
-from models.bundles.embedding import Progress
 from models.products.catalogue import Product, product_text
 from models.text_tuning.query_keys import loose_key
 
@@ -40,7 +39,7 @@ class ProductTexts:
 
     ids: list[str]
     texts: list[str]
-    kin: npt.NDArray[np.int32]  # (products,) products that share a number have the same words in title and brand
+    kin: Codes  # (products,) products that share a number have the same words in title and brand
 
     def __len__(self) -> int:
         return len(self.ids)

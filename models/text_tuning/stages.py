@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.unified.losses import DegenerateLoss
 from models.unified.train_unified import WriteScalar
 

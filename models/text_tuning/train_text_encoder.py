@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.arrays import Codes, Progress
 from models.bundles.build import Source, work_folder
-from models.bundles.embedding import BuildState, Progress
+from models.bundles.embedding import BuildState
 from models.text_encoder.export import PACKAGED, find_encoder
 from models.text_tuning.click_stage import ClickLearner
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, base_fingerprint, precision_of
@@ -27,7 +28,6 @@ from models.text_tuning.pairs import ClickPairs, PairReport, gather_pairs, read_
 from models.text_tuning.product_texts import ProductTexts, product_texts
 from models.text_tuning.recipe import SMALL, Stage, TextRecipe
 from models.text_tuning.stages import LossPoint, run_stage
-from models.unified.shopping_log import Codes
 from models.unified.train_unified import TrainingError, WriteScalar, check_device, open_scalars
 
 TRAINING_FILE = "training.json"

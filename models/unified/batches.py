@@ -11,14 +11,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Bools, Codes, Floats, Ints
 from models.unified.histories import NO_ITEM
 from models.unified.negatives import Columns, Negatives, NegativeWeights, draw_columns, schedule
 from models.unified.recipe import UnifiedRecipe
-from models.unified.shopping_log import Codes, Ints
 from models.unified.training_data import TrainingData
 from models.unified.words import Ragged, WordBatch, word_batch
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Batch:
     searches: SearchInputs
     strength: Floats  # (rows,) 0 where the history is dropped
     columns: Columns
-    meets: npt.NDArray[np.bool_]  # (columns,)
+    meets: Bools  # (columns,)
     negatives: Negatives  # (rows, columns)
     kind: Ints  # (rows,)
     weight: Floats  # (rows,)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.unified.shopping_log import CLICK, IMPRESSION, PURCHASE, UNKNOWN, Codes, Ints, LogError, ShoppingLog
+from models.arrays import Bools, Codes, Ints
+from models.unified.shopping_log import CLICK, IMPRESSION, PURCHASE, UNKNOWN, LogError, ShoppingLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class HeldOutSearches:
     query: Codes
     locale: Codes
     shopper: Codes
-    is_anonymous: npt.NDArray[np.bool_]
+    is_anonymous: Bools
     asked_ms: Ints
     bought_search: Ints  # (purchases,) rows of this table
     bought_product: Codes  # (purchases,)

@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Codes, Doubles, Floats
 from models.products.catalogue import Product
 from models.unified.history import HistoryKind, brand_words, click_words, item_marks, product_item, purchase_words
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged, WordBook, WordHashing, category_marks, mark, words_of
-
-Floats = npt.NDArray[np.float32]
 
 MAX_PRODUCT_WORDS = 32
 ID_SLOTS = 6  # the product itself, its brand, and up to four steps of its category
@@ -25,12 +23,12 @@ class ProductFeatures:
     """Of every product, in order of the catalogue's rows."""
 
     words: Ragged  # title, brand, category, attributes from the shortest to the longest; last the marks of a history
-    ids: npt.NDArray[np.int32]  # (products, ID_SLOTS) buckets from 1, 0 where none
+    ids: Codes  # (products, ID_SLOTS) buckets from 1, 0 where none
     scalars: Floats  # (products, CATALOGUE_SCALARS), each 0 to 1
     terms: Ragged  # as a history remembers a click
     tags: Ragged  # as a history remembers a purchase
-    category: npt.NDArray[np.int32]  # (products,) number of the whole path
-    brand: npt.NDArray[np.int32]  # (products,) into `brands`
+    category: Codes  # (products,) number of the whole path
+    brand: Codes  # (products,) into `brands`
     brands: Ragged  # as a history remembers a brand
 
     def __len__(self) -> int:
@@ -85,7 +83,7 @@ def _id_buckets(product: Product, hashing: WordHashing) -> list[int]:
     return [hashing.bucket(text) + 1 if text else 0 for text in marks + [""] * (ID_SLOTS - len(marks))]
 
 
-def _scalars(product: Product, band: int | None, overall: npt.NDArray[np.float64]) -> tuple[float, ...]:
+def _scalars(product: Product, band: int | None, overall: Doubles) -> tuple[float, ...]:
     price = product.price_minor
     return (
         0.5 if price is None or not len(overall) else float((price > overall).sum() / len(overall)),

@@ -16,10 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Bools, Floats, Ints
 from models.unified.words import Ragged
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 _POWER_ITERATIONS = 3
 _OVERSAMPLING = 8
@@ -33,7 +31,7 @@ def graph_vectors(
     num_products: int,
     dim: int,
     seed: int,
-    left_out: Sequence[npt.NDArray[np.bool_]] = (),
+    left_out: Sequence[Bools] = (),
 ) -> Floats:
     """Unit vectors of products (1 + left_out, num_products, dim); a product without an edge has zeros.
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Codes, Ints
 from models.unified.history import HistoryBlocks
-from models.unified.shopping_log import CART, CLICK, PURCHASE, UNKNOWN, Codes, Ints, ShoppingLog
+from models.unified.shopping_log import CART, CLICK, PURCHASE, UNKNOWN, ShoppingLog
 
 NO_ITEM = -1
 

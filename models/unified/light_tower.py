@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors.numpy import load_file
 
+from models.arrays import Bools, Floats, Ints
 from models.unified.history import HistoryBlocks, HistoryItem, block_items, query_words
 from models.unified.model_files import FORMAT_VERSION, SEARCH_FILE, SPEC_FILE, VOCABULARY_FILE
 from models.unified.words import WordHashing
 
 __all__ = ["SPEC_FILE", "LightSpec", "LightTower", "ModelError", "log_words", "read_spec"]
 
-Floats = npt.NDArray[np.float32]
 
 _MAX_CACHED_WORDS = 50_000  # 0.7 kB each
 
@@ -125,7 +124,7 @@ class LightTower:
         anonymous.
         """
         strengths = np.broadcast_to(np.asarray(strength, np.float32), len(queries))[:, np.newaxis]
-        known: npt.NDArray[np.bool_] = np.any(shoppers != 0, axis=1) & (strengths[:, 0] != 0)
+        known: Bools = np.any(shoppers != 0, axis=1) & (strengths[:, 0] != 0)
         if not known.any():
             return queries
         mixed = self._dense("search.mix", np.concatenate([queries, shoppers], axis=1))
@@ -134,7 +133,7 @@ class LightTower:
         taste *= most / np.maximum(np.linalg.norm(taste, axis=1, keepdims=True), most)
         return np.where(known[:, np.newaxis], _unit(queries + strengths * taste), queries)
 
-    def _attend(self, items: Floats, slots: npt.NDArray[np.int64]) -> Floats:
+    def _attend(self, items: Floats, slots: Ints) -> Floats:
         """items (items, token_dim), slots (shoppers, slots) of which each has one or more -> (shoppers, dim)."""
         normed = self._norm("search.shopper.norm", items)
         at = np.maximum(slots, 0)

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Bools, Codes, Floats, Ints
 from models.unified.recipe import NegativeMix
-from models.unified.shopping_log import Codes, Ints
 from models.unified.words import Ragged
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ class Columns:
     expected: Floats  # (columns,) how often the product is expected among what the sources draw, by their weights
     expected_by_kin: Floats  # (columns,) the same for a row of the product's own category
     category: Codes  # (columns,)
-    counts: npt.NDArray[np.bool_]  # (columns,) whether any source that counts now drew it
+    counts: Bools  # (columns,) whether any source that counts now drew it
 
 
 def draw_columns(
@@ -119,7 +117,7 @@ def draw_columns(
     )
 
 
-def _is_in(products: Ints, found: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+def _is_in(products: Ints, found: npt.NDArray[np.integer]) -> Bools:
     there = np.zeros(len(products), np.bool_)
     there[np.searchsorted(products, found)] = True
     return there
@@ -171,11 +169,11 @@ class Negatives:
     losses a model of the simulated log learned nothing of shoppers: what tells them apart are products of one query.)
     """
 
-    counted: npt.NDArray[np.bool_]  # for the softmax
-    unwanted: npt.NDArray[np.bool_]  # for the hinge and the triplet
+    counted: Bools  # for the softmax
+    unwanted: Bools  # for the hinge and the triplet
 
 
-def _take_out(allowed: npt.NDArray[np.bool_], columns: Columns, rows: Ints, engaged: Ragged) -> None:
+def _take_out(allowed: Bools, columns: Columns, rows: Ints, engaged: Ragged) -> None:
     at = np.minimum(np.searchsorted(columns.products, engaged.values), len(columns.products) - 1)
     met = columns.products[at] == engaged.values
     allowed[np.repeat(rows, engaged.lengths)[met], at[met]] = False
@@ -187,9 +185,7 @@ def grouped(owner: npt.NDArray[np.integer], product: Codes, num_owners: int) -> 
     return Ragged(pairs[1].astype(np.int32), np.concatenate(([0], np.cumsum(counts))).astype(np.int64))
 
 
-def hardest_products(
-    queries: Floats, products: Floats, pool: Ints, wanted: Ragged, rows: Ints, per_row: int
-) -> npt.NDArray[np.int32]:
+def hardest_products(queries: Floats, products: Floats, pool: Ints, wanted: Ragged, rows: Ints, per_row: int) -> Codes:
     """(queries, per_row) products of the pool that score highest for each query without being wanted by it; exact.
 
     `products` (pool, dim) are the vectors of `pool`; `rows` (queries,) are the queries' rows in `wanted`.

@@ -9,14 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.arrays import Bools, Floats, Ints
 from models.unified.features import CATALOGUE_SCALARS, ProductFeatures
 from models.unified.recipe import UnifiedRecipe
 from models.unified.signals import SIGNAL_SCALARS, ProductSignals
 from models.unified.towers import ProductInputs, ProductTower, SearchTower, TokenTable
 from models.unified.words import Ragged, WordBatch, word_batch
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 FIRST_SCALE = 20.0  # of the softmax's logits; learned on from here
 MAX_SCALE = 60.0
@@ -86,7 +84,7 @@ class CatalogueInputs:
     signals: ProductSignals
     text: npt.NDArray[np.generic]  # (products, text_dim) float32, or (products, words) int32; (products, 0) without
 
-    def take(self, rows: Ints, bag: Tensor, meets: npt.NDArray[np.bool_]) -> ProductInputs:
+    def take(self, rows: Ints, bag: Tensor, meets: Bools) -> ProductInputs:
         """`bag` (rows, token_dim) of the products' words; `meets` False takes a product as one no shopper has met."""
         device = bag.device
 

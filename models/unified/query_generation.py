@@ -12,16 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
+from models.arrays import Codes, Floats, Ints
 from models.unified.recipe import QueryGeneration
 from models.unified.words import Ragged, WordBook
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 PAD, START = 0, 1
 _FIRST_WORD = 2
@@ -143,7 +140,7 @@ class Vocabulary:
         return lambda word: known.get(word) or first + hashed(word) % (self.size - first)
 
 
-def text_tokens(texts: Ragged, book: WordBook, vocabulary: Vocabulary, length: int) -> npt.NDArray[np.int32]:
+def text_tokens(texts: Ragged, book: WordBook, vocabulary: Vocabulary, length: int) -> Codes:
     """Texts by word numbers -> tokens (texts, length), cut or filled with PAD."""
     token_of = vocabulary.token_of(book.hashing.bucket)
     by_number = np.zeros(len(book), np.int32)
@@ -157,8 +154,8 @@ def text_tokens(texts: Ragged, book: WordBook, vocabulary: Vocabulary, length: i
 
 
 def train_query_writer(
-    products: npt.NDArray[np.int32],
-    queries: npt.NDArray[np.int32],
+    products: Codes,
+    queries: Codes,
     pairs: Ints,
     spec: QueryGeneration,
     seed: int,
@@ -189,7 +186,7 @@ def train_query_writer(
 
 
 @torch.inference_mode()
-def read_products(reader: TextReader, products: npt.NDArray[np.int32], device: str = "cpu") -> Floats:
+def read_products(reader: TextReader, products: Codes, device: str = "cpu") -> Floats:
     """tokens (products, words) -> (products, dim)."""
     out = np.empty((len(products), reader.norm.normalized_shape[0]), np.float32)
     order = np.argsort((products != PAD).sum(axis=1), kind="stable")  # texts of a length together, so little is padding

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from models.arrays import Doubles, Floats, Ints
 
 _SEARCHES_AT_ONCE = 512
 
@@ -29,7 +28,7 @@ def ranks_of(
     return ranks
 
 
-def recall_by_search(ranks: Ints, search: Ints, num_searches: int, k: int) -> npt.NDArray[np.float64]:
+def recall_by_search(ranks: Ints, search: Ints, num_searches: int, k: int) -> Doubles:
     """(searches,) the share of each search's purchases among its first k products; each search has one or more."""
     found = np.bincount(search, ranks < k, num_searches)
     return found / np.bincount(search, minlength=num_searches)

@@ -13,7 +13,6 @@ product_ids.parquet         their ids
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
 
+from models.arrays import Float16s, Floats, Progress
 from models.products.catalogue import Product
 from models.products.product_table import ProductTable
 from models.unified.features import product_features
@@ -57,8 +57,6 @@ from models.unified.words import WordBook, WordHashing
 
 __all__ = ["IDS_FILE", "VECTORS_FILE", "ProductEncoder", "export_product_vectors", "recipe_of", "save_model"]
 
-Progress = Callable[[str, int, int | None], None]
-Floats = npt.NDArray[np.float32]
 
 _BLOCK = 16_384
 
@@ -142,7 +140,7 @@ class ProductEncoder:
 
 def export_product_vectors(
     folder: Path, table: ProductTable, out: Path, progress: Progress, device: str = "cpu"
-) -> npt.NDArray[np.float16]:
+) -> Float16s:
     """Vectors (products, dim) float16 of a whole table, written to the file `out` block by block."""
     encoder = ProductEncoder(folder, device)
     shape = (len(table), encoder.recipe.sizes.dim)

@@ -13,10 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.arrays import Bools, Codes, Ints
 from models.events.event import EVENT_SCHEMA, EventKind
-
-Ints = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.int32]
 
 KINDS = tuple(EventKind)  # a kind's code is its place here: the stronger the interest, the higher
 IMPRESSION, CLICK, CART, PURCHASE = range(len(KINDS))
@@ -37,7 +35,7 @@ class ShoppingLog:
     time_ms: Ints  # (events,)
     kind: npt.NDArray[np.int8]  # (events,) places in KINDS
     shopper: Codes  # (events,) 0 to num_shoppers - 1
-    is_anonymous: npt.NDArray[np.bool_]  # (events,)
+    is_anonymous: Bools  # (events,)
     locale: Codes  # (events,) into `locales`
     query: Codes  # (events,) into `queries`; 0 is "", no search
     product: Codes  # (events,) rows of the catalogue, or UNKNOWN

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.unified.shopping_log import CLICK, KINDS, UNKNOWN, Codes, Ints, ShoppingLog
-
-Floats = npt.NDArray[np.float32]
+from models.arrays import Bools, Codes, Doubles, Floats, Ints
+from models.unified.shopping_log import CLICK, KINDS, UNKNOWN, ShoppingLog
 
 SIGNAL_SCALARS = ("popularity_rank", "popularity", "shown_rank", "click_share", "purchase_share", "is_known")
 KIND_POINTS = (0.05, 1.0, 2.0, 4.0)  # what an impression, a click, a cart and a purchase say of interest
@@ -32,7 +31,7 @@ class ProductSignals:
     graph: Floats  # (products, graph_dim)
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def known(self) -> Bools:
         """(products,) whether any shopper was shown the product."""
         return np.asarray(self.scalars[:, SIGNAL_SCALARS.index("is_known")] > 0)
 
@@ -63,9 +62,7 @@ def _matrix(column: pa.ChunkedArray) -> Floats:
     return np.asarray(lists.flatten(), np.float32).reshape(len(lists), lists.type.list_size)
 
 
-def window_signals(
-    log: ShoppingLog, until_ms: int, graph: Floats, left_out: npt.NDArray[np.bool_] | None = None
-) -> ProductSignals:
+def window_signals(log: ShoppingLog, until_ms: int, graph: Floats, left_out: Bools | None = None) -> ProductSignals:
     """Signals of the events before `until_ms`, without the searches (searches,) that are `left_out`."""
     within = (log.time_ms < until_ms) & (log.product != UNKNOWN)
     events = np.flatnonzero(within if left_out is None else within & ~left_out[log.search])
@@ -93,13 +90,13 @@ def window_signals(
     )
 
 
-def _shares(part: Ints, whole: Ints) -> npt.NDArray[np.float64]:
+def _shares(part: Ints, whole: Ints) -> Doubles:
     """part / whole, drawn towards the whole catalogue's where there is little of it."""
     usual = part.sum() / max(whole.sum(), 1)
     return np.clip((part + _PRIOR * usual) / (whole + _PRIOR), 0, 1)
 
 
-def _quantiles(points: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _quantiles(points: npt.NDArray[Any]) -> Doubles:
     """The share of engaged products that have fewer points."""
     engaged = np.sort(points[points > 0])
     return np.searchsorted(engaged, points) / max(len(engaged), 1)

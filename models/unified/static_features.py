@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats
 from models.products.product_table import ProductTable
 from models.unified.signals import SIGNAL_SCALARS, ProductSignals
-
-Floats = npt.NDArray[np.float32]
 
 STATIC_FEATURES = ("popularity", "new", "in_stock", "value")
 

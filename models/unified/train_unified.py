@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import Codes, Progress
 from models.products.product_table import ProductTable
 from models.unified.batches import Batch, BatchMaker
 from models.unified.losses import (
@@ -29,11 +30,10 @@ from models.unified.negatives import hardest_products
 from models.unified.network import UnifiedNetwork, product_vectors
 from models.unified.recipe import UnifiedRecipe
 from models.unified.saved_model import save_model
-from models.unified.shopping_log import IMPRESSION, Codes, ShoppingLog
+from models.unified.shopping_log import IMPRESSION, ShoppingLog
 from models.unified.training_data import TrainingData, prepare
 from models.unified.words import word_batch
 
-Progress = Callable[[str, int, int | None], None]
 WriteScalar = Callable[[str, float, int], None]  # name, value, step
 
 _TRIPLET_MARGIN = 0.2

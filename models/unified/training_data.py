@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.torch import load_file, save_file
 
+from models.arrays import Codes, Floats, Progress
 from models.products.product_table import ProductTable
 from models.unified.examples import Examples
 from models.unified.features import ProductFeatures, product_features
@@ -30,12 +31,9 @@ from models.unified.query_generation import (
     train_query_writer,
 )
 from models.unified.recipe import QueryGeneration, UnifiedRecipe
-from models.unified.shopping_log import CLICK, UNKNOWN, Codes, LogError, ShoppingLog
+from models.unified.shopping_log import CLICK, UNKNOWN, LogError, ShoppingLog
 from models.unified.signals import KIND_POINTS, window_signals
 from models.unified.words import Ragged, WordBook, WordHashing
-
-Progress = Callable[[str, int, int | None], None]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +165,8 @@ def _kept(path: Path, make: Callable[[], Floats]) -> Floats:
 
 def _kept_reader(
     path: Path,
-    products: npt.NDArray[np.int32],
-    queries: npt.NDArray[np.int32],
+    products: Codes,
+    queries: Codes,
     examples: Examples,
     spec: QueryGeneration,
     seed: int,

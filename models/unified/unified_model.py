@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from models.arrays import Float16s, Floats
 from models.products.product_table import ProductTable
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.light_tower import LightTower, ModelError, read_spec
 from models.unified.model_files import IDS_FILE, VECTORS_FILE
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import CART, CLICK, PURCHASE, UNKNOWN, ShoppingLog
-
-Floats = npt.NDArray[np.float32]
 
 _SEARCHES_AT_ONCE = 256
 
@@ -36,7 +34,7 @@ class UnifiedModel:
     """A model folder, opened."""
 
     tower: LightTower
-    product_vectors: npt.NDArray[np.float16]  # (products, dim) unit vectors, mapped from the file
+    product_vectors: Float16s  # (products, dim) unit vectors, mapped from the file
     product_ids: list[str]  # (products,)
     bands: PriceBands
     until_ms: int  # training saw nothing from then on

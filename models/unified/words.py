@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from models.arrays import Codes, Ints
 
 _WORD = re.compile(r"[^\W_]+")
 _MAX_WORD_CHARS = 32  # of longer ones the beginning: no cost without bound for one word
@@ -74,7 +74,7 @@ class WordHashing:
 class Ragged:
     """Rows of integers of different lengths: row i is values[offsets[i]:offsets[i + 1]]."""
 
-    values: npt.NDArray[np.int32]
+    values: Codes
     offsets: Ints  # (rows + 1,)
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class Ragged:
     def lengths(self) -> Ints:
         return np.diff(self.offsets)
 
-    def row(self, at: int) -> npt.NDArray[np.int32]:
+    def row(self, at: int) -> Codes:
         return self.values[self.offsets[at] : self.offsets[at + 1]]
 
     def take(self, rows: npt.NDArray[np.integer]) -> Ragged:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from models.arrays import Progress
 from serving.cli.models import (
     Attributes,
     Brand,
@@ -31,7 +31,6 @@ from serving.cli.models import (
 from serving.cli.terminal import fail, out, progress_bars
 from serving.cli.types import Report, command_line, evaluated
 
-Progress = Callable[[str, int, int | None], None]
 Encoders = Annotated[
     list[str],
     typer.Option("--encoder", help="'minilm', a model directory or a name; the first is what others are held against."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from models.arrays import Progress
 from serving.cli.models import (
     Attributes,
     Brand,
@@ -37,7 +38,6 @@ from serving.cli.models import (
 from serving.cli.terminal import fail, out, progress_bars
 from serving.cli.types import command_line, logs_of
 
-Progress = Callable[[str, int, int | None], None]
 Logs = Annotated[
     list[Path] | None,
     typer.Option(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from models.arrays import Progress
 from serving.cli.models import Seed, evaluate_app
 from serving.cli.terminal import fail
 from serving.cli.types import command_line, evaluated
@@ -43,7 +43,7 @@ def evaluate_ranking(
     stopped.
     """
 
-    def run(progress: Callable[[str, int, int | None], None]) -> Path:
+    def run(progress: Progress) -> Path:
         from models.bundles.bundle import Bundle
         from models.ranking.recipe import RECIPES
         from models.studies.ranking.evaluate_ranking import RankingPlan

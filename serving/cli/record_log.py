@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aisle.v1 import shopper_pb2, shopper_pb2_grpc
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.events.event import EVENT_SCHEMA, EventKind
 from serving.gateway.messages.search import KIND_NUMBERS
 

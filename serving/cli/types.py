@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from models.arrays import Progress
 from serving.cli.models import Force, Out, Seed, Store, evaluate_app, train_app
 from serving.cli.terminal import fail, out, progress_bars
 
@@ -119,7 +120,7 @@ def evaluate_types(
     with few queries of a new locale. With intervals. Interrupted, the same command goes on where it stopped.
     """
 
-    def run(progress: Callable[[str, int, int | None], None]) -> Path:
+    def run(progress: Progress) -> Path:
         from models.query_types.recipe import RECIPES
         from models.studies.types.evaluate_store_types import StoreTypesPlan
         from models.studies.types.evaluate_store_types import evaluate_types as evaluate
@@ -144,7 +145,7 @@ def evaluate_taxonomy(
 ) -> None:
     """Trains the classifier on the names of a real product taxonomy in many locales, and asks for them with a word missing."""
 
-    def run(progress: Callable[[str, int, int | None], None]) -> Path:
+    def run(progress: Progress) -> Path:
         from models.studies.types.evaluate_taxonomy import TaxonomyPlan
         from models.studies.types.evaluate_taxonomy import evaluate_taxonomy as evaluate
 
@@ -168,7 +169,7 @@ def evaluate_query_paths(
 ) -> None:
     """Learns which category paths fit real queries of many languages, and compares with BM25, n-gram overlap and the paths' shares."""
 
-    def run(progress: Callable[[str, int, int | None], None]) -> Path:
+    def run(progress: Progress) -> Path:
         from models.studies.types.evaluate_query_paths import QueryPathsPlan
         from models.studies.types.evaluate_query_paths import evaluate_query_paths as evaluate
 
@@ -190,7 +191,7 @@ def evaluate_type_use(
     In the catalogue's own words and in other locales', and apart where the classifier is wrong.
     """
 
-    def run(progress: Callable[[str, int, int | None], None]) -> Path:
+    def run(progress: Progress) -> Path:
         from models.bundles.bundle import Bundle
         from models.studies.types.search_effect import evaluate_type_use as evaluate
 
@@ -204,7 +205,7 @@ def command_line() -> str:
     return shlex.join(["aisle", *sys.argv[1:]])
 
 
-def evaluated(run: Callable[[Callable[[str, int, int | None], None]], Path]) -> None:
+def evaluated(run: Callable[[Progress], Path]) -> None:
     """Runs an evaluation with progress and says where its report is. What its data or models lack ends the command."""
     from models.bundles.bundle import BundleError
 

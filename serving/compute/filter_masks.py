@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Doubles, Ints
 from models.products.product_table import ProductTable
 from models.ranking.diversity import NO_GROUP
 
 MAX_CACHED_MASKS = 64  # of one byte a product each
 PATH_SEPARATOR = " > "
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +43,14 @@ class FilterMasks:
                 for form in _prefixes(value) if name == "category" else (value,):
                     by_value[form.casefold()].append(code)
             self._codes_of[name] = dict(by_value)
-        self._cache: OrderedDict[ProductFilter, Mask] = OrderedDict()
-        self._rows_of: dict[str, npt.NDArray[np.int64]] = {}
+        self._cache: OrderedDict[ProductFilter, Bools] = OrderedDict()
+        self._rows_of: dict[str, Ints] = {}
         codes, names = self._columns["brand"]
         self._num_brands = len(names)
         self._brand_numbers = {name.casefold(): at for at, name in enumerate(names) if name}
         self._brands = self.brand_numbers(names)[codes]
 
-    def mask(self, wanted: ProductFilter) -> Mask | None:
+    def mask(self, wanted: ProductFilter) -> Bools | None:
         """(products,) True where the product passes; None for the empty filter. Read-only: it is shared."""
         if wanted == NO_FILTER:
             return None
@@ -68,7 +66,7 @@ class FilterMasks:
     def knows(self, name: str, value: str) -> bool:
         return value.casefold() in self._codes_of[name]
 
-    def rows_of_category(self, path: str) -> npt.NDArray[np.int64]:
+    def rows_of_category(self, path: str) -> Ints:
         """Rows of all products of a category and below it, in order."""
         rows = self._rows_of.get(path)
         if rows is None:
@@ -78,7 +76,7 @@ class FilterMasks:
             )
         return rows
 
-    def gains(self, by_category: Sequence[tuple[str, float]], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def gains(self, by_category: Sequence[tuple[str, float]], rows: Ints) -> Doubles:
         """(rows,) the greatest gain among the categories that each product is in; 0 where there is none."""
         codes, distinct = self._columns["category"]
         gain_of = np.zeros(len(distinct))
@@ -92,20 +90,20 @@ class FilterMasks:
         codes, distinct = self._columns["category"]
         return [distinct[code] for code in codes[list(rows)].tolist()]
 
-    def brands(self, rows: Sequence[int]) -> npt.NDArray[np.int64]:
+    def brands(self, rows: Sequence[int]) -> Ints:
         """(rows,) a number for the brand of each product, compared without case; NO_GROUP where it has none."""
         return self._brands[list(rows)]
 
-    def brand_numbers(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    def brand_numbers(self, names: Sequence[str]) -> Ints:
         """(names,) the number of each brand, as `brands` has it; those that the catalogue has not get others."""
         numbers = dict(self._brand_numbers)
         new = self._num_brands
         found = [numbers.setdefault(name.casefold(), new + len(numbers)) if name else NO_GROUP for name in names]
         return np.array(found, np.int64)
 
-    def _make(self, wanted: ProductFilter) -> Mask:
+    def _make(self, wanted: ProductFilter) -> Bools:
         table = self._table
-        mask: Mask = table.in_stock.copy() if wanted.in_stock_only else np.ones(len(table), np.bool_)
+        mask: Bools = table.in_stock.copy() if wanted.in_stock_only else np.ones(len(table), np.bool_)
         for name, values in (("brand", wanted.brands), ("category", wanted.categories)):
             if values:
                 codes, distinct = self._columns[name]

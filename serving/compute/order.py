@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Floats, Ints
 from models.products.catalogue import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.diversity import NO_GROUP, spread
 from models.ranking.ranker import DEFAULT_BLEND
 from models.ranking.taste import Taste
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 Weights = tuple[float, float, float]  # what a click, a cart and a purchase are worth
 Told = tuple[float, float, float, float]  # the chances of each, and the blend
 
@@ -98,7 +96,7 @@ class ScoredCandidates:
 
     chances: Floats
     features: Floats | None = None
-    is_known: npt.NDArray[np.bool_] | None = None
+    is_known: Bools | None = None
     contributions: Floats | None = None
 
 

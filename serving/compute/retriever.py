@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Doubles, Floats, Ints
 from models.bundles.bundle import Bundle
 from models.index.halves import floats_of
 from models.index.vector_index import Device, Neighbours
 from models.products.identifiers import IdentifierMatch
-from serving.compute.filter_masks import NO_FILTER, FilterMasks, Mask, ProductFilter
+from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.order import GivenCandidates, Ranked, RankInput, ScoredCandidates, by_student
 from serving.compute.shopper_encoder import light_tower
 from serving.compute.student import FAILED, Question, Student
@@ -40,12 +40,12 @@ class Retrieval:
     With `ranking` the student tells the chances of the best candidates; the order stays that of the scores. `picked` are candidates that
     it judges instead of searching any."""
 
-    vector: npt.NDArray[np.float32] | None
+    vector: Floats | None
     k: int
     filter: ProductFilter = NO_FILTER
     query: str = ""
     weights: tuple[float, ...] = ()
-    shopper: npt.NDArray[np.float32] | None = None
+    shopper: Floats | None = None
     strength: float = 1.0
     locale: str = ""
     type_gains: tuple[tuple[str, float], ...] = ()
@@ -95,8 +95,8 @@ NO_CANDIDATES = Candidates([], [], [], [], {}, [])
 class _Found:
     """Products (n,) and their scores (n,) in the index."""
 
-    rows: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
+    rows: Ints
+    scores: Floats
 
 
 _NOTHING = _Found(np.zeros(0, np.int64), np.zeros(0, np.float32))
@@ -150,8 +150,8 @@ class Retriever:
     def _judge(
         self,
         items: Sequence[Retrieval],
-        queries: npt.NDArray[np.float32],
-        vectors: npt.NDArray[np.float32],
+        queries: Floats,
+        vectors: Floats,
         answers: dict[int, Candidates],
     ) -> None:
         """Adds what the student tells to the answers of the items that are ranked, all of them at once."""
@@ -181,7 +181,7 @@ class Retriever:
                 ranked = by_student(one.chances, question.known.weights, found.identifier_boosts)
             answers[at] = dataclasses.replace(found, judged=one, ranked=ranked, rank_failed="" if one else FAILED)
 
-    def _only_types(self, item: Retrieval) -> Mask:
+    def _only_types(self, item: Retrieval) -> Bools:
         """(products,) the filter, and of one of the types."""
         within = np.zeros(self._index.size, np.bool_)
         for path, _ in item.type_gains:
@@ -189,7 +189,7 @@ class Retriever:
         mask = self._masks.mask(item.filter)
         return within if mask is None else within & mask
 
-    def _search_vectors(self, items: Sequence[Retrieval]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def _search_vectors(self, items: Sequence[Retrieval]) -> tuple[Floats, Floats]:
         """(items, dim) the queries' vectors, and (items, width) those to search with, the weights of the static features behind them.
 
         Encoding and moving all at once costs a few us each in a batch of 16, some 30 us alone.
@@ -218,7 +218,7 @@ class Retriever:
                 searched[at, dim : dim + len(item.weights)] = item.weights
         return queries, searched
 
-    def _in_order(self, k: int, vector: npt.NDArray[np.float32], nearest: Neighbours, mask: Mask | None) -> _Found:
+    def _in_order(self, k: int, vector: Floats, nearest: Neighbours, mask: Bools | None) -> _Found:
         """Best first, equals by row: a product has one place, whatever the page.
 
         Where equals go on past what was searched, which of them were found is chance, so the search goes deeper.
@@ -235,7 +235,7 @@ class Retriever:
         found = int(np.count_nonzero(nearest.ids[0] >= 0))
         return _Found(nearest.ids[0, :found], nearest.scores[0, :found])
 
-    def _merge(self, item: Retrieval, vector: npt.NDArray[np.float32], found: _Found, mask: Mask | None) -> Candidates:
+    def _merge(self, item: Retrieval, vector: Floats, found: _Found, mask: Bools | None) -> Candidates:
         """The nearest products, with those that hold an identifier of the query or are of its types lifted to where they belong."""
         matches = self._identifiers.find(item.query) if item.query else []
         if matches or item.type_gains:
@@ -244,7 +244,7 @@ class Retriever:
         similarities, feature_boosts = self._parted(item, rows, scores)
         return Candidates(rows, scores, similarities, [0.0] * len(rows), {}, feature_boosts)
 
-    def _of_types(self, item: Retrieval, vector: npt.NDArray[np.float32], mask: Mask | None) -> list[_Found]:
+    def _of_types(self, item: Retrieval, vector: Floats, mask: Bools | None) -> list[_Found]:
         """The nearest k of each type, in any order. With these, the best k after all of a type has gained alike are among the
         candidates."""
         found = []
@@ -278,10 +278,10 @@ class Retriever:
     def _lifted(
         self,
         item: Retrieval,
-        vector: npt.NDArray[np.float32],
+        vector: Floats,
         found: _Found,
         matches: Sequence[IdentifierMatch],
-        mask: Mask | None,
+        mask: Bools | None,
     ) -> Candidates:
         boosts: dict[int, float] = defaultdict(float)
         matched: dict[int, list[str]] = defaultdict(list)
@@ -312,7 +312,7 @@ class Retriever:
             type_boosts=gains[best].tolist() if item.type_gains else [],
         )
 
-    def _each_once(self, parts: Sequence[_Found]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    def _each_once(self, parts: Sequence[_Found]) -> tuple[Ints, Doubles]:
         """The rows of all parts and their scores; of a row that several have, the score of the first."""
         rows, scores = [], []
         try:
@@ -327,7 +327,7 @@ class Retriever:
         return np.concatenate(rows), np.concatenate(scores, dtype=np.float64)
 
 
-def _best(rows: npt.NDArray[np.int64], totals: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
+def _best(rows: Ints, totals: Doubles, k: int) -> Ints:
     """Where the k best are, best first, equals by row."""
     if len(rows) <= k:
         return np.lexsort((rows, -totals))

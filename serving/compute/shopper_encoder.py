@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from models.arrays import Floats
 from models.bundles.bundle import Bundle
 from models.events.event import Event
 from models.ranking.taste import Taste
@@ -28,7 +26,7 @@ class ShopperVector:
     """`vector` (dim,) is all zeros where the events say nothing; `num_events` could be used. `taste` is for a bundle with a ranker, and
     None where the shopper engaged with no product."""
 
-    vector: npt.NDArray[np.float32]
+    vector: Floats
     num_events: int
     taste: Taste | None = None
 
@@ -51,7 +49,7 @@ class LightQueryEncoder:
     def warm_up(self) -> None:
         self.compute([Text("a"), Text("b")])
 
-    def compute(self, items: Sequence[Text]) -> Sequence[npt.NDArray[np.float32] | Exception]:
+    def compute(self, items: Sequence[Text]) -> Sequence[Floats | Exception]:
         return list(self._tower.encode_queries([(item.text, item.locale) for item in items]))
 
 

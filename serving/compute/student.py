@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats
 from models.bundles.bundle import Bundle
 from models.ranking.features import CandidateFeatures, QueryInput
-from serving.compute.order import Floats, GivenCandidates, RankInput, ScoredCandidates
+from serving.compute.order import GivenCandidates, RankInput, ScoredCandidates
 from serving.logs import log
 
 FAILED = "the ranker failed; the server's log says why"
@@ -26,9 +26,9 @@ class Question:
 
     query: str
     locale: str
-    vector: npt.NDArray[np.float32]
-    shopper: npt.NDArray[np.float32] | None
-    search: npt.NDArray[np.float32]
+    vector: Floats
+    shopper: Floats | None
+    search: Floats
     known: RankInput
     candidates: GivenCandidates
     keeps_features: bool

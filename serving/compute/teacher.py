@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Codes, Floats, Ints
 from models.bundles.bundle import Bundle
 from models.products.catalogue import Product
 from models.products.product_table import ProductList, ProductTable
@@ -20,7 +20,7 @@ from models.ranking.teacher.pair_tokens import TextSpec
 from models.ranking.teacher.teacher import Teacher
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
-from serving.compute.order import Floats, GivenCandidates, Ints
+from serving.compute.order import GivenCandidates
 
 # Padded tokens of one batch. Of a CPU's a call of the network takes as many; a GPU needs far more to be busy.
 CPU_BATCH_TOKENS = 2_048
@@ -84,7 +84,7 @@ class TeacherReader:
         self._teacher = Teacher.load(bundle.teacher_folder, device, threads, features=FEATURES)
         self._table = bundle.products()
         self._bands = PriceBands.load(bundle.unified_folder)
-        self._tokens: dict[int, npt.NDArray[np.int32]] = {}
+        self._tokens: dict[int, Codes] = {}
         self.max_batch_cost = max_batch_tokens
         self.backend = self._teacher.network.name
 

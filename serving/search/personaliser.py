@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Float16s
 from models.events.event import Event
 from models.text_encoder.encoder import Text
 from models.unified.light_tower import LightTower
@@ -37,7 +37,7 @@ class Personaliser:
         store: ShopperStore | None,
         wait_ms: float,
         tower: LightTower,
-        product_vectors: npt.NDArray[np.float16],
+        product_vectors: Float16s,
     ) -> None:
         self.stage = stage
         self.shoppers = ShopperVectors(stage, store, wait_ms)

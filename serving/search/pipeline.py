@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats
 from models.events.event import Event
 from models.products.spelling import Speller
 from models.query_types.type_model import TypePrediction
@@ -45,7 +45,6 @@ from serving.search.type_use import TypeFinding, TypeUse, facets, gains, use_of
 from serving.stages.batcher import Outcome
 from serving.stages.stage import Stage
 
-Vector = npt.NDArray[np.float32]
 TypeStage = Stage[TypeQuestion, tuple[TypePrediction, ...]]
 Value = TypeVar("Value")
 FACET_HITS = 100
@@ -124,7 +123,7 @@ class SearchPipeline:
 
     def __init__(
         self,
-        encoder: Stage[Text, Vector],
+        encoder: Stage[Text, Floats],
         retriever: Stage[Retrieval, Candidates],
         encoder_spec: EncoderSpec,
         speller: Speller,
@@ -303,7 +302,7 @@ class SearchPipeline:
             return max(self._max_results, search.ranking.depth)
         return max(min(stop + 1, self._max_results), search.ranking.depth)
 
-    async def embed(self, texts: list[Text], deadline: float) -> npt.NDArray[np.float32]:
+    async def embed(self, texts: list[Text], deadline: float) -> Floats:
         """Unit vectors (len(texts), dim)."""
         tasks = [asyncio.ensure_future(self.encoder(text, cost=self._cost(text), deadline=deadline)) for text in texts]
         try:
@@ -352,7 +351,7 @@ class _Beside:
 
 
 def _retrieval(
-    search: Search, query: str, vector: Vector | None, k: int, shopper: Shopper, ranking: RankInput | None
+    search: Search, query: str, vector: Floats | None, k: int, shopper: Shopper, ranking: RankInput | None
 ) -> Retrieval:
     return Retrieval(
         vector,

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Floats, Ints
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.order import (
     NO_CHANCES,
     Degradation,
     Factors,
-    Floats,
     GivenCandidates,
-    Ints,
     Ranked,
     Ranking,
     RankInput,
@@ -96,7 +94,7 @@ class RankedPicked:
 
     candidates: GivenCandidates
     ranked: Ranked
-    is_known: npt.NDArray[np.bool_]
+    is_known: Bools
     factors: list[Factors]
     judging: Outcome[ScoredCandidates]
     reading: Outcome[Floats] | None

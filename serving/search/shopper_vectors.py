@@ -12,9 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-import numpy.typing as npt
-
+from models.arrays import Floats
 from models.events.event import Event, EventKind
 from models.ranking.taste import Taste
 from serving.compute.shopper_encoder import ShopperVector
@@ -42,7 +40,7 @@ class Shopper:
     """What is known of who is searching. Without a `vector` (dim,) the answer is plain, and `reason` says why."""
 
     source: Source = Source.NONE
-    vector: npt.NDArray[np.float32] | None = None
+    vector: Floats | None = None
     taste: Taste | None = None  # for the ranker
     events: tuple[Event, ...] = ()
     num_events: int = 0
@@ -100,7 +98,7 @@ class ShopperVectors:
             self._keep(shopper_id, history.version, stamp, shopper)
         return shopper
 
-    async def without_each(self, events: tuple[Event, ...], deadline: float) -> list[npt.NDArray[np.float32]]:
+    async def without_each(self, events: tuple[Event, ...], deadline: float) -> list[Floats]:
         """The vectors (dim,) of the same history less one event each."""
         fewer = [events[:at] + events[at + 1 :] for at in range(len(events))]
         # Admitted as the search that they explain was: many at once, they would fill the queue that they wait in.

@@ -6,16 +6,14 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from models.arrays import Floats
 from models.query_types.calibration import expected_calibration_error
 from models.ranking.fit_ranker import FittedRanker, RankerRows, TrainingFailed, fit_ranker
 from models.ranking.recipe import RankerRecipe, Structure, Transfer, Weighting
 from models.ranking.train_ranker import calibrated
 from models.unified.shopping_log import LogError
-
-Floats = npt.NDArray[np.float32]
 
 TINY = RankerRecipe(
     "tiny",

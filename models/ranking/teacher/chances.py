@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Doubles, Floats
 from models.ranking.recipe import Transfer
-
-Floats = npt.NDArray[np.float32]
 
 _STEPS = 50  # of Newton's method, which needs five to ten
 _LEAST_STEP = 1e-6
@@ -53,7 +51,7 @@ def _platt(logits: Floats, labels: Floats, weight: Floats) -> tuple[float, float
     x = np.stack([logits, np.ones_like(logits)], axis=1).astype(np.float64)
     weight = weight / weight.mean()
 
-    def loss(of: npt.NDArray[np.float64]) -> float:
+    def loss(of: Doubles) -> float:
         odds = x @ of
         misses = np.logaddexp(0, odds) - labels * odds
         return float(weight @ misses + _PRIOR / 2 * ((of - _AS_IT_IS) ** 2).sum())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.ranking.teacher.pair_tokens import TextSpec
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable
 from models.text_tuning.mlm_stage import MlmLearner

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.arrays import Floats, Ints
 from models.ranking.impressions import TASKS, Impressions
 from models.ranking.teacher.losses import listwise_loss, log_chances, pointwise_loss, weigh_tasks
 from models.ranking.teacher.network import TeacherNetwork, gate_entropies
@@ -18,9 +19,6 @@ from models.ranking.teacher.samples import RowSample
 from models.text_tuning.encoder_network import computing_in
 from models.text_tuning.stages import step_seed
 from models.unified.words import Ragged
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from models.arrays import Ints
 from models.products.product_table import ProductList, ProductTable
 from models.ranking.teacher.fields import UNKNOWN_LOCALE, Field, field_texts, locale_marker, markers
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
-
-Ints = npt.NDArray[np.int64]
 
 _FILE = "texts.json"
 _BLOCK = 1 << 14  # products that are made into tokens together
@@ -142,10 +141,10 @@ def join_pairs(queries: Ragged, products: Ragged, spec: TextSpec) -> PairBatch:
     return PairBatch(ids, of_either.astype(np.int64), segments)
 
 
-def length_batches(lengths: Ints, max_tokens: int) -> list[npt.NDArray[np.int64]]:
+def length_batches(lengths: Ints, max_tokens: int) -> list[Ints]:
     """Rows in groups of similar length, none of more than `max_tokens` with its padding unless it is a single row."""
     order = np.argsort(lengths, kind="stable")
-    groups: list[npt.NDArray[np.int64]] = []
+    groups: list[Ints] = []
     start = 0
     while start < len(order):
         sizes = np.arange(1, len(order) - start + 1) * lengths[order[start:]]  # ascending: the last row is the longest

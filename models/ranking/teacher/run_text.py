@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.ranking.teacher.learners import TextLearner
 from models.text_tuning.stages import (
     _MAX_GRADIENT,

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from models.bundles.embedding import Progress
+from models.arrays import Floats, Progress
 from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import Transfer
@@ -28,8 +27,6 @@ from models.ranking.teacher.recipe import HeadSizes, Pooling
 from models.text_encoder.encoder import OPENVINO_FILE, cuda_is_usable
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
-
-Floats = npt.NDArray[np.float32]
 
 TEACHER_FILE = "teacher.json"
 FORMAT_VERSION = 1

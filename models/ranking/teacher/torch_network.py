@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from models.arrays import Floats
 from models.ranking.teacher.network import TeacherNetwork
 from models.ranking.teacher.pair_tokens import PairBatch, TextSpec
 from models.ranking.teacher.teacher import OpenVinoNetwork, TeacherSpec
 from models.text_encoder.cuda_graphs import CapturedCalls, rounded_up
 from models.text_encoder.encoder import OPENVINO_FILE
 from models.text_encoder.export import EncoderError
-
-Floats = npt.NDArray[np.float32]
 
 # bf16 in both places rounds differently; a logit of this difference moves a chance of 0.1 to 0.125.
 MAX_LOGIT_DIFFERENCE = 0.25

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from models.arrays import Floats, Ints, Progress
 from models.bundles.build import work_folder
 from models.bundles.bundle import Bundle
-from models.bundles.embedding import BuildState, Progress
+from models.bundles.embedding import BuildState
 from models.products.product_table import ProductTable
 from models.ranking.impressions import TASKS, Impressions
 from models.ranking.teacher.base import prepare_base, special_id
@@ -40,8 +40,6 @@ from models.text_tuning.encoder_network import base_fingerprint, precision_of
 from models.text_tuning.stages import LossPoint, run_stage
 from models.unified.price_bands import PriceBands
 from models.unified.train_unified import TrainingError, WriteScalar, check_device, open_scalars
-
-Floats = npt.NDArray[np.float32]
 
 # Of a held-out page so many of what nobody engaged with are judged to calibrate, and of so many pages at most.
 _HELD_SAMPLE = PageSample(pages=600, others=4)
@@ -237,7 +235,7 @@ class _Training:
         self._network.save(folder)
         return save_openvino(self._network, folder, self._texts.spec)
 
-    def _sample(self, sample: PageSample, pages: npt.NDArray[np.int64] | None = None) -> RowSample:
+    def _sample(self, sample: PageSample, pages: Ints | None = None) -> RowSample:
         """Rows of the learned pages, or of others."""
         return draw_sample(self._examples.shown, sample, self._seed, self._learned if pages is None else pages)
 

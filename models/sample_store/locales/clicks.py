@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.arrays import Doubles, Ints
 from models.events.event import EventKind
 from models.sample_store.assortment import ALWAYS, Assortment
 from models.sample_store.hashing import draw_uniforms
 from models.sample_store.locales.storefront_parameters import StorefrontParameters
-from models.sample_store.weighted_lists import Floats, Ints, WeightedLists
+from models.sample_store.weighted_lists import WeightedLists
 
 MAX_CLICKS = 3  # of a search
 
@@ -93,7 +93,7 @@ class ClickTargets:
         search = np.repeat(np.arange(len(numbers)), count)
         return search, np.arange(len(search)) - (np.cumsum(count) - count)[search]
 
-    def _products(self, wanted: Ints, word_lists: Ints, time_ms: Ints, draws: Floats) -> Ints:
+    def _products(self, wanted: Ints, word_lists: Ints, time_ms: Ints, draws: Doubles) -> Ints:
         """A product of each click; the first of those drawn that is launched by then, at last one that always was."""
         p = self._parameters
         named = np.where((word_lists >= 0) & (draws[:, 1] < p.word_share), word_lists, wanted)
@@ -109,7 +109,7 @@ class ClickTargets:
         return product
 
 
-def _running(steps: Ints, place: npt.NDArray[np.int64]) -> Ints:
+def _running(steps: Ints, place: Ints) -> Ints:
     """The sum of the steps of each search up to each of its clicks."""
     total = np.cumsum(steps)
     before = np.maximum.accumulate(np.where(place == 0, total - steps, 0))

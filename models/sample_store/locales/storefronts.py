@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.arrays import Bools, Ints
 from models.events.event import EVENT_SCHEMA
 from models.sample_store.assortment import Assortment
 from models.sample_store.generate import SampleStore
@@ -36,7 +37,6 @@ from models.sample_store.locales.storefront_parameters import StorefrontParamete
 from models.sample_store.locales.wishes import Wishes
 from models.sample_store.parameters import LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES
-from models.sample_store.weighted_lists import Ints
 
 MAX_SEARCHES = 50_000_000  # of a locale
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -154,7 +154,7 @@ class StorefrontLog:
         return _table(name, clicks, numbers, session, np.where(is_anonymous, -1, shopper), texts, self.assortment)
 
 
-def _sessions(numbers: Ints, is_new: npt.NDArray[np.bool_]) -> Ints:
+def _sessions(numbers: Ints, is_new: Bools) -> Ints:
     """The number of the first search of each search's session. The first number begins a group."""
     starts = is_new | (numbers % _GROUP == 0)
     return np.maximum.accumulate(np.where(starts, numbers, 0))

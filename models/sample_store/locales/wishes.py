@@ -8,12 +8,12 @@ from dataclasses import fields
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Ints
 from models.sample_store.assortment import FIELDS, Assortment
 from models.sample_store.hashing import Draws, Uniforms, draw_uniforms, mix
 from models.sample_store.latents import ABSENT, LatentColumns, ProductLatent
 from models.sample_store.locales.locale_queries import write_locale_query
 from models.sample_store.locales.spoken import Locale
-from models.sample_store.weighted_lists import Ints
 
 NUM_WISHES = 65_536  # of a locale: more than the searches of most, so that new queries never end
 

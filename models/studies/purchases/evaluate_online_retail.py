@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.evaluation.baselines import Bm25Ranker, BuyAgainRanker, PopularAmongRanker, PopularRanker, popularity
 from models.evaluation.cases import Cases, Split, build_cases
 from models.evaluation.rankers import Ranker, Unpersonalised

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.arrays import Ints
 from models.evaluation.numbered_log import NumberedLog, numbered_log
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.products.catalogue import Product, clean_text
@@ -173,7 +173,7 @@ def _products(sales: pa.Table) -> tuple[Product, ...]:
 def _log(sales: pa.Table, query_of: Mapping[str, str]) -> pa.Table:
     count = sales.num_rows
     invoices, codes = sales["InvoiceNo"].to_pylist(), sales["StockCode"].to_pylist()
-    pence: npt.NDArray[np.int64] = np.rint(100 * np.asarray(sales["UnitPrice"], np.float64)).astype(np.int64)
+    pence: Ints = np.rint(100 * np.asarray(sales["UnitPrice"], np.float64)).astype(np.int64)
     columns: dict[str, Any] = {
         "id": [f"{invoice}-{line}" for line, invoice in enumerate(invoices)],
         "time": sales["InvoiceDate"].cast(pa.timestamp("ms"), safe=False).cast(pa.timestamp("ms", tz="UTC")),

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Floats
 from models.ranking.fit_ranker import RankerRows
-
-Floats = npt.NDArray[np.float32]
 
 GRADED_TREES, PURCHASE_TREES = "LambdaMART, graded", "LambdaMART, purchases"
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Progress
 from models.bundles.bundle import Bundle
-from models.bundles.embedding import Progress
 from models.evaluation.bootstrap import Interval, difference_interval, mean_interval, ratio_interval
 from models.evaluation.cases import Bucket
 from models.evaluation.metrics import Ids, Relevance, Values, ndcg_at, places, recall_at
@@ -27,8 +26,6 @@ ALONE, RANKED, BEST = "retrieval alone", "retrieval + ranking", "the same candid
 RECALL, NDCG, BOUGHT = f"Recall@{TOP}", f"NDCG@{TOP}", "purchases in 100 searches"
 METRICS = (RECALL, NDCG, BOUGHT)
 _BLOCK = 64
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from models.arrays import Progress
 from models.bundles.bundle import Bundle
-from models.bundles.embedding import Progress
 from models.evaluation.page import HTML_FILE, Section, write_sections
 from models.evaluation.run_facts import RunFacts
 from models.ranking.recipe import STARTER, RankerRecipe

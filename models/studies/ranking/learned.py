@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from models.bundles.embedding import Progress
+from models.arrays import Floats, Progress
 from models.ranking.features import FEATURES
 from models.ranking.fit_ranker import RankerRows, fit_ranker
 from models.ranking.ranker import Ranker
@@ -19,8 +18,6 @@ from models.ranking.recipe import RankerRecipe, Structure, Transfer, Weighting
 from models.ranking.tasks import TASKS
 from models.ranking.train_ranker import calibrated
 from models.studies.ranking.page_metrics import Answer
-
-Floats = npt.NDArray[np.float32]
 
 _AT = {name: at for at, name in enumerate(FEATURES)}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats
 from models.evaluation.bootstrap import ratio_interval
 from models.evaluation.page import Cell, Section, Table
 from models.studies.ranking.learned import MULTI_TASK, KeptChances, fingerprint
@@ -14,8 +14,6 @@ from models.studies.ranking.page_metrics import Answer
 from models.studies.ranking.page_summary import GRADED, Ranked
 from models.studies.ranking.pages import RankingPages
 from models.studies.ranking.truth import FIT, QUALITY, TASTE, StoreTruth
-
-Floats = npt.NDArray[np.float32]
 
 FEATURES_ALONE = "the features"
 _ADDED = {

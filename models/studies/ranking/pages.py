@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats, Progress
 from models.bundles.bundle import Bundle, BundleError
-from models.bundles.embedding import Progress
 from models.evaluation.cases import Bucket
 from models.evaluation.metrics import Ids
 from models.evaluation.numbered_log import NumberedLog
@@ -71,7 +70,7 @@ class RankingPages:
         """(test pages,) what intervals draw: shoppers, of anonymous ones the session."""
         return self.test.shopper.astype(np.int64)
 
-    def column(self, feature: str) -> npt.NDArray[np.float32]:
+    def column(self, feature: str) -> Floats:
         """(test rows,) of one feature."""
         return self.test_rows.features[:, FEATURES.index(feature)]
 

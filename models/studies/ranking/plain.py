@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
-from models.bundles.embedding import Progress
 from models.evaluation.baselines import Bm25Ranker
 from models.products.catalogue import product_text
 from models.ranking.impressions import Impressions
@@ -17,8 +16,6 @@ from models.studies.ranking.page_metrics import Answer
 from models.studies.ranking.pages import RankingPages
 from models.text_encoder.encoder import Text, TextEncoder
 from models.text_encoder.export import PACKAGED, encoder_fingerprint, export_encoder
-
-Floats = npt.NDArray[np.float32]
 
 RETRIEVAL, WORDS, POPULAR, FROZEN = "retrieval order", "BM25", "popularity", "MiniLM, frozen"
 _BLOCK = 512
@@ -48,7 +45,7 @@ def frozen_answer(bundle: Bundle, pages: RankingPages, kept: KeptChances, work: 
     return Answer.of_score(scores)
 
 
-def _texts(bundle: Bundle, rows: npt.NDArray[np.int64]) -> list[str]:
+def _texts(bundle: Bundle, rows: Ints) -> list[str]:
     table = bundle.products()
     return [product_text(table.product(row), bundle.manifest.text_attributes) for row in rows.tolist()]
 

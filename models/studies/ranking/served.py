@@ -8,8 +8,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from models.arrays import Progress
 from models.bundles.bundle import Bundle
-from models.bundles.embedding import Progress
 from models.ranking.clicked_pages import clicked_pages, joined_log
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.ranker import Ranker, RankerError

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Floats
 from models.bundles.bundle import Bundle
 from models.evaluation.bootstrap import Interval
 from models.evaluation.metrics import Ids
@@ -27,8 +27,6 @@ from models.studies.ranking.page_metrics import Answer
 from models.studies.ranking.page_summary import GRADED, Ranked
 from models.studies.ranking.pages import RankingPages
 from models.text_tuning.recipe import MlmStage
-
-Floats = npt.NDArray[np.float32]
 
 GENERIC, DOMAIN = "teacher, generic base", "teacher, shop's language"
 STUDENTS = {GENERIC: "student of the generic teacher", DOMAIN: "student of the shop's teacher"}

@@ -13,11 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.bundles.embedding import Progress
+from models.arrays import Floats, Progress
 from models.text_encoder.encoder import Side, Text, TextEncoder
 from models.text_encoder.export import PACKAGED, EncoderError, encoder_fingerprint, export_encoder, find_encoder
-
-Floats = npt.NDArray[np.float32]
 
 WEIGHTS_FILE = "model.safetensors"
 _WORD_WEIGHTS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.arrays import Codes, Ints
 from models.products.catalogue import clean_text
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 
@@ -103,7 +103,7 @@ def _texts(path: Path, fields: Sequence[str], locale: str, product_ids: Sequence
     return [text or "" for text in texts]
 
 
-def _numbered(column: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]:
+def _numbered(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
     """Distinct values in their order, and the place of each row's among them."""
     encoded = column.combine_chunks().dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
@@ -113,7 +113,7 @@ def _numbered(column: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]
     return [distinct[at] for at in order], place[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
-def _labels(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+def _labels(column: pa.ChunkedArray) -> Codes:
     places = pc.index_in(column, pa.array(list(GAINS)))
     if places.null_count:
         wrong = column.filter(pc.is_null(places))[0].as_py()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from models.arrays import Progress
 from models.bundles.build import Source
-from models.bundles.embedding import Progress
 from models.evaluation.page import Section, write_sections
 from models.evaluation.run_facts import RunFacts
 from models.studies.text_encoder.embedders import Embedder, EncoderEmbedder, VectorCache

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from models.arrays import Progress
 from models.bundles.build import Source
-from models.bundles.embedding import Progress
 from models.bundles.sources import sample_source
 from models.evaluation.bootstrap import Interval
 from models.evaluation.page import Section, Table, write_sections

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools, Codes
 from models.evaluation.cases import Bucket
 from models.evaluation.metrics import Ids, Relevance, Values
 
@@ -68,7 +68,7 @@ class JudgedSet:
     products: Sequence[str]  # their texts
     query_rows: Ids  # (judgements,) ascending
     product_rows: Ids  # (judgements,)
-    labels: npt.NDArray[np.int32]  # (judgements,) places in protocol.labels
+    labels: Codes  # (judgements,) places in protocol.labels
     query_buckets: Mapping[str, Bucket] = field(default_factory=dict)  # each (queries,)
     product_buckets: Mapping[str, Bucket] = field(default_factory=dict)  # each (products,)
     is_simulated: bool = False
@@ -94,7 +94,7 @@ class JudgedSet:
         protocol: Protocol,
         queries: Sequence[str],
         products: Sequence[str],
-        judgements: tuple[Ids, Ids, npt.NDArray[np.int32]],
+        judgements: tuple[Ids, Ids, Codes],
         *,
         query_buckets: Mapping[str, Bucket] | None = None,
         product_buckets: Mapping[str, Bucket] | None = None,
@@ -128,17 +128,17 @@ class JudgedSet:
         return np.array(list(self.protocol.gains.values()), np.float64)[self.labels]
 
     @property
-    def is_relevant(self) -> npt.NDArray[np.bool_]:
+    def is_relevant(self) -> Bools:
         """(judgements,)"""
         of_label = np.array([label in self.protocol.relevant for label in self.protocol.labels])
         return np.asarray(of_label[self.labels], np.bool_)
 
-    def relevant(self, keep: npt.NDArray[np.bool_] | None = None) -> Relevance:
+    def relevant(self, keep: Bools | None = None) -> Relevance:
         """What counts in Recall, MRR and MAP, each of grade 1; of the judgements `keep` (judgements,) alone."""
         rows = np.flatnonzero(self.is_relevant if keep is None else self.is_relevant & keep)
         return Relevance(self.query_rows[rows], self.product_rows[rows], np.ones(len(rows)), len(self.queries))
 
-    def graded(self, keep: npt.NDArray[np.bool_] | None = None) -> Relevance:
+    def graded(self, keep: Bools | None = None) -> Relevance:
         """What counts in NDCG, by gain."""
         gains = self.gains
         rows = np.flatnonzero((gains > 0) if keep is None else (gains > 0) & keep)

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from models.bundles.embedding import Progress
+from models.arrays import Bools, Floats, Progress
 from models.evaluation.cases import Bucket
 from models.evaluation.metrics import (
     Ids,
@@ -22,7 +21,6 @@ from models.evaluation.metrics import (
     reciprocal_rank,
 )
 from models.evaluation.results import Results
-from models.studies.text_encoder.embedders import Floats
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool
 from models.studies.text_encoder.pair_figures import JudgedPairs
 from models.studies.text_encoder.scorers import Scorer, best, masked
@@ -103,11 +101,11 @@ class _Cases:
     side: int  # -1: all
     relevant: Relevance
     graded: Relevance
-    relevant_out: npt.NDArray[np.bool_]  # (judgements,) pairs taken out of the ranking that Recall, MRR and MAP see
-    graded_out: npt.NDArray[np.bool_]  # (judgements,) and of NDCG's
+    relevant_out: Bools  # (judgements,) pairs taken out of the ranking that Recall, MRR and MAP see
+    graded_out: Bools  # (judgements,) and of NDCG's
 
     @classmethod
-    def of(cls, judged: JudgedSet, side: tuple[int, npt.NDArray[np.bool_]] | None) -> _Cases:
+    def of(cls, judged: JudgedSet, side: tuple[int, Bools] | None) -> _Cases:
         code, is_inside = (-1, np.ones(len(judged.labels), np.bool_)) if side is None else side
         return cls(
             code,
@@ -118,7 +116,7 @@ class _Cases:
         )
 
 
-def _sides(judged: JudgedSet, sides: str) -> list[tuple[int, npt.NDArray[np.bool_]]]:
+def _sides(judged: JudgedSet, sides: str) -> list[tuple[int, Bools]]:
     """Of each side its code and which judgements (judgements,) are of its products."""
     if not sides:
         return []
@@ -158,7 +156,7 @@ def _figures(scores: Floats, judged: JudgedSet, cases: _Cases, start: int, stop:
     if is_judged_only:
         depth = max(1, int(np.bincount(rows[0], minlength=1).max()))
 
-    def ranked(left_out: npt.NDArray[np.bool_]) -> Ids:
+    def ranked(left_out: Bools) -> Ids:
         is_out = np.full(scores.shape, is_judged_only)
         is_out[rows] = left_out[at]
         return best(masked(scores, is_out), depth)

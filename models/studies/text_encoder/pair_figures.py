@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Bools
 from models.evaluation.bootstrap import Interval, statistic_intervals
 from models.evaluation.cases import Bucket
 from models.evaluation.metrics import Ids, Values
@@ -32,8 +32,8 @@ class JudgedPairs:
     """Pairs with what each scorer gave them. Every array has one entry a pair."""
 
     scores: Mapping[str, Values]  # scorer -> (pairs,)
-    is_relevant: npt.NDArray[np.bool_]
-    is_partial: npt.NDArray[np.bool_]  # neither relevant nor irrelevant
+    is_relevant: Bools
+    is_partial: Bools  # neither relevant nor irrelevant
     units: Ids  # query rows
     buckets: Mapping[str, Bucket]
 
@@ -56,7 +56,7 @@ class Ordered:
     """Pairs in the order of one scorer's scores, so that weighted figures cost one pass. Equal scores count as half above, half below
     in AUC; in AP they come at once."""
 
-    def __init__(self, scores: Values, is_relevant: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, scores: Values, is_relevant: Bools) -> None:
         self._order = np.argsort(-scores, kind="stable")
         sorted_scores = scores[self._order]
         self._relevant = is_relevant[self._order]
@@ -81,7 +81,7 @@ class Ordered:
         return float(wins.sum() / (total * others)), float((found * precision).sum() / total)
 
 
-def auc_and_ap(scores: Values, is_relevant: npt.NDArray[np.bool_]) -> tuple[float, float]:
+def auc_and_ap(scores: Values, is_relevant: Bools) -> tuple[float, float]:
     """Of pairs (pairs,) that each count once."""
     return Ordered(scores, is_relevant).auc_and_ap(np.ones(len(scores)))
 
@@ -117,9 +117,7 @@ def figures(
 class _Figured:
     """One scorer's pairs, ready to be counted with other weights."""
 
-    def __init__(
-        self, scores: Values, is_relevant: npt.NDArray[np.bool_], is_partial: npt.NDArray[np.bool_], units: Ids
-    ) -> None:
+    def __init__(self, scores: Values, is_relevant: Bools, is_partial: Bools, units: Ids) -> None:
         self._all = Ordered(scores, is_relevant)
         self._clear = np.flatnonzero(~is_partial)
         self._against_irrelevant = Ordered(scores[self._clear], is_relevant[self._clear])

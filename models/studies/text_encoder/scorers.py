@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from models.bundles.embedding import Progress
+from models.arrays import Bools, Floats, Progress
 from models.evaluation.metrics import Ids
-from models.studies.text_encoder.embedders import Embedder, Floats, VectorCache, checked
+from models.studies.text_encoder.embedders import Embedder, VectorCache, checked
 
 _WORD = r"(?u)\b\w+\b"
 
@@ -88,6 +87,6 @@ def best(scores: Floats, k: int) -> Ids:
     return ranked
 
 
-def masked(scores: Floats, is_out: npt.NDArray[np.bool_]) -> Floats:
+def masked(scores: Floats, is_out: Bools) -> Floats:
     """`scores` with -inf where `is_out`, both (queries, products)."""
     return np.where(is_out, np.float32(-np.inf), scores)

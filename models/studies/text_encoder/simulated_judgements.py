@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Codes
 from models.evaluation.cases import HEAD_SHARE, TORSO_SHARE, Bucket
 from models.evaluation.metrics import Ids
 from models.sample_store.shopping import ShoppingLog as Simulation
@@ -146,7 +147,7 @@ class _Asked:
         )
 
 
-def _seen_queries(keys: Sequence[str], texts: Sequence[str], training: ClickPairs) -> npt.NDArray[np.int32]:
+def _seen_queries(keys: Sequence[str], texts: Sequence[str], training: ClickPairs) -> Codes:
     """(queries,) 0 seen, 1 near, 2 unseen."""
     known = [training.queries[at] for at in np.unique(training.query).tolist()]
     is_seen = np.isin(np.array(keys), np.array([plain_key(query) for query in known]))
@@ -157,7 +158,7 @@ def _seen_queries(keys: Sequence[str], texts: Sequence[str], training: ClickPair
     return codes
 
 
-def _frequency(log: ShoppingLog, before_ms: int, keys: Sequence[str]) -> npt.NDArray[np.int32]:
+def _frequency(log: ShoppingLog, before_ms: int, keys: Sequence[str]) -> Codes:
     """(queries,) 0 head, 1 torso, 2 tail by the share of the searches of the window, 3 not asked within it."""
     events = np.flatnonzero((log.asked_ms < before_ms) & (log.query > 0))
     searches, first = np.unique(log.search[events], return_index=True)
@@ -172,7 +173,7 @@ def _frequency(log: ShoppingLog, before_ms: int, keys: Sequence[str]) -> npt.NDA
     return np.array([bucket_of.get(key, 3) for key in keys], np.int32)
 
 
-def _drawn_evenly(codes: npt.NDArray[np.int32], max_queries: int, rng: np.random.Generator) -> Ids:
+def _drawn_evenly(codes: Codes, max_queries: int, rng: np.random.Generator) -> Ids:
     """Queries (n,), ascending: as many of each code as there is room for, the room that one leaves going to the next."""
     groups = sorted((np.flatnonzero(codes == code) for code in np.unique(codes)), key=len)
     chosen: list[Ids] = []
@@ -201,7 +202,7 @@ def _grades(simulation: Simulation, keys: Sequence[str]) -> list[npt.NDArray[np.
     return found
 
 
-def _graded(grades: Sequence[npt.NDArray[np.int8]]) -> tuple[Ids, Ids, npt.NDArray[np.int32]]:
+def _graded(grades: Sequence[npt.NDArray[np.int8]]) -> tuple[Ids, Ids, Codes]:
     """Query rows, product rows and labels of what is not irrelevant."""
     rows = [np.flatnonzero(one < IRRELEVANT) for one in grades]
     queries = np.repeat(np.arange(len(grades)), [len(one) for one in rows])
@@ -212,10 +213,10 @@ def _graded(grades: Sequence[npt.NDArray[np.int8]]) -> tuple[Ids, Ids, npt.NDArr
 def _drawn_pairs(
     grades: Sequence[npt.NDArray[np.int8]],
     shown: Sequence[Ids],
-    side: npt.NDArray[np.int32],
+    side: Codes,
     each: int,
     rng: np.random.Generator,
-) -> tuple[Ids, Ids, npt.NDArray[np.int32]]:
+) -> tuple[Ids, Ids, Codes]:
     """See NEGATIVES."""
     queries: list[int] = []
     products: list[int] = []

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.arrays import Progress
 from models.bundles.build import Source
-from models.bundles.embedding import Progress
 from models.events.event import EventKind
 from models.text_encoder.export import PACKAGED, encoder_fingerprint
 from models.text_tuning.recipe import Stage, TextRecipe

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Bools, Doubles
 from models.evaluation.numbered_log import plain_query
 from models.text_tuning.query_keys import LeakGuard
 
@@ -41,7 +42,7 @@ def form_of(query: str) -> str:
     return " ".join(sorted(set(stems(query)))) or plain_query(query)
 
 
-def near_duplicates(queries: Sequence[str], others: Collection[str]) -> npt.NDArray[np.bool_]:
+def near_duplicates(queries: Sequence[str], others: Collection[str]) -> Bools:
     """Which of `queries` (n,) are those of `others` but for their form, by `form_of` or by the guard that keeps test queries out of
     training, or have a form that is one letter, or two that are swapped, away, as misspelt ones have."""
     from rapidfuzz.distance import OSA
@@ -69,9 +70,7 @@ class SharedWords:
         self._products = products
         self._stems: dict[int, frozenset[str]] = {}
 
-    def shares(
-        self, query_rows: npt.NDArray[np.integer], product_rows: npt.NDArray[np.integer]
-    ) -> npt.NDArray[np.float64]:
+    def shares(self, query_rows: npt.NDArray[np.integer], product_rows: npt.NDArray[np.integer]) -> Doubles:
         """(pairs,) from 0 to 1; 0 for a query without a word."""
         found = np.zeros(len(query_rows))
         for at, (query, product) in enumerate(zip(query_rows.tolist(), product_rows.tolist(), strict=True)):

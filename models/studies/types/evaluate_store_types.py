@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.evaluation.cases import Bucket
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import lines_plot, reliability_plot

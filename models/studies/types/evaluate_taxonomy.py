@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.evaluation.bootstrap import Interval, mean_intervals
 from models.evaluation.cases import Bucket
 from models.evaluation.metrics import Ids

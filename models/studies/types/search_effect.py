@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.arrays import Bools, Codes, Doubles, Floats, Ints, Progress
 from models.bundles.bundle import Bundle
-from models.bundles.embedding import Progress
 from models.evaluation.bootstrap import Interval, mean_interval
 from models.evaluation.page import Section, Table, write_sections
 from models.evaluation.run_facts import RunFacts
@@ -31,8 +31,6 @@ from models.sample_store.locales import MAIN_LOCALE
 from models.sample_store.write_log import EVENTS, STOREFRONTS
 from models.studies.types.store_queries import category_of
 from models.unified.light_tower import LightTower
-
-Floats = npt.NDArray[np.float32]
 
 WEIGHTS = (0.0, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 FILTER = "filter"
@@ -48,7 +46,7 @@ class AskedSearches:
 
     queries: list[str]
     locales: list[str]
-    product: npt.NDArray[np.int64]  # (searches,) rows of the catalogue
+    product: Ints  # (searches,) rows of the catalogue
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -99,8 +97,8 @@ def evaluate_type_use(
 class _Seen:
     """By search: share of the first TOP of the engaged product's type, whether the product is among DEPTH, and what was predicted."""
 
-    right_type: npt.NDArray[np.float64]
-    found: npt.NDArray[np.float64]
+    right_type: Doubles
+    found: Doubles
     told: npt.NDArray[np.int8]  # 0 abstained, 1 wrong, 2 right
 
 
@@ -112,12 +110,12 @@ def _ask(
     model: TypeModel,
     tower: LightTower,
     vectors: Floats,
-    codes: npt.NDArray[np.int32],
+    codes: Codes,
     categories: Sequence[str],
 ) -> dict[str, _Seen]:
     """By weight, and by FILTER with the boost of the largest weight."""
     names = [f"{weight:g}" for weight in WEIGHTS] + [FILTER]
-    parts: dict[str, list[tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]]] = {name: [] for name in names}
+    parts: dict[str, list[tuple[Doubles, Bools]]] = {name: [] for name in names}
     told: list[npt.NDArray[np.int8]] = []
     code_of = {name: code for code, name in enumerate(categories)}
     for start in range(0, len(asked), _BLOCK):
@@ -149,9 +147,7 @@ def _ask(
     }
 
 
-def _judge(
-    scores: Floats, wanted: npt.NDArray[np.int32], product: npt.NDArray[np.int64], codes: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _judge(scores: Floats, wanted: Codes, product: Ints, codes: Codes) -> tuple[Doubles, Bools]:
     top = np.argpartition(-scores, DEPTH, axis=1)[:, :DEPTH]
     order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
     top = np.take_along_axis(top, order, axis=1)
@@ -200,10 +196,10 @@ def _cut(events: Path) -> datetime:
 
 
 def _sections(cells: Mapping[str, Mapping[str, _Seen]], seed: int) -> list[Section]:
-    def interval(values: npt.NDArray[np.float64]) -> Interval | None:
+    def interval(values: Doubles) -> Interval | None:
         return mean_interval(values, seed=seed) if len(values) else None
 
-    def table(caption: str, values: Mapping[str, npt.NDArray[np.float64]]) -> tuple[str, list[Interval | None]]:
+    def table(caption: str, values: Mapping[str, Doubles]) -> tuple[str, list[Interval | None]]:
         return caption, [interval(one) for one in values.values()]
 
     sections = []

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.query_types.examples import TypeExamples
 from models.query_types.labels import LabelRule, label_log
 from models.query_types.tokens import normalise

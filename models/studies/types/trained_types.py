@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundles.embedding import Progress
+from models.arrays import Progress
 from models.query_types.examples import TypeExamples
 from models.query_types.recipe import TypesRecipe
 from models.query_types.train_types import train_types

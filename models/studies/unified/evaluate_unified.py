@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from models.arrays import Progress
 from models.bundles.build import Source
-from models.bundles.embedding import Progress
 from models.evaluation.baselines import Bm25Ranker, BuyAgainRanker, PopularInCategoryRanker
 from models.evaluation.cases import Cases, Histories, Split, build_cases
 from models.evaluation.numbered_log import read_log

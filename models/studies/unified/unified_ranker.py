@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Floats
 from models.evaluation.cases import Cases, Histories, search_keys
 from models.evaluation.numbered_log import CLICK, KINDS, Ids, NumberedLog
-from models.evaluation.rankers import Floats, nearest
+from models.evaluation.rankers import nearest
 from models.events.event import Event
 from models.products.catalogue import Product
 from models.products.product_table import ProductTable

@@ -17,12 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from aisle.v1 import embedding_pb2, info_pb2, product_pb2, query_pb2, ranking_pb2, search_pb2, shopper_pb2
+from models.arrays import Floats
 from models.bundles.bundle import Manifest
 from models.events.event import Event, EventKind
 from models.products.catalogue import MAX_ID_CHARS, Product, clean_text, product_text
@@ -547,7 +546,7 @@ def write_prediction(told: TypePrediction) -> query_pb2.QueryTypes:
 
 
 def write_vectors(
-    vectors: npt.NDArray[np.float32], dimensions: int, encoding: embedding_pb2.VectorEncoding.ValueType
+    vectors: Floats, dimensions: int, encoding: embedding_pb2.VectorEncoding.ValueType
 ) -> embedding_pb2.Vectors:
     """(rows, dim) unit vectors as the caller wants them."""
     half = encoding == embedding_pb2.VECTOR_ENCODING_FLOAT16

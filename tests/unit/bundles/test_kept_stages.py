@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from models.arrays import Progress
 from models.bundles.bundle import BundleError
-from models.bundles.embedding import Progress
 from models.bundles.kept_stages import KeptStages, kept_stages
 
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.arrays import Progress
 from models.bundles.build import Recipe, Source, build_bundle
 from models.bundles.bundle import VECTORS, Bundle, Manifest
 from models.bundles.embed_text import TextEmbedding
-from models.bundles.embedding import BuildState, Progress
+from models.bundles.embedding import BuildState
 from models.products.catalogue import Product
 from models.products.product_table import ProductTable, write_products
 from models.text_encoder.encoder import EncoderSpec, Text, TextEncoder

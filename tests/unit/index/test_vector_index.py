@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models.arrays import Float16s, Floats
 from models.index.bf16_product import is_native as bf16_is_native
 from models.index.tuner import recall_of
 from models.index.vector_index import (
@@ -25,15 +26,13 @@ from models.index.vector_index import (
 
 SIZE, DIM, K = 30_000, 64, 100
 NUM_CLUSTERS = 200
-Halves = npt.NDArray[np.float16]
-Floats = npt.NDArray[np.float32]
 
 
 def unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def clustered(size: int, seed: int) -> Halves:
+def clustered(size: int, seed: int) -> Float16s:
     """Unit vectors around common centres, as products lie around product types."""
     rng = np.random.default_rng(seed)
     origins = clustered_centres()[rng.integers(NUM_CLUSTERS, size=size)]
@@ -44,7 +43,7 @@ def clustered_centres() -> Floats:
     return unit(np.random.default_rng(99).standard_normal((NUM_CLUSTERS, DIM))).astype(np.float32)
 
 
-def brute_force(vectors: Halves, queries: Floats, k: int, allowed: npt.NDArray[np.bool_] | None = None) -> Neighbours:
+def brute_force(vectors: Float16s, queries: Floats, k: int, allowed: npt.NDArray[np.bool_] | None = None) -> Neighbours:
     scores = queries @ vectors.astype(np.float32).T
     if allowed is not None:
         scores[:, ~allowed] = -np.inf
@@ -54,7 +53,7 @@ def brute_force(vectors: Halves, queries: Floats, k: int, allowed: npt.NDArray[n
 
 
 @pytest.fixture(scope="module")
-def vectors() -> Halves:
+def vectors() -> Float16s:
     return clustered(SIZE, seed=1)
 
 
@@ -64,12 +63,12 @@ def queries() -> Floats:
 
 
 @pytest.fixture(scope="module")
-def exact(vectors: Halves) -> VectorIndex:
+def exact(vectors: Float16s) -> VectorIndex:
     return VectorIndex.build(vectors, IndexSpec("exact"))
 
 
 @pytest.fixture(scope="module")
-def listed(vectors: Halves) -> VectorIndex:
+def listed(vectors: Float16s) -> VectorIndex:
     return VectorIndex.build(vectors, IndexSpec("ivf", num_lists=512, margin=0.4))
 
 
@@ -77,23 +76,23 @@ def random_mask(share: float) -> npt.NDArray[np.bool_]:
     return np.random.default_rng(5).random(SIZE) < share
 
 
-def brand_mask(vectors: Halves, share: float) -> npt.NDArray[np.bool_]:
+def brand_mask(vectors: Float16s, share: float) -> npt.NDArray[np.bool_]:
     """One corner of the space: the products most like one of them, whatever the query."""
     likeness = vectors.astype(np.float32) @ vectors[7].astype(np.float32)
     return likeness >= np.sort(likeness)[-max(1, round(share * SIZE))]
 
 
-def test_exact_returns_what_brute_force_returns(vectors: Halves, queries: Floats, exact: VectorIndex) -> None:
+def test_exact_returns_what_brute_force_returns(vectors: Float16s, queries: Floats, exact: VectorIndex) -> None:
     found, truth = exact.search(queries, K), brute_force(vectors, queries, K)
     np.testing.assert_allclose(found.scores, truth.scores, atol=1e-5)
     assert recall_of(found, truth) == 1.0
 
 
-def test_lists_find_the_neighbours(vectors: Halves, queries: Floats, listed: VectorIndex) -> None:
+def test_lists_find_the_neighbours(vectors: Float16s, queries: Floats, listed: VectorIndex) -> None:
     assert recall_of(listed.search(queries, K), brute_force(vectors, queries, K)) >= 0.98
 
 
-def test_a_narrow_margin_finds_fewer(vectors: Halves, queries: Floats, listed: VectorIndex) -> None:
+def test_a_narrow_margin_finds_fewer(vectors: Float16s, queries: Floats, listed: VectorIndex) -> None:
     truth = brute_force(vectors, queries, K)
     narrow = listed.with_spec(dataclasses.replace(listed.spec, margin=0.02))
     assert recall_of(narrow.search(queries, K), truth) < recall_of(listed.search(queries, K), truth) - 0.05
@@ -101,7 +100,7 @@ def test_a_narrow_margin_finds_fewer(vectors: Halves, queries: Floats, listed: V
 
 @pytest.mark.parametrize("kind", ["exact", "listed"])
 def test_scores_are_the_inner_products_of_the_ids_best_first(
-    kind: str, vectors: Halves, queries: Floats, request: pytest.FixtureRequest
+    kind: str, vectors: Float16s, queries: Floats, request: pytest.FixtureRequest
 ) -> None:
     found = request.getfixturevalue(kind).search(queries, K)
     products = np.einsum("bkd,bd->bk", vectors[found.ids].astype(np.float32), queries)
@@ -114,7 +113,7 @@ def test_scores_are_the_inner_products_of_the_ids_best_first(
 @pytest.mark.parametrize("shape", ["random", "brand"])
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01, 0.001, 0.0001])
 def test_a_filter_returns_what_brute_force_over_the_allowed_returns(
-    kind: str, shape: str, share: float, vectors: Halves, queries: Floats, request: pytest.FixtureRequest
+    kind: str, shape: str, share: float, vectors: Float16s, queries: Floats, request: pytest.FixtureRequest
 ) -> None:
     allowed = random_mask(share) if shape == "random" else brand_mask(vectors, share)
     found = request.getfixturevalue(kind).search(queries, K, allowed)
@@ -126,7 +125,7 @@ def test_a_filter_returns_what_brute_force_over_the_allowed_returns(
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.001])
 def test_the_compressed_lists_themselves_honour_a_filter(
-    share: float, vectors: Halves, queries: Floats, listed: VectorIndex, monkeypatch: pytest.MonkeyPatch
+    share: float, vectors: Float16s, queries: Floats, listed: VectorIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "models.index.vector_index.GATHERED_SHARE", 0.0
@@ -137,7 +136,7 @@ def test_the_compressed_lists_themselves_honour_a_filter(
         assert recall_of(found, brute_force(vectors, queries, K, allowed)) >= 0.98
 
 
-def test_the_horizon_recedes_to_product_types_far_from_the_query(vectors: Halves, listed: VectorIndex) -> None:
+def test_the_horizon_recedes_to_product_types_far_from_the_query(vectors: Float16s, listed: VectorIndex) -> None:
     centres = clustered_centres()
     query = centres[:1]
     far = np.argsort(centres @ query[0])[:20]  # the tenth of all types that is least like the query
@@ -189,7 +188,7 @@ def test_threads_searching_at_once_get_their_own_answers(queries: Floats, listed
 
 @pytest.mark.parametrize("kind", ["exact", "listed"])
 def test_a_saved_index_over_mapped_vectors_answers_the_same(
-    kind: str, vectors: Halves, queries: Floats, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, vectors: Float16s, queries: Floats, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     index = request.getfixturevalue(kind)
     np.save(tmp_path / "vectors.npy", vectors)
@@ -203,7 +202,7 @@ def test_a_saved_index_over_mapped_vectors_answers_the_same(
         np.testing.assert_array_equal(before.scores, after.scores)
 
 
-def test_the_same_vectors_build_the_same_file(vectors: Halves, tmp_path: Path) -> None:
+def test_the_same_vectors_build_the_same_file(vectors: Float16s, tmp_path: Path) -> None:
     files = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
@@ -213,14 +212,14 @@ def test_the_same_vectors_build_the_same_file(vectors: Halves, tmp_path: Path) -
 
 
 def test_vectors_may_be_float32_and_mapped(
-    vectors: Halves, queries: Floats, exact: VectorIndex, tmp_path: Path
+    vectors: Float16s, queries: Floats, exact: VectorIndex, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "float32.npy", vectors.astype(np.float32))
     mapped = VectorIndex.build(np.load(tmp_path / "float32.npy", mmap_mode="r"), IndexSpec("exact"))
     np.testing.assert_array_equal(mapped.search(queries, K).ids, exact.search(queries, K).ids)
 
 
-def test_an_index_of_other_vectors_is_refused(vectors: Halves, listed: VectorIndex, tmp_path: Path) -> None:
+def test_an_index_of_other_vectors_is_refused(vectors: Float16s, listed: VectorIndex, tmp_path: Path) -> None:
     listed.save(tmp_path)
     with pytest.raises(ValueError, match=r"\(30000, 64\).*\(29999, 64\)"):
         VectorIndex.load(tmp_path, vectors[:-1], "cpu")
@@ -273,7 +272,7 @@ def test_a_batch_finds_what_its_queries_find_alone_even_where_bf16_cannot_tell_p
     "device",
     ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)],
 )
-def test_the_matrix_product_returns_what_brute_force_returns(device: str, vectors: Halves, queries: Floats) -> None:
+def test_the_matrix_product_returns_what_brute_force_returns(device: str, vectors: Float16s, queries: Floats) -> None:
     pytest.importorskip("torch")
     matrix = _TorchMatrix(vectors, device)
     for allowed in (None, random_mask(0.1), random_mask(0.001), np.zeros(SIZE, bool)):
@@ -285,7 +284,7 @@ def test_the_matrix_product_returns_what_brute_force_returns(device: str, vector
 
 @pytest.mark.gpu
 def test_an_index_loaded_on_a_gpu_answers_exactly(
-    vectors: Halves, queries: Floats, listed: VectorIndex, tmp_path: Path
+    vectors: Float16s, queries: Floats, listed: VectorIndex, tmp_path: Path
 ) -> None:
     listed.save(tmp_path)
     index = VectorIndex.load(tmp_path, vectors, "cuda")
@@ -305,7 +304,7 @@ WEIGHTS = {
 
 
 @pytest.fixture(scope="module")
-def featured(vectors: Halves) -> Halves:
+def featured(vectors: Float16s) -> Float16s:
     """With a popularity from 0 to 1, a tenth of new products without one, stock, a value, and zeros."""
     rng = np.random.default_rng(6)
     new = rng.random(SIZE) < 0.1
@@ -315,12 +314,12 @@ def featured(vectors: Halves) -> Halves:
 
 
 @pytest.fixture(scope="module")
-def featured_exact(featured: Halves) -> VectorIndex:
+def featured_exact(featured: Float16s) -> VectorIndex:
     return VectorIndex.build(featured, IndexSpec("exact", num_static=NUM_STATIC))
 
 
 @pytest.fixture(scope="module")
-def featured_listed(featured: Halves) -> VectorIndex:
+def featured_listed(featured: Float16s) -> VectorIndex:
     return VectorIndex.build(featured, IndexSpec("ivf", num_lists=512, margin=0.4, num_static=NUM_STATIC))
 
 
@@ -332,7 +331,7 @@ def with_weights(queries: Floats, weights: tuple[float, ...]) -> Floats:
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("kind", ["exact", "listed"])
 def test_weighed_features_find_what_brute_force_over_both_finds(
-    kind: str, weights: tuple[float, ...], featured: Halves, queries: Floats, request: pytest.FixtureRequest
+    kind: str, weights: tuple[float, ...], featured: Float16s, queries: Floats, request: pytest.FixtureRequest
 ) -> None:
     index = request.getfixturevalue(f"featured_{kind}")
     asked, least = with_weights(queries, weights), 1.0 if kind == "exact" else 0.98
@@ -363,7 +362,7 @@ def test_without_weights_the_answer_is_that_without_features_to_the_bit(
 
 
 def test_an_index_with_features_is_saved_with_their_number(
-    featured: Halves, featured_listed: VectorIndex, queries: Floats, tmp_path: Path
+    featured: Float16s, featured_listed: VectorIndex, queries: Floats, tmp_path: Path
 ) -> None:
     featured_listed.save(tmp_path)
     loaded = VectorIndex.load(tmp_path, featured, "cpu")
@@ -372,7 +371,7 @@ def test_an_index_with_features_is_saved_with_their_number(
     np.testing.assert_array_equal(loaded.search(asked, K).ids, featured_listed.search(asked, K).ids)
 
 
-def test_the_matrix_product_weighs_features_too(featured: Halves, queries: Floats) -> None:
+def test_the_matrix_product_weighs_features_too(featured: Float16s, queries: Floats) -> None:
     pytest.importorskip("torch")
     matrix = _TorchMatrix(featured, "cpu", NUM_STATIC)
     for weights in ((0,), *WEIGHTS.values()):

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from models.arrays import Floats
 from models.bundles.bundle import Bundle, Manifest
 from models.products.catalogue import Product
 from models.query_types.type_model import TypeModel, TypePrediction
@@ -22,7 +22,6 @@ from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
 from models.unified.words import words_of
 
-Floats = npt.NDArray[np.float32]
 EVERY = np.arange(6)
 
 

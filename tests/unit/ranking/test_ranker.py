@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
@@ -18,8 +17,6 @@ from models.ranking.losses import listwise_loss, pointwise_loss, softened, uncer
 from models.ranking.network import MAX_POSITION, RankerNetwork
 from models.ranking.ranker import Ranker, RankerError, Scaling, blend, shapes
 from models.ranking.recipe import RankerRecipe, Structure, Transfer
-
-Floats = npt.NDArray[np.float32]
 
 TINY = RankerRecipe("tiny", experts=3, expert_dim=5, tower_dim=4)
 COUNT = len(FEATURES)

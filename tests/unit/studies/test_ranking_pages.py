@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from models.query_types.calibration import expected_calibration_error
@@ -28,8 +27,6 @@ from models.studies.ranking.page_metrics import (
 from models.studies.ranking.page_summary import GRADED, Ranked
 from models.studies.ranking.position_bias import redrawn, sorted_pages
 from models.studies.ranking.sparse import thinned
-
-Floats = npt.NDArray[np.float32]
 
 
 def rows_of(labels: list[list[int]], lengths: list[int]) -> RankerRows:

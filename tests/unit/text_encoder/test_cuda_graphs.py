@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from models.arrays import Ints
 from models.index.vector_index import IndexSpec, VectorIndex
 from models.text_encoder.encoder import Text, TextEncoder
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     import torch
 
-Ints = npt.NDArray[np.int64]
 WIDTH = 16
 
 
