@@ -53,7 +53,6 @@ found again from its id. The same sizes and seed give the same log; a longer log
 """
 
 from models.sample_store.generate import CURRENCY, MAX_PRODUCTS, SAMPLE_COLUMNS, SampleStore
-from models.sample_store.hashing import Draws
 from models.sample_store.latents import ABSENT, LatentColumns, ProductLatent
 from models.sample_store.locales import (
     DialectTrap,
@@ -76,7 +75,6 @@ __all__ = [
     "MAX_PRODUCTS",
     "SAMPLE_COLUMNS",
     "DialectTrap",
-    "Draws",
     "LatentColumns",
     "LogParameters",
     "Oracle",

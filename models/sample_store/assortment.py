@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.arrays import Codes, Ints
+from models.draws import draw_uniforms, mix
 from models.sample_store.generate import SampleStore
-from models.sample_store.hashing import draw_uniforms, mix
 from models.sample_store.latents import ABSENT
 from models.sample_store.parameters import LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.arrays import UInt64s
+from models.draws import Draws, draw_words
 from models.products.catalogue import ColumnMapping, Product
-from models.sample_store.hashing import Draws, UInt64s, draw_words
 from models.sample_store.latents import NUM_LATENT_WORDS, LatentColumns, ProductLatent, latent_columns
 from models.sample_store.queries import SampleQuery, write_query
 from models.sample_store.wording import NUM_WORDING_WORDS, write_product

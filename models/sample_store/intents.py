@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from models.arrays import Doubles, Ints
+from models.draws import Draws, mix
 from models.sample_store.assortment import FIELDS, Assortment
-from models.sample_store.hashing import Draws, mix
 from models.sample_store.latents import ABSENT, LatentColumns
 from models.sample_store.parameters import LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES

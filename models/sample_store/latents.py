@@ -13,8 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from models.arrays import Bools, Ints
-from models.sample_store.hashing import UInt64s
+from models.arrays import Bools, Ints, UInt64s
 from models.sample_store.product_types import PRODUCT_TYPES, ProductType
 from models.sample_store.vocabulary import (
     AUDIENCES,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from models.sample_store.hashing import Draws
+from models.draws import Draws
 from models.sample_store.latents import ProductLatent
 from models.sample_store.product_types import PRODUCT_TYPES, ProductType
 from models.sample_store.vocabulary import AUDIENCES, BRANDS, COLOURS, MATERIALS, PRICE_WORDS, STYLES, Word
 from models.sample_store.wording import model_code
+from models.typing_errors import misspell
 
 TYPO_RATE = 0.05  # of queries without a model number
 SHOPPER_NOUN_RATE = 0.6  # otherwise the shopper happens to use the noun of the product's seller
@@ -38,7 +39,6 @@ _GOES_LAST = (
     "goes ",
     "makes ",
 )
-_KEY_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,45 +144,3 @@ def _known_words(kind: ProductType, latent: ProductLatent) -> dict[str, Word]:
         ("audience", AUDIENCES, latent.audience),
     )
     return {name: words[at] for name, words, at in places if at >= 0}
-
-
-# ---- typing errors
-
-
-def misspell(text: str, draws: Draws) -> str:
-    """The text with one typing error in its longest word: a letter lost, doubled, swapped or the one beside it."""
-    words = text.split(" ")
-    at = max(range(len(words)), key=lambda index: len(words[index]))
-    for _ in range(8):  # swapping or replacing may change nothing, as in "oo"
-        wrong = draws.pick(_SLIPS)(words[at], draws)
-        if wrong != words[at]:
-            return " ".join((*words[:at], wrong, *words[at + 1 :]))
-    return " ".join((*words[:at], words[at] + words[at][-1], *words[at + 1 :]))
-
-
-def _lose(word: str, draws: Draws) -> str:
-    at = draws.below(len(word))
-    return word[:at] + word[at + 1 :] if len(word) > 1 else word
-
-
-def _double(word: str, draws: Draws) -> str:
-    at = draws.below(len(word))
-    return word[: at + 1] + word[at:]
-
-
-def _swap(word: str, draws: Draws) -> str:
-    at = draws.below(max(1, len(word) - 1))
-    return word[:at] + word[at : at + 2][::-1] + word[at + 2 :]
-
-
-def _slip_beside(word: str, draws: Draws) -> str:
-    at = draws.below(len(word))
-    for row in _KEY_ROWS:
-        if word[at] in row:
-            key = row.index(word[at])
-            beside = row[max(0, key - 1) : key] + row[key + 1 : key + 2]
-            return word[:at] + draws.pick(beside) + word[at + 1 :]
-    return word
-
-
-_SLIPS: tuple[Callable[[str, Draws], str], ...] = (_lose, _double, _swap, _slip_beside)

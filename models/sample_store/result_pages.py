@@ -12,7 +12,6 @@ import numpy as np
 
 from models.arrays import Bools, Doubles, Ints
 from models.sample_store.assortment import Assortment
-from models.sample_store.hashing import Uniforms
 from models.sample_store.intents import MAX_ASKS, Intents
 from models.sample_store.latents import ABSENT
 from models.sample_store.parameters import PAGE_SIZE, LogParameters
@@ -41,7 +40,7 @@ class ResultPages:
         seen = 1 - np.concatenate(([0.0], self._depth_below[:-1])).repeat(PAGE_SIZE // len(parameters.depth_shares))
         self._examined = np.concatenate((seen * self._look, [0.0]))  # (PAGE_SIZE + 1,)
 
-    def draw(self, intents: Ints, time_ms: Ints, uniforms: Uniforms) -> Ints:
+    def draw(self, intents: Ints, time_ms: Ints, uniforms: Doubles) -> Ints:
         """Pages (num_searches, PAGE_SIZE) of products by position, ABSENT where there are no more results.
 
         `uniforms` is (num_searches, 2 * NUM_DRAWS).
@@ -56,7 +55,7 @@ class ResultPages:
         is_live = self._assortment.launch_ms[drawn] <= time_ms[:, None]
         return _first_distinct(drawn, is_live)
 
-    def depth(self, uniforms: Uniforms) -> Ints:
+    def depth(self, uniforms: Doubles) -> Ints:
         """How many results of its page each shopper sees."""
         steps = np.searchsorted(self._depth_below[:-1], uniforms, side="right") + 1
         return steps * (PAGE_SIZE // len(self._depth_below))

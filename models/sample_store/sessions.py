@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Doubles, Floats, Ints
+from models.draws import draw_uniforms, mix
 from models.sample_store.assortment import FIELDS, Assortment
-from models.sample_store.hashing import Uniforms, draw_uniforms, mix
 from models.sample_store.intents import Intents
 from models.sample_store.parameters import MAX_SEARCHES, LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES
@@ -30,7 +30,7 @@ class Searches:
     intent: Ints
     start: Doubles  # of the session, 0 to 1 of the time that its block covers
     later_ms: Ints  # from the start of the session to the search
-    depth_draw: Uniforms
+    depth_draw: Doubles
 
     def __len__(self) -> int:
         return len(self.session)
@@ -88,14 +88,14 @@ class SessionPlan:
         share_of[types] = shares
         return share_of[self._intents.types] * self._intents.probabilities()
 
-    def _draw_types(self, shopper: Ints, which: Uniforms, within: Uniforms) -> Ints:
+    def _draw_types(self, shopper: Ints, which: Doubles, within: Doubles) -> Ints:
         favourite_rate = self._parameters.favourite_department_rate
         department = self._shoppers.draw_department(shopper, which / favourite_rate)
         is_sold = self._types.sizes()[department] > 0
         everything = len(DEPARTMENTS)
         return self._types.draw(np.where((which < favourite_rate) & is_sold, department, everything), within)
 
-    def _draw_intents(self, shopper: Ints, types: Ints, draws: Uniforms) -> Ints:
+    def _draw_intents(self, shopper: Ints, types: Ints, draws: Doubles) -> Ints:
         """Of two queries that come to mind, the one that asks for more of what the shopper likes."""
         first = self._intents.by_type.draw(types, draws[:, 3])
         second = self._intents.by_type.draw(types, (draws[:, 3] * 65_536) % 1.0)

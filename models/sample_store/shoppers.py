@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Doubles, Floats, Ints
-from models.sample_store.hashing import Uniforms, draw_uniforms, mix
+from models.draws import draw_uniforms, mix
 from models.sample_store.parameters import DAY_MS, LogParameters
 from models.sample_store.product_types import PRODUCT_TYPES
 from models.sample_store.vocabulary import AUDIENCES, BRANDS, COLOURS, PALETTES, STYLE_FAMILIES, STYLES, Word, names
@@ -55,11 +55,11 @@ class Shoppers:
         # (what the table holds, whether the shopper's change is past) -> how much it is liked, 0 to 1
         self._level = np.array([[0, 0], [1, 1], [second, second], [1, 0], [0, 1]], np.float32)
 
-    def draw_active(self, uniforms: Uniforms) -> Ints:
+    def draw_active(self, uniforms: Doubles) -> Ints:
         """Shoppers in proportion to their activity."""
         return np.minimum(np.searchsorted(self._activity_below, uniforms, side="right"), self.num_shoppers - 1)
 
-    def draw_department(self, shoppers: Ints, uniforms: Uniforms) -> Ints:
+    def draw_department(self, shoppers: Ints, uniforms: Doubles) -> Ints:
         """One of each shopper's three departments."""
         rank = np.searchsorted(np.cumsum(_FAVOURITE_DEPARTMENTS[:-1]), uniforms, side="right")
         return self.departments[shoppers, rank].astype(np.int64)
@@ -80,7 +80,7 @@ class Shoppers:
         return int(sellers[liked.argmax()])
 
 
-def _departments(draws: Uniforms) -> npt.NDArray[np.int8]:
+def _departments(draws: Doubles) -> npt.NDArray[np.int8]:
     """Three departments a shopper, larger ones more often (num_shoppers, 3)."""
     shares = np.zeros(len(DEPARTMENTS))
     for kind in PRODUCT_TYPES:
@@ -112,7 +112,7 @@ def _likings(num_shoppers: int, seed: int) -> npt.NDArray[np.int8]:
     return table
 
 
-def _mark_group(table: npt.NDArray[np.int8], columns: Ints, draws: Uniforms, changes: bool) -> None:
+def _mark_group(table: npt.NDArray[np.int8], columns: Ints, draws: Doubles, changes: bool) -> None:
     """Marks a first and a second favourite, and what the first changes to, all different where there are enough."""
     rows = np.arange(len(table))
     chosen = (draws * len(columns)).astype(np.int64)

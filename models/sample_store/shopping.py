@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.arrays import Ints
+from models.draws import draw_uniforms, mix
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.sample_store.assortment import Assortment
 from models.sample_store.engagement import Engagement
 from models.sample_store.generate import SampleStore
-from models.sample_store.hashing import draw_uniforms, mix
 from models.sample_store.intents import MAX_INTENTS, draw_intents
 from models.sample_store.parameters import MAX_SEARCHES, PAGE_SIZE, LogParameters
 from models.sample_store.result_pages import NUM_DRAWS, ResultPages

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.arrays import Doubles, Ints
+from models.draws import draw_uniforms
 from models.events.event import EventKind
 from models.sample_store.assortment import ALWAYS, Assortment
-from models.sample_store.hashing import draw_uniforms
 from models.sample_store.locales.storefront_parameters import StorefrontParameters
 from models.sample_store.weighted_lists import WeightedLists
 

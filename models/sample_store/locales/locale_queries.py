@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.sample_store.hashing import Draws
+from models.draws import Draws
 from models.sample_store.latents import ProductLatent
 from models.sample_store.locales.language import Language, Noun
 from models.sample_store.locales.spoken import Locale
 from models.sample_store.product_types import PRODUCT_TYPES, ProductType
-from models.sample_store.queries import misspell
 from models.sample_store.vocabulary import AUDIENCES, BRANDS, COLOURS, MATERIALS, Word
+from models.typing_errors import misspell
 
 TYPO_RATE = 0.05
 PLAIN_LETTERS_RATE = 0.2  # of queries in languages that have accents

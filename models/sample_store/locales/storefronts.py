@@ -27,10 +27,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.arrays import Bools, Ints
+from models.draws import draw_uniforms
 from models.events.event import EVENT_SCHEMA
 from models.sample_store.assortment import Assortment
 from models.sample_store.generate import SampleStore
-from models.sample_store.hashing import draw_uniforms
 from models.sample_store.locales.clicks import Clicks, ClickTargets
 from models.sample_store.locales.spoken import locale_named
 from models.sample_store.locales.storefront_parameters import StorefrontParameters

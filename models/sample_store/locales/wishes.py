@@ -8,9 +8,9 @@ from dataclasses import fields
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Ints
+from models.arrays import Doubles, Ints
+from models.draws import Draws, draw_uniforms, mix
 from models.sample_store.assortment import FIELDS, Assortment
-from models.sample_store.hashing import Draws, Uniforms, draw_uniforms, mix
 from models.sample_store.latents import ABSENT, LatentColumns, ProductLatent
 from models.sample_store.locales.locale_queries import write_locale_query
 from models.sample_store.locales.spoken import Locale
@@ -36,7 +36,7 @@ class Wishes:
             NUM_WISHES, ABSENT
         )  # lists of products that have what is named; once it is written
 
-    def draw(self, uniforms: Uniforms) -> Ints:
+    def draw(self, uniforms: Doubles) -> Ints:
         """Wishes by popularity."""
         return np.searchsorted(self._below[:-1], uniforms, side="right")
 

@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from models.draws import Draws
 from models.evaluation.cases import Bucket
 from models.products.catalogue import Product, product_text
-from models.sample_store.hashing import Draws
-from models.sample_store.queries import misspell
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 from models.studies.text_encoder.wording import form_of
+from models.typing_errors import misspell
 
 # Ours: what else shoppers of electronics and of furnishings say. Phrases before the words they hold.
 SYNONYMS = {

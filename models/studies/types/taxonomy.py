@@ -31,9 +31,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.draws import Draws
 from models.query_types.examples import TypeExamples
 from models.query_types.tokens import language_of, normalise
-from models.sample_store.hashing import Draws
 from models.unified.words import Ragged
 
 CATEGORIES, VALUES = "taxonomy_categories.parquet", "taxonomy_attribute_values.parquet"

@@ -13,21 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.draws import Draws
 from models.products.catalogue import CatalogueReader, Product, currency_digits
-from models.sample_store import (
-    ABSENT,
-    CURRENCY,
-    SAMPLE_COLUMNS,
-    Draws,
-    LatentColumns,
-    ProductLatent,
-    SampleQuery,
-    SampleStore,
-)
-from models.sample_store.hashing import draw_words, mix
+from models.sample_store import ABSENT, CURRENCY, SAMPLE_COLUMNS, LatentColumns, ProductLatent, SampleQuery, SampleStore
 from models.sample_store.latents import OUT_OF_STOCK_SHARE
 from models.sample_store.product_types import PRODUCT_TYPES
-from models.sample_store.queries import SHOPPER_NOUN_RATE, TYPO_RATE, misspell
+from models.sample_store.queries import SHOPPER_NOUN_RATE, TYPO_RATE
 from models.sample_store.vocabulary import (
     AUDIENCES,
     BRANDS,
@@ -110,12 +101,6 @@ class TestSameEverywhere:
         for num_products in (0, 10_000_001):
             with pytest.raises(ValueError, match="1 to 10,000,000"):
                 SampleStore(num_products)
-
-    @given(seed=st.integers(0, 2**64 - 1), start=st.integers(0, 10**7))
-    def test_array_and_integer_hash_agree(self, seed: int, start: int) -> None:
-        golden = 0x9E3779B97F4A7C15
-        expected = [mix(mix(seed + golden) + (3 * start + step) * golden) for step in range(1, 7)]
-        assert draw_words(seed, start, start + 2, 3).ravel().tolist() == expected
 
 
 class TestVocabulary:
@@ -267,15 +252,6 @@ class TestQueries:
         asked = {name for query in queries for name in query.asks}
         assert asked >= {"brand", "price_band", "model", "colour", "material", "style", "size", "feature", "audience"}
         assert any(not query.asks for query in queries)
-
-    @given(text=st.text(st.sampled_from("abcdefgo -'6"), min_size=1), seed=st.integers(0, 2**32))
-    def test_misspelling_changes_one_word_a_little(self, text: str, seed: int) -> None:
-        if not text.strip():
-            return
-        wrong = misspell(text, Draws(seed))
-        assert wrong != text
-        assert abs(len(wrong) - len(text)) <= 1
-        assert sum(a != b for a, b in zip(wrong.split(" "), text.split(" "), strict=True)) == 1
 
 
 class TestParquet:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from models.sample_store import Draws, SampleStore
+from models.draws import Draws
+from models.sample_store import SampleStore
 from models.sample_store.locales import (
     MAIN_LOCALE,
     LocaleQuery,
