@@ -13,7 +13,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 PROTOS := $(wildcard protos/aisle/v1/*.proto)
 
-.PHONY: help serve train test check lint stubs bench loadtest wheel clean
+.PHONY: help serve train test check lint stubs bench loadtest wheel client clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -87,6 +87,9 @@ loadtest: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Serve and run the Locust l
 
 wheel: .venv/dev.stamp  ## Build dist/aisle-*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+client: .venv/dev.stamp  ## Build dist/aisle_client-*.whl, the typed client alone
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist ./protos
 
 clean:  ## Remove caches and build output (keeps .venv and bundles)
 	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
