@@ -19,9 +19,10 @@ import grpc
 import numpy as np
 
 from loadtest.report import LoadReport
+from models.errors import InputError
 
 
-class LoadError(RuntimeError):
+class LoadError(InputError):
     """The generator is missing or failed; the message says what to do."""
 
 

@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from models.errors import InputError
 
-class ConfigError(ValueError):
+
+class ConfigError(InputError):
     """The configuration cannot be used; the message names each key and what it may be."""
 
 

@@ -23,6 +23,7 @@ from loadtest.benchmarks.bench_types import bench_types
 from loadtest.benchmarks.figures import Figures
 from loadtest.benchmarks.setup import Setup
 from models.bundles.bundle import Bundle
+from models.errors import InputError
 
 BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "echo": bench_echo,
@@ -53,7 +54,7 @@ def run_benchmarks(
     """Runs the benchmarks named in `only`, or all, prints a table for each and writes all figures as JSON."""
     unknown = set(only) - set(BENCHMARKS)
     if unknown:
-        raise ValueError(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+        raise InputError(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     Bundle(bundle).verify()
     figures = Figures()
     for name in only or BENCHMARKS:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.arrays import Float16s
+from models.errors import InputError
 from models.index.vector_index import Device, VectorIndex, num_columns
 from models.products.identifiers import IdentifierIndex
 from models.products.product_table import ProductTable
@@ -54,7 +55,7 @@ PRODUCTS = "products.arrow"
 VECTORS = "vectors.npy"
 
 
-class BundleError(Exception):
+class BundleError(InputError):
     """A bundle cannot be used. The message names the file and both values."""
 
 
@@ -304,8 +305,9 @@ class Bundle:
 
     def index(self, device: Device = "cpu") -> VectorIndex:
         self.verify(INDEX)
+        vectors = self.vectors()
         try:
-            index = VectorIndex.load(self.folder / INDEX, self.vectors(), device)
+            index = VectorIndex.load(self.folder / INDEX, vectors, device)
         except ValueError as error:
             raise BundleError(f"{self.folder / INDEX}: {error}") from error
         self._expect(INDEX, "vectors", index.size, self.manifest.products)

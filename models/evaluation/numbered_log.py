@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.arrays import Codes, Ints, Progress
+from models.errors import InputError
 from models.events.event import EventKind
 
 Ids = Ints
@@ -30,7 +31,7 @@ _COLUMNS = ("id", "time", "shopper_id", "session_id", "locale", "kind", "product
 _BATCH_ROWS = 1 << 17
 
 
-class EventLogError(ValueError):
+class EventLogError(InputError):
     """The log cannot be used; the message names the column and what is wanted."""
 
 

@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from models.errors import InputError
 from models.events.event import EventKind
 
 FIELDS = ("id", "time", "shopper_id", "session_id", "locale", "kind", "product_id", "query", "position", "price")
 NEEDED = ("time", "product_id")
 
 
-class EventLogError(ValueError):
+class EventLogError(InputError):
     """The log cannot be read at all; the message says what to change."""
 
 

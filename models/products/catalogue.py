@@ -32,6 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.arrays import Bools
+from models.errors import InputError
 
 MAX_ID_CHARS = 256  # the contract's limit on a product id
 MAX_TITLE_CHARS = 2_000
@@ -43,7 +44,7 @@ _BATCH_ROWS = 4_096
 _JSON_ROWS_FOR_COLUMNS = 1_000
 
 
-class CatalogueError(ValueError):
+class CatalogueError(InputError):
     """The catalogue cannot be read at all; the message says what to change."""
 
 

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Floats
+from models.errors import InputError
 from models.query_types.head import Head, HeadSpec
 from models.query_types.recipe import LocaleInput
 from models.query_types.tokens import MAX_CHARS, normalise, tokens_of
 from models.text_encoder.encoder import Text, TextEncoder
 
 
-class EncoderMismatch(ValueError):
+class EncoderMismatch(InputError):
     """The encoder is not the one that the head was trained on; the message says in what."""
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Codes, Floats, Ints
+from models.errors import InputError
 from models.unified.words import Ragged
 
 Rows = npt.NDArray[np.integer] | Bools
 
 
-class ExamplesError(ValueError):
+class ExamplesError(InputError):
     """Nothing can be learned from these examples; the message says what to change."""
 
 

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from models.arrays import Bools, Doubles, Floats, Ints, Progress
+from models.errors import InputError
 from models.query_types.tokens import QueryHashing
 from models.unified.words import Ragged
 
@@ -126,7 +127,7 @@ def train_matcher(
     """From judged pairs. `start` is what `learn_dictionary` gave for the same recipe, None: nothing. Raises ValueError where all pairs are
     judged alike."""
     if pairs.fits.all() or not pairs.fits.any():
-        raise ValueError(f"{len(pairs)} pairs are all judged alike: nothing can be learned from them")
+        raise InputError(f"{len(pairs)} pairs are all judged alike: nothing can be learned from them")
     start = learn_dictionary((), recipe, seed=seed) if start is None else start
     texts = _PairTexts.of(pairs.queries, pairs.paths, recipe)
     features = np.empty((len(pairs), _NUM_FEATURES))

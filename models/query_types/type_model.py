@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from models.arrays import Bools, Floats, Ints
+from models.errors import InputError
 from models.query_types.calibration import Calibration, log_odds_of_softmax, sigmoid
 from models.query_types.encoder_net import EncoderMismatch, EncoderNet
 from models.query_types.head import AGNOSTIC, HeadSpec
@@ -59,7 +60,7 @@ class Net(Protocol):
         """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
 
 
-class TypeModelError(ValueError):
+class TypeModelError(InputError):
     """The folder holds no query-type model that can be used; the message says why."""
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from models.arrays import Floats
+from models.errors import InputError
 from models.query_types.calibration import Calibration, sigmoid
 from models.ranking.features import FEATURES
 from models.ranking.query_attributes import QueryAttributes
@@ -32,7 +33,7 @@ _LEAST = np.float32(1e-6)
 _AT_ONCE = 512  # candidates whose expert values, 0.3 MB, stay in a core's own cache
 
 
-class RankerError(ValueError):
+class RankerError(InputError):
     """The folder holds no ranker that can be used; the message says why."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from models.errors import InputError
 from models.evaluation.cases import Cases
 from models.evaluation.numbered_log import Ids
 from models.sample_store.generate import SampleStore
@@ -20,7 +21,7 @@ from models.sample_store.shopping import ShoppingLog
 ORACLES = ("oracle", "oracle without the shopper")
 
 
-class TruthError(ValueError):
+class TruthError(InputError):
     """The file does not say what a simulated log was made from, or another log was evaluated."""
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.errors import InputError
 from models.text_encoder.encoder import OPENVINO_FILE, SAME_VECTOR_COSINE, SPEC_FILE, EncoderSpec, OpenVinoBackend
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ ROOM_BESIDE_WEIGHTS = 4 << 20  # bytes for the tokenizer and the graph
 _SERVED_MODULES = ("Transformer", "Pooling", "Normalize")
 
 
-class EncoderError(ValueError):
+class EncoderError(InputError):
     """An encoder cannot be used; the message says what to do."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from models.arrays import Bools, Floats, Ints
+from models.errors import InputError
 from models.unified.history import HistoryBlocks, HistoryItem, block_items, query_words
 from models.unified.model_files import FORMAT_VERSION, SEARCH_FILE, SPEC_FILE, VOCABULARY_FILE
 from models.unified.words import WordHashing
@@ -26,7 +27,7 @@ __all__ = ["SPEC_FILE", "LightSpec", "LightTower", "ModelError", "log_words", "r
 _MAX_CACHED_WORDS = 50_000  # 0.7 kB each
 
 
-class ModelError(ValueError):
+class ModelError(InputError):
     """The folder holds no model that can be used; the message says why."""
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
+from models.errors import InputError
 from models.unified.recipe import HingeTargets
 from models.unified.shopping_log import CART, CLICK, IMPRESSION, PURCHASE
 
@@ -109,5 +110,5 @@ def finite_or_raise(loss: Tensor, searches: Tensor, step: int) -> None:
         )
 
 
-class DegenerateLoss(RuntimeError):
+class DegenerateLoss(InputError):
     """Training cannot go on: what was learned is worthless."""

@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
 from models.arrays import Codes, Floats, Ints
+from models.errors import InputError
 from models.unified.recipe import QueryGeneration
 from models.unified.words import Ragged, WordBook
 
@@ -176,7 +177,7 @@ def train_query_writer(
         written = torch.from_numpy(queries[chosen[:, 1]].astype(np.int64)).to(device)
         loss = writer.loss(read[:, : max(1, int((read != PAD).sum(1).max()))], written)
         if not torch.isfinite(loss):
-            raise RuntimeError(f"the loss of query generation at step {step} is {loss.item()}; lower its learning_rate")
+            raise InputError(f"the loss of query generation at step {step} is {loss.item()}; lower its learning_rate")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(writer.parameters(), 1.0)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.arrays import Bools, Codes, Ints
+from models.errors import InputError
 from models.events.event import EVENT_SCHEMA, EventKind
 
 KINDS = tuple(EventKind)  # a kind's code is its place here: the stronger the interest, the higher
@@ -21,7 +22,7 @@ IMPRESSION, CLICK, CART, PURCHASE = range(len(KINDS))
 UNKNOWN = -1  # a product that is not in the catalogue
 
 
-class LogError(ValueError):
+class LogError(InputError):
     """The log cannot be learned from; the message says what to change."""
 
 

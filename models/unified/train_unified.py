@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from models.arrays import Codes, Progress
+from models.errors import InputError
 from models.products.product_table import ProductTable
 from models.unified.batches import Batch, BatchMaker
 from models.unified.losses import (
@@ -45,7 +46,7 @@ _LAST_RATE = 0.05  # of the learning rate, where its cosine ends
 _MAX_GRADIENT = 1.0
 
 
-class TrainingError(ValueError):
+class TrainingError(InputError):
     """Training cannot start; the message says what to change."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.errors import InputError
 from models.products.product_table import ATTRIBUTE, ProductList, ProductTable
 from models.unified.price_bands import PriceBands
 
@@ -58,14 +59,14 @@ class Marker:
 def markers(fields: Sequence[Field], locales: Sequence[str]) -> tuple[Marker, ...]:
     """Of all fields, of locales that are not known, and of those that are. Raises ValueError where two would be the same."""
     if len(locales) > _MAX_LOCALES:
-        raise ValueError(f"{len(locales)} locales; a teacher knows at most {_MAX_LOCALES}")
+        raise InputError(f"{len(locales)} locales; a teacher knows at most {_MAX_LOCALES}")
     made = [Marker(field.marker, field.word) for field in fields]
     made.append(Marker(UNKNOWN_LOCALE, "language"))
     made += [Marker(locale_marker(locale), locale.replace("-", " ")) for locale in locales]
     tokens = [marker.token for marker in made]
     twice = [token for token in tokens if tokens.count(token) > 1]
     if twice:
-        raise ValueError(f"the marker {twice[0]} would stand for two things; rename a field or a locale")
+        raise InputError(f"the marker {twice[0]} would stand for two things; rename a field or a locale")
     return tuple(made)
 
 

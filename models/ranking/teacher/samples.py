@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Floats, Ints
+from models.errors import InputError
 from models.ranking.impressions import Impressions
 from models.ranking.teacher.recipe import PageSample
 
@@ -84,7 +85,7 @@ def _draw_pages(
 def split_pages(num_pages: int, holdout_share: float, seed: int) -> tuple[Ints, Ints]:
     """Pages to learn from and pages to calibrate on, each ascending; of two pages or more, one at least of either kind."""
     if num_pages < 2:
-        raise ValueError(f"{num_pages} pages; two are the least to learn from and to calibrate on")
+        raise InputError(f"{num_pages} pages; two are the least to learn from and to calibrate on")
     held = min(num_pages - 1, max(1, round(holdout_share * num_pages)))
     order = np.random.default_rng([seed, 0x51]).permutation(num_pages)
     return np.sort(order[held:]), np.sort(order[:held])

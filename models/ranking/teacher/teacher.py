@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.arrays import Floats, Progress
+from models.errors import InputError
 from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import Transfer
@@ -34,7 +35,7 @@ MAX_CALL_TOKENS = 2048  # padded, about 50 pairs: keeps the activations of one c
 _BLOCK = 8_192  # rows whose tokens are made together
 
 
-class TeacherError(ValueError):
+class TeacherError(InputError):
     """A teacher cannot be used; the message says what to do."""
 
 

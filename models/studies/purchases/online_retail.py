@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.arrays import Ints
+from models.errors import InputError
 from models.evaluation.numbered_log import NumberedLog, numbered_log
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.products.catalogue import Product, clean_text
@@ -62,7 +63,7 @@ _COUNTRIES = {
 }  # fmt: skip
 
 
-class OnlineRetailError(ValueError):
+class OnlineRetailError(InputError):
     """The file is not the Online Retail data; the message says what is missing."""
 
 

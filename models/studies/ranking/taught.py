@@ -12,6 +12,7 @@ import numpy as np
 
 from models.arrays import Floats
 from models.bundles.bundle import Bundle
+from models.errors import InputError
 from models.evaluation.bootstrap import Interval
 from models.evaluation.metrics import Ids
 from models.evaluation.page import Cell, Section, Table
@@ -58,7 +59,7 @@ class TeacherPlan:
     def named(cls, name: str, device: str = "cpu") -> TeacherPlan:
         """Raises ValueError for a recipe that there is not."""
         if name not in TEACHERS:
-            raise ValueError(f"there is no teacher {name!r}; there are {', '.join(TEACHERS)}")
+            raise InputError(f"there is no teacher {name!r}; there are {', '.join(TEACHERS)}")
         if name == TOY.name:
             return cls(device=device)
         return cls(TEACHERS[name], MlmStage(steps=300), train_pages=6_000, device=device)

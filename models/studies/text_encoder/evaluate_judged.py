@@ -10,6 +10,7 @@ import numpy as np
 
 from models.arrays import Progress
 from models.bundles.build import Source
+from models.errors import InputError
 from models.evaluation.page import Section, write_sections
 from models.evaluation.run_facts import RunFacts
 from models.studies.text_encoder.embedders import Embedder, EncoderEmbedder, VectorCache
@@ -161,9 +162,9 @@ def judged_figures(
 def named(encoders: Sequence[str]) -> list[tuple[str, str]]:
     """Names to show, and the encoders. Raises ValueError where two would have one name."""
     if not encoders:
-        raise ValueError("name at least one encoder")
+        raise InputError("name at least one encoder")
     names = ["MiniLM" if one == PACKAGED else Path(one).name or one for one in encoders]
     twice = sorted({name for name in names if names.count(name) > 1} | ({BM25} & set(names)))
     if twice:
-        raise ValueError(f"encoders need different names; {', '.join(twice)} comes twice: rename the folder")
+        raise InputError(f"encoders need different names; {', '.join(twice)} comes twice: rename the folder")
     return list(zip(names, encoders, strict=True))

@@ -9,11 +9,12 @@ from enum import StrEnum
 import numpy as np
 
 from models.arrays import Bools, Codes
+from models.errors import InputError
 from models.evaluation.cases import Bucket
 from models.evaluation.metrics import Ids, Relevance, Values
 
 
-class JudgedSetError(ValueError):
+class JudgedSetError(InputError):
     """A judged set cannot be read or is not one; the message names the file or field and what is wanted."""
 
 

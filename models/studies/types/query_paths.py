@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.errors import InputError
 from models.evaluation.metrics import Ids
 from models.query_types.match_paths import QueryPaths
 from models.query_types.tokens import normalise
@@ -26,7 +27,7 @@ _STEP_END = re.compile(r",(?! )")
 _REMARK = re.compile("\uff08.*?\uff09")  # in full-width brackets
 
 
-class QueryPathsError(ValueError):
+class QueryPathsError(InputError):
     """The file is not of judged pairs; the message says what is wrong."""
 
 

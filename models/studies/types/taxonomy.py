@@ -32,6 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.draws import Draws
+from models.errors import InputError
 from models.query_types.examples import TypeExamples
 from models.query_types.tokens import language_of, normalise
 from models.unified.words import Ragged
@@ -45,7 +46,7 @@ _MIN_WORD, _MIN_RUN = 3, 4  # letters
 _MAX_VALUE_WORDS = 2
 
 
-class TaxonomyError(ValueError):
+class TaxonomyError(InputError):
     """The folder does not hold the taxonomy; the message says what is missing."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.errors import InputError
 from models.unified.recipe import UnifiedRecipe
 
 HALF = "unified, half the training"
@@ -71,7 +72,7 @@ def chosen(variants: Sequence[Variant], names: Sequence[str] | None) -> list[Var
     known = [variant.name for variant in variants]
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise ValueError(f"variants {', '.join(unknown)} are not among {', '.join(known)}")
+        raise InputError(f"variants {', '.join(unknown)} are not among {', '.join(known)}")
     if names is None:
         return list(variants)
     wanted = [variant for variant in variants if variant.name in names]
