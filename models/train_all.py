@@ -251,9 +251,7 @@ class _Loop:
 
     def _types(self, unified: Path, out: Path, progress: Progress) -> dict[str, Any]:
         bundle = Bundle(unified)
-        table = bundle.products()
-        codes, categories = table.distinct("category")
-        category_of = {table.id(row): categories[code] for row, code in enumerate(codes.tolist())}
+        category_of = bundle.products().category_by_id()
         progress("read the log", 0, None)
         until = datetime.fromtimestamp(self._first_ms / 1000, UTC)
         labelled = label_log(list(self._shop.logs), category_of, until=until)

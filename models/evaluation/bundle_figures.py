@@ -200,9 +200,7 @@ def _types(bundle: Bundle, logs: Sequence[Path], since_ms: int, progress: Progre
     """Of all locales' queries after the moment, labelled by clicks."""
     if not bundle.has_types:
         return {}
-    table, model = bundle.products(), bundle.type_model()
-    codes, categories = table.distinct("category")
-    category_of = {table.id(row): categories[code] for row, code in enumerate(codes.tolist())}
+    model, category_of = bundle.type_model(), bundle.products().category_by_id()
     try:
         labelled = label_log(list(logs), category_of, since=datetime.fromtimestamp(since_ms / 1000, UTC))
     except ExamplesError:

@@ -192,6 +192,11 @@ class ProductTable:
             chunks = chunks.combine_chunks() if chunks.num_chunks != 1 else chunks.chunk(0)
         return chunks.indices.to_numpy(zero_copy_only=False).astype(np.int32), chunks.dictionary.to_pylist()
 
+    def category_by_id(self) -> dict[str, str]:
+        """Returns the category of every product, which is empty where the catalogue states none."""
+        codes, categories = self.distinct("category")
+        return {self.id(row): categories[code] for row, code in enumerate(codes.tolist())}
+
 
 def _numpy(column: pa.ChunkedArray, dtype: Any) -> Any:
     return np.asarray(column.to_numpy(), dtype)

@@ -78,9 +78,7 @@ def train_types(
     started = time.monotonic()
     try:
         opened = Bundle(bundle)
-        table = opened.products()
-        codes, categories = table.distinct("category")
-        category_of = {table.id(row): categories[code] for row, code in enumerate(codes.tolist())}
+        category_of = opened.products().category_by_id()
         with progress_bars() as progress:
             progress("read the log", 0, None)
             labelled = label_log(logs, category_of, LabelRule(min_support=min_support))
