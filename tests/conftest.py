@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from models.bundles.build import Recipe, Source, build_bundle
 from models.bundles.bundle import Manifest
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.query_types.type_model import TypeModel
 from models.text_encoder.encoder import cuda_is_usable
 from models.unified.words import Ragged

@@ -42,8 +42,10 @@ from models.bundles.bundle import (
 from models.bundles.embed_text import TextEmbedding
 from models.bundles.embedding import PROGRESS, BuildState, Embedding
 from models.index.tuner import IndexTarget, TuneReport, tune
-from models.products.catalogue import CatalogueError, Product, currency_digits
+from models.products.currency import currency_digits
+from models.products.errors import CatalogueError
 from models.products.identifiers import IdentifierIndex
+from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.products.spelling import Speller
 from models.text_encoder.encoder import EncoderSpec

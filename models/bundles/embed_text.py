@@ -11,7 +11,7 @@ from pathlib import Path
 from models.arrays import Floats, Progress
 from models.bundles.bundle import ENCODER, VECTORS, sync_files
 from models.bundles.embedding import BuildState, npy_header
-from models.products.catalogue import product_text
+from models.products.product import product_text
 from models.products.product_table import ProductTable
 from models.text_encoder.encoder import EncoderSpec, Text, TextEncoder
 from models.text_encoder.export import encoder_fingerprint, export_encoder

@@ -11,7 +11,11 @@ from typing import Any
 
 from models.bundles.build import Source
 from models.bundles.bundle import file_sha256
-from models.products.catalogue import CatalogueError, CatalogueReader, CatalogueReport, ColumnMapping, currency_digits
+from models.products.currency import currency_digits
+from models.products.errors import CatalogueError
+from models.products.mapping import ColumnMapping
+from models.products.reader import CatalogueReader
+from models.products.report import CatalogueReport
 from models.sample_store import SAMPLE_COLUMNS, SampleStore
 
 
@@ -35,7 +39,7 @@ def catalogue_source(
         fingerprint=hashlib.sha256(json.dumps([hashes, dataclasses.asdict(mapping), digits]).encode()).hexdigest(),
         products=reader.products,
         report=lambda: dict(reader.report.as_json()),
-        attributes=mapping.kept(),
+        attributes=mapping.attribute_columns(),
         text_attributes=mapping.text,
         num_products=reader.num_rows,
     )
@@ -50,7 +54,7 @@ def sample_source(num_products: int, seed: int) -> Source:
         fingerprint=f"sample {num_products} {seed} {importlib.metadata.version('aisle')}",
         products=store.products,
         report=lambda: report,
-        attributes=SAMPLE_COLUMNS.kept(),
+        attributes=SAMPLE_COLUMNS.attribute_columns(),
         text_attributes=SAMPLE_COLUMNS.text,
         num_products=num_products,
     )

@@ -17,7 +17,10 @@ from models.arrays import Bools, Doubles, Ints
 from models.events.event import EventKind
 from models.events.mapping import EventMapping
 from models.events.report import BadEvent
-from models.products.catalogue import MAX_ID_CHARS, MAX_PRICE_MINOR, Repaired, clean_text, parse_price
+from models.products.product import MAX_ID_CHARS, MAX_PRICE_MINOR
+from models.products.report import Repaired
+from models.products.text import clean_text
+from models.products.values import parse_price
 
 KINDS = tuple(EventKind)
 

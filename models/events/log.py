@@ -23,7 +23,10 @@ from models.events.columns import KINDS, EventColumns, RawEvents, as_text, parse
 from models.events.event import EVENT_SCHEMA
 from models.events.mapping import EventLogError, EventMapping
 from models.events.report import BadEvent, BadRow, EventReport
-from models.products.catalogue import CatalogueError, _IdSet, _open_source, _shown, clean_text
+from models.products.errors import CatalogueError
+from models.products.id_set import IdSet
+from models.products.sources.open_source import open_source
+from models.products.text import clean_text, readable
 
 __all__ = ["BadEvent", "BadRow", "EventLogError", "EventMapping", "EventReport", "read_events", "write_events"]
 
@@ -67,7 +70,7 @@ def read_events(
     if now.tzinfo is None:
         raise ValueError(f"now must have a time zone, and {now.isoformat()} has none")
     try:
-        source = _open_source(path)
+        source = open_source(path)
         mapping = mapping or EventMapping.by_name(source.columns)
         for file, columns in source.files():
             mapping.check(columns, file)
@@ -134,7 +137,7 @@ def _one_parquet(path: Path, file: str, names: tuple[str, ...]) -> Iterator[RawE
 
 def _text_rows(path: Path, names: tuple[str, ...], report: EventReport) -> Iterator[RawEvents]:
     """Rows of CSV or JSON lines, all cells as text. Those that cannot be read are counted here."""
-    rows = _open_source(path).rows(names)
+    rows = open_source(path).rows(names)
     while block := list(islice(rows, _TEXT_ROWS)):
         for row in block:
             if row.reason is not None:
@@ -148,7 +151,7 @@ def _text_rows(path: Path, names: tuple[str, ...], report: EventReport) -> Itera
 
 
 def _cell_text(value: object) -> str:
-    return clean_text(_shown(value), unescape=False)
+    return clean_text(readable(value), unescape=False)
 
 
 # ---- checks
@@ -167,7 +170,7 @@ class _Checks:
     ) -> None:
         self.report = report
         self._mapping, self._products, self._locales, self._now_ms = mapping, products, locales, now_ms
-        self._ids = _IdSet()
+        self._ids = IdSet()
         self._last_ms = np.iinfo(np.int64).min
 
     def keep(self, raw: RawEvents) -> pa.RecordBatch:

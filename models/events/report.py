@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from models.products.catalogue import MAX_EXAMPLES, MAX_ID_CHARS
+from models.products.product import MAX_ID_CHARS
+from models.products.report import MAX_EXAMPLES
 
 
 class BadEvent(StrEnum):

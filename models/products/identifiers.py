@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Ints
-from models.products.catalogue import Product
+from models.products.product import Product
 
 MIN_LENGTH = 4
 MAX_PRODUCTS = 256  # an identifier of more products is a size or a year, not a model

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.arrays import Codes, Ints
-from models.products.catalogue import Product
+from models.products.product import Product
 
 BLOCK_BITS = 14
 BLOCK = 1 << BLOCK_BITS  # rows of every record batch but the last

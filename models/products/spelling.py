@@ -16,7 +16,7 @@ from pathlib import Path
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
-from models.products.catalogue import Product
+from models.products.product import Product
 
 WORDS_FILE = "words.json"
 MIN_LETTERS = 5  # shorter words have too many neighbours

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from models.arrays import Codes, Float16s, Floats, Ints
 from models.bundles.bundle import Bundle
-from models.products.catalogue import Product
 from models.products.identifiers import IdentifierIndex, identifiers_in
+from models.products.product import Product
 from models.query_types.type_model import TypeModel, TypePrediction
 from models.ranking.attribute_lift import MAX_TYPES, AttributeLift
 from models.ranking.product_columns import (

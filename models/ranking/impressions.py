@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.arrays import Bools, Codes, Floats, Ints
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductTable
 from models.ranking.tasks import TASKS
 from models.ranking.taste import MAX_ITEMS

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from models.arrays import Codes, Float16s, Floats, Ints
 from models.bundles.bundle import Bundle
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ATTRIBUTE, ProductTable
 from models.ranking.baseline_shares import BaselineShares
 from models.ranking.taste import (

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from models.arrays import UInt64s
 from models.draws import Draws, draw_words
-from models.products.catalogue import ColumnMapping, Product
+from models.products.mapping import ColumnMapping
+from models.products.product import Product
 from models.sample_store.latents import NUM_LATENT_WORDS, LatentColumns, ProductLatent, latent_columns
 from models.sample_store.queries import SampleQuery, write_query
 from models.sample_store.wording import NUM_WORDING_WORDS, write_product
@@ -118,7 +119,7 @@ _SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("id", "title", "brand", "category")),
         ("price", _PRICE),
         ("in_stock", pa.bool_()),
-        *((name, pa.string()) for name in SAMPLE_COLUMNS.kept()),
+        *((name, pa.string()) for name in SAMPLE_COLUMNS.attribute_columns()),
     ]
 )
 
@@ -136,7 +137,7 @@ def _table(products: list[Product]) -> pa.Table:
             pa.array([product.in_stock for product in products]),
             *(
                 pa.array([product.attributes.get(name) for product in products], pa.string())
-                for name in SAMPLE_COLUMNS.kept()
+                for name in SAMPLE_COLUMNS.attribute_columns()
             ),
         ],
         schema=_SCHEMA,

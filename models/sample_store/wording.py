@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.sample_store.latents import ProductLatent
 from models.sample_store.product_types import PRODUCT_TYPES, Kind
 from models.sample_store.vocabulary import AUDIENCES, BRANDS, COLOURS, MATERIALS, SERIES, STYLES, Word

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.arrays import Codes, Progress
 from models.bundles.build import Source
-from models.products.catalogue import Product, product_text
+from models.products.product import Product, product_text
 from models.text_tuning.query_keys import loose_key
 
 

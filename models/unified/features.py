@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Codes, Doubles, Floats
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.unified.history import HistoryKind, brand_words, click_words, item_marks, product_item, purchase_words
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged, WordBook, WordHashing, category_marks, mark, words_of

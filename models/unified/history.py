@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from models.events.event import Event, EventKind
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.unified.words import category_marks, mark, words_of
 
 MAX_TERMS = 16

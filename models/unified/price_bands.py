@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.products.catalogue import Product
+from models.products.product import Product
 
 NUM_BANDS = 5
 _MIN_PRICES = 20  # with fewer a category has no quantiles of its own, and those of the whole catalogue stand in

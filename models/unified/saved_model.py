@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
 
 from models.arrays import Float16s, Floats, Progress
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductTable
 from models.unified.features import product_features
 from models.unified.history import HistoryBlocks

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aisle.v1 import info_pb2, info_pb2_grpc, query_pb2, ranking_pb2, search_pb2, shopper_pb2
-from models.products.catalogue import currency_digits
+from models.products.currency import currency_digits
 from serving.cli.terminal import out
 
 CHANCES = ("click %", "cart %", "buy %")

@@ -73,7 +73,7 @@ def train_text_encoder(
     """
     try:
         from models.bundles.bundle import BundleError
-        from models.products.catalogue import CatalogueError
+        from models.products.errors import CatalogueError
         from models.text_encoder.export import EncoderError
         from models.text_tuning.recipe import RECIPES, Stage
         from models.text_tuning.train_text_encoder import train_text_encoder as train

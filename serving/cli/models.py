@@ -88,7 +88,7 @@ def build(
     from models.bundles.bundle import BundleError
     from models.bundles.sources import sample_source
     from models.index.tuner import IndexTarget
-    from models.products.catalogue import CatalogueError
+    from models.products.errors import CatalogueError
     from models.sample_store import CURRENCY as SAMPLE_CURRENCY
     from models.text_encoder.export import EncoderError
 
@@ -181,7 +181,7 @@ def train_unified(
     from models.bundles.build import Recipe, build_bundle
     from models.bundles.bundle import BundleError
     from models.index.tuner import IndexTarget
-    from models.products.catalogue import CatalogueError
+    from models.products.errors import CatalogueError
 
     try:
         from models.bundles.embed_unified import UnifiedEmbedding
@@ -249,7 +249,7 @@ def evaluate_unified(
 
     On the purchases of the last 15 % of the log, with intervals. Interrupted, the same command goes on where it stopped.
     """
-    from models.products.catalogue import CatalogueError
+    from models.products.errors import CatalogueError
     from models.sample_store.write_log import TRUTH
     from models.text_encoder.export import EncoderError
 

@@ -237,7 +237,7 @@ def _check_recipe(name: str, recipes: dict[str, Any]) -> None:
 def _failures() -> Iterator[None]:
     """What the data, the models or the machine lack ends the command with their message."""
     from models.bundles.bundle import BundleError
-    from models.products.catalogue import CatalogueError
+    from models.products.errors import CatalogueError
     from models.text_encoder.export import EncoderError
     from models.unified.losses import DegenerateLoss
 

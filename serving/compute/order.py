@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from models.arrays import Bools, Floats, Ints
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.diversity import NO_GROUP, spread
 from models.ranking.ranker import DEFAULT_BLEND

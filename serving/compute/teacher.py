@@ -13,7 +13,7 @@ import numpy as np
 
 from models.arrays import Codes, Floats, Ints
 from models.bundles.bundle import Bundle
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductList, ProductTable
 from models.ranking.features import FEATURES
 from models.ranking.teacher.pair_tokens import TextSpec

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from models.bundles.bundle import MANIFEST, RANKER, TEACHER, Bundle, BundleError, content_version, record_files
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.features import FEATURES
 from models.ranking.ranker import Ranker

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from models.events.event import EVENT_SCHEMA
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.unified.history import HistoryBlocks
 from models.unified.recipe import NegativeMix, ProductBlocks, QueryGeneration, TowerSizes, UnifiedRecipe

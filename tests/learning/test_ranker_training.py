@@ -80,7 +80,7 @@ def bundle(
     tiny_recipe: UnifiedRecipe,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bundle:
-    from models.products.catalogue import Product
+    from models.products.product import Product
 
     products = [
         Product(f"P-{at:03}", f"{kind} {copy}", brand, f"Home > {kind}", 1000 + at)

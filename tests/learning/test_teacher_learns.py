@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import Transfer, Weighting

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from models.bundles.build import Source
 from models.bundles.bundle import BundleError
 from models.events.event import EVENT_SCHEMA
-from models.products.catalogue import Product, product_text
+from models.products.product import Product, product_text
 from models.text_encoder.encoder import Text, TextEncoder
 from models.text_encoder.export import EncoderError, export_encoder
 from models.text_tuning.click_stage import ClickLearner, PairBatch, click_loss

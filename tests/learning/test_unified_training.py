@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.unified.batches import search_inputs
 from models.unified.losses import DegenerateLoss
 from models.unified.model_files import SEARCH_FILE, SPEC_FILE, VECTORS_FILE

@@ -16,7 +16,7 @@ from models.evaluation.rankers import Ranker, Unpersonalised
 from models.evaluation.results import evaluate_rankers
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
-from models.products.catalogue import product_text
+from models.products.product import product_text
 from models.products.product_table import ProductTable, write_products
 from models.studies.purchases.online_retail import OnlineRetail, read_online_retail
 from models.studies.unified.unified_ranker import UnifiedRanker, told_events

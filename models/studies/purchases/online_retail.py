@@ -29,7 +29,8 @@ from models.arrays import Ints
 from models.errors import InputError
 from models.evaluation.numbered_log import NumberedLog, numbered_log
 from models.events.event import EVENT_SCHEMA, EventKind
-from models.products.catalogue import Product, clean_text
+from models.products.product import Product
+from models.products.text import clean_text
 
 FILE = "online_retail_purchases.parquet"
 # Products; a word that is the kind of fewer is no query, the title's next best is taken. Above the 20 of Recall@20, so that no query is

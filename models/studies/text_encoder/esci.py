@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.arrays import Codes, Ints
-from models.products.catalogue import clean_text
+from models.products.text import clean_text
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 
 EXAMPLES_FILE, PRODUCTS_FILE = "shopping_queries_dataset_examples.parquet", "shopping_queries_dataset_products.parquet"

@@ -21,7 +21,7 @@ import numpy as np
 
 from models.draws import Draws
 from models.evaluation.cases import Bucket
-from models.products.catalogue import Product, product_text
+from models.products.product import Product, product_text
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 from models.studies.text_encoder.wording import form_of
 from models.typing_errors import misspell

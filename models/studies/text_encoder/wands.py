@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.products.catalogue import clean_text
+from models.products.text import clean_text
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 
 QUERY_FILE, PRODUCT_FILE, LABEL_FILE = "query.csv", "product.csv", "label.csv"

@@ -21,7 +21,7 @@ from models.evaluation.report import write_report
 from models.evaluation.results import Results, evaluate_rankers
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
-from models.products.catalogue import product_text
+from models.products.product import product_text
 from models.products.product_table import ProductTable, write_products
 from models.studies.oracle_ranker import ORACLES, load_oracles
 from models.studies.unified.unified_ranker import UnifiedRanker, told_events

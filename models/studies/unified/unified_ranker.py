@@ -11,7 +11,7 @@ from models.evaluation.cases import Cases, Histories, search_keys
 from models.evaluation.numbered_log import CLICK, KINDS, Ids, NumberedLog
 from models.evaluation.rankers import nearest
 from models.events.event import Event
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductTable
 from models.unified.history import HistoryItem, history_items
 from models.unified.unified_model import Search, UnifiedModel

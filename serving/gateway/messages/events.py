@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aisle.v1 import shopper_pb2
 from models.events.event import Event, EventKind
-from models.products.catalogue import MAX_ID_CHARS
+from models.products.product import MAX_ID_CHARS
 from serving.config import AisleConfig
 from serving.errors import InvalidRequest, Violation
 from serving.gateway.messages.search import KIND_NUMBERS, MAX_SHOPPER_ID_CHARS, refuse_unknown

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aisle.v1 import product_pb2, ranking_pb2
-from models.products.catalogue import MAX_ID_CHARS, Product
+from models.products.product import MAX_ID_CHARS, Product
 from models.products.product_table import ProductTable
 from serving.compute.order import GivenCandidates
 from serving.config import LimitsConfig

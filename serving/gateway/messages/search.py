@@ -24,8 +24,9 @@ from aisle.v1 import embedding_pb2, info_pb2, product_pb2, query_pb2, ranking_pb
 from models.arrays import Floats
 from models.bundles.bundle import Manifest
 from models.events.event import Event, EventKind
-from models.products.catalogue import MAX_ID_CHARS, Product, clean_text, product_text
+from models.products.product import MAX_ID_CHARS, Product, product_text
 from models.products.product_table import ATTRIBUTE, CORE_FIELDS, ProductTable
+from models.products.text import clean_text
 from models.query_types.type_model import TypePrediction
 from models.text_encoder.encoder import Text, cut_to
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter

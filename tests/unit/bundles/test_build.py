@@ -18,7 +18,8 @@ from models.bundles.build import PROGRESS, Recipe, Source, build_bundle
 from models.bundles.bundle import Bundle, BundleError, Manifest
 from models.bundles.embed_text import ENCODE_BLOCK
 from models.bundles.sources import catalogue_source
-from models.products.catalogue import CatalogueError, Product
+from models.products.errors import CatalogueError
+from models.products.product import Product
 from models.products.product_table import BLOCK
 from models.text_encoder.export import EncoderError
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models.bundles.bundle import MANIFEST, Bundle, BundleError, Manifest, content_version
-from models.products.catalogue import Product
+from models.products.product import Product
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.ranking.diversity import NO_GROUP
 from serving.compute.order import (
     NO_CHANCES,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bundles.bundle import Bundle
-from models.products.catalogue import Product
+from models.products.product import Product
 from serving.compute import retriever as retriever_module
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.retriever import Candidates, Retrieval, Retriever

@@ -16,7 +16,7 @@ from models.bundles.build import Recipe, Source, build_bundle
 from models.bundles.bundle import VECTORS, Bundle, Manifest
 from models.bundles.embed_text import TextEmbedding
 from models.bundles.embedding import BuildState
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.text_encoder.encoder import EncoderSpec, Text, TextEncoder
 from serving.compute.filter_masks import MAX_CACHED_MASKS, NO_FILTER, FilterMasks, ProductFilter

@@ -16,7 +16,7 @@ import pytest
 
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.events.log import BadEvent, EventLogError, EventMapping, EventReport, read_events, write_events
-from models.products.catalogue import MAX_EXAMPLES
+from models.products.report import MAX_EXAMPLES
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 TIME = datetime(2025, 5, 1, 12, tzinfo=UTC)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aisle.v1 import embedding_pb2, product_pb2, search_pb2
 from models.bundles.bundle import Bundle, Manifest
-from models.products.catalogue import product_text
+from models.products.product import product_text
 from models.ranking.features import FEATURES
 from models.text_encoder.encoder import Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter

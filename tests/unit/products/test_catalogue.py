@@ -19,20 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.products.catalogue import (
-    MAX_EXAMPLES,
-    CatalogueError,
-    CatalogueReader,
-    ColumnMapping,
-    Product,
-    Repaired,
-    Skipped,
-    clean_text,
-    currency_digits,
-    parse_in_stock,
-    parse_price,
-    product_text,
-)
+from models.products.currency import currency_digits
+from models.products.errors import CatalogueError
+from models.products.mapping import ColumnMapping
+from models.products.product import Product, product_text
+from models.products.reader import CatalogueReader
+from models.products.report import MAX_EXAMPLES, Repaired, Skipped
+from models.products.text import clean_text
+from models.products.values import parse_in_stock, parse_price
 
 HEADER = "id,title,brand,category,price,in_stock\n"
 
@@ -146,8 +140,8 @@ class TestMapping:
         with pytest.raises(CatalogueError) as error:
             CatalogueReader(path, mapping)
         message = str(error.value)
-        assert "'sku' (wanted as id), did you mean 'SKU'?" in message
-        assert "'cost' (wanted as price);" in message
+        assert "'sku' (mapped as id), did you mean 'SKU'?" in message
+        assert "'cost' (mapped as price);" in message
         assert "did you mean 'colour'?" in message
         assert message.endswith("Its columns are: SKU, title, colour")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.products.catalogue import Product
 from models.products.identifiers import FULL_BOOST, MAX_PRODUCTS, SPECIFIC, IdentifierIndex, identifiers_in
+from models.products.product import Product
 
 PRODUCTS = [
     Product("SKU-0001", "Sofa HX-4210"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.products.catalogue import MAX_PRICE_MINOR, Product
+from models.products.product import MAX_PRICE_MINOR, Product
 from models.products.product_table import BLOCK, ProductList, ProductTable, write_products
 
 ATTRIBUTES = ("colour", "größe", "a.b", "title")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.spelling import Speller
 
 COUNTS = {"samsung": 40, "headphones": 30, "noise": 20, "canceling": 12, "samson": 3, "panasonic": 9, "rarity": 1}

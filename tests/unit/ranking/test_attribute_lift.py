@@ -13,7 +13,7 @@ import pytest
 
 from models.bundles.bundle import Bundle, Manifest
 from models.events.event import EVENT_SCHEMA
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.features import FEATURES, CandidateFeatures, QueryInput
 from models.ranking.learn_query_attributes import learn_query_attributes

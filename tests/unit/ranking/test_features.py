@@ -13,7 +13,7 @@ import pytest
 
 from models.arrays import Floats
 from models.bundles.bundle import Bundle, Manifest
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.query_types.type_model import TypeModel, TypePrediction
 from models.ranking.features import FEATURES, CandidateFeatures, QueryInput, widened
 from models.ranking.product_columns import MAX_TITLE_WORDS, MAX_WORDS

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.events.event import EVENT_SCHEMA, Event, EventKind
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions, read_impressions
 from models.unified.history import HistoryItem, HistoryKind, history_items

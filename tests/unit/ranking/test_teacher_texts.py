@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.ranking.teacher.fields import PRICE_WORDS, Field, fields_of, markers
 from models.ranking.teacher.language import whole_texts

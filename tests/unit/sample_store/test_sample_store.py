@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.draws import Draws
-from models.products.catalogue import CatalogueReader, Product, currency_digits
+from models.products.currency import currency_digits
+from models.products.product import Product
+from models.products.reader import CatalogueReader
 from models.sample_store import ABSENT, CURRENCY, SAMPLE_COLUMNS, LatentColumns, ProductLatent, SampleQuery, SampleStore
 from models.sample_store.latents import OUT_OF_STOCK_SHARE
 from models.sample_store.product_types import PRODUCT_TYPES

@@ -10,7 +10,7 @@ import pytest
 
 from models.bundles.sources import catalogue_source
 from models.draws import Draws
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.studies.text_encoder.evaluate_judged import known_items_of
 from models.studies.text_encoder.judged_set import JudgedSetError
 from models.studies.text_encoder.known_items import RECIPES, derive_query, known_items

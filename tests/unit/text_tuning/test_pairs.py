@@ -10,7 +10,7 @@ import pytest
 
 from models.bundles.build import Source
 from models.events.event import EVENT_SCHEMA
-from models.products.catalogue import Product, product_text
+from models.products.product import Product, product_text
 from models.products.product_table import ProductTable, write_products
 from models.text_tuning.pairs import ClickPairs, PairRules, gather_pairs, read_log
 from models.text_tuning.product_texts import TextFields, product_texts

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from models.events.event import EVENT_SCHEMA, Event, EventKind
-from models.products.catalogue import Product
+from models.products.product import Product
 from models.unified.examples import Examples, HeldOutSearches
 from models.unified.features import product_features
 from models.unified.histories import Histories

@@ -16,7 +16,7 @@ import pytest
 
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.events.log import EventReport, read_events
-from models.products.catalogue import CatalogueReader
+from models.products.reader import CatalogueReader
 from models.sample_store import SAMPLE_COLUMNS, LogParameters, Oracle, SampleStore, ShoppingLog, write_sample_log
 from models.sample_store.product_types import PRODUCT_TYPES
 from models.sample_store.weighted_lists import WeightedLists
