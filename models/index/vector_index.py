@@ -58,7 +58,7 @@ import numpy.typing as npt
 from models.arrays import Bools, Float16s, Floats, Ints
 from models.index.bf16_product import Bf16Product
 from models.index.bf16_product import is_native as bf16_is_native
-from models.index.halves import floats_of
+from models.index.float16 import to_float32
 from models.text_encoder.encoder import cuda_is_usable
 
 faiss: Any = typed_faiss  # its stubs lack much of what is used here
@@ -272,7 +272,7 @@ class VectorIndex:
         unit, static = np.s_[:, : self.dim], np.s_[:, self.dim :]
         for start in range(0, len(rows), RESCORED):
             at = slice(start, start + RESCORED)
-            vectors, query = floats_of(np.take(self._vectors, rows[at], axis=0)), queries[asked[at]]
+            vectors, query = to_float32(np.take(self._vectors, rows[at], axis=0)), queries[asked[at]]
             np.einsum("ij,ij->i", vectors[unit], query[unit], out=products[at])
             if self.spec.num_static:
                 products[at] += np.einsum("ij,ij->i", vectors[static], query[static])

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.arrays import Bools, Doubles, Floats, Ints
 from models.bundles.bundle import Bundle
-from models.index.halves import floats_of
+from models.index.float16 import to_float32
 from models.index.vector_index import Device, Neighbours
 from models.products.identifiers import IdentifierMatch
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
@@ -252,7 +252,7 @@ class Retriever:
             rows = self._masks.rows_of_category(path)
             rows = rows if mask is None else rows[mask[rows]]
             if len(rows) <= MAX_SCORED_ROWS:
-                scores = floats_of(np.take(self._vectors, rows, axis=0)) @ vector
+                scores = to_float32(np.take(self._vectors, rows, axis=0)) @ vector
                 if len(rows) > item.k:
                     best = np.argpartition(-scores, item.k - 1)[: item.k]
                     rows, scores = rows[best], scores[best]
@@ -293,7 +293,7 @@ class Retriever:
         parts = [*self._of_types(item, vector, mask), found]
         if boosts:
             named = np.array(sorted(boosts), np.int64)
-            parts.append(_Found(named, floats_of(self._vectors[named]) @ vector))
+            parts.append(_Found(named, to_float32(self._vectors[named]) @ vector))
         rows, scores = self._each_once(parts)
         gains = self._masks.gains(item.type_gains, rows)
         totals = scores + gains

@@ -15,7 +15,7 @@ from models.arrays import Floats
 from models.bundles.bundle import Bundle, Manifest
 from models.products.product import Product
 from models.query_types.type_model import TypeModel, TypePrediction
-from models.ranking.features import FEATURES, CandidateFeatures, QueryInput, widened
+from models.ranking.features import FEATURES, CandidateFeatures, QueryInput
 from models.ranking.product_columns import MAX_TITLE_WORDS, MAX_WORDS
 from models.ranking.taste import MAX_ITEMS, Taste
 from models.unified.history import HistoryItem, HistoryKind, product_item
@@ -291,13 +291,6 @@ def test_threads_do_not_mix_their_searches(features: CandidateFeatures, ask: Que
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda one: features.of(one, EVERY), asked))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
-
-
-def test_every_finite_half_is_widened_exactly() -> None:
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    finite = every[np.isfinite(every)]
-    small = widened(finite, np.empty(len(finite), np.int32))
-    assert np.array_equal(small * np.float32(2.0**112), finite.astype(np.float32))
 
 
 def test_many_searches_are_made_as_one_is(bundle: Bundle, shop: list[Product], shop_types: TypeModel) -> None:
