@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -41,6 +42,34 @@ SHOP = [
     Product("A-1005", "Furniture Polish", "Glanz", "Furniture Care", 499, True),
     Product("A-1006", "Lamp", "", "", 0, True),
 ]
+
+
+RealData = Callable[[str], Path]
+_DATA_FOLDER = Path("shared", "data")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> RealData:
+    """Finds a file of the public data sets that some tests read and the project does not ship.
+
+    They lie in the folder that $AISLE_DATA names, or in a checkout's neighbour folder `shared/data`: next to the repository or to one of
+    its parents. The test skips where the file is not there.
+    """
+    if named := os.environ.get("AISLE_DATA"):
+        folders = [Path(named)]
+    else:
+        root = Path(__file__).resolve().parents[1]
+        folders = [folder / _DATA_FOLDER for folder in (root, *root.parents)]
+
+    def find(name: str) -> Path:
+        found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if found is None:
+            pytest.skip(
+                f"{name} is missing: name its folder in AISLE_DATA, or put it into {_DATA_FOLDER} next to the repository"
+            )
+        return found
+
+    return find
 
 
 @pytest.fixture(scope="session")

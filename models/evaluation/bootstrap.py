@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Doubles
-from models.evaluation.metrics import Ids, Values
+from models.arrays import Doubles, Ints
 
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
@@ -37,8 +36,8 @@ class Interval:
 
 
 def mean_intervals(
-    values: Values,
-    units: Ids | None = None,
+    values: Doubles,
+    units: Ints | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
@@ -56,8 +55,8 @@ def mean_intervals(
 
 
 def mean_interval(
-    values: Values,
-    units: Ids | None = None,
+    values: Doubles,
+    units: Ints | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
@@ -68,9 +67,9 @@ def mean_interval(
 
 
 def difference_interval(
-    ours: Values,
-    theirs: Values,
-    units: Ids | None = None,
+    ours: Doubles,
+    theirs: Doubles,
+    units: Ints | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
@@ -82,9 +81,9 @@ def difference_interval(
 
 
 def ratio_interval(
-    ours: Values,
-    theirs: Values,
-    units: Ids | None = None,
+    ours: Doubles,
+    theirs: Doubles,
+    units: Ints | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
@@ -102,8 +101,8 @@ def ratio_interval(
 
 
 def statistic_intervals(
-    statistic: Callable[[Values], Values],
-    units: Ids,
+    statistic: Callable[[Doubles], Doubles],
+    units: Ints,
     *,
     num_resamples: int = NUM_RESAMPLES,
     level: float = LEVEL,
@@ -131,11 +130,11 @@ def statistic_intervals(
 class _UnitSums:
     """The sums over the cases of each unit, which are all that a mean over drawn units needs."""
 
-    sums: Values  # (units, columns)
-    counts: Values  # (units, columns)
+    sums: Doubles  # (units, columns)
+    counts: Doubles  # (units, columns)
 
     @classmethod
-    def of(cls, values: Values, units: Ids | None) -> _UnitSums:
+    def of(cls, values: Doubles, units: Ints | None) -> _UnitSums:
         if values.ndim != 2:
             raise ValueError(f"values have shape {values.shape}, (cases, columns) is wanted")
         if units is None:
@@ -151,7 +150,7 @@ class _UnitSums:
             counts[:, column] = np.bincount(codes, known[:, column], len(names))
         return cls(sums, counts)
 
-    def resampled(self, num_resamples: int, seed: int) -> Iterator[tuple[Values, Values]]:
+    def resampled(self, num_resamples: int, seed: int) -> Iterator[tuple[Doubles, Doubles]]:
         """Sums and counts (block, columns) of as many units as there are, drawn with replacement, in blocks of resamples."""
         rng = np.random.default_rng(seed)
         num_units = len(self.sums)
@@ -163,14 +162,14 @@ class _UnitSums:
             times = np.bincount(flat, minlength=block * num_units).reshape(block, num_units).astype(np.float64)
             yield times @ self.sums, times @ self.counts
 
-    def interval(self, column: int, value: float, drawn: Values, level: float) -> Interval:
+    def interval(self, column: int, value: float, drawn: Doubles, level: float) -> Interval:
         """`drawn` (resamples,) without a value, as of units that hold no such case, are left out."""
         num_units = int(np.count_nonzero(self.counts[:, column]))
         low, high = _percentiles(drawn if num_units >= 2 else drawn[:0], level)
         return Interval(float(value), low, high, int(self.counts[:, column].sum()), num_units)
 
 
-def _percentiles(drawn: Values, level: float) -> tuple[float, float]:
+def _percentiles(drawn: Doubles, level: float) -> tuple[float, float]:
     """Of what is finite among `drawn` (resamples,); NaN where nothing is."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level} and must be between 0 and 1")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.arrays import Floats, Progress
+from models.arrays import Doubles, Floats, Ints, Progress
 from models.bundles.bundle import RANKER, TEACHER, TYPES, UNIFIED, Bundle, BundleError
-from models.evaluation.metrics import Ids, Relevance, Values, ndcg_at, places, recall_at
+from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.ranked_types import rank_types
 from models.evaluation.type_metrics import CalibrationError, query_metrics
 from models.query_types.calibration import expected_calibration_error
@@ -47,11 +47,11 @@ class BundleFigures:
     """By page of the log; NaN of pages without what the figure is about."""
 
     pages: list[PageKey]  # when, what and where was asked
-    units: Ids  # (pages,) shoppers
+    units: Ints  # (pages,) shoppers
     search: Mapping[
-        str, Values
+        str, Doubles
     ]  # RETRIEVED or BLEND -> (pages, SEARCH_METRICS) of what was bought, over the whole catalogue
-    ranking: Mapping[str, Values]  # SHOWN, RETRIEVED ... -> (pages, TASKS) NDCG@10 of the page's products
+    ranking: Mapping[str, Doubles]  # SHOWN, RETRIEVED ... -> (pages, TASKS) NDCG@10 of the page's products
     calibration: Mapping[str, tuple[float, ...]]  # ranker or teacher -> error by task
     types: Mapping[str, float] = field(default_factory=dict)
     sizes: Mapping[str, float] = field(default_factory=dict)  # part -> MB
@@ -133,7 +133,7 @@ def _calibration(chances: Floats, shown: Impressions) -> tuple[float, ...]:
     return tuple(expected_calibration_error(chances[:, at], shown.labels[:, at] > 0) for at in range(len(TASKS)))
 
 
-def _page_ndcg(scores: Floats, shown: Impressions) -> Values:
+def _page_ndcg(scores: Floats, shown: Impressions) -> Doubles:
     """(pages, TASKS) NDCG@10 of each page in the order of scores (rows, TASKS), by what came of it."""
     found = []
     for task in range(len(TASKS)):
@@ -156,7 +156,7 @@ def _page_ndcg(scores: Floats, shown: Impressions) -> Values:
 
 def _search(
     bundle: Bundle, features: CandidateFeatures, ranker: Ranker | None, shown: Impressions, progress: Progress
-) -> dict[str, Values]:
+) -> dict[str, Doubles]:
     """Of pages on which something was bought: where the whole catalogue's search puts it, by exact search."""
     vectors = np.asarray(bundle.unit_vectors(), np.float32)
     bought = np.flatnonzero(shown.labels[:, TASKS.index("purchase")] > 0)

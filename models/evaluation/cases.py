@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Codes
+from models.arrays import Codes, Ints
 from models.evaluation.metrics import Relevance
-from models.evaluation.numbered_log import CLICK, KINDS, Ids, NumberedLog
+from models.evaluation.numbered_log import CLICK, KINDS, NumberedLog
 from models.events.event import EventKind
 
 # Searches of the training window, the most frequent queries first: the queries of the first half are the head, those of the next three
@@ -55,10 +55,10 @@ class Bucket:
 class Histories:
     """Events of each owner of a past, so that what one did before an event is a slice of `rows`."""
 
-    rows: Ids  # (n,) rows of the events, by owner, then time
-    keys: Ids  # (n,) ascending: owner * (events + 1) + row
-    owners: Ids  # (events,)
-    times_ms: Ids  # (events,)
+    rows: Ints  # (n,) rows of the events, by owner, then time
+    keys: Ints  # (n,) ascending: owner * (events + 1) + row
+    owners: Ints  # (events,)
+    times_ms: Ints  # (events,)
 
     @classmethod
     def of_engagements(cls, events: NumberedLog) -> Histories:
@@ -66,14 +66,14 @@ class Histories:
         return cls.of(events, np.flatnonzero((events.kinds >= CLICK) & (events.products >= 0)))
 
     @classmethod
-    def of(cls, events: NumberedLog, told: Ids) -> Histories:
+    def of(cls, events: NumberedLog, told: Ints) -> Histories:
         """Of the events `told` (n,), rows of the log."""
         owners = events.owners
         keys = owners[told] * (len(events) + 1) + told
         order = np.argsort(keys, kind="stable")
         return cls(told[order], keys[order], owners, events.times_ms)
 
-    def before(self, moments: Ids) -> tuple[Ids, Ids]:
+    def before(self, moments: Ints) -> tuple[Ints, Ints]:
         """starts, stops (n,) in `rows` of what the owner of each event row in `moments` (n,) did strictly before it; of -1 nothing."""
         # Up to the first event of the same millisecond, since of what happens at once none is known before the other.
         first = np.searchsorted(self.times_ms, self.times_ms[moments])
@@ -89,8 +89,8 @@ class Cases:
     events: NumberedLog  # the whole log
     split: Split
     target: EventKind  # the weakest engagement that makes a product `relevant`
-    first_events: Ids  # rows of the events with which the searches began
-    moments: Ids  # rows of the events before which the past is the case's history; -1: nobody is known
+    first_events: Ints  # rows of the events with which the searches began
+    moments: Ints  # rows of the events before which the past is the case's history; -1: nobody is known
     histories: Histories
     relevant: Relevance  # products of the target kind or a stronger one, each of grade 1
     engaged: Relevance  # all that was clicked (grade 1), put into the cart (2) or bought (3)
@@ -114,15 +114,15 @@ class Cases:
         return [self.events.locale_names[locale] for locale in self.events.locales[self.first_events].tolist()]
 
     @property
-    def units(self) -> Ids:
+    def units(self) -> Ints:
         """(cases,) what intervals draw: the shopper, or the session of an anonymous one."""
         return self.histories.owners[self.first_events]
 
-    def history_slices(self) -> tuple[Ids, Ids]:
+    def history_slices(self) -> tuple[Ints, Ints]:
         """starts, stops (cases,) of each case's history in `histories.rows`, oldest first."""
         return self.histories.before(self.moments)
 
-    def take(self, chosen: Ids) -> Cases:
+    def take(self, chosen: Ints) -> Cases:
         """The cases `chosen` (n,), in their order."""
         return dataclasses.replace(
             self,
@@ -208,9 +208,9 @@ def build_cases(
 class _Searches:
     """The searches that began after the window, in the order of time."""
 
-    first_events: Ids  # (searches,) row of each one's first event
-    events: Ids  # rows of all their events, ascending
-    search_of: Ids  # (events,) to which search each of these belongs
+    first_events: Ints  # (searches,) row of each one's first event
+    events: Ints  # rows of all their events, ascending
+    search_of: Ints  # (events,) to which search each of these belongs
 
 
 def _searches(events: NumberedLog, split: Split) -> _Searches:
@@ -228,7 +228,7 @@ def _searches(events: NumberedLog, split: Split) -> _Searches:
     return _Searches(rows[first[order]], rows[is_new], number[search_of[is_new]])
 
 
-def search_keys(events: NumberedLog) -> Ids:
+def search_keys(events: NumberedLog) -> Ints:
     """(events,) one number for each session and query, -1 where no search led to the event."""
     keys = events.sessions.astype(np.int64) * len(events.query_names) + events.queries
     return np.where((events.queries >= 0) & (events.sessions >= 0), keys, -1)
@@ -266,7 +266,7 @@ def _query_codes(events: NumberedLog, num_train: int) -> Codes:
     return codes
 
 
-def _shopper_bucket(num_prior: Ids) -> Bucket:
+def _shopper_bucket(num_prior: Ints) -> Bucket:
     return Bucket(
         ("anonymous", "occasional", "habitual"),
         np.searchsorted((1, HABITUAL_EVENTS), num_prior, "right").astype(np.int32),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.arrays import Progress
+from models.arrays import Doubles, Ints, Progress
 from models.bundles.bundle import Bundle, BundleError
 from models.evaluation.bootstrap import Interval, mean_intervals
 from models.evaluation.bundle_figures import (
@@ -23,7 +23,6 @@ from models.evaluation.bundle_figures import (
     BundleFigures,
     bundle_figures,
 )
-from models.evaluation.metrics import Ids, Values
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.run_facts import RunFacts
@@ -140,7 +139,7 @@ def _aligned(found: Mapping[str, BundleFigures]) -> dict[str, BundleFigures]:
     return aligned
 
 
-def _means(values: Values, units: Ids, seed: int) -> list[Interval]:
+def _means(values: Doubles, units: Ints, seed: int) -> list[Interval]:
     return mean_intervals(values, units, seed=seed)
 
 

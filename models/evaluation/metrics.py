@@ -17,9 +17,6 @@ import numpy.typing as npt
 
 from models.arrays import Bools, Doubles, Ints
 
-Ids = Ints
-Values = Doubles
-
 _BLOCK = 1 << 24  # comparisons at a time
 
 
@@ -27,9 +24,9 @@ _BLOCK = 1 << 24  # comparisons at a time
 class Relevance:
     """Which products are right for each case, and how much: one row a pair, ordered by case."""
 
-    cases: Ids  # (pairs,) ascending, 0 to num_cases - 1
-    rows: Ids  # (pairs,) of products, each once in a case
-    grades: Values  # (pairs,) above 0
+    cases: Ints  # (pairs,) ascending, 0 to num_cases - 1
+    rows: Ints  # (pairs,) of products, each once in a case
+    grades: Doubles  # (pairs,) above 0
     num_cases: int
 
     def __post_init__(self) -> None:
@@ -56,11 +53,11 @@ class Relevance:
         )
 
     @property
-    def counts(self) -> Ids:
+    def counts(self) -> Ints:
         """(num_cases,) relevant products of each case."""
         return np.bincount(self.cases, minlength=self.num_cases)
 
-    def take(self, chosen: Ids) -> Relevance:
+    def take(self, chosen: Ints) -> Relevance:
         """The cases `chosen` (n,), numbered anew in their order."""
         counts = self.counts
         starts = np.cumsum(counts) - counts
@@ -70,7 +67,7 @@ class Relevance:
         return Relevance(np.repeat(np.arange(len(chosen)), lengths), self.rows[pairs], self.grades[pairs], len(chosen))
 
 
-def places(ranked: Ids, relevance: Relevance) -> Ids:
+def places(ranked: Ints, relevance: Relevance) -> Ints:
     """(pairs,) place of each relevant product in its case's row of `ranked` (num_cases, k), from 0; -1 where it is not there.
 
     -1 in `ranked` is no product. Of a product that is there twice the first place counts. Raises ValueError for another number of cases.
@@ -87,13 +84,13 @@ def places(ranked: Ids, relevance: Relevance) -> Ids:
     return found
 
 
-def recall_at(places: Ids, relevance: Relevance, k: int) -> Values:
+def recall_at(places: Ints, relevance: Relevance, k: int) -> Doubles:
     """(num_cases,) share of the relevant products among the first `k`."""
     found = _sums(relevance.cases, (places >= 0) & (places < _checked(k)), relevance)
     return _where_relevant(found, relevance.counts, relevance)
 
 
-def ndcg_at(places: Ids, relevance: Relevance, k: int) -> Values:
+def ndcg_at(places: Ints, relevance: Relevance, k: int) -> Doubles:
     """(num_cases,) discounted cumulative gain of the first `k` over that of the best ranking: gain the grade, discount log2(place + 1)
     for places from 1 (Järvelin and Kekäläinen, 2002)."""
     is_in = (places >= 0) & (places < _checked(k))
@@ -105,7 +102,7 @@ def ndcg_at(places: Ids, relevance: Relevance, k: int) -> Values:
     return _where_relevant(_sums(relevance.cases, gains, relevance), best_gains, relevance)
 
 
-def reciprocal_rank(places: Ids, relevance: Relevance, k: int | None = None) -> Values:
+def reciprocal_rank(places: Ints, relevance: Relevance, k: int | None = None) -> Doubles:
     """(num_cases,) 1 / place from 1 of the first relevant product, 0 where none is among the first `k` (None: all). Its mean is MRR."""
     is_in = _within(places, k)
     inverse = np.zeros(relevance.num_cases)
@@ -113,7 +110,7 @@ def reciprocal_rank(places: Ids, relevance: Relevance, k: int | None = None) -> 
     return _where_relevant(inverse, 1.0, relevance)
 
 
-def average_precision(places: Ids, relevance: Relevance, k: int | None = None) -> Values:
+def average_precision(places: Ints, relevance: Relevance, k: int | None = None) -> Doubles:
     """(num_cases,) mean over the relevant products of the precision at their places, 0 for those not among the first `k` (None: all).
     Its mean is MAP."""
     is_in = _within(places, k)
@@ -130,21 +127,21 @@ def _checked(k: int) -> int:
     return k
 
 
-def _within(places: Ids, k: int | None) -> Bools:
+def _within(places: Ints, k: int | None) -> Bools:
     return (places >= 0) if k is None else (places >= 0) & (places < _checked(k))
 
 
-def _rank_in_case(cases: Ids) -> Ids:
+def _rank_in_case(cases: Ints) -> Ints:
     """(pairs,) 0, 1, 2 ... within each run of equal `cases`, which ascend."""
     return np.arange(len(cases)) - np.searchsorted(cases, cases, "left")
 
 
-def _sums(cases: Ids, values: npt.NDArray[Any], relevance: Relevance) -> Values:
+def _sums(cases: Ints, values: npt.NDArray[Any], relevance: Relevance) -> Doubles:
     """(num_cases,) of the values (n,) of pairs of these cases (n,)."""
     return np.asarray(np.bincount(cases, values, relevance.num_cases), np.float64)
 
 
-def _where_relevant(values: Values, over: Values | Ids | float, relevance: Relevance) -> Values:
+def _where_relevant(values: Doubles, over: Doubles | Ints | float, relevance: Relevance) -> Doubles:
     result = np.full(relevance.num_cases, np.nan)
     np.divide(values, over, out=result, where=relevance.counts > 0)
     return result

@@ -21,7 +21,6 @@ from models.arrays import Codes, Ints, Progress
 from models.errors import InputError
 from models.events.event import EventKind
 
-Ids = Ints
 Kinds = npt.NDArray[np.int8]
 
 KINDS = tuple(EventKind)  # an event's kind is its place here: the stronger the interest, the higher
@@ -40,7 +39,7 @@ class NumberedLog:
     """Events in the order of time. Codes are places in the lists of names; -1 stands for none."""
 
     ids: pa.ChunkedArray  # (events,)
-    times_ms: Ids  # (events,) since 1970-01-01 UTC, ascending
+    times_ms: Ints  # (events,) since 1970-01-01 UTC, ascending
     kinds: Kinds  # (events,) places in KINDS
     products: Codes  # (events,) rows of the catalogue, -1 for products that are not in it
     shoppers: Codes  # (events,) -1 is anonymous
@@ -58,7 +57,7 @@ class NumberedLog:
         return len(self.times_ms)
 
     @property
-    def owners(self) -> Ids:
+    def owners(self) -> Ints:
         """(events,) whose past an event belongs to: the shopper's, or of an anonymous one the session's own."""
         of_session = len(self.shopper_names) + self.sessions.astype(np.int64)
         return np.where(self.shoppers >= 0, self.shoppers, of_session)
@@ -180,12 +179,12 @@ class _QueryNames(_Names):
         return code
 
 
-def _times_ms(times: pa.Array) -> Ids:
+def _times_ms(times: pa.Array) -> Ints:
     if not pa.types.is_timestamp(times.type) or times.null_count:
         raise EventLogError(
             f"column time is {times.type} with {times.null_count} nulls, a timestamp in each row is wanted"
         )
-    converted: Ids = times.cast(pa.timestamp("ms", times.type.tz), safe=False).cast(pa.int64()).to_numpy()
+    converted: Ints = times.cast(pa.timestamp("ms", times.type.tz), safe=False).cast(pa.int64()).to_numpy()
     return converted
 
 
@@ -197,7 +196,7 @@ def _checked_kinds(kinds: _Names, column: pa.Array) -> Kinds:
     return codes.astype(np.int8)
 
 
-def _first_of_each(ids: pa.ChunkedArray, order: Ids) -> Ids:
+def _first_of_each(ids: pa.ChunkedArray, order: Ints) -> Ints:
     """`order` (events,) without the events whose id comes earlier in it."""
     if pc.count_distinct(ids, mode="all").as_py() == len(ids):
         return order

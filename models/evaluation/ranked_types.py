@@ -9,8 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Bools, Floats, Progress
-from models.evaluation.metrics import Ids
+from models.arrays import Bools, Floats, Ints, Progress
 from models.query_types.examples import TypeExamples
 from models.query_types.type_model import TypePrediction
 from models.unified.words import Ragged
@@ -35,7 +34,7 @@ class TypeClassifier(Protocol):
 class RankedTypes:
     """The most probable types of each query, the most probable first, and which of them are right."""
 
-    types: Ids  # (queries, depth) into the types of the examples; -1 is none
+    types: Ints  # (queries, depth) into the types of the examples; -1 is none
     probabilities: Floats  # (queries, depth)
     is_right: Bools  # (queries, depth)
     abstained: Bools  # (queries,) the model would rather say nothing
@@ -100,7 +99,7 @@ def rank_types(
     return RankedTypes(types, probabilities, is_right, abstained, examples.labels, len(examples.types))
 
 
-def _is_right(types: Ids, labels: Ragged, num_types: int) -> Bools:
+def _is_right(types: Ints, labels: Ragged, num_types: int) -> Bools:
     wanted = np.repeat(np.arange(len(labels)), labels.lengths) * num_types + labels.values
     said = np.arange(len(types))[:, None] * num_types + types
     return np.isin(said, wanted) & (types >= 0)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from models.arrays import Progress
+from models.arrays import Doubles, Ints, Progress
 from models.evaluation.cases import Bucket, Cases
-from models.evaluation.metrics import (
-    Ids,
-    Values,
-    average_precision,
-    ndcg_at,
-    places,
-    recall_at,
-    reciprocal_rank,
-)
-from models.evaluation.rankers import Ranker
+from models.evaluation.metrics import average_precision, ndcg_at, places, recall_at, reciprocal_rank
 
 NDCG_AT = 10
 BLOCK = 2048  # cases ranked at a time: 16 MB of ids at 1,000 products a case
+
+
+class Ranker(Protocol):
+    """Ranks products for cases. Of a case it may use the query, the locale, the time and the history, and nothing later."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rank(self, cases: Cases, k: int) -> Ints:
+        """Returns (cases, k) rows of products, best first, each at most once in a row; -1 past the last."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +33,12 @@ class Results:
     """What each ranker reached for each case."""
 
     metrics: tuple[str, ...]  # "recall@10" and so on, "ndcg@10", "mrr", "map"
-    scores: Mapping[str, Values]  # ranker -> (cases, metrics)
+    scores: Mapping[str, Doubles]  # ranker -> (cases, metrics)
     rank_s: Mapping[str, float]  # ranker -> seconds that ranking all cases took
-    units: Ids  # (cases,) what intervals draw: shoppers
+    units: Ints  # (cases,) what intervals draw: shoppers
     buckets: Mapping[str, Bucket]
 
-    def of(self, ranker: str, metric: str) -> Values:
+    def of(self, ranker: str, metric: str) -> Doubles:
         """(cases,)"""
         return self.scores[ranker][:, self.metrics.index(metric)]
 
@@ -66,7 +69,7 @@ def evaluate_rankers(
         raise ValueError(f"ks are {tuple(ks)} and must be 1 or more")
     metrics = (*(f"recall@{k}" for k in ks), f"ndcg@{NDCG_AT}", "mrr", "map")
     tell = progress or (lambda *_: None)
-    scores: dict[str, Values] = {}
+    scores: dict[str, Doubles] = {}
     rank_s: dict[str, float] = {}
     for ranker in rankers:
         scores[ranker.name] = np.empty((len(cases), len(metrics)))
@@ -85,7 +88,7 @@ def evaluate_rankers(
     return Results(metrics, scores, rank_s, cases.units, cases.buckets)
 
 
-def score(ranked: Ids, cases: Cases, ks: Sequence[int]) -> Values:
+def score(ranked: Ints, cases: Cases, ks: Sequence[int]) -> Doubles:
     """(cases, metrics) of a ranking (cases, k)."""
     found = places(ranked, cases.relevant)
     return np.stack(

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from models.arrays import Doubles, Ints
 from models.evaluation.bootstrap import NUM_RESAMPLES, Interval, mean_intervals, ratio_interval
-from models.evaluation.metrics import Ids, Values
 from models.evaluation.page import without_nan
 from models.evaluation.results import Results
 
@@ -136,13 +136,13 @@ class _Drawing:
     num_resamples: int
     seed: int
 
-    def columns(self, names: Sequence[str], values: Values, units: Ids) -> dict[str, Interval]:
+    def columns(self, names: Sequence[str], values: Doubles, units: Ints) -> dict[str, Interval]:
         """Of named columns (cases, names)."""
         intervals = mean_intervals(values, units, num_resamples=self.num_resamples, seed=self.seed)
         return dict(zip(names, intervals, strict=True))
 
     def by_bucket(
-        self, rankers: Sequence[str], main: Values, units: Ids, buckets: Mapping[str, Mapping[str, Ids]]
+        self, rankers: Sequence[str], main: Doubles, units: Ints, buckets: Mapping[str, Mapping[str, Ints]]
     ) -> dict[str, dict[str, dict[str, Interval]]]:
         return {
             dimension: {value: self.columns(rankers, main[cases], units[cases]) for value, cases in values.items()}
@@ -151,7 +151,7 @@ class _Drawing:
 
 
 def _differences(
-    results: Results, main: Values, comparison: Comparison, buckets: Mapping[str, Mapping[str, Ids]], draw: _Drawing
+    results: Results, main: Doubles, comparison: Comparison, buckets: Mapping[str, Mapping[str, Ints]], draw: _Drawing
 ) -> Differences:
     rankers = list(results.scores)
     reference = results.scores[comparison.reference]
@@ -168,9 +168,9 @@ def _differences(
     )
 
 
-def _bucket_cases(results: Results) -> tuple[dict[str, dict[str, Ids]], dict[str, dict[str, int]]]:
+def _bucket_cases(results: Results) -> tuple[dict[str, dict[str, Ints]], dict[str, dict[str, int]]]:
     """dimension -> value -> cases, and the numbers of those that are too small. A dimension of one value divides nothing."""
-    large: dict[str, dict[str, Ids]] = {}
+    large: dict[str, dict[str, Ints]] = {}
     small: dict[str, dict[str, int]] = {}
     for dimension, bucket in results.buckets.items():
         cases = {value: np.flatnonzero(bucket.codes == code) for code, value in enumerate(bucket.values)}
@@ -183,7 +183,7 @@ def _bucket_cases(results: Results) -> tuple[dict[str, dict[str, Ids]], dict[str
     return large, small
 
 
-def _is_enough(units: Ids) -> bool:
+def _is_enough(units: Ints) -> bool:
     return len(units) >= MIN_CASES and len(np.unique(units)) >= MIN_UNITS
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Bools
-from models.evaluation.metrics import Ids, Values
+from models.arrays import Bools, Doubles, Ints
 from models.evaluation.ranked_types import RankedTypes
 
 QUERY_METRICS = ("accuracy@1", "accuracy@3", "coverage", "precision when answering")
@@ -23,15 +22,15 @@ MIN_POSITIVES = 10  # queries that want a type, below which its recall at a prec
 PRECISION = 0.8
 NUM_BINS = 15  # of equally many queries
 
-Statistic = Callable[[Values], float]  # of how often each query counts (queries,)
+Statistic = Callable[[Doubles], float]  # of how often each query counts (queries,)
 
 
-def accuracy_at(ranked: RankedTypes, k: int) -> Values:
+def accuracy_at(ranked: RankedTypes, k: int) -> Doubles:
     """(queries,) 1 where a right type is among the first `k`."""
     return np.asarray(ranked.is_right[:, :k].any(axis=1), np.float64)
 
 
-def query_metrics(ranked: RankedTypes) -> Values:
+def query_metrics(ranked: RankedTypes) -> Doubles:
     """(queries, QUERY_METRICS). Precision when answering is NaN where the model abstained."""
     first = accuracy_at(ranked, 1)
     answered = ~ranked.abstained
@@ -40,11 +39,11 @@ def query_metrics(ranked: RankedTypes) -> Values:
     )
 
 
-def type_statistics(ranked: RankedTypes) -> Callable[[Values], Values]:
+def type_statistics(ranked: RankedTypes) -> Callable[[Doubles], Doubles]:
     """TYPE_METRICS as a function of how often each query counts."""
     parts: tuple[Statistic, ...] = (MacroF1.of(ranked), RecallAtPrecision.of(ranked), CalibrationError.of(ranked))
 
-    def statistic(weights: Values) -> Values:
+    def statistic(weights: Doubles) -> Doubles:
         return np.array([part(weights) for part in parts])
 
     return statistic
@@ -57,9 +56,9 @@ class MacroF1:
     As scikit-learn's `f1_score(average="macro", labels=wanted)`, 30 times as fast, which a thousand resamples need.
     """
 
-    wanted: Ids  # (queries,)
-    said: Ids  # (queries,)
-    types: Ids  # those that count
+    wanted: Ints  # (queries,)
+    said: Ints  # (queries,)
+    types: Ints  # those that count
     num_types: int
 
     @classmethod
@@ -69,7 +68,7 @@ class MacroF1:
         wanted = np.where(ranked.is_right[:, 0], said, first).astype(np.int64)
         return cls(wanted, said, np.unique(wanted), ranked.num_types)
 
-    def __call__(self, weights: Values) -> float:
+    def __call__(self, weights: Doubles) -> float:
         wanted = np.bincount(self.wanted, weights, self.num_types)
         known = self.said >= 0
         said = np.bincount(self.said[known], weights[known], self.num_types)
@@ -90,12 +89,12 @@ class RecallAtPrecision:
     queries want are left out: `num_types` counts the others.
     """
 
-    cases: Ids  # (scores,) query of each score, by type and from the highest score
-    groups: Ids  # (scores,) 0 to num_types - 1, ascending
+    cases: Ints  # (scores,) query of each score, by type and from the highest score
+    groups: Ints  # (scores,) 0 to num_types - 1, ascending
     is_right: Bools  # (scores,)
     is_last: Bools  # (scores,) no further score of the type is as high: a threshold can lie here
-    wanted_cases: Ids  # (labels,)
-    wanted_groups: Ids  # (labels,)
+    wanted_cases: Ints  # (labels,)
+    wanted_groups: Ints  # (labels,)
     num_types: int
 
     @classmethod
@@ -126,7 +125,7 @@ class RecallAtPrecision:
             len(chosen),
         )
 
-    def by_type(self, weights: Values) -> Values:
+    def by_type(self, weights: Doubles) -> Doubles:
         """(num_types,) of the types that count, in order of their numbers; NaN where no query is left."""
         counted = weights[self.cases]
         starts = np.searchsorted(self.groups, np.arange(self.num_types))
@@ -138,7 +137,7 @@ class RecallAtPrecision:
         wanted = np.bincount(self.wanted_groups, weights[self.wanted_cases], self.num_types)
         return np.divide(best, wanted, out=np.full(self.num_types, np.nan), where=wanted > 0)
 
-    def __call__(self, weights: Values) -> float:
+    def __call__(self, weights: Doubles) -> float:
         recalls = self.by_type(weights)
         return float(np.nanmean(recalls)) if np.isfinite(recalls).any() else np.nan
 
@@ -148,9 +147,9 @@ class CalibrationError:
     """Expected calibration error of the most probable type: over `NUM_BINS` bins of equally many queries by its probability, the mean
     distance of the mean probability from the share that is right, weighted by the bins' queries (Naeini et al., 2015)."""
 
-    probabilities: Values  # (queries,)
-    is_right: Values  # (queries,)
-    bins: Ids  # (queries,)
+    probabilities: Doubles  # (queries,)
+    is_right: Doubles  # (queries,)
+    bins: Ints  # (queries,)
 
     @classmethod
     def of(cls, ranked: RankedTypes) -> CalibrationError:
@@ -166,13 +165,13 @@ class CalibrationError:
         right = np.bincount(self.bins, self.is_right, NUM_BINS)
         return [(said[at] / size[at], right[at] / size[at]) for at in np.flatnonzero(size)]
 
-    def __call__(self, weights: Values) -> float:
+    def __call__(self, weights: Doubles) -> float:
         gaps = np.bincount(self.bins, weights * (self.probabilities - self.is_right), NUM_BINS)
         total = weights.sum()
         return float(np.abs(gaps).sum() / total) if total else np.nan
 
 
-def _sums_within(values: Values, groups: Ids, starts: Ids) -> Values:
+def _sums_within(values: Doubles, groups: Ints, starts: Ints) -> Doubles:
     """(n,) sums of the values of a group up to each; `groups` ascend, `starts` (groups,) are their first places."""
     sums = np.cumsum(values)
     before = np.concatenate(([0.0], sums))[starts]

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from models.errors import InputError
+from models.arrays import Ints
 from models.evaluation.cases import Cases
-from models.evaluation.numbered_log import Ids
 from models.sample_store.generate import SampleStore
 from models.sample_store.oracle import Oracle
 from models.sample_store.parameters import LogParameters
@@ -35,7 +35,7 @@ class OracleRanker:
         self._num_products = num_products
         self._knows_shopper = knows_shopper
 
-    def rank(self, cases: Cases, k: int) -> Ids:
+    def rank(self, cases: Cases, k: int) -> Ints:
         if cases.events.num_products != self._num_products:
             raise TruthError(
                 f"the simulated log has {self._num_products:,} products, the catalogue {cases.events.num_products:,}"

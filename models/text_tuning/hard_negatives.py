@@ -60,10 +60,10 @@ def near_negatives(queries: Floats, products: Floats, pool: Ints, wanted: Ragged
 
 def bm25_negatives(queries: list[str], texts: list[str], pool: Ints, wanted: Ragged, nearest: int) -> Codes:
     """What shares words with the query. `texts` (pool,) are the pool's. Needs the extra `aisle[evaluate]`."""
-    from models.evaluation.baselines import Bm25Ranker
+    from models.lexical import Bm25
 
     most_wanted = int(wanted.lengths.max(initial=0))
-    ranked = Bm25Ranker(texts).rank_texts(queries, min(nearest + most_wanted, len(pool)))
+    ranked = Bm25(texts).best(queries, min(nearest + most_wanted, len(pool)))
     found = np.full((len(queries), nearest), -1, np.int32)
     for row, places in enumerate(ranked):
         products = pool[places[places >= 0]]

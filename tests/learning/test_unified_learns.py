@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models.evaluation.metrics import Relevance, places, recall_at
+from models.studies.rankers import nearest
 from models.unified.examples import HeldOutSearches
 from models.unified.history import HistoryBlocks, HistoryItem, HistoryKind
-from models.unified.recall import ranks_of, recall_by_search
 from models.unified.recipe import LossWeights, NegativeMix, UnifiedRecipe
 from models.unified.train_unified import train_unified
 from models.unified.unified_model import Search, UnifiedModel
@@ -35,8 +36,11 @@ def model(planted: Planted, tiny_recipe: UnifiedRecipe, tmp_path_factory: pytest
 def recall(model: UnifiedModel, planted: Planted, histories: Sequence[Sequence[HistoryItem]]) -> float:
     held = held_out(planted, model)
     searches = [Search(planted.log.queries[q], "en-US", h) for q, h in zip(held.query, histories, strict=True)]
-    ranks = ranks_of(model.search_vectors(searches), model.product_vectors, held.bought_search, held.bought_product)
-    return float(recall_by_search(ranks, held.bought_search, len(held), K).mean())
+    bought = Relevance(
+        held.bought_search, held.bought_product.astype(np.int64), np.ones(len(held.bought_search)), len(held)
+    )
+    ranked = nearest(model.search_vectors(searches), model.product_vectors, K)
+    return float(recall_at(places(ranked, bought), bought, K).mean())
 
 
 def held_out(planted: Planted, model: UnifiedModel) -> HeldOutSearches:

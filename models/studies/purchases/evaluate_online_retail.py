@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from models.arrays import Progress
-from models.evaluation.baselines import Bm25Ranker, BuyAgainRanker, PopularAmongRanker, PopularRanker, popularity
 from models.evaluation.cases import Cases, Split, build_cases
-from models.evaluation.rankers import Ranker, Unpersonalised
-from models.evaluation.results import evaluate_rankers
+from models.evaluation.results import Ranker, evaluate_rankers
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
 from models.products.product import product_text
 from models.products.product_table import ProductTable, write_products
+from models.studies.baselines import Bm25Ranker, BuyAgainRanker, PopularAmongRanker, PopularRanker, popularity
 from models.studies.purchases.online_retail import OnlineRetail, read_online_retail
+from models.studies.rankers import WithoutHistories
 from models.studies.unified.unified_ranker import UnifiedRanker, told_events
 from models.unified.history import HistoryBlocks
 from models.unified.recipe import UnifiedRecipe
@@ -80,7 +80,7 @@ def trained_rankers(recipe: UnifiedRecipe, work: Path, seed: int = 0) -> MakeRan
         of_window = replace(recipe, train_share=1 - TEST_SHARE, history=PURCHASES)
         train_unified(table, log, of_window, work / "model", progress, seed=seed)
         model = UnifiedRanker("unified", UnifiedModel.load(work / "model"), table, told_events(cases.events))
-        return [model, Unpersonalised(model, "unified, history hidden")]
+        return [model, WithoutHistories(model, "unified, history hidden")]
 
     return make
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Progress
+from models.arrays import Doubles, Ints, Progress
 from models.bundles.bundle import Bundle
 from models.evaluation.bootstrap import Interval, difference_interval, mean_interval, ratio_interval
 from models.evaluation.cases import Bucket
-from models.evaluation.metrics import Ids, Relevance, Values, ndcg_at, places, recall_at
+from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.page import Cell, Section, Table
 from models.evaluation.plots import groups_plot
-from models.evaluation.rankers import nearest
 from models.evaluation.summary import MIN_CASES, MIN_UNITS
 from models.ranking.ranker import Ranker, blend
 from models.sample_store.shopping import ShoppingLog
+from models.studies.rankers import nearest
 from models.studies.ranking.pages import RankingPages
 from models.studies.ranking.truth import StoreTruth
 
@@ -33,16 +33,16 @@ class WholeSearches:
     """Searches after the ranker's training, answered from the whole catalogue. RECALL and NDCG are of those that ended in a purchase and
     NaN of the others; BOUGHT is what the simulation expects of all, if shoppers looked at the new order as they looked at the old."""
 
-    values: Mapping[str, Mapping[str, Values]]  # order -> metric -> (searches,)
-    reached: Values  # (searches,) share of the bought products that are among the candidates
-    units: Ids
+    values: Mapping[str, Mapping[str, Doubles]]  # order -> metric -> (searches,)
+    reached: Doubles  # (searches,) share of the bought products that are among the candidates
+    units: Ints
     segments: Mapping[str, Bucket]
     seed: int
 
     def mean(self, order: str, metric: str) -> Interval:
         return mean_interval(self.values[order][metric], self.units, seed=self.seed)
 
-    def gain(self, metric: str, at: Ids | slice = slice(None)) -> Interval:
+    def gain(self, metric: str, at: Ints | slice = slice(None)) -> Interval:
         ours, theirs = self.values[RANKED][metric][at], self.values[ALONE][metric][at]
         return difference_interval(ours, theirs, self.units[at], seed=self.seed)
 
@@ -113,7 +113,7 @@ def whole_searches(
     )
 
 
-def examined(log: ShoppingLog, top: int) -> Values:
+def examined(log: ShoppingLog, top: int) -> Doubles:
     """(top,) the chance that a simulated shopper looks at each place of a page."""
     shares = np.asarray(log.parameters.depth_shares)
     step = log.pages.look().size // len(shares)
@@ -121,7 +121,7 @@ def examined(log: ShoppingLog, top: int) -> Values:
     return np.asarray((seen * log.pages.look())[:top], np.float64)
 
 
-def _values(ranked: Ids, true: Values, relevance: Relevance, looked: Values) -> dict[str, Values]:
+def _values(ranked: Ints, true: Doubles, relevance: Relevance, looked: Doubles) -> dict[str, Doubles]:
     found = places(ranked[:, :TOP], relevance)
     return {
         RECALL: recall_at(found, relevance, TOP),

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.evaluation.metrics import Ids, Relevance, Values, average_precision, ndcg_at, reciprocal_rank
+from models.arrays import Doubles, Ints
+from models.evaluation.metrics import Relevance, average_precision, ndcg_at, reciprocal_rank
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.ranker import blend
 from models.ranking.tasks import TASKS
@@ -29,8 +30,8 @@ Floats = npt.NDArray[np.floating]
 class Answer:
     """What a ranker says of the rows of some pages."""
 
-    scores: Values  # (rows, TASKS) to order by; NaN where it says nothing: of a task, or of some pages
-    overall: Values  # (rows,) to order by for what is worth the most
+    scores: Doubles  # (rows, TASKS) to order by; NaN where it says nothing: of a task, or of some pages
+    overall: Doubles  # (rows,) to order by for what is worth the most
     chances: tuple[str, ...] = ()  # tasks of which the scores are calibrated chances
 
     @classmethod
@@ -43,15 +44,15 @@ class Answer:
     @classmethod
     def of_score(cls, score: Floats, chance_of: str = "") -> Answer:
         """One order for all tasks; it may be the chance of one of them."""
-        wanted: Values = np.asarray(score, np.float64)
+        wanted: Doubles = np.asarray(score, np.float64)
         scores = np.repeat(wanted[:, None], len(TASKS), axis=1)
         return cls(scores, wanted, (chance_of,) if chance_of else ())
 
-    def take(self, rows: Ids) -> Answer:
+    def take(self, rows: Ints) -> Answer:
         """Of these rows."""
         return Answer(self.scores[rows], self.overall[rows], self.chances)
 
-    def of(self, task: str) -> Values:
+    def of(self, task: str) -> Doubles:
         """(rows,)"""
         return self.scores[:, TASKS.index(task)]
 
@@ -59,7 +60,7 @@ class Answer:
         return bool(np.isfinite(self.of(task)).any())
 
 
-def page_values(rows: RankerRows, scores: Floats, grades: Floats, k: int = TOP) -> Values:
+def page_values(rows: RankerRows, scores: Floats, grades: Floats, k: int = TOP) -> Doubles:
     """(pages, PAGE_METRICS) of ordering each page by `scores` (rows,), the highest first; what has a grade (rows,) above 0 is right.
 
     NDCG is at `k`, and counts grades; MRR and MAP see the whole page. NaN for pages without anything right or with a score of NaN.
@@ -74,7 +75,7 @@ def page_values(rows: RankerRows, scores: Floats, grades: Floats, k: int = TOP) 
     return values
 
 
-def page_places(rows: RankerRows, scores: Floats) -> Ids:
+def page_places(rows: RankerRows, scores: Floats) -> Ints:
     """(rows,) the place of each row in its page, from 0, by falling score."""
     lot = np.random.default_rng(0).random(len(scores))
     order = np.lexsort((lot, -np.asarray(scores), rows.page))
@@ -83,24 +84,24 @@ def page_places(rows: RankerRows, scores: Floats) -> Ids:
     return places
 
 
-def graded(labels: Floats) -> Values:
+def graded(labels: Floats) -> Doubles:
     """(rows,) 1 of a click, 2 of a cart, 3 of a purchase."""
     return np.asarray(labels.sum(axis=1), np.float64)
 
 
-def log_losses(chances: Floats, labels: Floats) -> Values:
+def log_losses(chances: Floats, labels: Floats) -> Doubles:
     """(rows,) of one task, in nats."""
     certain = np.clip(np.asarray(chances, np.float64), 1e-7, 1 - 1e-7)
     return np.asarray(-np.where(labels > 0, np.log(certain), np.log1p(-certain)))
 
 
-def area_of(scores: Floats, labels: Floats) -> Callable[[Values], float]:
+def area_of(scores: Floats, labels: Floats) -> Callable[[Doubles], float]:
     """The area under the ROC curve of rows that count so often (rows,): sorted once, so that a thousand resamples are cheap."""
     order = np.argsort(np.asarray(scores, np.float64), kind="stable")
     _, tie = np.unique(np.asarray(scores, np.float64)[order], return_inverse=True)
     right = labels[order] > 0
 
-    def area(times: Values) -> float:
+    def area(times: Doubles) -> float:
         weights = times[order]
         good = np.bincount(tie, weights * right)
         bad = np.bincount(tie, weights * ~right)
@@ -111,7 +112,7 @@ def area_of(scores: Floats, labels: Floats) -> Callable[[Values], float]:
     return area
 
 
-def calibration_parts(chances: Floats, labels: Floats, page: Ids, num_pages: int) -> Values:
+def calibration_parts(chances: Floats, labels: Floats, page: Ints, num_pages: int) -> Doubles:
     """(pages, BINS) what was claimed minus what held, by bin of the chance: the calibration error is the sum over bins of the absolute
     sums over pages, over the number of rows."""
     place = np.minimum((np.asarray(chances) * BINS).astype(np.int64), BINS - 1)
@@ -119,7 +120,7 @@ def calibration_parts(chances: Floats, labels: Floats, page: Ids, num_pages: int
     return np.asarray(np.bincount(page * BINS + place, gap, num_pages * BINS).reshape(num_pages, BINS), np.float64)
 
 
-def take_pages(rows: RankerRows, pages: Ids) -> tuple[RankerRows, Ids]:
+def take_pages(rows: RankerRows, pages: Ints) -> tuple[RankerRows, Ints]:
     """These pages (ascending), numbered anew, and the rows (n,) that they were."""
     kept = np.flatnonzero(np.isin(rows.page, pages))
     page = np.searchsorted(pages, rows.page[kept])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.arrays import Doubles, Ints
 from models.evaluation.bootstrap import (
     Interval,
     difference_interval,
@@ -16,7 +17,6 @@ from models.evaluation.bootstrap import (
     statistic_intervals,
 )
 from models.evaluation.cases import Bucket
-from models.evaluation.metrics import Ids, Values
 from models.evaluation.page import Cell, Table
 from models.evaluation.summary import MIN_CASES, MIN_UNITS
 from models.ranking.fit_ranker import RankerRows
@@ -44,22 +44,22 @@ class Ranked:
     """Answers by ranker, and every metric of every page of each."""
 
     rows: RankerRows
-    units: Ids  # (pages,)
+    units: Ints  # (pages,)
     answers: dict[str, Answer]
     seed: int = 0
-    _values: dict[tuple[str, str], Values] = field(default_factory=dict)
+    _values: dict[tuple[str, str], Doubles] = field(default_factory=dict)
 
     def with_answers(self, more: Mapping[str, Answer]) -> Ranked:
         """And of these rankers."""
         return Ranked(self.rows, self.units, {**self.answers, **more}, self.seed, self._values)
 
-    def of_pages(self, pages: Ids) -> Ranked:
+    def of_pages(self, pages: Ints) -> Ranked:
         """Of these pages (ascending) alone."""
         rows, kept = take_pages(self.rows, pages)
         answers = {name: answer.take(kept) for name, answer in self.answers.items()}
         return Ranked(rows, self.units[pages], answers, self.seed)
 
-    def values(self, ranker: str, what: str) -> Values:
+    def values(self, ranker: str, what: str) -> Doubles:
         """(pages, PAGE_METRICS) by a task, or GRADED; NaN where the ranker says nothing."""
         if (ranker, what) not in self._values:
             answer, labels = self.answers[ranker], self.rows.labels
@@ -70,14 +70,14 @@ class Ranked:
             self._values[ranker, what] = found
         return self._values[ranker, what]
 
-    def ndcg(self, ranker: str, what: str) -> Values:
+    def ndcg(self, ranker: str, what: str) -> Doubles:
         """(pages,)"""
         return self.values(ranker, what)[:, 0]
 
     def mean(self, ranker: str, what: str) -> Interval:
         return mean_interval(self.ndcg(ranker, what), self.units, seed=self.seed)
 
-    def difference(self, ours: str, theirs: str, what: str, pages: Ids | None = None) -> Interval:
+    def difference(self, ours: str, theirs: str, what: str, pages: Ints | None = None) -> Interval:
         """Of NDCG, ours minus theirs, on the same pages."""
         at = slice(None) if pages is None else pages
         return difference_interval(
@@ -94,7 +94,7 @@ class Ranked:
         )
         lengths = np.bincount(self.rows.page, minlength=self.rows.num_pages)
 
-        def error(times: Values) -> Values:
+        def error(times: Doubles) -> Doubles:
             return np.array([np.abs(times @ parts).sum() / max(1.0, times @ lengths)])
 
         return statistic_intervals(error, self.units, num_resamples=_RESAMPLES, seed=self.seed)[0]
@@ -173,7 +173,7 @@ class Ranked:
         return [*cells, loss, self.calibration_error(ranker, task)]
 
 
-def _pages_of(bucket: Bucket, units: Ids) -> dict[str, Ids]:
+def _pages_of(bucket: Bucket, units: Ints) -> dict[str, Ints]:
     """The pages of each value that has enough of them for a mean."""
     found = {value: np.flatnonzero(bucket.codes == code) for code, value in enumerate(bucket.values)}
     return {

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.arrays import Floats, Progress
+from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle, BundleError
 from models.evaluation.cases import Bucket
-from models.evaluation.metrics import Ids
 from models.evaluation.numbered_log import NumberedLog
 from models.evaluation.numbered_log import read_log as read_numbered_log
 from models.query_types.labels import label_log
@@ -66,7 +65,7 @@ class RankingPages:
     types: TypeModel | None
 
     @property
-    def units(self) -> Ids:
+    def units(self) -> Ints:
         """(test pages,) what intervals draw: shoppers, of anonymous ones the session."""
         return self.test.shopper.astype(np.int64)
 
@@ -122,7 +121,7 @@ def logs_of(store: Path) -> list[Path]:
     return [path for path in (store / EVENTS, store / STOREFRONTS) if path.exists()]
 
 
-def _some(rng: np.random.Generator, pages: Ids, most: int) -> Ids:
+def _some(rng: np.random.Generator, pages: Ints, most: int) -> Ints:
     return pages if len(pages) <= most else np.sort(rng.choice(pages, most, replace=False))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
-from models.evaluation.baselines import Bm25Ranker
 from models.products.product import product_text
+from models.lexical import Bm25
 from models.ranking.impressions import Impressions
 from models.studies.ranking.learned import KeptChances
 from models.studies.ranking.page_metrics import Answer
@@ -51,13 +51,13 @@ def _texts(bundle: Bundle, rows: Ints) -> list[str]:
 
 
 def _word_scores(bundle: Bundle, shown: Impressions) -> Floats:
-    ranker = Bm25Ranker(_texts(bundle, np.arange(bundle.manifest.products)))
+    bm25 = Bm25(_texts(bundle, np.arange(bundle.manifest.products)))
     offsets, scores = shown.offsets, np.empty(len(shown), np.float32)
     pages_of: dict[str, list[int]] = {}
     for page, query in enumerate(shown.queries):
         pages_of.setdefault(query, []).append(page)
     for query, pages in pages_of.items():
-        of_products = ranker.scores(query)
+        of_products = bm25.scores([query])[0]
         for page in pages:
             rows = slice(offsets[page], offsets[page + 1])
             scores[rows] = of_products[shown.product[rows]]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Doubles, Ints
 from models.evaluation.bootstrap import Interval, difference_interval, mean_interval
-from models.evaluation.metrics import Ids, Values
 from models.evaluation.page import Cell, Section, Table
 from models.ranking.features import FEATURES
 from models.ranking.fit_ranker import RankerRows
@@ -31,10 +31,10 @@ _ORDER_NOISE = 0.1  # deviation, beside a popularity of 0 to 1
 class PositionBias:
     """NDCG@10 of every test page by the true chances, with and without the position while learning."""
 
-    knows: dict[str, dict[str, Values]]  # log -> what -> (pages,)
-    blind: dict[str, dict[str, Values]]
+    knows: dict[str, dict[str, Doubles]]  # log -> what -> (pages,)
+    blind: dict[str, dict[str, Doubles]]
     falls: dict[str, float]  # log -> exponent by which looks fall with the place
-    units: Ids
+    units: Ints
     seed: int
 
     def gain(self, log: str, what: str) -> Interval:
@@ -80,7 +80,7 @@ def position_bias(
         STRONGER: redrawn(rows, train_chances, STRONG, seed),
         SORTED: redrawn(in_order, train_chances, STRONG, seed),
     }
-    found: dict[bool, dict[str, dict[str, Values]]] = {True: {}, False: {}}
+    found: dict[bool, dict[str, dict[str, Doubles]]] = {True: {}, False: {}}
     for log, told in logs.items():
         for knows in (True, False):
             variant = Variant("position" if knows else "no position", replace(recipe, use_position=knows))

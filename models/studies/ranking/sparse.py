@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Doubles, Ints
 from models.evaluation.bootstrap import Interval, difference_interval, mean_interval
-from models.evaluation.metrics import Ids, Values
 from models.evaluation.page import Cell, Section, Table
 from models.evaluation.plots import lines_plot
 from models.ranking.fit_ranker import RankerRows
@@ -32,8 +32,8 @@ RIVALS = (CLICKS, CARTS, PURCHASES, PURCHASE_TREES, GRADED_TREES)
 class SparseCurve:
     """Purchase NDCG@10 by page, the mean over draws of the labels that were kept."""
 
-    values: dict[str, list[Values]]  # ranker -> by share, (pages,)
-    units: Ids
+    values: dict[str, list[Doubles]]  # ranker -> by share, (pages,)
+    units: Ints
     num_labels: list[int]  # by share, of the first draw
     num_draws: int
     seed: int
@@ -68,10 +68,10 @@ def sparse_curve(
     """With few labels `draws` times, each with other ones, so that no lucky few decide."""
     by_name = {variant.name: variant for variant in variants}
     rows, asked = pages.train_rows, pages.test_rows
-    values: dict[str, list[Values]] = {name: [] for name in (*LEARNERS, CLICKS, CARTS)}
+    values: dict[str, list[Doubles]] = {name: [] for name in (*LEARNERS, CLICKS, CARTS)}
     num_labels = []
     for share in shares:
-        found: dict[str, list[Values]] = {name: [] for name in values}
+        found: dict[str, list[Doubles]] = {name: [] for name in values}
         for draw in range(draws if share < _FEW else 1):
             few = rows if share >= 1 else thinned(rows, share, seed + draw)
             if not draw:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.arrays import Floats
+from models.arrays import Floats, Ints
 from models.bundles.bundle import Bundle
 from models.errors import InputError
 from models.evaluation.bootstrap import Interval
-from models.evaluation.metrics import Ids
 from models.evaluation.page import Cell, Section, Table
 from models.ranking.features import FEATURES
 from models.ranking.impressions import Impressions
@@ -161,7 +160,7 @@ def taught_section(taught: Taught) -> Section:
     )
 
 
-def _some(num_pages: int, most: int, seed: int) -> Ids:
+def _some(num_pages: int, most: int, seed: int) -> Ints:
     rng = np.random.default_rng([seed, 0x7E])
     return np.arange(num_pages) if num_pages <= most else np.sort(rng.choice(num_pages, most, replace=False))
 

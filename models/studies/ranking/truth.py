@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.evaluation.metrics import Ids, Values
+from models.arrays import Doubles, Ints
 from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
 from models.sample_store.oracle import Oracle
@@ -28,7 +28,7 @@ class StoreTruth:
 
     log: ShoppingLog
     oracle: Oracle
-    numbers: Ids  # (rows of the catalogue,) the simulation's number of each product
+    numbers: Ints  # (rows of the catalogue,) the simulation's number of each product
     events: dict[tuple[int, str], str]  # time and query of a search -> the id of an event of it
 
     @classmethod
@@ -51,7 +51,7 @@ class StoreTruth:
         ]
         return cls(log, Oracle(log), numbers, {(at, query): name for at, query, name in zip(*columns, strict=True)})
 
-    def searches(self, time_ms: Ids, queries: list[str]) -> pa.Table:
+    def searches(self, time_ms: Ints, queries: list[str]) -> pa.Table:
         """An event of each search, as `Oracle` wants it. Raises TruthError for a search that the log does not have."""
         try:
             ids = [self.events[at, query] for at, query in zip(time_ms.tolist(), queries, strict=True)]
@@ -59,7 +59,7 @@ class StoreTruth:
             raise TruthError(f"the log has no search {error}; the truth is of another log") from None
         return pa.table({"id": pa.array(ids), "time": pa.array(time_ms, pa.timestamp("ms", tz="UTC"))})
 
-    def of_pages(self, shown: Impressions, *, knows_shopper: bool = True) -> Values:
+    def of_pages(self, shown: Impressions, *, knows_shopper: bool = True) -> Doubles:
         """(rows, TASKS) chances that the page's shopper, looking at a product, clicks, carts and buys it: nested, free of the position.
 
         Of anonymous pages, and without `knows_shopper` of all, the mean over shoppers.
@@ -67,7 +67,7 @@ class StoreTruth:
         events = self.searches(shown.time_ms, shown.queries)
         return self.oracle.chances(events, shown.page, self.numbers[shown.product], knows_shopper=knows_shopper)
 
-    def parts(self, shown: Impressions) -> dict[str, Values]:
+    def parts(self, shown: Impressions) -> dict[str, Doubles]:
         """What makes the chances of a page's products (rows,): how well each fits the query, how much the shopper likes it (0 of anonymous
         pages, where nobody can know it), and how good it is."""
         searches = self.oracle.searches(self.searches(shown.time_ms, shown.queries))

@@ -13,12 +13,13 @@ from models.bundles.build import Source
 from models.errors import InputError
 from models.evaluation.page import Section, write_sections
 from models.evaluation.run_facts import RunFacts
+from models.lexical import Bm25
 from models.studies.text_encoder.embedders import Embedder, EncoderEmbedder, VectorCache
 from models.studies.text_encoder.judged_set import JudgedSet
 from models.studies.text_encoder.judging import JudgedResults, judge
 from models.studies.text_encoder.known_items import known_items
 from models.studies.text_encoder.pair_figures import ByBucket, figures_by_bucket
-from models.studies.text_encoder.scorers import Bm25Scorer, Scorer, VectorScorer
+from models.studies.text_encoder.scorers import Scorer, VectorScorer
 from models.studies.text_encoder.sections import sections_of, summary_of
 from models.text_encoder.export import PACKAGED
 
@@ -145,7 +146,7 @@ def judged_figures(
     cache = VectorCache(work / "vectors")
     progress("index the products' words", 0, None)
     scorers: list[Scorer] = [VectorScorer(one, judged.products, cache, progress) for one in embedders]
-    results = judge([*scorers, Bm25Scorer(judged.products, BM25)], judged, progress, sides=sides, pairs=pairs)
+    results = judge([*scorers, Bm25(judged.products, BM25)], judged, progress, sides=sides, pairs=pairs)
     reference = embedders[0].name
     progress("draw intervals", 0, None)
     dimensions = [] if results.pairs.is_relevant.all() else list(results.pairs.buckets)

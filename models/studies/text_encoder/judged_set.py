@@ -8,10 +8,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from models.arrays import Bools, Codes
+from models.arrays import Bools, Codes, Doubles, Ints
 from models.errors import InputError
 from models.evaluation.cases import Bucket
-from models.evaluation.metrics import Ids, Relevance, Values
+from models.evaluation.metrics import Relevance
 
 
 class JudgedSetError(InputError):
@@ -67,8 +67,8 @@ class JudgedSet:
     protocol: Protocol
     queries: Sequence[str]
     products: Sequence[str]  # their texts
-    query_rows: Ids  # (judgements,) ascending
-    product_rows: Ids  # (judgements,)
+    query_rows: Ints  # (judgements,) ascending
+    product_rows: Ints  # (judgements,)
     labels: Codes  # (judgements,) places in protocol.labels
     query_buckets: Mapping[str, Bucket] = field(default_factory=dict)  # each (queries,)
     product_buckets: Mapping[str, Bucket] = field(default_factory=dict)  # each (products,)
@@ -95,7 +95,7 @@ class JudgedSet:
         protocol: Protocol,
         queries: Sequence[str],
         products: Sequence[str],
-        judgements: tuple[Ids, Ids, Codes],
+        judgements: tuple[Ints, Ints, Codes],
         *,
         query_buckets: Mapping[str, Bucket] | None = None,
         product_buckets: Mapping[str, Bucket] | None = None,
@@ -124,7 +124,7 @@ class JudgedSet:
         )
 
     @property
-    def gains(self) -> Values:
+    def gains(self) -> Doubles:
         """(judgements,)"""
         return np.array(list(self.protocol.gains.values()), np.float64)[self.labels]
 

@@ -8,18 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Bools, Floats, Progress
+from models.arrays import Bools, Doubles, Floats, Ints, Progress
 from models.evaluation.cases import Bucket
-from models.evaluation.metrics import (
-    Ids,
-    Relevance,
-    Values,
-    average_precision,
-    ndcg_at,
-    places,
-    recall_at,
-    reciprocal_rank,
-)
+from models.evaluation.metrics import Relevance, average_precision, ndcg_at, places, recall_at, reciprocal_rank
 from models.evaluation.results import Results
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool
 from models.studies.text_encoder.pair_figures import JudgedPairs
@@ -70,8 +61,8 @@ def judge(
         raise JudgedSetError(f"{judged.name}: no judgement has a gain above 0, so there is nothing to find")
     whole = _Cases.of(judged, None)
     by_side = [_Cases.of(judged, one) for one in _sides(judged, sides)]
-    scores: dict[str, list[Values]] = {}
-    pair_scores: dict[str, Values] = {}
+    scores: dict[str, list[Doubles]] = {}
+    pair_scores: dict[str, Doubles] = {}
     rank_s: dict[str, float] = {}
     for scorer in scorers:
         started = time.perf_counter()
@@ -127,7 +118,7 @@ def _sides(judged: JudgedSet, sides: str) -> list[tuple[int, Bools]]:
 
 def _scored(
     scorer: Scorer, judged: JudgedSet, pairs: JudgedSet, cases: Sequence[_Cases], progress: Progress
-) -> tuple[list[Values], Values]:
+) -> tuple[list[Doubles], Doubles]:
     """Of each of `cases` figures (queries, metrics), and the scores of the pairs (pairs,)."""
     num_queries = len(judged.queries)
     figures = [np.empty((num_queries, len(metrics_of(judged)))) for _ in cases]
@@ -147,7 +138,7 @@ def _scored(
     return figures, pair_scores
 
 
-def _figures(scores: Floats, judged: JudgedSet, cases: _Cases, start: int, stop: int) -> Values:
+def _figures(scores: Floats, judged: JudgedSet, cases: _Cases, start: int, stop: int) -> Doubles:
     """(stop - start, metrics) of the queries from start to stop."""
     at = slice(*np.searchsorted(judged.query_rows, (start, stop)).tolist())
     rows = (judged.query_rows[at] - start, judged.product_rows[at])
@@ -156,7 +147,7 @@ def _figures(scores: Floats, judged: JudgedSet, cases: _Cases, start: int, stop:
     if is_judged_only:
         depth = max(1, int(np.bincount(rows[0], minlength=1).max()))
 
-    def ranked(left_out: Bools) -> Ids:
+    def ranked(left_out: Bools) -> Ints:
         is_out = np.full(scores.shape, is_judged_only)
         is_out[rows] = left_out[at]
         return best(masked(scores, is_out), depth)
@@ -177,7 +168,7 @@ def _figures(scores: Floats, judged: JudgedSet, cases: _Cases, start: int, stop:
 def _results(
     cases: Sequence[_Cases],
     metrics: tuple[str, ...],
-    scores: Mapping[str, Sequence[Values]],
+    scores: Mapping[str, Sequence[Doubles]],
     rank_s: Mapping[str, float],
     judged: JudgedSet,
     sides: str,
@@ -214,14 +205,14 @@ def pair_buckets(pairs: JudgedSet, sides: str) -> dict[str, Bucket]:
     return found
 
 
-def _crossed(queries: Bucket, query_rows: Ids, products: Bucket) -> Bucket:
+def _crossed(queries: Bucket, query_rows: Ints, products: Bucket) -> Bucket:
     """Values of both: "unseen query, seen product"; `products` has one code a row."""
     values = tuple(f"{query} query, {product} product" for query in queries.values for product in products.values)
     codes = queries.codes[query_rows].astype(np.int64) * len(products.values) + products.codes
     return Bucket(values, codes.astype(np.int32))
 
 
-def _query_overlap(judged: JudgedSet, queries: Ids) -> Bucket:
+def _query_overlap(judged: JudgedSet, queries: Ints) -> Bucket:
     """Of `queries` (n,) by the mean share of their words that their relevant products hold; those that have none are in no bucket."""
     relevant = judged.relevant()
     counts = relevant.counts

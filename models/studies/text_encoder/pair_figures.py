@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from models.arrays import Bools
+from models.arrays import Bools, Doubles, Ints
 from models.evaluation.bootstrap import Interval, statistic_intervals
 from models.evaluation.cases import Bucket
-from models.evaluation.metrics import Ids, Values
 from models.evaluation.summary import MIN_CASES, MIN_UNITS
 
 AUC, AP, WITHIN, CLEAR = "auc", "ap", "auc within queries", "auc against irrelevant"
@@ -31,10 +30,10 @@ NUM_RESAMPLES = 500  # a thousand moves no bound of these by more than 0.002 and
 class JudgedPairs:
     """Pairs with what each scorer gave them. Every array has one entry a pair."""
 
-    scores: Mapping[str, Values]  # scorer -> (pairs,)
+    scores: Mapping[str, Doubles]  # scorer -> (pairs,)
     is_relevant: Bools
     is_partial: Bools  # neither relevant nor irrelevant
-    units: Ids  # query rows
+    units: Ints  # query rows
     buckets: Mapping[str, Bucket]
 
 
@@ -56,14 +55,14 @@ class Ordered:
     """Pairs in the order of one scorer's scores, so that weighted figures cost one pass. Equal scores count as half above, half below
     in AUC; in AP they come at once."""
 
-    def __init__(self, scores: Values, is_relevant: Bools) -> None:
+    def __init__(self, scores: Doubles, is_relevant: Bools) -> None:
         self._order = np.argsort(-scores, kind="stable")
         sorted_scores = scores[self._order]
         self._relevant = is_relevant[self._order]
         is_end = np.append(np.diff(sorted_scores) != 0, True) if len(scores) else np.empty(0, np.bool_)
         self._ends = np.flatnonzero(is_end)  # of runs of equal scores
 
-    def auc_and_ap(self, weights: Values) -> tuple[float, float]:
+    def auc_and_ap(self, weights: Doubles) -> tuple[float, float]:
         """Area under the ROC curve and average precision, for pairs that count `weights` (pairs,) times; NaN without both kinds."""
         counts = weights[self._order]
         above = np.cumsum(np.where(self._relevant, counts, 0.0))[
@@ -81,13 +80,13 @@ class Ordered:
         return float(wins.sum() / (total * others)), float((found * precision).sum() / total)
 
 
-def auc_and_ap(scores: Values, is_relevant: Bools) -> tuple[float, float]:
+def auc_and_ap(scores: Doubles, is_relevant: Bools) -> tuple[float, float]:
     """Of pairs (pairs,) that each count once."""
     return Ordered(scores, is_relevant).auc_and_ap(np.ones(len(scores)))
 
 
 def figures(
-    pairs: JudgedPairs, rows: Ids, reference: str, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
+    pairs: JudgedPairs, rows: Ints, reference: str, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> PairFigures:
     """Of the pairs `rows` (n,)."""
     names = list(pairs.scores)
@@ -97,7 +96,7 @@ def figures(
     ]
     at = names.index(reference)
 
-    def statistic(weights: Values) -> Values:
+    def statistic(weights: Doubles) -> Doubles:
         values = np.array([one.metrics(weights) for one in each]).T  # (metrics, scorers)
         return np.concatenate([values, values - values[:, [at]]]).ravel()
 
@@ -117,7 +116,7 @@ def figures(
 class _Figured:
     """One scorer's pairs, ready to be counted with other weights."""
 
-    def __init__(self, scores: Values, is_relevant: Bools, is_partial: Bools, units: Ids) -> None:
+    def __init__(self, scores: Doubles, is_relevant: Bools, is_partial: Bools, units: Ints) -> None:
         self._all = Ordered(scores, is_relevant)
         self._clear = np.flatnonzero(~is_partial)
         self._against_irrelevant = Ordered(scores[self._clear], is_relevant[self._clear])
@@ -127,7 +126,7 @@ class _Figured:
         of_query = np.split(order, starts[1:])
         self._within = np.array([auc_and_ap(scores[one], is_relevant[one])[0] for one in of_query])  # (queries,)
 
-    def metrics(self, weights: Values) -> tuple[float, float, float, float]:
+    def metrics(self, weights: Doubles) -> tuple[float, float, float, float]:
         """METRICS, for pairs that count `weights` (pairs,) times, those of one query alike."""
         auc, ap = self._all.auc_and_ap(weights)
         clear, _ = self._against_irrelevant.auc_and_ap(weights[self._clear])

@@ -7,15 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
-from models.arrays import Bools, Floats, Progress
-from models.evaluation.metrics import Ids
+from models.arrays import Bools, Floats, Ints, Progress
 from models.studies.text_encoder.embedders import Embedder, VectorCache, checked
-
-_WORD = r"(?u)\b\w+\b"
 
 
 class Scorer(Protocol):
-    """Made for the products of one judged set."""
+    """Scores the products of one judged set; `models.lexical.Bm25` is one."""
 
     @property
     def name(self) -> str: ...
@@ -37,43 +34,7 @@ class VectorScorer:
         return checked(self._embedder, self._embedder.embed_queries(queries)) @ self._products.T
 
 
-class Bm25Scorer:
-    """BM25 over the products' text, as `Bm25Ranker` weighs words. A product that shares no word scores 0. Needs bm25s and PyStemmer."""
-
-    def __init__(self, products: Sequence[str], name: str = "BM25") -> None:
-        import bm25s
-        import Stemmer  # type: ignore[import-not-found]
-
-        self.name = name
-        self._tokenize = bm25s.tokenize
-        self._stemmer = Stemmer.Stemmer("english")
-        self._num_products = len(products)
-        self._index = bm25s.BM25()
-        words = self._words(products)
-        self._known = {word for text in words for word in text}
-        self._index.index(words, show_progress=False)
-
-    def scores(self, queries: Sequence[str]) -> Floats:
-        scores = np.zeros((len(queries), self._num_products), np.float32)
-        for row, words in enumerate(self._words(queries)):
-            known = [word for word in words if word in self._known]
-            if known:
-                scores[row] = self._index.get_scores(known)
-        return scores
-
-    def _words(self, texts: Sequence[str]) -> list[list[str]]:
-        words: list[list[str]] = self._tokenize(
-            list(texts),
-            token_pattern=_WORD,
-            stopwords="en",
-            stemmer=self._stemmer,
-            return_ids=False,
-            show_progress=False,
-        )
-        return words
-
-
-def best(scores: Floats, k: int) -> Ids:
+def best(scores: Floats, k: int) -> Ints:
     """(queries, k) products of the highest `scores` (queries, products), of equal ones the first; -1 past the last above -inf."""
     num_products = scores.shape[1]
     depth = min(k, num_products)

@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Codes
+from models.arrays import Codes, Ints
 from models.evaluation.cases import HEAD_SHARE, TORSO_SHARE, Bucket
-from models.evaluation.metrics import Ids
 from models.sample_store.shopping import ShoppingLog as Simulation
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 from models.studies.text_encoder.wording import near_duplicates
@@ -120,7 +119,7 @@ class _Asked:
 
     keys: list[str]  # `plain_key`s, each once
     texts: list[str]  # as typed first
-    shown: list[Ids]  # the distinct products that searches for each led to
+    shown: list[Ints]  # the distinct products that searches for each led to
 
     @classmethod
     def of(cls, log: ShoppingLog, before_ms: int) -> _Asked:
@@ -173,10 +172,10 @@ def _frequency(log: ShoppingLog, before_ms: int, keys: Sequence[str]) -> Codes:
     return np.array([bucket_of.get(key, 3) for key in keys], np.int32)
 
 
-def _drawn_evenly(codes: Codes, max_queries: int, rng: np.random.Generator) -> Ids:
+def _drawn_evenly(codes: Codes, max_queries: int, rng: np.random.Generator) -> Ints:
     """Queries (n,), ascending: as many of each code as there is room for, the room that one leaves going to the next."""
     groups = sorted((np.flatnonzero(codes == code) for code in np.unique(codes)), key=len)
-    chosen: list[Ids] = []
+    chosen: list[Ints] = []
     room = max_queries
     for left, group in zip(range(len(groups), 0, -1), groups, strict=True):
         taken = min(len(group), room // left)
@@ -202,7 +201,7 @@ def _grades(simulation: Simulation, keys: Sequence[str]) -> list[npt.NDArray[np.
     return found
 
 
-def _graded(grades: Sequence[npt.NDArray[np.int8]]) -> tuple[Ids, Ids, Codes]:
+def _graded(grades: Sequence[npt.NDArray[np.int8]]) -> tuple[Ints, Ints, Codes]:
     """Query rows, product rows and labels of what is not irrelevant."""
     rows = [np.flatnonzero(one < IRRELEVANT) for one in grades]
     queries = np.repeat(np.arange(len(grades)), [len(one) for one in rows])
@@ -212,11 +211,11 @@ def _graded(grades: Sequence[npt.NDArray[np.int8]]) -> tuple[Ids, Ids, Codes]:
 
 def _drawn_pairs(
     grades: Sequence[npt.NDArray[np.int8]],
-    shown: Sequence[Ids],
+    shown: Sequence[Ints],
     side: Codes,
     each: int,
     rng: np.random.Generator,
-) -> tuple[Ids, Ids, Codes]:
+) -> tuple[Ints, Ints, Codes]:
     """See NEGATIVES."""
     queries: list[int] = []
     products: list[int] = []
@@ -233,5 +232,5 @@ def _drawn_pairs(
     return *rows, np.array([grades[query][product] for query, product in zip(*rows, strict=True)], np.int32)
 
 
-def _some(of: Ids, count: int, rng: np.random.Generator) -> Ids:
+def _some(of: Ints, count: int, rng: np.random.Generator) -> Ints:
     return rng.choice(of, min(count, len(of)), replace=False) if len(of) else of

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from models.arrays import Bools, Progress
+from models.arrays import Bools, Doubles, Ints, Progress
 from models.evaluation.bootstrap import Interval, statistic_intervals
-from models.evaluation.metrics import Ids, Values
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.run_facts import RunFacts
@@ -46,8 +45,8 @@ class QueryPathsPlan:
 class PairScores:
     """What each model said of every pair; no model learned from the query of a pair that it scored."""
 
-    by_model: Mapping[str, Values]  # model -> (pairs,)
-    folds: Ids  # (pairs,)
+    by_model: Mapping[str, Doubles]  # model -> (pairs,)
+    folds: Ints  # (pairs,)
 
 
 def evaluate_query_paths(
@@ -101,7 +100,7 @@ def _score(
     return PairScores({name: found[name] for name in order}, folds)
 
 
-def _bm25(pairs: QueryPaths, recipe: MatchRecipe) -> Values:
+def _bm25(pairs: QueryPaths, recipe: MatchRecipe) -> Doubles:
     """(pairs,) BM25 of the path among all paths, by words and their n-grams."""
     import bm25s
 
@@ -174,7 +173,7 @@ def _report(judged: JudgedQueries, scored: PairScores, num_resamples: int, seed:
 
 
 def _measure(
-    scored: PairScores, fits: Values, units: Ids, rows: Ids, num_resamples: int, seed: int
+    scored: PairScores, fits: Doubles, units: Ints, rows: Ints, num_resamples: int, seed: int
 ) -> dict[str, dict[str, Interval]]:
     """model -> metric, over these rows."""
     found = {}
@@ -186,7 +185,7 @@ def _measure(
 
 
 def _differences(
-    scored: PairScores, fits: Values, units: Ids, other: str, num_resamples: int, seed: int
+    scored: PairScores, fits: Doubles, units: Ints, other: str, num_resamples: int, seed: int
 ) -> list[Interval]:
     rows = np.arange(len(fits))
     ours, theirs = _statistic(scored, fits, MODEL, rows), _statistic(scored, fits, other, rows)
@@ -196,14 +195,14 @@ def _differences(
     return figures[:3]
 
 
-def _statistic(scored: PairScores, fits: Values, name: str, rows: Ids) -> Callable[[Values], Values]:
+def _statistic(scored: PairScores, fits: Doubles, name: str, rows: Ints) -> Callable[[Doubles], Doubles]:
     """METRICS as a function of how often each of the rows counts."""
     scores = scored.by_model[name]
     says = [(scores >= thresholds[scored.folds])[rows] for thresholds in best_thresholds(scores, fits, scored.folds)]
     right, mine = fits[rows], scores[rows]
     is_probability = name not in (OVERLAP, BM25)
 
-    def statistic(weights: Values) -> Values:
+    def statistic(weights: Doubles) -> Doubles:
         kept = weights > 0
         if len(np.unique(right[kept])) < 2:
             return np.full(len(METRICS), np.nan)
@@ -220,14 +219,14 @@ def _statistic(scored: PairScores, fits: Values, name: str, rows: Ids) -> Callab
     return statistic
 
 
-def f1(wanted: Values, said: Bools, weights: Values) -> float:
+def f1(wanted: Doubles, said: Bools, weights: Doubles) -> float:
     """scikit-learn's `f1_score`, in a tenth of its time: every interval needs hundreds."""
     both = float((weights * wanted * said).sum())
     either = float((weights * (wanted + said)).sum())
     return 2 * both / either if either else 0.0
 
 
-def best_thresholds(scores: Values, fits: Values, folds: Ids) -> tuple[Values, Values]:
+def best_thresholds(scores: Doubles, fits: Doubles, folds: Ints) -> tuple[Doubles, Doubles]:
     """(folds,) twice: the threshold from which a score says yes that has the best F1, and the best macro F1, on the *other* folds."""
     best = np.empty((2, int(folds.max()) + 1))
     for fold in range(best.shape[1]):
@@ -246,7 +245,7 @@ def best_thresholds(scores: Values, fits: Values, folds: Ids) -> tuple[Values, V
     return best[0], best[1]
 
 
-def _calibration_error(fits: Values, scores: Values, weights: Values) -> float:
+def _calibration_error(fits: Doubles, scores: Doubles, weights: Doubles) -> float:
     """Over bins of even width, as the share that fits is wanted at each probability."""
     bins = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
     gaps = np.bincount(bins, weights * (scores - fits), _BINS)
@@ -257,7 +256,7 @@ def _only(by_model: Mapping[str, Mapping[str, Interval]], metric: str) -> dict[s
     return {name: one[metric] for name, one in by_model.items()}
 
 
-def _table(overall: Mapping[str, Mapping[str, Interval]], caption: str, fits: Values) -> Table:
+def _table(overall: Mapping[str, Mapping[str, Interval]], caption: str, fits: Doubles) -> Table:
     share = float(fits.mean())
     f1 = 2 * share / (1 + share)
     rows: list[tuple[str, Sequence[Cell]]] = [

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.arrays import Progress
+from models.arrays import Ints, Progress
 from models.evaluation.bootstrap import Interval, mean_intervals
 from models.evaluation.cases import Bucket
-from models.evaluation.metrics import Ids
 from models.evaluation.page import Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.ranked_types import RankedTypes, rank_types
@@ -144,7 +143,7 @@ def _report(found: dict[str, RankedTypes], queries: TaxonomyQueries, seed: int) 
     return sections, finding
 
 
-def _accuracy(answers: TypeAnswers, rows: Ids, k: int) -> dict[str, Interval]:
+def _accuracy(answers: TypeAnswers, rows: Ints, k: int) -> dict[str, Interval]:
     """model -> accuracy@k over these rows."""
     columns = np.stack([accuracy_at(one, k)[rows] for one in answers.by_model.values()], axis=1)
     return dict(zip(answers.models, mean_intervals(columns, answers.units[rows]), strict=True))

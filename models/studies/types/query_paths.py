@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import InputError
-from models.evaluation.metrics import Ids
+from models.arrays import Ints
 from models.query_types.match_paths import QueryPaths
 from models.query_types.tokens import normalise
 
@@ -78,6 +78,6 @@ def steps_of(category_path: str) -> tuple[str, ...]:
     return tuple(step for step in steps if step)
 
 
-def folds_by_query(queries: list[str], num_folds: int) -> Ids:
+def folds_by_query(queries: list[str], num_folds: int) -> Ints:
     """(pairs,) by a hash of the query, so that the same query, in whatever language, is in one fold."""
     return np.array([zlib.crc32(f"fold {query}".encode()) % num_folds for query in queries], np.int64)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.arrays import Doubles, Ints
 from models.evaluation.bootstrap import Interval, mean_intervals, statistic_intervals
 from models.evaluation.cases import Bucket
-from models.evaluation.metrics import Ids, Values
 from models.evaluation.page import Cell, Table
 from models.evaluation.plots import groups_plot
 from models.evaluation.ranked_types import RankedTypes
@@ -34,7 +34,7 @@ class TypeAnswers:
     """What each model answered to the same queries."""
 
     by_model: Mapping[str, RankedTypes]
-    units: Ids  # (queries,) what intervals draw: strings, as one string may be asked in several locales
+    units: Ints  # (queries,) what intervals draw: strings, as one string may be asked in several locales
     buckets: Mapping[str, Bucket]
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class TypeAnswers:
     def models(self) -> tuple[str, ...]:
         return tuple(self.by_model)
 
-    def take(self, rows: Ids) -> TypeAnswers:
+    def take(self, rows: Ints) -> TypeAnswers:
         buckets = {name: Bucket(one.values, one.codes[rows]) for name, one in self.buckets.items()}
         return TypeAnswers({name: one.take(rows) for name, one in self.by_model.items()}, self.units[rows], buckets)
 
@@ -59,7 +59,7 @@ class TypeAnswers:
             raise ValueError("the answers are to other queries")
         return TypeAnswers({**self.by_model, **other.by_model}, self.units, self.buckets)
 
-    def rows_of(self, dimension: str) -> dict[str, Ids]:
+    def rows_of(self, dimension: str) -> dict[str, Ints]:
         """Rows of each value of a bucket that has enough of them."""
         bucket = self.buckets[dimension]
         rows = {value: np.flatnonzero(bucket.codes == code) for code, value in enumerate(bucket.values)}
@@ -153,12 +153,12 @@ def bucket_differences(
     return Table(f"accuracy@{k} of {subject}, on the same queries", dimension, names, rows, signed=True)
 
 
-def string_units(queries: Sequence[str]) -> Ids:
+def string_units(queries: Sequence[str]) -> Ints:
     """(queries,) the same number for the same string."""
     return np.unique(np.array(queries, np.str_), return_inverse=True)[1].astype(np.int64)
 
 
-def _query_columns(answers: TypeAnswers) -> Values:
+def _query_columns(answers: TypeAnswers) -> Doubles:
     return np.concatenate([query_metrics(one) for one in answers.by_model.values()], axis=1)
 
 
@@ -168,7 +168,7 @@ def _statistics(
     """TYPE_METRICS of each of `models`, then of each pair (model, model) their difference."""
     parts = [type_statistics(answers.by_model[model]) for model in models]
 
-    def statistic(weights: Values) -> Values:
+    def statistic(weights: Doubles) -> Doubles:
         found = [part(weights) for part in parts]
         return np.concatenate([*found, *(found[ours] - found[theirs] for ours, theirs in pairs)])
 

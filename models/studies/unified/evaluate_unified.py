@@ -13,17 +13,17 @@ import numpy as np
 
 from models.arrays import Progress
 from models.bundles.build import Source
-from models.evaluation.baselines import Bm25Ranker, BuyAgainRanker, PopularInCategoryRanker
 from models.evaluation.cases import Cases, Histories, Split, build_cases
 from models.evaluation.numbered_log import read_log
-from models.evaluation.rankers import Mispersonalised, Ranker, TextRanker, Unpersonalised
 from models.evaluation.report import write_report
-from models.evaluation.results import Results, evaluate_rankers
+from models.evaluation.results import Ranker, Results, evaluate_rankers
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
 from models.products.product import product_text
 from models.products.product_table import ProductTable, write_products
+from models.studies.baselines import Bm25Ranker, BuyAgainRanker, PopularInCategoryRanker
 from models.studies.oracle_ranker import ORACLES, load_oracles
+from models.studies.rankers import TextRanker, WithOthersHistories, WithoutHistories
 from models.studies.unified.unified_ranker import UnifiedRanker, told_events
 from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, Variant, chosen, variants_of
 from models.text_encoder.encoder import TextEncoder
@@ -128,7 +128,7 @@ def _text_ranker(name: str, texts: Sequence[str], work: Path, progress: Progress
     if not kept.exists():
         shutil.rmtree(folder, ignore_errors=True)
         export_encoder(name, folder)
-        np.save(kept, TextRanker.over(title, TextEncoder(folder), texts, progress).product_vectors)
+        np.save(kept, TextRanker.encode_catalogue(title, TextEncoder(folder), texts, progress).product_vectors)
     return TextRanker(title, TextEncoder(folder), np.load(kept))
 
 
@@ -160,7 +160,7 @@ def _ranked(name: str, folder: Path, table: ProductTable, told: Histories, cases
     model = UnifiedRanker(name, UnifiedModel.load(folder), table, told)
     rankers: list[Ranker] = [model]
     if name == FULL:
-        rankers += [Unpersonalised(model, NO_HISTORY), Mispersonalised(model, OTHERS_HISTORIES)]
+        rankers += [WithoutHistories(model, NO_HISTORY), WithOthersHistories(model, OTHERS_HISTORIES)]
     return evaluate_rankers(rankers, cases, progress=progress)
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Floats
+from models.arrays import Floats, Ints
 from models.evaluation.cases import Cases, Histories, search_keys
-from models.evaluation.numbered_log import CLICK, KINDS, Ids, NumberedLog
-from models.evaluation.rankers import nearest
+from models.evaluation.numbered_log import CLICK, KINDS, NumberedLog
 from models.events.event import Event
 from models.products.product import Product
 from models.products.product_table import ProductTable
+from models.studies.rankers import nearest
 from models.unified.history import HistoryItem, history_items
 from models.unified.unified_model import Search, UnifiedModel
 
@@ -28,7 +28,7 @@ class UnifiedRanker:
     table: ProductTable
     told: Histories  # `told_events` of the log that the cases are from
 
-    def rank(self, cases: Cases, k: int) -> Ids:
+    def rank(self, cases: Cases, k: int) -> Ints:
         return nearest(self.search_vectors(cases), self.model.product_vectors, k)
 
     def search_vectors(self, cases: Cases) -> Floats:

@@ -8,15 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.metrics import (
-    Ids,
-    Relevance,
-    average_precision,
-    ndcg_at,
-    places,
-    recall_at,
-    reciprocal_rank,
-)
+from models.arrays import Ints
+from models.evaluation.metrics import Relevance, average_precision, ndcg_at, places, recall_at, reciprocal_rank
 
 NUM_PRODUCTS = 12
 DEPTH = 6
@@ -29,11 +22,11 @@ cases = st.lists(st.tuples(rankings, relevance_sets), min_size=1, max_size=6)
 Case = tuple[list[int], dict[int, float]]
 
 
-def arrays(cases: list[Case]) -> tuple[Ids, Relevance]:
+def arrays(cases: list[Case]) -> tuple[Ints, Relevance]:
     return np.array([ranking for ranking, _ in cases]), Relevance.of([relevant for _, relevant in cases])
 
 
-def all_metrics(ranked: Ids, relevance: Relevance, k: int) -> npt.NDArray[np.float64]:
+def all_metrics(ranked: Ints, relevance: Relevance, k: int) -> npt.NDArray[np.float64]:
     found = places(ranked, relevance)
     metrics = (recall_at, ndcg_at, reciprocal_rank, average_precision)
     return np.stack([metric(found, relevance, k) for metric in metrics])

@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from models.evaluation.cases import Bucket
+from models.lexical import Bm25
 from models.studies.text_encoder.judged_set import JudgedSet, Pool, Protocol
 from models.studies.text_encoder.judging import OVERLAP, QUADRANT, judge
 from models.studies.text_encoder.pair_figures import (
@@ -23,7 +24,7 @@ from models.studies.text_encoder.pair_figures import (
     figures,
     figures_by_bucket,
 )
-from models.studies.text_encoder.scorers import Bm25Scorer, best
+from models.studies.text_encoder.scorers import best
 from models.studies.text_encoder.wording import SharedWords, form_of, near_duplicates
 
 GAINS = {"exact": 1.0, "partial": 0.5, "wrong": 0.0}
@@ -219,7 +220,7 @@ def test_shared_words_are_counted_as_stems() -> None:
 
 
 def test_bm25_scores_what_shares_words_above_what_does_not() -> None:
-    scores = Bm25Scorer(["red velvet sofa", "oak table", "sofas"]).scores(["sofa in velvet", "unheard of"])
+    scores = Bm25(["red velvet sofa", "oak table", "sofas"]).scores(["sofa in velvet", "unheard of"])
     assert scores.shape == (2, 3)
     assert scores[0].argmax() == 0
     assert scores[0, 1] == 0 < scores[0, 2]

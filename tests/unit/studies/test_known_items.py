@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +67,8 @@ def test_a_catalogue_without_usable_titles_is_refused() -> None:
         known_items(PRODUCTS[3:4])
 
 
-def test_a_real_catalogue_gives_all_recipes() -> None:
-    path = Path(os.environ.get("AISLE_DATA", "")) / FILE
-    if not os.environ.get("AISLE_DATA") or not path.is_file():
-        pytest.skip(f"AISLE_DATA names no folder with {FILE}")
+def test_a_real_catalogue_gives_all_recipes(real_data: Callable[[str], Path]) -> None:
+    path = real_data(FILE)
     columns = {"id": "upc", "title": "name", "brand": "manufacturer"}
     judged = known_items_of(catalogue_source(path, columns, (), (), "USD"), num_queries=400)
     counts = np.bincount(judged.query_buckets["recipe"].codes, minlength=len(RECIPES))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -111,23 +111,15 @@ def test_customers_who_buy_the_same_again_are_recognised(tmp_path: Path) -> None
     assert evaluation.facts.simulated is False
 
 
-@pytest.fixture(scope="module")
-def real_data() -> Path:
-    path = Path(os.environ.get("AISLE_DATA", "")) / FILE
-    if not os.environ.get("AISLE_DATA") or not path.is_file():
-        pytest.skip(f"AISLE_DATA names no folder with {FILE}")
-    return path
-
-
-def test_the_real_data_gives_queries_that_fit_more_products_than_are_shown(real_data: Path) -> None:
-    retail = read_online_retail(real_data)
+def test_the_real_data_gives_queries_that_fit_more_products_than_are_shown(real_data: Callable[[str], Path]) -> None:
+    retail = read_online_retail(real_data(FILE))
     assert (len(retail.products), retail.log.num_rows) == (3_659, 396_337)
     assert min(retail.kind_sizes.values()) > 20
     assert retail.left_out["no customer"] == 134_697
 
 
-def test_on_real_purchases_history_beats_popularity_and_popularity_words(real_data: Path) -> None:
-    summary = evaluate_online_retail(real_data, lambda *_: None, max_cases=2_000).summary
+def test_on_real_purchases_history_beats_popularity_and_popularity_words(real_data: Callable[[str], Path]) -> None:
+    summary = evaluate_online_retail(real_data(FILE), lambda *_: None, max_cases=2_000).summary
     words, popular, history = (
         summary.main(name) for name in ("BM25", "popular among BM25", "earlier purchases among BM25")
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -132,10 +132,7 @@ def test_the_report_scores_every_pair_with_every_model(tmp_path: Path) -> None:
     assert [by_language[name][0] for name in ("en", "xx")] == [63, 63]
 
 
-def test_the_real_data_is_read_whole() -> None:
-    path = Path(os.environ.get("AISLE_DATA", "")) / FILE
-    if not os.environ.get("AISLE_DATA") or not path.is_file():
-        pytest.skip(f"AISLE_DATA names no folder with {FILE}")
-    judged = read_query_paths(path)
+def test_the_real_data_is_read_whole(real_data: Callable[[str], Path]) -> None:
+    judged = read_query_paths(real_data(FILE))
     assert (len(judged.pairs), judged.num_repeated, judged.num_disputed) == (12_723, 1, 0)
     assert sorted(set(judged.languages)) == ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "pl", "pt"]

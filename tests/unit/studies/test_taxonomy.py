@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -142,11 +142,10 @@ def test_what_is_not_the_data_is_refused(folder: Path) -> None:
         read_taxonomy(folder)
 
 
-def test_the_real_data_gives_queries_in_every_locale() -> None:
-    data = Path(os.environ.get("AISLE_DATA", ""))
-    if not os.environ.get("AISLE_DATA") or not (data / CATEGORIES).is_file():
-        pytest.skip(f"AISLE_DATA names no folder with {CATEGORIES}")
-    taxonomy = read_taxonomy(data, ["en", "ja"])
+def test_the_real_data_gives_queries_in_every_locale(real_data: Callable[[str], Path]) -> None:
+    folder = real_data(CATEGORIES).parent
+    assert real_data(VALUES).parent == folder
+    taxonomy = read_taxonomy(folder, ["en", "ja"])
     assert len(taxonomy.ids) == 10_595
     queries = derive_taxonomy_queries(taxonomy, max_tests=200)
     assert np.bincount(queries.test.locale).tolist() == [200, 200]

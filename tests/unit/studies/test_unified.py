@@ -116,8 +116,8 @@ def test_one_call_reports_model_ablations_baselines_control_and_oracle(simulated
 
 
 def test_nothing_beats_the_oracle_and_it_gains_by_knowing_the_shopper(simulated: Path, simulated_cases: Cases) -> None:
-    from models.evaluation.baselines import PopularRanker
     from models.evaluation.results import evaluate_rankers
+    from models.studies.baselines import PopularRanker
 
     popular = PopularRanker(simulated_cases.events, simulated_cases.split)
     results = evaluate_rankers([*load_oracles(simulated / "truth.json"), popular], simulated_cases, ks=(5,))

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation import rankers
-from models.evaluation.baselines import (
+from models.arrays import Ints
+from models.evaluation.cases import Cases, Split, build_cases
+from models.evaluation.numbered_log import numbered_log
+from models.evaluation.results import Results, evaluate_rankers
+from models.events.event import EVENT_SCHEMA
+from models.lexical import Bm25
+from models.studies import rankers
+from models.studies.baselines import (
     Bm25Ranker,
     BuyAgainRanker,
     PopularAmongRanker,
@@ -20,11 +25,7 @@ from models.evaluation.baselines import (
     PopularRanker,
     popularity,
 )
-from models.evaluation.cases import Cases, Split, build_cases
-from models.evaluation.numbered_log import Ids, numbered_log
-from models.evaluation.rankers import Mispersonalised, Unpersonalised, VectorRanker, nearest
-from models.evaluation.results import Results, evaluate_rankers
-from models.events.event import EVENT_SCHEMA
+from models.studies.rankers import WithOthersHistories, WithoutHistories, nearest
 
 TITLES = ("velvet sofa", "leather sofas", "desk lamp", "floor lamp", "oak desk", "sofa bed")
 CATEGORIES = ("Sofas", "Sofas", "Lamps", "Lamps", "Desks", "Sofas")
@@ -81,7 +82,7 @@ def test_popularity_is_learned_from_the_training_window_alone(cases: Cases) -> N
 
 
 def test_bm25_finds_the_words_of_the_query_whatever_their_form(cases: Cases) -> None:
-    ranked = Bm25Ranker(TITLES).rank_texts(["Sofas", "LAMP", "zzz", "", "the"], 8)
+    ranked = Bm25(TITLES).best(["Sofas", "LAMP", "zzz", "", "the"], 8)
     assert [set(row[row >= 0].tolist()) for row in ranked] == [{0, 1, 5}, {2, 3}, set(), set(), set()]
     assert Bm25Ranker(TITLES).rank(cases, 3)[1].tolist() in ([2, 3, -1], [3, 2, -1])
 
@@ -144,13 +145,17 @@ def test_vectors_that_do_not_fit_are_refused() -> None:
             nearest(np.full((2, 3), queries, np.float32), np.full((5, 3), products, np.float32), 1)
 
 
-def history_vectors(cases: Cases) -> npt.NDArray[np.float32]:
-    """(cases, products) what the shopper had engaged with before."""
-    starts, stops = cases.history_slices()
-    vectors = np.zeros((len(cases), len(TITLES)), np.float32)
-    for case, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        vectors[case, cases.events.products[cases.histories.rows[start:stop]]] = 1
-    return vectors
+class HistoryRanker:
+    """Ranks first what the shopper had engaged with before."""
+
+    name = "model"
+
+    def rank(self, cases: Cases, k: int) -> Ints:
+        starts, stops = cases.history_slices()
+        vectors = np.zeros((len(cases), len(TITLES)), np.float32)
+        for case, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            vectors[case, cases.events.products[cases.histories.rows[start:stop]]] = 1
+        return nearest(vectors, np.eye(len(TITLES), dtype=np.float32), k)
 
 
 def test_a_model_that_lives_on_histories_loses_by_others_and_by_none() -> None:
@@ -158,9 +163,9 @@ def test_a_model_that_lives_on_histories_loses_by_others_and_by_none() -> None:
     rows = [(n, f"u{n}", "purchase", int(rng.integers(6)), "couch") for n in range(60)]
     rows += [(200 + n, f"u{n}", "purchase", rows[n][3], "couch") for n in range(60)]
     cases = cases_of(rows)
-    model = VectorRanker("model", history_vectors, np.eye(len(TITLES), dtype=np.float32))
+    model = HistoryRanker()
     results = evaluate_rankers(
-        [model, Unpersonalised(model, "no history"), Mispersonalised(model, "others' histories")], cases, ks=(1,)
+        [model, WithoutHistories(model, "no history"), WithOthersHistories(model, "others' histories")], cases, ks=(1,)
     )
     means = {name: results.of(name, "recall@1").mean() for name in results.scores}
     assert means["model"] == 1.0
@@ -206,7 +211,7 @@ class TestEvaluation:
         class Short:
             name: str = "short"
 
-            def rank(self, cases: Cases, k: int) -> Ids:  # noqa: ARG002
+            def rank(self, cases: Cases, k: int) -> Ints:  # noqa: ARG002
                 return np.zeros((len(cases), 1), np.int64)
 
         with pytest.raises(ValueError, match=r"short gave a ranking of shape \(4, 1\), \(4, 1000\) was asked for"):

@@ -9,60 +9,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Codes, Doubles, Floats
+from models.arrays import Codes, Doubles, Ints
 from models.evaluation.cases import Cases, Split, num_train_events
-from models.evaluation.numbered_log import CLICK, PURCHASE, Ids, NumberedLog, plain_query
-from models.evaluation.rankers import Ranker, by_query
+from models.evaluation.numbered_log import CLICK, PURCHASE, NumberedLog, plain_query
+from models.evaluation.results import Ranker
+from models.lexical import WORD, Bm25
+from models.studies.rankers import by_query
 
 # Of a query that was seen n times in training, n / (n + this) of what is believed about its category comes from the query as a whole, the
 # rest from its words (choice).
 WORDS_WEIGHT = 5.0
 
-_WORD = r"(?u)\b\w+\b"
-
 
 class Bm25Ranker:
-    """BM25 over the products' text (Lucene's form, k1 1.5, b 0.75; English stop words and stems). Products that share no word with the
-    query are left out. Needs bm25s and PyStemmer."""
+    """Ranks by BM25 over the products' text; a product that shares no word with the query is left out."""
 
     def __init__(self, product_texts: Sequence[str], name: str = "BM25") -> None:
         """`product_texts` (products,) in order of row."""
-        import bm25s
-        import Stemmer  # type: ignore[import-not-found]
-
         self.name = name
-        self._tokenize = bm25s.tokenize
-        self._stemmer = Stemmer.Stemmer("english")
-        self._num_products = len(product_texts)
-        self._index = bm25s.BM25()
-        self._index.index(self._words(product_texts), show_progress=False)
+        self._bm25 = Bm25(product_texts)
 
-    def rank(self, cases: Cases, k: int) -> Ids:
-        return by_query(cases, lambda texts: self.rank_texts(texts, k))
-
-    def rank_texts(self, texts: Sequence[str], k: int) -> Ids:
-        """(texts, k)."""
-        ranked = np.full((len(texts), k), -1, np.int64)
-        depth = min(k, self._num_products)
-        rows, scores = self._index.retrieve(self._words(texts), k=depth, show_progress=False)
-        ranked[:, :depth] = np.where(scores > 0, rows, -1)
-        return ranked
-
-    def scores(self, text: str) -> Floats:
-        """(products,) of one query; 0 of those that share no word with it."""
-        words = self._words([text])[0]
-        return np.asarray(self._index.get_scores(words) if words else np.zeros(self._num_products), np.float32)
-
-    def _words(self, texts: Sequence[str]) -> list[list[str]]:
-        words: list[list[str]] = self._tokenize(
-            list(texts),
-            token_pattern=_WORD,
-            stopwords="en",
-            stemmer=self._stemmer,
-            return_ids=False,
-            show_progress=False,
-        )
-        return words
+    def rank(self, cases: Cases, k: int) -> Ints:
+        return by_query(cases, lambda texts: self._bm25.best(texts, k))
 
 
 class PopularRanker:
@@ -72,7 +40,7 @@ class PopularRanker:
         self.name = name
         self._order = np.argsort(-popularity(events, split), kind="stable")
 
-    def rank(self, cases: Cases, k: int) -> Ids:
+    def rank(self, cases: Cases, k: int) -> Ints:
         best = np.full(k, -1, np.int64)
         best[: len(self._order)] = self._order[:k]
         return np.tile(best, (len(cases), 1))
@@ -97,10 +65,10 @@ class PopularInCategoryRanker:
         self._prior = np.bincount(category_of, how_popular, len(self._categories))
         self._learn(events, split, category_of)
 
-    def rank(self, cases: Cases, k: int) -> Ids:
+    def rank(self, cases: Cases, k: int) -> Ints:
         return by_query(cases, lambda texts: self.rank_texts(texts, k))
 
-    def rank_texts(self, texts: Sequence[str], k: int) -> Ids:
+    def rank_texts(self, texts: Sequence[str], k: int) -> Ints:
         """(texts, k)."""
         ranked = np.full((len(texts), k), -1, np.int64)
         for row, text in enumerate(texts):
@@ -113,7 +81,7 @@ class PopularInCategoryRanker:
                     break
         return ranked
 
-    def likely_categories(self, text: str) -> Ids:
+    def likely_categories(self, text: str) -> Ints:
         """All categories, the likeliest for the query first; where nothing is known of it, the most popular."""
         counts = self._by_query.counts(plain_query(text))
         total = counts.sum()
@@ -125,7 +93,7 @@ class PopularInCategoryRanker:
         likely = (counts + WORDS_WEIGHT * from_words) / (total + WORDS_WEIGHT)
         return np.lexsort((-self._prior, -likely))
 
-    def _learn(self, events: NumberedLog, split: Split, category_of: Ids) -> None:
+    def _learn(self, events: NumberedLog, split: Split, category_of: Ints) -> None:
         rows = np.flatnonzero((events.kinds >= CLICK) & (events.products >= 0) & (events.queries >= 0))
         rows = rows[rows < num_train_events(events, split)]
         keys = events.queries[rows].astype(np.int64) * len(self._categories) + category_of[events.products[rows]]
@@ -146,7 +114,7 @@ class PopularInCategoryRanker:
 class _CategoryCounts:
     """How often each text led to each category."""
 
-    def __init__(self, texts: list[str], categories: Ids, counts: Ids, num_categories: int) -> None:
+    def __init__(self, texts: list[str], categories: Ints, counts: Ints, num_categories: int) -> None:
         """One row a pair; a pair may come several times."""
         numbers: dict[str, int] = {}
         codes = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64, len(texts))
@@ -176,7 +144,7 @@ class BuyAgainRanker:
     name: str = "buy again"
     depth: int = 1000
 
-    def rank(self, cases: Cases, k: int) -> Ids:
+    def rank(self, cases: Cases, k: int) -> Ints:
         ranked = self.base.rank(cases, max(k, self.depth))
         events, rows = cases.events, cases.histories.rows
         starts, stops = cases.history_slices()
@@ -197,7 +165,7 @@ class PopularAmongRanker:
     name: str
     depth: int = 1000
 
-    def rank(self, cases: Cases, k: int) -> Ids:
+    def rank(self, cases: Cases, k: int) -> Ints:
         ranked = self.base.rank(cases, max(k, self.depth))
         among = ranked[:, : self.depth]
         keys = np.where(among >= 0, -self.popularity[among], np.inf)
@@ -214,16 +182,16 @@ def popularity(events: NumberedLog, split: Split) -> Doubles:
 
 
 def _words_of(text: str) -> list[str]:
-    return re.findall(_WORD, plain_query(text))
+    return re.findall(WORD, plain_query(text))
 
 
-def _most_often_and_latest(bought: Codes) -> Ids:
+def _most_often_and_latest(bought: Codes) -> Ints:
     """Distinct products of purchases (n,), oldest first."""
     latest_first = bought[::-1]
     products, first, counts = np.unique(latest_first, return_index=True, return_counts=True)
     return products[np.lexsort((first, -counts))].astype(np.int64)
 
 
-def _moved_to_front(ranked: Ids, bought: Ids, depth: int) -> Ids:
+def _moved_to_front(ranked: Ints, bought: Ints, depth: int) -> Ints:
     wanted = bought[np.isin(bought, ranked[:depth])]
     return np.concatenate([wanted, ranked[~np.isin(ranked, wanted)]])
