@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.errors import InputError
 from models.arrays import Ints
+from models.errors import InputError
 from models.evaluation.cases import Cases
 from models.sample_store.generate import SampleStore
 from models.sample_store.oracle import Oracle

@@ -8,8 +8,8 @@ import numpy as np
 
 from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
-from models.products.product import product_text
 from models.lexical import Bm25
+from models.products.product import product_text
 from models.ranking.impressions import Impressions
 from models.studies.ranking.learned import KeptChances
 from models.studies.ranking.page_metrics import Answer

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import InputError
 from models.arrays import Ints
+from models.errors import InputError
 from models.query_types.match_paths import QueryPaths
 from models.query_types.tokens import normalise
 
