@@ -35,14 +35,14 @@ from models.query_types.labels import label_log
 from models.query_types.recipe import RECIPES as TYPES_RECIPES
 from models.query_types.recipe import TypesRecipe
 from models.query_types.train_types import train_types
-from models.ranking.clicked_pages import joined_log
+from models.ranking.distil import distil_ranker, train_teacher_on
 from models.ranking.features import FEATURES
+from models.ranking.parse_log import concat_logs
 from models.ranking.recipe import RECIPES as RANKER_RECIPES
 from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
 from models.ranking.teacher.recipe import PageSample, TeacherRecipe
 from models.ranking.train_ranker import TrainingPages, read_pages
-from models.ranking.train_taught import teach, train_taught
 from models.text_encoder.export import PACKAGED
 from models.text_tuning.recipe import RECIPES as TEXT_RECIPES
 from models.text_tuning.recipe import Stage, TextRecipe
@@ -261,16 +261,16 @@ class _Loop:
 
     def _teacher(self, typed: Bundle, text: Path, out: Path, progress: Progress) -> None:
         recipe, seed = self._recipe.teacher, self._seed
-        teach(typed, self._pages, out, recipe, str(text), seed=seed, progress=progress, device=self._device)
+        train_teacher_on(typed, self._pages, out, recipe, str(text), seed=seed, progress=progress, device=self._device)
 
     def _ranker(self, typed: Bundle, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
-        trained = train_taught(typed, self._pages, teacher, self._recipe.ranker, seed=self._seed, progress=progress)
+        trained = distil_ranker(typed, self._pages, teacher, self._recipe.ranker, seed=self._seed, progress=progress)
         add_ranker(typed, trained.ranker, out, report=trained.report, teacher=teacher)
         return {"pages": trained.report["pages"]}
 
     @cached_property
     def _log(self) -> pa.Table:
-        return joined_log(self._shop.logs)
+        return concat_logs(self._shop.logs)
 
     @cached_property
     def _pages(self) -> TrainingPages:
@@ -292,7 +292,7 @@ def _sha256(log: Path) -> list[str]:
 
 def _moments(log: Path, train_share: float) -> tuple[int, int]:
     """When what retrieval learns from ends, and what the ranker learns from. Raises LogError for a log that shows no page to it."""
-    table = joined_log(log, ["time", "kind"])
+    table = concat_logs(log, ["time", "kind"])
     if not table.num_rows or table.num_columns != 2:
         raise LogError(f"{log} holds no event with a time and a kind")
     times = np.asarray(table["time"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()))

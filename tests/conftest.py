@@ -191,7 +191,7 @@ def shop_types() -> TypeModel:
     examples = TypeExamples(
         queries=[query for query, _, _ in rows],
         locale=np.array([locale for _, locale, _ in rows], np.int32),
-        labels=Ragged.of([[kind] for _, _, kind in rows]),
+        labels=Ragged.from_rows([[kind] for _, _, kind in rows]),
         weight=np.ones(len(rows), np.float32),
         types=tuple(nouns),
         locales=locales,

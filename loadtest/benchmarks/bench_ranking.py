@@ -111,7 +111,7 @@ def _bench_teacher(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
             query = queries[number % len(queries)]
             rows = _rows(bundle, number, TEACHER_CANDIDATES if device == "cpu" else 16 * TEACHER_CANDIDATES)
             (asked,) = features.inputs([query], ["en-US"], [[]])
-            values, products = features.of(asked, rows), teacher.texts.products(table, bands, rows)
+            values, products = features.compute(asked, rows), teacher.texts.products(table, bands, rows)
             seconds = _seconds(_teacher_work(teacher, query, products, values), setup.seconds / 2)
             spent.append(1000 * seconds / len(rows))
             tokens = products.lengths + teacher.texts.queries([query], ["en-US"]).lengths
@@ -131,7 +131,9 @@ def _bench_teacher(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
 def _student(bundle: Bundle) -> tuple[CandidateFeatures, Ranker]:
     types = bundle.type_model() if bundle.has_types else None
     ranker = bundle.ranker()
-    return CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=ranker.asked), ranker
+    return CandidateFeatures(
+        bundle, LightTower(bundle.unified_folder), types, query_attributes=ranker.query_attributes
+    ), ranker
 
 
 def _rows(bundle: Bundle, seed: int, count: int) -> npt.NDArray[np.int64]:
@@ -143,7 +145,7 @@ def _rows(bundle: Bundle, seed: int, count: int) -> npt.NDArray[np.int64]:
 def _student_work(
     features: CandidateFeatures, ranker: Ranker, inputs: Sequence[QueryInput], rows: Sequence[npt.NDArray[np.int64]]
 ) -> Callable[[], object]:
-    return lambda: ranker.probabilities(features.of_many(inputs, rows))
+    return lambda: ranker.probabilities(features.compute_many(inputs, rows))
 
 
 def _teacher_work(

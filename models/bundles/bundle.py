@@ -247,7 +247,7 @@ class Bundle:
         except TypeModelError as error:
             raise BundleError(f"{self.folder / TYPES}: {error}") from None
         _, sold = self.products().distinct("category")
-        return model.without(set(model.types) - set(sold))
+        return model.excluding(set(model.types) - set(sold))
 
     @property
     def has_ranker(self) -> bool:

@@ -63,7 +63,9 @@ class UnifiedEmbedding:
             log = ShoppingLog.read(self.events, [table.id(row) for row in range(len(table))])
             train_unified(table, log, self.recipe, folder, progress, seed=self.seed, device=self.device, logs=self.logs)
         if (folder / VECTORS_FILE).exists():
-            features = static_features(table, SavedSignals(folder).of([table.id(row) for row in range(len(table))]))
+            features = static_features(
+                table, SavedSignals(folder).for_ids([table.id(row) for row in range(len(table))])
+            )
             _write_vectors(np.load(folder / VECTORS_FILE, mmap_mode="r"), features, state.folder / VECTORS)
             sync_files(state.folder, [state.folder / VECTORS])
             (folder / VECTORS_FILE).unlink()

@@ -81,7 +81,9 @@ def bundle_figures(
     model = bundle.type_model() if bundle.has_types else None
     notes: list[str] = []
     ranker = _ranker(bundle, notes)
-    features = CandidateFeatures(bundle, LightTower(folder), model, asked=ranker.asked if ranker else None)
+    features = CandidateFeatures(
+        bundle, LightTower(folder), model, query_attributes=ranker.query_attributes if ranker else None
+    )
     rows = ranker_rows(features, shown, progress)
     page_scores = {
         SHOWN: _alike(-shown.position.astype(np.float32)),
@@ -184,7 +186,7 @@ def _search(
             near = near[np.argsort(-score[near], kind="stable")]
             orders[RETRIEVED][page] = near
             if ranker is not None:
-                worth = blend(ranker.probabilities(features.of(query, near)))
+                worth = blend(ranker.probabilities(features.compute(query, near)))
                 orders[BLEND][page] = near[np.argsort(-worth, kind="stable")]
         progress("search", min(start + _BLOCK, len(asked)), len(asked))
     found = {}

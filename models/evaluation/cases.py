@@ -15,8 +15,9 @@ import numpy as np
 
 from models.arrays import Codes, Ints
 from models.evaluation.metrics import Relevance
-from models.evaluation.numbered_log import CLICK, KINDS, NumberedLog
+from models.evaluation.numbered_log import NumberedLog
 from models.events.event import EventKind
+from models.events.kinds import CLICK, KINDS
 
 # Searches of the training window, the most frequent queries first: the queries of the first half are the head, those of the next three
 # tenths the torso, the rest the tail (choice).

@@ -19,12 +19,10 @@ import pyarrow.parquet as pq
 
 from models.arrays import Codes, Ints, Progress
 from models.errors import InputError
-from models.events.event import EventKind
+from models.events.kinds import KINDS
 
 Kinds = npt.NDArray[np.int8]
 
-KINDS = tuple(EventKind)  # an event's kind is its place here: the stronger the interest, the higher
-CLICK, PURCHASE = KINDS.index(EventKind.CLICK), KINDS.index(EventKind.PURCHASE)
 
 _COLUMNS = ("id", "time", "shopper_id", "session_id", "locale", "kind", "product_id", "query")
 _BATCH_ROWS = 1 << 17

@@ -15,14 +15,13 @@ import pyarrow.compute as pc
 
 from models.arrays import Bools, Doubles, Ints
 from models.events.event import EventKind
+from models.events.kinds import KINDS
 from models.events.mapping import EventMapping
 from models.events.report import BadEvent
 from models.products.product import MAX_ID_CHARS, MAX_PRICE_MINOR
 from models.products.report import Repaired
 from models.products.text import clean_text
 from models.products.values import parse_price
-
-KINDS = tuple(EventKind)
 
 _TICKS_MS = {"s": 1_000.0, "ms": 1.0, "us": 0.001}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.arrays import Bools, Ints
-from models.events.columns import KINDS, EventColumns, RawEvents, as_text, parse_columns
+from models.events.columns import EventColumns, RawEvents, as_text, parse_columns
 from models.events.event import EVENT_SCHEMA
+from models.events.kinds import KINDS
 from models.events.mapping import EventLogError, EventMapping
 from models.events.report import BadEvent, BadRow, EventReport
 from models.products.errors import CatalogueError

@@ -74,7 +74,7 @@ def top_pairs(model: TypeModel, examples: TypeExamples, *, agnostic: bool = Fals
         values = np.take_along_axis(scores, top, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
         odds[block] = np.take_along_axis(values, order, axis=1)
-        wanted = examples.take(rows).truth()
+        wanted = examples.take(rows).label_matrix()
         right[block] = np.take_along_axis(wanted, np.take_along_axis(top, order, axis=1), axis=1)
     return odds, right
 

@@ -45,7 +45,7 @@ class QueryTokenizer:
         backend.enable_truncation(self.max_tokens - room)
         texts = [self.prefix + plain_text(query) for query in queries]
         ids = [encoding.ids for encoding in backend.encode_batch(texts)]
-        return TokenTable(Ragged.of(ids), max(0, int(self.tokenizer.pad_token_id or 0)))
+        return TokenTable(Ragged.from_rows(ids), max(0, int(self.tokenizer.pad_token_id or 0)))
 
     @property
     def locale_place(self) -> int:

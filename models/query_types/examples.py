@@ -69,7 +69,7 @@ class TypeExamples:
         number = self.locales.index(locale) if locale in self.locales else -1
         return self.take(self.locale == number)
 
-    def truth(self) -> Bools:
+    def label_matrix(self) -> Bools:
         """(rows, types) which types each row wants."""
         wanted = np.zeros((len(self), len(self.types)), np.bool_)
         wanted[np.repeat(np.arange(len(self)), self.labels.lengths), self.labels.values] = True
@@ -84,7 +84,7 @@ class TypeExamples:
         return np.bincount(self.locale, minlength=len(self.locales))
 
     @classmethod
-    def of(
+    def from_rows(
         cls,
         rows: Iterable[tuple[str, str, Sequence[str]]],
         types: Sequence[str] | None = None,
@@ -100,7 +100,7 @@ class TypeExamples:
             return cls(
                 [query for query, _, _ in rows],
                 np.array([locale_at[locale] for _, locale, _ in rows], np.int32),
-                Ragged.of([sorted({type_at[label] for label in labels}) for _, _, labels in rows]),
+                Ragged.from_rows([sorted({type_at[label] for label in labels}) for _, _, labels in rows]),
                 np.ones(len(rows), np.float32),
                 types,
                 locales,

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.events.event import EVENT_SCHEMA
+from models.events.kinds import KINDS
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.tokens import normalise
-from models.unified.shopping_log import KINDS
 from models.unified.words import Ragged
 
 _COLUMNS = ("id", "time", "locale", "kind", "product_id", "query")
@@ -188,7 +188,7 @@ class _Counter:
         examples = TypeExamples(
             [self._typed[key] for key in supported],
             np.array([locale_at[locale] for _, locale in supported], np.int32),
-            Ragged.of(labels),
+            Ragged.from_rows(labels),
             np.array([sum(self._sums[key].values()) for key in supported], np.float32),
             types,
             locales,

@@ -91,15 +91,15 @@ class PathMatcher:
 
     def probabilities(self, queries: Sequence[str], paths: Sequence[Path]) -> Values:
         """(pairs,) of each query with the path at the same place."""
-        texts = _PairTexts.of(queries, paths, self._recipe)
-        features = _features(texts, self._tables, self._priors.of(paths))
+        texts = _PairTexts.from_pairs(queries, paths, self._recipe)
+        features = _features(texts, self._tables, self._priors.features(paths))
         with threadpool_limits(1, user_api="openmp"):
             return np.asarray(self._trees.predict_proba(features)[:, 1], np.float64)
 
 
 def shared_rows(queries: Sequence[str], paths: Sequence[Path], recipe: MatchRecipe) -> Values:
     """(pairs,) the share of a query's words and n-grams that its path holds as well: what is known without learning."""
-    texts = _PairTexts.of(queries, paths, recipe)
+    texts = _PairTexts.from_pairs(queries, paths, recipe)
     return _shared(texts.queries, texts.paths)
 
 
@@ -109,7 +109,7 @@ def learn_dictionary(
     """A table (2**bits, dim) in which a text lies near the path that it names. Without entries it is as it was drawn."""
     table = _Table(recipe, seed)
     if len(entries) >= recipe.dictionary_batch:
-        texts = _PairTexts.of([text for text, _ in entries], [path for _, path in entries], recipe)
+        texts = _PairTexts.from_pairs([text for text, _ in entries], [path for _, path in entries], recipe)
         fits = np.ones(len(entries), np.bool_)
         batch, rate = recipe.dictionary_batch, recipe.dictionary_rate
         _tune(table, texts, fits, recipe.dictionary_epochs, batch, rate, 0.0, seed, progress)
@@ -129,7 +129,7 @@ def train_matcher(
     if pairs.fits.all() or not pairs.fits.any():
         raise InputError(f"{len(pairs)} pairs are all judged alike: nothing can be learned from them")
     start = learn_dictionary((), recipe, seed=seed) if start is None else start
-    texts = _PairTexts.of(pairs.queries, pairs.paths, recipe)
+    texts = _PairTexts.from_pairs(pairs.queries, pairs.paths, recipe)
     features = np.empty((len(pairs), _NUM_FEATURES))
     folds = _folds(pairs.queries, recipe.folds, seed)
     for fold in range(recipe.folds):
@@ -138,7 +138,7 @@ def train_matcher(
         known, asked = folds != fold, folds == fold
         tables = (start, _tuned(start, texts.take(known), pairs.fits[known], recipe, seed))
         priors = Priors.count(pairs.take(known))
-        features[asked] = _features(texts.take(asked), tables, priors.of(pairs.take(asked).paths))
+        features[asked] = _features(texts.take(asked), tables, priors.features(pairs.take(asked).paths))
     trees = HistGradientBoostingClassifier(
         max_iter=150,
         learning_rate=0.05,
@@ -180,7 +180,7 @@ class Priors:
                 counts = {name: n for name, (_, n) in found.items()}
         return cls(overall, tuple(shares), counts)
 
-    def of(self, paths: Sequence[Path]) -> Values:
+    def features(self, paths: Sequence[Path]) -> Values:
         """(pairs, 4): the three shares, and how many judgements the path has."""
         return np.array(
             [
@@ -207,7 +207,7 @@ class _PairTexts:
     numbers: Ints  # (pairs,) the same for the same path
 
     @classmethod
-    def of(cls, queries: Sequence[str], paths: Sequence[Path], recipe: MatchRecipe) -> _PairTexts:
+    def from_pairs(cls, queries: Sequence[str], paths: Sequence[Path], recipe: MatchRecipe) -> _PairTexts:
         known: dict[str, list[int]] = {}
 
         def rows(text: str) -> list[int]:
@@ -220,9 +220,9 @@ class _PairTexts:
 
         numbers: dict[Path, int] = {}
         return cls(
-            Ragged.of(rows(query) for query in queries),
-            Ragged.of(whole(path) for path in paths),
-            Ragged.of(rows(step) for path in paths for step in path),
+            Ragged.from_rows(rows(query) for query in queries),
+            Ragged.from_rows(whole(path) for path in paths),
+            Ragged.from_rows(rows(step) for path in paths for step in path),
             np.array([len(path) for path in paths], np.int64),
             np.array([numbers.setdefault(path, len(numbers)) for path in paths], np.int64),
         )

@@ -26,7 +26,7 @@ class QueryRows:
     buckets: Ragged  # (tokens,) rows of each token, its own first
 
     @classmethod
-    def of(cls, queries: Sequence[str], locales: Sequence[int], spec: NetSpec) -> QueryRows:
+    def from_queries(cls, queries: Sequence[str], locales: Sequence[int], spec: NetSpec) -> QueryRows:
         """`locales` are numbers, or AGNOSTIC."""
         numbers: dict[str | int, int] = {}  # of a token, or of a row that stands for one in a locale
         buckets: list[list[int]] = []
@@ -44,7 +44,7 @@ class QueryRows:
             tokens = spec.hashing.tokens(query)
             plain.append([number(token) for token in tokens])
             added.append([number(rows[0], rows) for rows in spec.rows_of(tokens, locale)] if tokens else [])
-        return cls(Ragged.of(plain), Ragged.of(added), Ragged.of(buckets))
+        return cls(Ragged.from_rows(plain), Ragged.from_rows(added), Ragged.from_rows(buckets))
 
     def batch(self, rows: Ints, *, with_locale: Bools) -> TokenBatch:
         """The queries of these numbers; where `with_locale` (rows,) is false, without what their locale adds."""
@@ -83,7 +83,7 @@ class TypeNetwork(HeadNetwork):
         self.tokens = tokens
 
     def reader(self, queries: Sequence[str], locales: Sequence[int]) -> Reader:
-        found = QueryRows.of(queries, locales, self.net)
+        found = QueryRows.from_queries(queries, locales, self.net)
 
         def read(rows: Ints, with_locale: Bools, keep: float) -> States:
             bags = self.bags(found.batch(rows, with_locale=with_locale), keep)

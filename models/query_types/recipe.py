@@ -139,7 +139,7 @@ class TypesRecipe:
             )
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> TypesRecipe:
+    def from_json(cls, values: dict[str, Any]) -> TypesRecipe:
         """From what `asdict` made of a recipe."""
         hashing = {**values["hashing"], "ngrams": tuple(values["hashing"]["ngrams"])}
         encoder = values.get("encoder")

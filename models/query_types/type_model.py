@@ -167,7 +167,7 @@ class TypeModel:
         """Whether the locale is among the model's, in whatever case it is written."""
         return _plain(locale) in self._locale_at
 
-    def without(self, types: Iterable[str]) -> TypeModel:
+    def excluding(self, types: Iterable[str]) -> TypeModel:
         """The same model, which never predicts these types: their probability is 0, that of the others stays as it was.
 
         What a query asks for does not change when the shop stops selling it; the model then abstains rather than sends
@@ -206,7 +206,7 @@ class TypeModel:
         return TypePrediction(tuple(sure or ranked), not sure, locale)
 
     def save(self, folder: Path) -> None:
-        """Writes the folder, which must not exist or be empty. Types that were masked by `without` stay masked."""
+        """Writes the folder, which must not exist or be empty. Types that were masked by `excluding` stay masked."""
         folder.mkdir(parents=True, exist_ok=True)
         kind = EncoderKind.NGRAMS
         for net in self.nets:
@@ -251,7 +251,7 @@ class TypeModel:
                 name: Certainty(Calibration(**one["calibration"]), one["threshold"], one["tier"])
                 for name, one in values["certainty"].items()
             }
-            recipe = TypesRecipe.of(values["recipe"])
+            recipe = TypesRecipe.from_json(values["recipe"])
             types, locales, gone = values["types"], values["locales"], values["gone"]
         except (KeyError, TypeError, ValueError) as error:
             raise TypeModelError(f"{SPEC_FILE} is damaged: {error!r}") from None
@@ -266,7 +266,7 @@ class TypeModel:
                 raise TypeModelError(f"{SPEC_FILE} names {len(types)} types and its network has {spec.num_types}")
         weights = _read_weights(folder, specs)
         nets = [_net_of(spec, own, folder, device, threads) for spec, own in zip(specs, weights, strict=True)]
-        return cls(types, locales, recipe, nets, certainty).without(gone)
+        return cls(types, locales, recipe, nets, certainty).excluding(gone)
 
 
 def _read_spec(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class BaselineShares:
     shares: Floats  # (categories, common) of the category's products that have the mark
 
     @classmethod
-    def of(
+    def from_products(
         cls,
         categories: list[str],
         codes: npt.NDArray[np.integer],

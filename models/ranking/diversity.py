@@ -10,7 +10,7 @@ from models.arrays import Ints
 NO_GROUP = -1  # of what has no brand: it is never too many
 
 
-def spread(groups: npt.NDArray[np.integer], max_each: int, among: int) -> Ints:
+def diversify(groups: npt.NDArray[np.integer], max_each: int, among: int) -> Ints:
     """The order (n,), as places in the ranking, in which of the first `among` no group has more than `max_each`.
 
     `groups` (n,) are the brands (or shops) of ranked candidates, best first, NO_GROUP for none. Who comes too often waits, and what

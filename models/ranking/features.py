@@ -113,14 +113,14 @@ class CandidateFeatures:
         tower: LightTower | None = None,
         types: TypeModel | None = None,
         *,
-        asked: QueryAttributes | None = None,
+        query_attributes: QueryAttributes | None = None,
         columns: ProductColumns | None = None,
     ) -> None:
-        """`types` is the bundle's classifier; None where it has none. It and the tower are needed by `inputs` only. `asked` is what words
-        ask for, as the ranker learned it; None is of no word. `columns` are those of the bundle, where they were read before."""
+        """`types` is the bundle's classifier; None where it has none. It and the tower are needed by `inputs` only. `query_attributes` are
+        those that the ranker learned; None: no word asks for any. `columns` are those of the bundle, where they were read before."""
         self._tower, self._types = tower, types
-        self._columns = columns or ProductColumns.of(bundle)
-        self._worth = AttributeLift(self._columns, asked or QueryAttributes.none())
+        self._columns = columns or ProductColumns.from_bundle(bundle)
+        self._worth = AttributeLift(self._columns, query_attributes or QueryAttributes.none())
         self._identifiers: IdentifierIndex = bundle.identifiers()
         self._scratch = _Scratch()
 
@@ -137,15 +137,15 @@ class CandidateFeatures:
         if self._types is not None:
             told = self._types.classify(queries, locales, MAX_TYPES)
         return [
-            QueryInput(text, locale, asked[at], shoppers[at], searches[at], Taste.of(histories[at]), told[at])
+            QueryInput(text, locale, asked[at], shoppers[at], searches[at], Taste.from_history(histories[at]), told[at])
             for at, (text, locale) in enumerate(zip(queries, locales, strict=True))
         ]
 
-    def of(self, query: QueryInput, rows: Ints) -> Floats:
+    def compute(self, query: QueryInput, rows: Ints) -> Floats:
         """(candidates, FEATURES) of products by row of the catalogue. Raises ValueError for a row that it does not have."""
-        return self.of_many([query], [rows])
+        return self.compute_many([query], [rows])
 
-    def of_many(self, queries: Sequence[QueryInput], rows: Sequence[Ints]) -> Floats:
+    def compute_many(self, queries: Sequence[QueryInput], rows: Sequence[Ints]) -> Floats:
         """(candidates of all queries, FEATURES), in their order. Raises ValueError for a row that the catalogue does not have."""
         asked = [_Asked(query, len(some)) for query, some in zip(queries, rows, strict=True)]
         every = np.concatenate([np.empty(0, np.int64), *rows], dtype=np.int64, casting="unsafe")
@@ -164,10 +164,10 @@ class CandidateFeatures:
             start += one.count
         return found
 
-    def of_products(self, query: QueryInput, products: Sequence[Product]) -> Floats:
+    def compute_for_products(self, query: QueryInput, products: Sequence[Product]) -> Floats:
         """(products, FEATURES) of products that the catalogue need not hold. NaN is what it would have to know of them: the cosines,
         and `popularity`, `new` and `value`."""
-        found = self._of_facts([_Asked(query, len(products))], self._columns.facts_of(products))
+        found = self._of_facts([_Asked(query, len(products))], self._columns.facts_for(products))
         found[:, _COSINES] = np.nan
         identifiers = self._identifiers.specific(query.text)
         if identifiers:

@@ -118,7 +118,7 @@ def fit_ranker(
 def _fit(rows: RankerRows, holdout: RankerRows, recipe: RankerRecipe, seed: int, report: Report) -> FittedRanker:
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    scaling = Scaling.of(rows.features)
+    scaling = Scaling.fit(rows.features)
     network = RankerNetwork(rows.features.shape[1], recipe)
     network.start_at(rows.labels.mean(axis=0), rows.position)
     log_variances = torch.zeros(len(TASKS), requires_grad=recipe.weighting == Weighting.UNCERTAINTY)

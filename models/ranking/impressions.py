@@ -7,25 +7,21 @@ which the search was asked and no further: neither the page's own clicks nor any
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.arrays import Bools, Codes, Floats, Ints
+from models.events.kinds import CART, CLICK, IMPRESSION, PURCHASE
 from models.products.product import Product
 from models.products.product_table import ProductTable
-from models.ranking.tasks import TASKS
+from models.ranking.parse_log import Log, parse_log
 from models.ranking.taste import MAX_ITEMS
 from models.unified.histories import NO_ITEM, Timelines
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import CART, CLICK, IMPRESSION, PURCHASE, UNKNOWN, LogError, ShoppingLog
-
-__all__ = ["MAX_ITEMS", "TASKS", "Impressions", "PageHistories", "ReadLog", "read_impressions", "read_log"]
+from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,16 +80,6 @@ class Impressions:
         return self.take(np.arange(cut)), self.take(np.arange(cut, self.num_pages))
 
 
-class ReadLog(NamedTuple):
-    """A log that was read: its events, and the position (events,) of each, 0 where it has none."""
-
-    events: ShoppingLog
-    position: Codes
-
-
-Log: TypeAlias = "Path | pa.Table | ReadLog"
-
-
 def read_impressions(
     log: Log,
     table: ProductTable,
@@ -106,7 +92,7 @@ def read_impressions(
 ) -> Impressions:
     """The pages asked from `since_ms` to before `until_ms` (None: from the first, to the last), of which `max_pages` are drawn.
 
-    `log` is a Parquet file, a folder of them, a table, each of EVENT_SCHEMA, or what `read_log` made of one. What happened at `until_ms`
+    `log` is a Parquet file, a folder of them, a table, each of EVENT_SCHEMA, or what `parse_log` made of one. What happened at `until_ms`
     or later is unknown: a cart before it that became a purchase after it is a cart. Pages of which no product is in the catalogue are left
     out, and a page needs one impression: where only clicks were logged, nobody knows what was passed over. Raises LogError where no page
     is left.
@@ -115,12 +101,12 @@ def read_impressions(
         raise ValueError(f"max_pages must be 1 or more, not {max_pages}")
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         raise ValueError(f"since_ms {since_ms} must be before until_ms {until_ms}")
-    events, positions = read_log(log, table)
+    events, positions = parse_log(log, table)
     is_told = (events.query > 0) & (events.product != UNKNOWN)
     if until_ms is not None:
         is_told &= events.time_ms < until_ms
     if since_ms is not None:
-        is_told &= events.asked_ms >= since_ms
+        is_told &= events.searched_ms >= since_ms
     told = np.flatnonzero(is_told)
     search = _searches_with_pages(events, told, max_pages, seed)
     if not len(search):
@@ -130,38 +116,16 @@ def read_impressions(
     told = told[page_of[events.search[told]] >= 0]
     rows = _shown_products(events, told, page_of, positions)
     first = told[np.unique(page_of[events.search[told]], return_index=True)[1]]
-    asked_ms, shopper = events.search_time_ms[search], events.shopper[first]
+    searched_ms, shopper = events.search_time_ms[search], events.shopper[first]
     return Impressions(
         **rows,
         queries=[events.queries[number] for number in events.query[first].tolist()],
         locales=[events.locales[number] for number in events.locale[first].tolist()],
-        time_ms=asked_ms,
+        time_ms=searched_ms,
         shopper=shopper,
         is_anonymous=events.is_anonymous[first],
-        histories=PageHistories(events, table, bands).before(shopper, asked_ms),
+        histories=PageHistories(events, table, bands).before(shopper, searched_ms),
     )
-
-
-def read_log(log: Log, table: ProductTable) -> ReadLog:
-    """Raises LogError."""
-    if isinstance(log, ReadLog):
-        return log
-    if isinstance(log, Path):
-        try:
-            log = pq.read_table(log)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise LogError(f"{log} is not a log in Parquet: {error}") from error
-    assert isinstance(log, pa.Table)  # noqa: S101 - a path was read
-    missing = [name for name in ("id", "time", "position") if name not in log.column_names]
-    if missing:
-        raise LogError(f"the log has no column {', '.join(missing)}; its columns are {', '.join(log.column_names)}")
-    # ShoppingLog orders by time and keeps the first of an id: done here before, so that its rows are those of the positions.
-    log = log.take(pa.array(np.argsort(np.asarray(log["time"].cast(pa.int64())), kind="stable")))
-    ids: Any = log["id"].combine_chunks().dictionary_encode()
-    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    log = log.take(pa.array(np.sort(np.unique(np.asarray(ids.indices), return_index=True)[1])))
-    events = ShoppingLog.of(log, [table.id(row) for row in range(len(table))])
-    return ReadLog(events, np.asarray(log["position"].fill_null(0).to_numpy(), np.int32))
 
 
 def _searches_with_pages(events: ShoppingLog, told: Ints, max_pages: int | None, seed: int) -> Ints:
@@ -206,7 +170,7 @@ class PageHistories:
             HistoryKind.CLICK: _first_of(log.search.astype(np.int64) * log.num_products + log.product, looked),
             HistoryKind.PURCHASE: np.flatnonzero(known & (log.kind == PURCHASE)),
         }
-        self._timelines = {kind: Timelines.of(log, rows, rows) for kind, rows in events.items()}
+        self._timelines = {kind: Timelines.from_events(log, rows, rows) for kind, rows in events.items()}
         self._items: dict[tuple[HistoryKind, int], HistoryItem] = {}
         self._products: dict[int, tuple[Product, int | None]] = {}
 

@@ -7,14 +7,15 @@ import numpy.typing as npt
 from scipy import sparse
 
 from models.arrays import Ints
+from models.events.kinds import CLICK
 from models.products.product_table import ProductTable
 from models.query_types.tokens import language_of
-from models.ranking.impressions import Log, read_log
+from models.ranking.parse_log import Log, parse_log
 from models.ranking.product_columns import TYPE_AT, ProductColumns
 from models.ranking.query_attributes import QueryAttributes, word_key
 from models.ranking.taste import category_mark
 from models.unified.history import query_words
-from models.unified.shopping_log import CLICK, UNKNOWN, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 _PRIOR = 3.0  # clicks, as usual, that are added to those of each word
 _LEAST_CLICKS = 3  # of a word that is kept
@@ -25,7 +26,7 @@ _BLOCK = 4_000_000  # numbers at once
 
 def learn_query_attributes(log: Log, table: ProductTable, columns: ProductColumns, *, until_ms: int) -> QueryAttributes:
     """Of the clicks, carts and purchases before `until_ms`, each once a search and product. Raises LogError for what is no log."""
-    events, _ = read_log(log, table)
+    events, _ = parse_log(log, table)
     at = np.flatnonzero(
         (events.query > 0) & (events.product != UNKNOWN) & (events.kind >= CLICK) & (events.time_ms < until_ms)
     )

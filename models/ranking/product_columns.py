@@ -81,10 +81,12 @@ class ProductColumns:
         return len(self.numbers)
 
     @classmethod
-    def of(cls, bundle: Bundle) -> ProductColumns:
+    def from_bundle(cls, bundle: Bundle) -> ProductColumns:
         """Without the unified model there are no price bands of its own: the catalogue's stand in."""
         table = bundle.products()
-        bands = PriceBands.load(bundle.unified_folder) if bundle.is_unified else PriceBands.of(table.products())
+        bands = (
+            PriceBands.load(bundle.unified_folder) if bundle.is_unified else PriceBands.from_products(table.products())
+        )
         texts = _Texts()
         for batch in _text_batches(table):
             texts.extend(batch)
@@ -108,7 +110,7 @@ class ProductColumns:
             starts=np.concatenate(([0], starts[:-1])).astype(np.int32),
             lengths=lengths,
             vocabulary=vocabulary,
-            usual=BaselineShares.of(categories, codes, marks[:, TYPE_AT + 1 :], of_categories),
+            usual=BaselineShares.from_products(categories, codes, marks[:, TYPE_AT + 1 :], of_categories),
             attributes=table.attributes,
             bands=bands,
             medians=medians,
@@ -128,7 +130,7 @@ class ProductColumns:
             holders=np.repeat(np.arange(2 * len(rows)), lengths.ravel()),
         )
 
-    def facts_of(self, products: Sequence[Product]) -> Facts:
+    def facts_for(self, products: Sequence[Product]) -> Facts:
         """Of products that need not be in the catalogue, as if they were: attributes that it does not keep count for nothing. What is
         static is NaN but for what is in stock, and a price in a category that the catalogue does not have is the usual one."""
         texts = _Texts()

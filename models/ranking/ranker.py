@@ -45,7 +45,7 @@ class Scaling:
     deviation: Floats
 
     @classmethod
-    def of(cls, features: Floats) -> Scaling:
+    def fit(cls, features: Floats) -> Scaling:
         """A feature that never changed stays 0."""
         deviation = features.std(axis=0)
         return cls(features.mean(axis=0), np.where(deviation > _LEAST, deviation, np.float32(np.inf)))
@@ -60,7 +60,8 @@ class Scaling:
 
 
 class Ranker:
-    """`features` are the names of what it reads, in order; `calibration` is one for each task; with `asked` its features are made."""
+    """`features` are the names of what it reads, in order; `calibration` has one entry for each task; `query_attributes` are those that
+    its features were computed with."""
 
     def __init__(
         self,
@@ -69,13 +70,13 @@ class Ranker:
         scaling: Scaling,
         calibration: Sequence[Calibration] = (Calibration(),) * len(TASKS),
         features: tuple[str, ...] = FEATURES,
-        asked: QueryAttributes | None = None,
+        query_attributes: QueryAttributes | None = None,
     ) -> None:
         self.recipe = recipe
         self.features = features
         self.scaling = scaling
         self.calibration = tuple(calibration)
-        self.asked = asked or QueryAttributes.none()
+        self.query_attributes = query_attributes or QueryAttributes.none()
         self._w = dict(weights)
         self._first, self._first_bias = self._first_layer()
         self._tower = np.ascontiguousarray(
@@ -160,11 +161,11 @@ class Ranker:
 
     def calibrated(self, calibration: Sequence[Calibration]) -> Ranker:
         """The same ranker with other calibration."""
-        return Ranker(self.recipe, self._w, self.scaling, calibration, self.features, self.asked)
+        return Ranker(self.recipe, self._w, self.scaling, calibration, self.features, self.query_attributes)
 
-    def with_asked(self, asked: QueryAttributes) -> Ranker:
+    def with_query_attributes(self, query_attributes: QueryAttributes) -> Ranker:
         """The same ranker, whose features were made with what these words ask for."""
-        return Ranker(self.recipe, self._w, self.scaling, self.calibration, self.features, asked)
+        return Ranker(self.recipe, self._w, self.scaling, self.calibration, self.features, query_attributes)
 
     def save(self, folder: Path) -> None:
         """Writes the folder, which must not exist or be empty."""
@@ -172,7 +173,7 @@ class Ranker:
         scaling = {"scaling.mean": self.scaling.mean, "scaling.deviation": self.scaling.deviation}
         weights = {name: np.ascontiguousarray(value, np.float32) for name, value in (self._w | scaling).items()}
         save_file(weights, folder / WEIGHTS_FILE)
-        self.asked.save(folder)
+        self.query_attributes.save(folder)
         spec = {
             "format_version": FORMAT_VERSION,
             "tasks": TASKS,
@@ -187,7 +188,7 @@ class Ranker:
         """Raises RankerError where a file is missing or damaged, of another format, or made for other features than FEATURES."""
         values = _read_spec(folder)
         try:
-            recipe = RankerRecipe.of(values["recipe"])
+            recipe = RankerRecipe.from_json(values["recipe"])
             calibration = [Calibration(**one) for one in values["calibration"]]
             features = tuple(values["features"])
         except (KeyError, TypeError, ValueError) as error:
@@ -198,10 +199,10 @@ class Ranker:
         weights = _read_weights(folder, shapes(recipe, len(features)))
         scaling = Scaling(weights.pop("scaling.mean"), weights.pop("scaling.deviation"))
         try:
-            asked = QueryAttributes.load(folder)
+            query_attributes = QueryAttributes.load(folder)
         except ValueError as error:
             raise RankerError(str(error)) from None
-        return cls(recipe, weights, scaling, calibration, features, asked)
+        return cls(recipe, weights, scaling, calibration, features, query_attributes)
 
 
 def _positive(values: Floats) -> Floats:

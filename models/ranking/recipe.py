@@ -88,7 +88,7 @@ class RankerRecipe:
         return {Structure.SINGLE: len(TASKS), Structure.SHARED: 1, Structure.MMOE: self.experts}[self.structure]
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> RankerRecipe:
+    def from_json(cls, values: dict[str, Any]) -> RankerRecipe:
         """From what `asdict` made of a recipe."""
         return cls(
             **{

@@ -67,7 +67,7 @@ class Taste:
     engaged: int
 
     @classmethod
-    def of(cls, history: Sequence[HistoryItem]) -> Taste | None:
+    def from_history(cls, history: Sequence[HistoryItem]) -> Taste | None:
         """`history` in any order. None where the shopper clicked and bought nothing."""
         engaged = [*_latest(history, HistoryKind.CLICK), *_latest(history, HistoryKind.PURCHASE)]
         if not engaged:

@@ -16,22 +16,23 @@ import pyarrow as pa
 from models.arrays import Floats, Progress, silent
 from models.bundles.bundle import Bundle, BundleError
 from models.query_types.calibration import Calibration, expected_calibration_error
-from models.ranking.clicked_pages import clicked_pages, joined_log
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
-from models.ranking.impressions import Impressions, ReadLog, read_impressions, read_log
+from models.ranking.impressions import Impressions, read_impressions
 from models.ranking.learn_query_attributes import learn_query_attributes
+from models.ranking.parse_log import ParsedLog, concat_logs, parse_log
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.ranker import Ranker
 from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS
+from models.ranking.unshown_pages import unshown_pages
 from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import LogError
 
 Log: TypeAlias = (
-    "Path | pa.Table | Sequence[Path] | ReadLog"  # a file, a folder, a table, several of the former, or what was read
+    "Path | pa.Table | Sequence[Path] | ParsedLog"  # a file, a folder, a table, several of the former, or what was read
 )
 
 _LEAST_PAGES = 10
@@ -44,8 +45,8 @@ class TrainingPages:
 
     shown: Impressions
     rows: RankerRows  # of `shown`
-    beside: RankerRows | None  # of `clicked_pages`, to learn from besides
-    asked: QueryAttributes  # with which the features of both were made
+    unshown: RankerRows | None  # of `unshown_pages`, to learn from as well
+    query_attributes: QueryAttributes  # with which the features of both were made
     seconds: float  # that it took
 
 
@@ -96,16 +97,18 @@ def read_pages(
     shown = training_impressions(bundle, log, recipe, seed=seed, since_ms=since_ms, until_ms=until_ms)
     types = bundle.type_model() if bundle.has_types else None
     progress("read the catalogue", 0, None)
-    columns = ProductColumns.of(bundle)
+    columns = ProductColumns.from_bundle(bundle)
     progress("learn what words ask for", 0, None)
     asked = learn_query_attributes(log, bundle.products(), columns, until_ms=since_ms)
-    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=asked, columns=columns)
+    features = CandidateFeatures(
+        bundle, LightTower(bundle.unified_folder), types, query_attributes=asked, columns=columns
+    )
     rows = ranker_rows(features, shown, progress)
     progress("look beside clicks", 0, None)
     beside: RankerRows | None = None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
         most = round(share * shown.num_pages)
-        more = clicked_pages(
+        more = unshown_pages(
             log,
             bundle,
             features,
@@ -138,14 +141,14 @@ def train_on(
     cut = shown.num_pages - max(1, int(recipe.holdout_share * shown.num_pages))
     holdout = rows.between(cut, shown.num_pages)
     learned = rows.between(0, cut)
-    if pages.beside is not None:
-        learned = learned.joined(pages.beside)
+    if pages.unshown is not None:
+        learned = learned.joined(pages.unshown)
     fitted = fit_ranker(learned, holdout, recipe, seed=seed, report=partial(progress, f"train ranker {recipe.name}"))
     progress("calibrate", 0, None)
-    ranker = calibrated(fitted.ranker, holdout).with_asked(pages.asked)
+    ranker = calibrated(fitted.ranker, holdout).with_query_attributes(pages.query_attributes)
     seconds = pages.seconds + perf_counter() - started
     report = _report(shown, fitted, ranker, holdout, cut, seconds)
-    return TrainedRanker(ranker, report | {"pages_beside": pages.beside.num_pages if pages.beside else 0})
+    return TrainedRanker(ranker, report | {"pages_beside": pages.unshown.num_pages if pages.unshown else 0})
 
 
 def training_impressions(
@@ -181,8 +184,8 @@ def training_impressions(
     return shown
 
 
-def _read(log: Log, bundle: Bundle) -> ReadLog:
-    return log if isinstance(log, ReadLog) else read_log(joined_log(log), bundle.products())
+def _read(log: Log, bundle: Bundle) -> ParsedLog:
+    return log if isinstance(log, ParsedLog) else parse_log(concat_logs(log), bundle.products())
 
 
 def _since(bundle: Bundle, since_ms: int | None) -> int:
@@ -205,7 +208,7 @@ def ranker_rows(
         page = slice(start, stop)
         inputs = features.inputs(shown.queries[page], shown.locales[page], shown.histories[page])
         for at, query in enumerate(inputs, start):
-            parts.append(features.of(query, shown.product[offsets[at] : offsets[at + 1]]))
+            parts.append(features.compute(query, shown.product[offsets[at] : offsets[at + 1]]))
         progress("compute features", stop, shown.num_pages)
     return RankerRows(
         np.concatenate(parts),

@@ -127,7 +127,7 @@ FURNITURE = (
         family="home",
         sizes="Small; Medium; Large = big",
         size_step=16,
-        features="Lift Top = raising top; Hidden Storage = with storage; Nesting Set = set of 2; Lower Shelf = with shelf",
+        features="Lift Top = raising top; Hidden Storage = with storage; Nesting Set = set of 2; Lower CatalogueView = with shelf",
         uses="compact living rooms; drinks, books and remotes; open-plan spaces",
     ),
     _type(
@@ -175,7 +175,7 @@ FURNITURE = (
         sizes="40-Inch = 40 in | small; 48-Inch = 48 in; 55-Inch = 55 in; 63-Inch = 63 in | wide",
         size_step=12,
         features="Electric Height Adjustment = standing | sit stand; Two Drawers = with drawers; "
-        "Keyboard Tray = pull out tray; Monitor Shelf = with riser; Corner Fit = l shaped",
+        "Keyboard Tray = pull out tray; Monitor CatalogueView = with riser; Corner Fit = l shaped",
         uses="working from home; student rooms; dual-monitor setups",
         share=3,
     ),

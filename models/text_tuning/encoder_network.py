@@ -83,7 +83,7 @@ class EncoderNetwork(torch.nn.Module):
         for start in range(0, len(texts), 4096):
             block = [prefix + text for text in texts[start : start + 4096]]
             ids += self.tokenizer(block, truncation=True, max_length=max_tokens)["input_ids"]
-        return TokenTable(Ragged.of(ids), max(0, int(self.tokenizer.pad_token_id or 0)))
+        return TokenTable(Ragged.from_rows(ids), max(0, int(self.tokenizer.pad_token_id or 0)))
 
     def save(self, folder: Path) -> None:
         """In the layout of sentence-transformers, which `aisle build --encoder` takes."""

@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.arrays import Bools, Codes, Doubles, Floats, Ints
+from models.events.kinds import CLICK
 from models.text_tuning.query_keys import LeakGuard, loose_key, plain_key
 from models.unified.negatives import grouped
-from models.unified.shopping_log import CLICK, UNKNOWN, LogError, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
 from models.unified.signals import KIND_POINTS
 from models.unified.words import Ragged
 
@@ -103,7 +104,7 @@ def read_log(paths: Sequence[Path], product_ids: Sequence[str]) -> ShoppingLog:
         except (OSError, pa.ArrowInvalid) as error:
             raise LogError(f"{path} is not a log in Parquet: {error}") from error
     try:
-        return ShoppingLog.of(pa.concat_tables(tables, promote_options="permissive"), product_ids)
+        return ShoppingLog.from_table(pa.concat_tables(tables, promote_options="permissive"), product_ids)
     except pa.ArrowException as error:
         raise LogError(f"the logs {', '.join(map(str, paths))} have different columns: {error}") from error
 

@@ -87,7 +87,7 @@ class BatchMaker:
             weights,
             random,
         )
-        history = data.histories.before(shopper, examples.asked_ms[rows])
+        history = data.histories.before(shopper, examples.searched_ms[rows])
         history = np.where(random.random(history.shape) >= recipe.item_dropout, history, NO_ITEM)
         searches = search_inputs(history, examples.locale[rows], data.texts)
         words = word_batch(

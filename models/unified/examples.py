@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Codes, Ints
-from models.unified.shopping_log import CLICK, IMPRESSION, PURCHASE, UNKNOWN, LogError, ShoppingLog
+from models.events.kinds import CLICK, IMPRESSION, PURCHASE
+from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """One row a (search, product), with the strongest event between them. `asked_ms` is the time of the search: of the
+    """One row a (search, product), with the strongest event between them. `searched_ms` is the time of the search: of the
     shopper's history only what is strictly before it may be used, so that a click cannot announce its purchase.
     """
 
@@ -22,14 +23,14 @@ class Examples:
     shopper: Codes
     product: Codes
     kind: npt.NDArray[np.int8]
-    asked_ms: Ints
+    searched_ms: Ints
     search: Codes  # numbers in the log
 
     def __len__(self) -> int:
         return len(self.query)
 
     @classmethod
-    def of(cls, log: ShoppingLog, until_ms: int, impressions_per_positive: float, seed: int) -> Examples:
+    def from_log(cls, log: ShoppingLog, until_ms: int, impressions_per_positive: float, seed: int) -> Examples:
         """Examples of the events before `until_ms`; of mere impressions a sample, in the given proportion.
 
         Raises LogError where nothing can be learned.
@@ -55,7 +56,7 @@ class Examples:
             shopper=log.shopper[rows],
             product=log.product[rows],
             kind=log.kind[rows],
-            asked_ms=log.asked_ms[rows],
+            searched_ms=log.searched_ms[rows],
             search=log.search[rows],
         )
 
@@ -69,7 +70,7 @@ class HeldOutSearches:
     locale: Codes
     shopper: Codes
     is_anonymous: Bools
-    asked_ms: Ints
+    searched_ms: Ints
     bought_search: Ints  # (purchases,) rows of this table
     bought_product: Codes  # (purchases,)
 
@@ -77,9 +78,9 @@ class HeldOutSearches:
         return len(self.query)
 
     @classmethod
-    def of(cls, log: ShoppingLog, from_ms: int, most: int | None = None, seed: int = 0) -> HeldOutSearches:
+    def from_log(cls, log: ShoppingLog, from_ms: int, most: int | None = None, seed: int = 0) -> HeldOutSearches:
         """`most` draws that many of them."""
-        bought = (log.kind == PURCHASE) & (log.query > 0) & (log.product != UNKNOWN) & (log.asked_ms >= from_ms)
+        bought = (log.kind == PURCHASE) & (log.query > 0) & (log.product != UNKNOWN) & (log.searched_ms >= from_ms)
         events = np.flatnonzero(bought)
         if most is not None:
             searches = np.unique(log.search[events])
@@ -94,7 +95,7 @@ class HeldOutSearches:
             locale=log.locale[at],
             shopper=log.shopper[at],
             is_anonymous=log.is_anonymous[at],
-            asked_ms=log.asked_ms[at],
+            searched_ms=log.searched_ms[at],
             bought_search=pairs[0].astype(np.int64),
             bought_product=pairs[1].astype(np.int32),
         )

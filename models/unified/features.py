@@ -60,14 +60,14 @@ def product_features(
         category.append(category_numbers.setdefault(product.category, len(category_numbers)))
         scalars.append(_scalars(product, item.price_band, overall))
     return ProductFeatures(
-        words=Ragged.of(words),
+        words=Ragged.from_rows(words),
         ids=np.array(ids, np.int32).reshape(-1, ID_SLOTS),
         scalars=np.array(scalars, np.float32).reshape(-1, len(CATALOGUE_SCALARS)),
-        terms=Ragged.of(terms),
-        tags=Ragged.of(tags),
+        terms=Ragged.from_rows(terms),
+        tags=Ragged.from_rows(tags),
         category=np.array(category, np.int32),
         brand=np.array(brand, np.int32),
-        brands=Ragged.of(brand_rows),
+        brands=Ragged.from_rows(brand_rows),
     )
 
 

@@ -60,9 +60,9 @@ def _both_kinds(
     query_words: Ragged,
 ) -> _Edges:
     """Of whole queries, numbered first, and of their words."""
-    queries = _Edges.of(query, product, weight)
+    queries = _Edges.merged(query, product, weight)
     spread = query_words.take(query)
-    words = _Edges.of(spread.values, np.repeat(product, spread.lengths), np.repeat(weight, spread.lengths))
+    words = _Edges.merged(spread.values, np.repeat(product, spread.lengths), np.repeat(weight, spread.lengths))
     return _Edges(
         np.concatenate([queries.left, words.left + len(query_words)]),
         np.concatenate([queries.right, words.right]),
@@ -77,7 +77,7 @@ class _Edges:
     weight: npt.NDArray[np.floating]
 
     @classmethod
-    def of(
+    def merged(
         cls, left: npt.NDArray[np.integer], right: npt.NDArray[np.integer], weight: npt.NDArray[np.floating]
     ) -> _Edges:
         """Edges between the same two become one."""

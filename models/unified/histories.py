@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Codes, Ints
+from models.events.kinds import CART, CLICK, PURCHASE
 from models.unified.history import HistoryBlocks
-from models.unified.shopping_log import CART, CLICK, PURCHASE, UNKNOWN, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 NO_ITEM = -1
 
@@ -24,7 +25,7 @@ class Timelines:
     start_ms: int
 
     @classmethod
-    def of(cls, log: ShoppingLog, events: Ints, items: npt.NDArray[np.integer]) -> Timelines:
+    def from_events(cls, log: ShoppingLog, events: Ints, items: npt.NDArray[np.integer]) -> Timelines:
         start_ms = int(log.time_ms[0])
         span = int(log.time_ms[-1]) - start_ms + 2
         keys = log.shopper[events].astype(np.int64) * span + (log.time_ms[events] - start_ms)
@@ -57,7 +58,7 @@ class Histories:
     engaged: Timelines  # clicks, carts and purchases: how well a shopper is known
 
     @classmethod
-    def of(cls, log: ShoppingLog, blocks: HistoryBlocks, brand_of: Codes) -> Histories:
+    def from_log(cls, log: ShoppingLog, blocks: HistoryBlocks, brand_of: Codes) -> Histories:
         """`brand_of` (products,) numbers of the products' brands."""
         texts = HistoryTexts(len(log.queries), log.num_products)
         searched = _first_of(log.search, np.flatnonzero(log.query > 0))
@@ -68,12 +69,14 @@ class Histories:
         return cls(
             blocks,
             {
-                "queries": Timelines.of(log, searched, log.query[searched]),
-                "clicks": Timelines.of(log, clicked, texts.first_term + log.product[clicked]),
-                "brands": Timelines.of(log, clicked, texts.first_brand + brand_of[log.product[clicked]]),
-                "purchases": Timelines.of(log, bought, texts.first_tag + log.product[bought]),
+                "queries": Timelines.from_events(log, searched, log.query[searched]),
+                "clicks": Timelines.from_events(log, clicked, texts.first_term + log.product[clicked]),
+                "brands": Timelines.from_events(log, clicked, texts.first_brand + brand_of[log.product[clicked]]),
+                "purchases": Timelines.from_events(log, bought, texts.first_tag + log.product[bought]),
             },
-            Timelines.of(log, np.flatnonzero(log.kind >= CLICK), np.zeros(int((log.kind >= CLICK).sum()), np.int32)),
+            Timelines.from_events(
+                log, np.flatnonzero(log.kind >= CLICK), np.zeros(int((log.kind >= CLICK).sum()), np.int32)
+            ),
         )
 
     def before(self, shopper: Codes, time_ms: Ints) -> Codes:

@@ -14,8 +14,8 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from models.errors import InputError
+from models.events.kinds import CART, CLICK, IMPRESSION, PURCHASE
 from models.unified.recipe import HingeTargets
-from models.unified.shopping_log import CART, CLICK, IMPRESSION, PURCHASE
 
 
 @dataclass(frozen=True, slots=True)

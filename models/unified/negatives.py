@@ -41,7 +41,7 @@ class Categories:
     share: Floats  # (categories,) how often a category is an example's, of 1 in all
 
     @classmethod
-    def by(cls, category: Codes, share: npt.NDArray[np.floating]) -> Categories:
+    def from_products(cls, category: Codes, share: npt.NDArray[np.floating]) -> Categories:
         """`share` (products,) is how often each product is an example's, of 1 in all."""
         counts = np.bincount(category)
         members = Ragged(
@@ -134,7 +134,9 @@ class Engagements:
     num_shoppers: int
 
     @classmethod
-    def of(cls, query: Codes, shopper: Codes, product: Codes, num_queries: int, num_shoppers: int) -> Engagements:
+    def from_examples(
+        cls, query: Codes, shopper: Codes, product: Codes, num_queries: int, num_shoppers: int
+    ) -> Engagements:
         both, pair = np.unique(query.astype(np.int64) * num_shoppers + shopper, return_inverse=True)
         return cls(
             grouped(query, product, num_queries),

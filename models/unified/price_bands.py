@@ -24,7 +24,7 @@ class PriceBands:
     edges: dict[str, list[float]]
 
     @classmethod
-    def of(cls, products: Iterable[Product]) -> PriceBands:
+    def from_products(cls, products: Iterable[Product]) -> PriceBands:
         prices: defaultdict[str, list[int]] = defaultdict(list)
         for product in products:
             if product.price_minor is not None:

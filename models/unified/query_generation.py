@@ -128,7 +128,7 @@ class Vocabulary:
     size: int
 
     @classmethod
-    def of(cls, counts: Counter[str], size: int) -> Vocabulary:
+    def from_counts(cls, counts: Counter[str], size: int) -> Vocabulary:
         """The most frequent words; of equally frequent ones those first in the alphabet."""
         room = size - _FIRST_WORD - size // _HASHED_SHARE
         ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))

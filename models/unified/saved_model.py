@@ -134,7 +134,7 @@ class ProductEncoder:
             text = text_tokens(features.words, book, self._vocabulary, length)
             if self._reader is not None:
                 text = read_products(self._reader, text.astype(np.int32), self._device)
-        inputs = CatalogueInputs(features, self._signals.of([product.id for product in products]), text)
+        inputs = CatalogueInputs(features, self._signals.for_ids([product.id for product in products]), text)
         return product_vectors(self._network, inputs, book.buckets(), np.arange(len(products)))
 
 

@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 from models.arrays import Bools, Codes, Ints
 from models.errors import InputError
 from models.events.event import EVENT_SCHEMA, EventKind
+from models.events.kinds import KINDS
 
-KINDS = tuple(EventKind)  # a kind's code is its place here: the stronger the interest, the higher
-IMPRESSION, CLICK, CART, PURCHASE = range(len(KINDS))
 UNKNOWN = -1  # a product that is not in the catalogue
 
 
@@ -51,7 +50,7 @@ class ShoppingLog:
         return len(self.time_ms)
 
     @property
-    def asked_ms(self) -> Ints:
+    def searched_ms(self) -> Ints:
         """(events,) when the search that led to the event was made: what came before it is all that may be known."""
         return self.search_time_ms[self.search]
 
@@ -66,10 +65,10 @@ class ShoppingLog:
             table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
             raise LogError(f"{path} is not a log in Parquet: {error}") from error
-        return cls.of(table, product_ids)
+        return cls.from_table(table, product_ids)
 
     @classmethod
-    def of(cls, table: pa.Table, product_ids: Sequence[str]) -> ShoppingLog:
+    def from_table(cls, table: pa.Table, product_ids: Sequence[str]) -> ShoppingLog:
         """From a table of EVENT_SCHEMA; `product_ids` are the catalogue's, by row. An event that comes twice counts once."""
         table = _checked(table)
         time_ms = np.asarray(table["time"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()))

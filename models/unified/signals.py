@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.arrays import Bools, Codes, Doubles, Floats, Ints
-from models.unified.shopping_log import CLICK, KINDS, UNKNOWN, ShoppingLog
+from models.events.kinds import CLICK, KINDS
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 SIGNAL_SCALARS = ("popularity_rank", "popularity", "shown_rank", "click_share", "purchase_share", "is_known")
 KIND_POINTS = (0.05, 1.0, 2.0, 4.0)  # what an impression, a click, a cart and a purchase say of interest
@@ -48,7 +49,7 @@ class SavedSignals:
         self._ids = table["id"].combine_chunks()
         self._columns = {name: _matrix(table[name]) for name in ("scalars", "locales", "graph")}
 
-    def of(self, product_ids: Sequence[str]) -> ProductSignals:
+    def for_ids(self, product_ids: Sequence[str]) -> ProductSignals:
         """In the order of the ids; products that were not there at training have no signals."""
         found = pc.index_in(pa.array(product_ids, pa.string()), value_set=self._ids)
         at = np.asarray(found.fill_null(UNKNOWN).to_numpy(zero_copy_only=False), np.int64)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.arrays import Codes, Progress
 from models.errors import InputError
+from models.events.kinds import IMPRESSION
 from models.products.product_table import ProductTable
 from models.unified.batches import Batch, BatchMaker
 from models.unified.losses import (
@@ -31,7 +32,7 @@ from models.unified.negatives import hardest_products
 from models.unified.network import UnifiedNetwork, product_vectors
 from models.unified.recipe import UnifiedRecipe
 from models.unified.saved_model import save_model
-from models.unified.shopping_log import IMPRESSION, ShoppingLog
+from models.unified.shopping_log import ShoppingLog
 from models.unified.training_data import TrainingData, prepare
 from models.unified.words import word_batch
 

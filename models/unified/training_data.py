@@ -14,6 +14,7 @@ import numpy.typing as npt
 from safetensors.torch import load_file, save_file
 
 from models.arrays import Codes, Floats, Progress
+from models.events.kinds import CLICK
 from models.products.product_table import ProductTable
 from models.unified.examples import Examples
 from models.unified.features import ProductFeatures, product_features
@@ -31,7 +32,7 @@ from models.unified.query_generation import (
     train_query_writer,
 )
 from models.unified.recipe import QueryGeneration, UnifiedRecipe
-from models.unified.shopping_log import CLICK, UNKNOWN, LogError, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
 from models.unified.signals import KIND_POINTS, window_signals
 from models.unified.words import Ragged, WordBook, WordHashing
 
@@ -74,12 +75,12 @@ def prepare(
         raise LogError(f"the log was read for {log.num_products:,} products, the catalogue has {len(table):,}")
     cache.mkdir(parents=True, exist_ok=True)
     until_ms = log.time_at(recipe.train_share)
-    examples = Examples.of(log, until_ms, recipe.impressions_per_positive, seed)
+    examples = Examples.from_log(log, until_ms, recipe.impressions_per_positive, seed)
     progress("read the catalogue", 0, len(table))
     book = WordBook(recipe.hashing)
-    bands = PriceBands.of(table.products())
+    bands = PriceBands.from_products(table.products())
     features = product_features(table.products(), bands, book, WordHashing(bits=recipe.sizes.id_bits))
-    queries = Ragged.of([book.numbers(query_words(query)) for query in log.queries])
+    queries = Ragged.from_rows([book.numbers(query_words(query)) for query in log.queries])
     data_key = _data_key(features, queries, log, until_ms, seed)
     # What the window says of a product (its clicks, the queries that led to it) holds the very clicks to be learned. Models that met a
     # click's product with that click counted in believed the count: each fold's examples meet signals of the other folds' searches.
@@ -106,7 +107,7 @@ def prepare(
             progress("read the products' texts", 0, len(table))
             text = _kept(kept.with_suffix(".npy"), lambda: read_products(reader, tokens, device))
     positive = examples.kind >= CLICK
-    engaged = Engagements.of(
+    engaged = Engagements.from_examples(
         examples.query[positive],
         examples.shopper[positive],
         examples.product[positive],
@@ -114,7 +115,7 @@ def prepare(
         log.num_shoppers,
     )
     share = np.bincount(examples.product, minlength=len(table)) / len(examples)
-    categories = Categories.by(features.category, share)
+    categories = Categories.from_products(features.category, share)
     return TrainingData(
         log=log,
         until_ms=until_ms,
@@ -129,7 +130,7 @@ def prepare(
         queries=queries,
         texts=Ragged.concatenate([queries, features.terms, features.tags, features.brands]),
         examples=examples,
-        histories=Histories.of(log, recipe.history, features.brand),
+        histories=Histories.from_log(log, recipe.history, features.brand),
         engaged=engaged,
         share=share.astype(np.float32),
         kin_share=(share / np.maximum(categories.share, 1e-12)[features.category]).astype(np.float32),
@@ -206,4 +207,6 @@ def _graphs(log: ShoppingLog, until_ms: int, queries: Ragged, folds: Codes, reci
 
 def _vocabulary(book: WordBook, products: Ragged, queries: Ragged, size: int) -> Vocabulary:
     counts = np.bincount(products.values, minlength=len(book)) + np.bincount(queries.values, minlength=len(book))
-    return Vocabulary.of(Counter({word: int(counts[number]) for word, number in book.items() if counts[number]}), size)
+    return Vocabulary.from_counts(
+        Counter({word: int(counts[number]) for word, number in book.items() if counts[number]}), size
+    )

@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from models.arrays import Float16s, Floats
+from models.events.kinds import CART, CLICK, PURCHASE
 from models.products.product_table import ProductTable
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.light_tower import LightTower, ModelError, read_spec
 from models.unified.model_files import IDS_FILE, VECTORS_FILE
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import CART, CLICK, PURCHASE, UNKNOWN, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 _SEARCHES_AT_ONCE = 256
 

@@ -96,7 +96,7 @@ class Ragged:
         return Ragged(self.values[at], offsets)
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[int]]) -> Ragged:
+    def from_rows(cls, rows: Iterable[Sequence[int]]) -> Ragged:
         lengths = [0]
         values: list[int] = []
         for row in rows:
@@ -139,7 +139,7 @@ class WordBook:
 
     def buckets(self) -> Ragged:
         """Buckets of every word (words, 1 + n-grams), the word's own first."""
-        return Ragged.of(self._buckets)
+        return Ragged.from_rows(self._buckets)
 
 
 @dataclass(frozen=True, slots=True)

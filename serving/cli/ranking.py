@@ -77,11 +77,11 @@ def train_ranker(
 
     try:
         from models.bundles.kept_stages import kept_stages
+        from models.ranking.distil import distil_ranker, train_teacher_on
         from models.ranking.features import FEATURES
         from models.ranking.recipe import RECIPES
         from models.ranking.teacher.recipe import RECIPES as TEACHERS
         from models.ranking.train_ranker import read_pages, train_on
-        from models.ranking.train_taught import teach, train_taught
         from models.unified.train_unified import check_device
     except ImportError as error:
         fail(f"training needs {error.name}: pip install 'aisle[train]'")
@@ -101,7 +101,7 @@ def train_ranker(
 
         def make_teacher(folder: Path, tell: Progress) -> None:
             chosen = TEACHERS[teacher_recipe]
-            teach(opened, pages, folder, chosen, teacher_base, seed=seed, progress=tell, device=device)
+            train_teacher_on(opened, pages, folder, chosen, teacher_base, seed=seed, progress=tell, device=device)
 
         if teacher:
             with kept_stages(work, progress) as stages:
@@ -118,7 +118,7 @@ def train_ranker(
                     ],
                     make_teacher,
                 )
-            trained = train_taught(opened, pages, made, RECIPES[recipe], seed=seed, progress=progress)
+            trained = distil_ranker(opened, pages, made, RECIPES[recipe], seed=seed, progress=progress)
         else:
             trained = train_on(pages, RECIPES[recipe], seed=seed, progress=progress)
         progress("write the bundle", 0, None)

@@ -15,7 +15,7 @@ import numpy as np
 from models.arrays import Bools, Floats, Ints
 from models.products.product import Product
 from models.query_types.type_model import TypePrediction
-from models.ranking.diversity import NO_GROUP, spread
+from models.ranking.diversity import NO_GROUP, diversify
 from models.ranking.ranker import DEFAULT_BLEND
 from models.ranking.taste import Taste
 
@@ -185,7 +185,7 @@ def spread_brands(ranked: Ranked, brands: Ints, num_leading: int, wanted: Divers
         taken[brand] = taken.get(brand, 0) + 1
         if taken[brand] > wanted.max_each:
             groups[place] = NO_GROUP
-    moved = spread(groups, wanted.max_each, wanted.among)
+    moved = diversify(groups, wanted.max_each, wanted.among)
     order = ranked.order.copy()
     order[: len(moved)] = ranked.order[moved]
     if not len(ranked.chances):

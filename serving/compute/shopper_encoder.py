@@ -78,7 +78,7 @@ class ShopperEncoder:
             ShopperVector(
                 vector,
                 sum(self._is_used(event) for event in events),
-                Taste.of(history) if self._is_ranked else None,
+                Taste.from_history(history) if self._is_ranked else None,
             )
             for vector, events, history in zip(vectors, items, histories, strict=True)
         ]

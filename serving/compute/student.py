@@ -37,7 +37,7 @@ class Question:
 class Student:
     def __init__(self, bundle: Bundle) -> None:
         self._ranker = bundle.ranker()
-        self._features = CandidateFeatures(bundle, asked=self._ranker.asked)
+        self._features = CandidateFeatures(bundle, query_attributes=self._ranker.query_attributes)
 
     def judge(self, questions: Sequence[Question]) -> list[ScoredCandidates | None]:
         """One for each question, None where it failed: then the log has it, and the others of the batch are judged all the same."""
@@ -76,7 +76,7 @@ class Student:
             QueryInput(one.query, one.locale, one.vector, one.shopper, one.search, one.known.taste, one.known.types)
             for one in questions
         ]
-        features = self._features.of_many(inputs, [one.candidates.rows for one in questions])
+        features = self._features.compute_many(inputs, [one.candidates.rows for one in questions])
         if not any(one.candidates.products for one in questions):
             return features
         ends = np.cumsum([len(one.candidates.rows) for one in questions])
@@ -84,5 +84,5 @@ class Student:
         for one, asked, rows in zip(questions, inputs, np.split(features, ends[:-1]), strict=True):
             parts.append(rows)
             if one.candidates.products:
-                parts.append(self._features.of_products(asked, one.candidates.products))
+                parts.append(self._features.compute_for_products(asked, one.candidates.products))
         return np.concatenate(parts)

@@ -21,7 +21,7 @@ from models.ranking.features import FEATURES, CandidateFeatures
 from models.ranking.recipe import STARTER as STARTER_RANKER
 from models.ranking.teacher.fields import Field
 from models.ranking.teacher.recipe import FeatureStage, HeadSizes, PageSample, TeacherRecipe, Texts, TextStage
-from models.ranking.teacher.train_teacher import Shelf, train_teacher
+from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
 from models.ranking.train_ranker import ranker_rows, train_ranker, training_impressions
 from models.sample_store import SAMPLE_COLUMNS
 from models.sample_store.write_log import CATALOGUE, EVENTS, write_sample_log
@@ -86,7 +86,7 @@ def teacher_folder(
     bundle = Bundle(personal_folder)
     shown = training_impressions(bundle, personal_store / EVENTS, TINY_RANKER, since_ms=0)
     rows = ranker_rows(CandidateFeatures(bundle, LightTower(bundle.unified_folder)), shown)
-    shelf = Shelf(bundle.products(), PriceBands.load(bundle.unified_folder), bundle.manifest.locales)
+    shelf = CatalogueView(bundle.products(), PriceBands.load(bundle.unified_folder), bundle.manifest.locales)
     train_teacher(shelf, shown, rows.features, FEATURES, out, TINY_TEACHER, str(base))
     return out
 

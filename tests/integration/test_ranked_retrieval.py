@@ -28,7 +28,9 @@ from serving.config import AisleConfig, ConfigError, RankerConfig, ShoppersConfi
 from serving.stages.lone_calls import LoneCalls
 from serving.stages.stage import LocalStage
 
-TASTE = Taste.of([HistoryItem(HistoryKind.CLICK, 1, terms="velvet sofa", brand="Halden", category="Furniture")])
+TASTE = Taste.from_history(
+    [HistoryItem(HistoryKind.CLICK, 1, terms="velvet sofa", brand="Halden", category="Furniture")]
+)
 SHORT = TypePrediction((("Furniture > Living Room > Sofas", 0.9),), False, "en-US")
 
 

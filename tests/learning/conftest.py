@@ -91,7 +91,7 @@ def plant(planted_table: ProductTable) -> Callable[..., Planted]:
     def make(num_shoppers: int = 150, searches_each: int = 16, *, seed: int = 0, anonymous: float = 0.0) -> Planted:
         events = make_events(num_shoppers, searches_each, seed=seed, anonymous=anonymous)
         ids = [planted_table.id(row) for row in range(len(planted_table))]
-        return Planted(planted_table, ShoppingLog.of(events, ids), events)
+        return Planted(planted_table, ShoppingLog.from_table(events, ids), events)
 
     return make
 

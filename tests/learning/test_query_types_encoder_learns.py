@@ -27,7 +27,7 @@ def plant(each: int, *, seed: int = 0) -> TypeExamples:
             if dice.random() < 0.25:
                 wanted, noun = trap, "pants"
             rows.append((f"{noun} {dice.randrange(60)}", locale, [wanted]))
-    return TypeExamples.of(rows, tuple(NOUNS), tuple(TRAPS))
+    return TypeExamples.from_rows(rows, tuple(NOUNS), tuple(TRAPS))
 
 
 TEST = plant(100, seed=9)
@@ -47,7 +47,7 @@ def recipe_of(encoder: Path, **changes: object) -> TypesRecipe:
 
 def accuracy(model: TypeModel, examples: TypeExamples) -> float:
     best = model.probabilities(examples.queries, examples.row_locales()).argmax(axis=1)
-    return float(examples.truth()[np.arange(len(best)), best].mean())
+    return float(examples.label_matrix()[np.arange(len(best)), best].mean())
 
 
 def traps_right(model: TypeModel) -> list[bool]:

@@ -35,7 +35,7 @@ def plant(volumes: dict[str, int], *, seed: int = 0, noise: float = 0.05) -> Typ
             if dice.random() < noise:
                 wanted = dice.choice(TYPES)
             rows.append((f"{noun} extra{dice.randrange(60)}", locale, [wanted]))
-    return TypeExamples.of(rows, TYPES, list(volumes))
+    return TypeExamples.from_rows(rows, TYPES, list(volumes))
 
 
 VOLUMES = {"en-US": 1500, "en-GB": 300, "en-AU": 40}
@@ -44,7 +44,7 @@ TEST = plant(dict.fromkeys(VOLUMES, 200), seed=9, noise=0.0)
 
 def accuracy(model: TypeModel, examples: TypeExamples) -> float:
     best = model.probabilities(examples.queries, examples.row_locales()).argmax(axis=1)
-    return float(examples.truth()[np.arange(len(best)), best].mean())
+    return float(examples.label_matrix()[np.arange(len(best)), best].mean())
 
 
 def traps_right(model: TypeModel) -> list[bool]:
@@ -96,7 +96,7 @@ def test_probabilities_hold_what_they_say(aware: TypeModel) -> None:
     noisy = plant(VOLUMES, seed=5)  # as noisy as what it learned from
     probabilities = aware.probabilities(noisy.queries, noisy.row_locales())
     best = probabilities.argmax(axis=1)
-    right = noisy.truth()[np.arange(len(best)), best]
+    right = noisy.label_matrix()[np.arange(len(best)), best]
     assert expected_calibration_error(probabilities.max(axis=1), right) < 0.05
 
 
@@ -131,7 +131,7 @@ def test_a_locale_is_added_once_and_with_types_that_are_known(aware: TypeModel) 
     with pytest.raises(ExamplesError, match="knows the locale 'en-GB' already"):
         add_locale(aware, TEST, "en-GB")
     with pytest.raises(ExamplesError, match="'New' among them"):
-        add_locale(aware, TypeExamples.of([("a", "fr-FR", ["New"]), ("b", "fr-FR", ["New"])]), "fr-FR")
+        add_locale(aware, TypeExamples.from_rows([("a", "fr-FR", ["New"]), ("b", "fr-FR", ["New"])]), "fr-FR")
 
 
 def test_the_same_seed_gives_the_same_model(aware: TypeModel) -> None:

@@ -17,11 +17,11 @@ from models.bundles.bundle import Bundle, BundleError
 from models.bundles.embed_unified import UnifiedEmbedding
 from models.events.event import EVENT_SCHEMA
 from models.products.product_table import ProductTable
-from models.ranking.clicked_pages import clicked_pages
 from models.ranking.features import FEATURES, CandidateFeatures
 from models.ranking.ranker import Ranker, blend
 from models.ranking.recipe import RankerRecipe
 from models.ranking.train_ranker import TrainedRanker, train_ranker, training_impressions
+from models.ranking.unshown_pages import unshown_pages
 from models.unified.history import HistoryItem, HistoryKind
 from models.unified.light_tower import LightTower
 from models.unified.recipe import UnifiedRecipe
@@ -105,7 +105,7 @@ def first_brands(bundle: Bundle, ranker: Ranker, brand: str) -> list[str]:
     bought = [HistoryItem(HistoryKind.PURCHASE, at, terms=f"sofa {brand}", brand=brand) for at in range(4)]
     query = features.inputs(["lamp"], ["en-US"], [bought])[0]
     rows = np.flatnonzero([table.string("title", row).startswith("lamp") for row in range(len(table))])
-    scores = blend(ranker.probabilities(features.of(query, rows)))
+    scores = blend(ranker.probabilities(features.compute(query, rows)))
     return [table.string("brand", int(row)) for row in rows[np.argsort(-scores)[:4]]]
 
 
@@ -137,7 +137,7 @@ def share_of_kind(bundle: Bundle, ranker: Ranker) -> float:
     table, features = bundle.products(), CandidateFeatures(bundle, LightTower(bundle.unified_folder))
     titles, rows, right = [table.string("title", row) for row in range(len(table))], np.arange(len(table)), 0
     for query in features.inputs(KINDS, ["en-US"] * len(KINDS), [()] * len(KINDS)):
-        best = np.argsort(-blend(ranker.probabilities(features.of(query, rows))))[:8]
+        best = np.argsort(-blend(ranker.probabilities(features.compute(query, rows))))[:8]
         right += sum(titles[row].startswith(query.text) for row in best.tolist())
     return right / (8 * len(KINDS))
 
@@ -158,10 +158,10 @@ def test_what_is_never_shown_is_known_from_what_a_search_finds(bundle: Bundle) -
 def test_pages_of_what_was_not_shown(bundle: Bundle, events: Path) -> None:
     log, features = pq.read_table(events), CandidateFeatures(bundle, LightTower(bundle.unified_folder))
     shown = training_impressions(bundle, log, TINY, since_ms=0)
-    beside = clicked_pages(log, bundle, features, max_pages=100, logged=True)
+    beside = unshown_pages(log, bundle, features, max_pages=100, logged=True)
     assert beside is not None
-    assert clicked_pages(log, bundle, features, max_pages=100, logged=False) is None
-    assert clicked_pages(log, bundle, features, max_pages=0, logged=True) is None
+    assert unshown_pages(log, bundle, features, max_pages=100, logged=False) is None
+    assert unshown_pages(log, bundle, features, max_pages=0, logged=True) is None
     assert beside.num_pages == 100
     assert not beside.position.any()
     assert (np.diff(beside.labels, axis=1) <= 0).all()

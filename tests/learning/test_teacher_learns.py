@@ -27,7 +27,7 @@ from models.ranking.teacher.recipe import (
     TextStage,
 )
 from models.ranking.teacher.teacher import Teacher, TeacherError, soft_labels
-from models.ranking.teacher.train_teacher import Shelf, train_teacher
+from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
 from models.text_encoder.export import EncoderError
 from models.text_tuning.recipe import MlmStage
 from models.text_tuning.stages import CHECKPOINT_STEPS
@@ -57,7 +57,7 @@ SHORT = dataclasses.replace(
 
 @dataclass(frozen=True)
 class Shop:
-    shelf: Shelf
+    shelf: CatalogueView
     base: str
 
 
@@ -70,7 +70,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         for colour in COLOURS
     ]
     write_products(folder / "products.arrow", products, ["colour"])
-    shelf = Shelf(ProductTable(folder / "products.arrow"), PriceBands({}), ("en-US",))
+    shelf = CatalogueView(ProductTable(folder / "products.arrow"), PriceBands({}), ("en-US",))
     return Shop(shelf, str(tiny_bert(folder / "bert")))
 
 
@@ -95,7 +95,7 @@ def tiny_bert(folder: Path, layers: int = 2, **changes: int) -> Path:
     return folder
 
 
-def shopping(shelf: Shelf, num_pages: int, seed: int) -> tuple[Impressions, np.ndarray]:
+def shopping(shelf: CatalogueView, num_pages: int, seed: int) -> tuple[Impressions, np.ndarray]:
     """Pages of products; a feature tells what is clicked, and text alone what of that is bought."""
     random = np.random.default_rng(seed)
     queries = [str(random.choice(list(QUERIES))) for _ in range(num_pages)]

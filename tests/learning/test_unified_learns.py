@@ -44,14 +44,14 @@ def recall(model: UnifiedModel, planted: Planted, histories: Sequence[Sequence[H
 
 
 def held_out(planted: Planted, model: UnifiedModel) -> HeldOutSearches:
-    return HeldOutSearches.of(planted.log, model.until_ms)
+    return HeldOutSearches.from_log(planted.log, model.until_ms)
 
 
 def own_histories(planted: Planted, model: UnifiedModel) -> list[list[HistoryItem]]:
     held = held_out(planted, model)
     return [
         model.history_before(planted.log, planted.table, int(shopper), int(time))
-        for shopper, time in zip(held.shopper, held.asked_ms, strict=True)
+        for shopper, time in zip(held.shopper, held.searched_ms, strict=True)
     ]
 
 

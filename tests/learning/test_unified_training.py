@@ -114,7 +114,7 @@ def test_the_light_tower_is_the_network_to_1e_4(
     )
     rows = np.arange(0, len(data.examples), 40)
     examples = data.examples
-    history = data.histories.before(examples.shopper[rows], examples.asked_ms[rows])
+    history = data.histories.before(examples.shopper[rows], examples.searched_ms[rows])
     locale = np.where(np.arange(len(rows)) % 5 == 0, 1, 0)  # there is one locale: 1 is any other
     inputs = search_inputs(history, locale, data.texts)
     texts = [data.queries.take(examples.query[rows]), data.texts.take(inputs.items)]
@@ -131,7 +131,9 @@ def test_the_light_tower_is_the_network_to_1e_4(
         Search(
             planted.log.queries[examples.query[row]],
             "en-US" if known == 0 else "fr-FR",
-            model.history_before(planted.log, planted.table, int(examples.shopper[row]), int(examples.asked_ms[row])),
+            model.history_before(
+                planted.log, planted.table, int(examples.shopper[row]), int(examples.searched_ms[row])
+            ),
         )
         for row, known in zip(rows.tolist(), locale.tolist(), strict=True)
     ]

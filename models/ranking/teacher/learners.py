@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from models.arrays import Floats, Ints
-from models.ranking.impressions import TASKS, Impressions
+from models.ranking.impressions import Impressions
+from models.ranking.tasks import TASKS
 from models.ranking.teacher.losses import listwise_loss, log_chances, pointwise_loss, weigh_tasks
 from models.ranking.teacher.network import TeacherNetwork, gate_entropies
 from models.ranking.teacher.pair_tokens import TextSpec, join_pairs

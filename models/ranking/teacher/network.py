@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from models.ranking.impressions import TASKS
+from models.ranking.tasks import TASKS
 from models.ranking.teacher.recipe import HeadSizes, Pooling
 
 MAX_POSITION = 48  # places behind it are taken for it

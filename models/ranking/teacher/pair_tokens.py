@@ -95,7 +95,7 @@ class PairTokens:
         for words, locale in zip(self._words(cut), locales, strict=True):
             marker = self._marker_ids.get(locale_marker(locale), unknown)
             rows.append([spec.start_id, marker, *words[: spec.max_query_tokens], spec.end_id])
-        return Ragged.of(rows)
+        return Ragged.from_rows(rows)
 
     def products(
         self, table: ProductTable | ProductList, bands: PriceBands, rows: npt.NDArray[np.integer] | None = None
@@ -119,7 +119,7 @@ class PairTokens:
                     row.extend(words[: field.max_tokens])
         for row in found:
             row.append(self.spec.end_id)
-        return Ragged.of(found)
+        return Ragged.from_rows(found)
 
     def _words(self, texts: list[str]) -> list[list[int]]:
         encodings: list[Any] = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)

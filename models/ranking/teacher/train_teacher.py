@@ -22,7 +22,8 @@ from models.bundles.build import work_folder
 from models.bundles.bundle import Bundle
 from models.bundles.embedding import BuildState
 from models.products.product_table import ProductTable
-from models.ranking.impressions import TASKS, Impressions
+from models.ranking.impressions import Impressions
+from models.ranking.tasks import TASKS
 from models.ranking.teacher.base import prepare_base, special_id
 from models.ranking.teacher.chances import Calibration
 from models.ranking.teacher.fields import fields_of, markers
@@ -47,7 +48,7 @@ _OBSERVED_PAIRS = 256  # by which the spread of the encoder's vectors is known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shelf:
+class CatalogueView:
     """The catalogue as the teacher reads it."""
 
     table: ProductTable
@@ -55,9 +56,11 @@ class Shelf:
     locales: tuple[str, ...]
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Shelf:
+    def from_bundle(cls, bundle: Bundle) -> CatalogueView:
         table = bundle.products()
-        bands = PriceBands.load(bundle.unified_folder) if bundle.is_unified else PriceBands.of(table.products())
+        bands = (
+            PriceBands.load(bundle.unified_folder) if bundle.is_unified else PriceBands.from_products(table.products())
+        )
         return cls(table, bands, bundle.manifest.locales)
 
 
@@ -74,7 +77,7 @@ class TrainedTeacher:
 
 
 def train_teacher(
-    shelf: Shelf,
+    shelf: CatalogueView,
     shown: Impressions,
     features: Floats,
     feature_names: Sequence[str],
@@ -149,7 +152,7 @@ class _Training:
 
     def __init__(
         self,
-        shelf: Shelf,
+        shelf: CatalogueView,
         shown: Impressions,
         features: Floats,
         recipe: TeacherRecipe,
@@ -239,7 +242,7 @@ class _Training:
         """Rows of the learned pages, or of others."""
         return draw_sample(self._examples.shown, sample, self._seed, self._learned if pages is None else pages)
 
-    def _prepare(self, shelf: Shelf, base: Path) -> PairTokens:
+    def _prepare(self, shelf: CatalogueView, base: Path) -> PairTokens:
         """The base with its markers in the work folder, and what makes tokens for it."""
         from tokenizers import Tokenizer
         from transformers import AutoConfig, AutoTokenizer

@@ -76,7 +76,7 @@ def trained_rankers(recipe: UnifiedRecipe, work: Path, seed: int = 0) -> MakeRan
         work.mkdir(parents=True)
         write_products(work / "products.arrow", retail.products, ())
         table = ProductTable(work / "products.arrow")
-        log = ShoppingLog.of(retail.log, [product.id for product in retail.products])
+        log = ShoppingLog.from_table(retail.log, [product.id for product in retail.products])
         of_window = replace(recipe, train_share=1 - TEST_SHARE, history=PURCHASES)
         train_unified(table, log, of_window, work / "model", progress, seed=seed)
         model = UnifiedRanker("unified", UnifiedModel.load(work / "model"), table, told_events(cases.events))

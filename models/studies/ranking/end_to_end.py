@@ -83,7 +83,7 @@ def whole_searches(
         inputs = pages.features.inputs(shown.queries[block], shown.locales[block], shown.histories[block])
         found = nearest(np.stack([one.search for one in inputs]), vectors, candidates.shape[1])
         candidates[block] = found
-        features = np.concatenate([pages.features.of(one, rows) for one, rows in zip(inputs, found, strict=True)])
+        features = np.concatenate([pages.features.compute(one, rows) for one, rows in zip(inputs, found, strict=True)])
         chances.append(ranker.probabilities(features))
     progress("search the whole catalogue", shown.num_pages, shown.num_pages)
     page = np.repeat(np.arange(shown.num_pages), candidates.shape[1])

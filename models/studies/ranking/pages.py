@@ -19,11 +19,11 @@ from models.evaluation.numbered_log import read_log as read_numbered_log
 from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER as TYPES_STARTER
 from models.query_types.type_model import TypeModel
-from models.ranking.clicked_pages import joined_log
 from models.ranking.features import FEATURES, CandidateFeatures
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.impressions import Impressions, read_impressions
 from models.ranking.learn_query_attributes import learn_query_attributes
+from models.ranking.parse_log import concat_logs
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.train_ranker import ranker_rows
@@ -96,10 +96,12 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
     test_since_ms = int(shown.time_ms[cut])
     events = read_numbered_log(log, [table.id(row) for row in range(len(table))], progress)
     types = _types_until(store, since_ms, split.seed, work, progress) if bundle.has_types else None
-    columns = ProductColumns.of(bundle)
+    columns = ProductColumns.from_bundle(bundle)
     progress("learn what words ask for", 0, None)
-    asked = learn_query_attributes(joined_log(logs_of(store)), table, columns, until_ms=since_ms)
-    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder), types, asked=asked, columns=columns)
+    asked = learn_query_attributes(concat_logs(logs_of(store)), table, columns, until_ms=since_ms)
+    features = CandidateFeatures(
+        bundle, LightTower(bundle.unified_folder), types, query_attributes=asked, columns=columns
+    )
     key = _key(bundle, log, split)
     return RankingPages(
         train=train,

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from models.arrays import Progress
 from models.bundles.bundle import Bundle
-from models.ranking.clicked_pages import clicked_pages, joined_log
 from models.ranking.fit_ranker import RankerRows
+from models.ranking.parse_log import concat_logs
 from models.ranking.ranker import Ranker, RankerError
 from models.ranking.recipe import RankerRecipe
 from models.ranking.train_ranker import TrainingPages, ranker_rows, train_on
+from models.ranking.unshown_pages import unshown_pages
 from models.studies.ranking.learned import fingerprint
 from models.studies.ranking.pages import RankingPages, logs_of
 
@@ -31,9 +32,9 @@ def served_ranker(
         return Ranker.load(folder)
     except RankerError:
         progress("look beside clicks", 0, None)
-    log, beside = joined_log(logs_of(store)), None
+    log, beside = concat_logs(logs_of(store)), None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
-        found = clicked_pages(
+        found = unshown_pages(
             log,
             bundle,
             pages.features,

@@ -21,7 +21,7 @@ from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS
 from models.ranking.teacher.recipe import RECIPES, FeatureStage, PageSample, TeacherRecipe, TextStage
 from models.ranking.teacher.teacher import Teacher, soft_labels
-from models.ranking.teacher.train_teacher import Shelf, train_teacher
+from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
 from models.studies.ranking.learned import MULTI_TASK, KeptChances, Variant, answer_of, fingerprint
 from models.studies.ranking.page_metrics import Answer
 from models.studies.ranking.page_summary import GRADED, Ranked
@@ -88,7 +88,7 @@ def taught_rankers(
     seed: int,
 ) -> Taught:
     """Both teachers, their students, and of `ranked` the multi-task ranker that had none. Raises EncoderError without the base."""
-    shelf = Shelf.of(bundle)
+    shelf = CatalogueView.from_bundle(bundle)
     some = _some(pages.test.num_pages, plan.test_pages, seed)
     told = _some(pages.train.num_pages, plan.train_pages, seed)
     shown, later = pages.train, pages.test.take(some)
@@ -134,7 +134,7 @@ def taught_rankers(
     return Taught(ranked.of_pages(some).with_answers(answers), (GENERIC, DOMAIN), plan)
 
 
-def _judged(teacher: Teacher, shelf: Shelf, kept: KeptChances, shown: Impressions, features: Floats) -> Floats:
+def _judged(teacher: Teacher, shelf: CatalogueView, kept: KeptChances, shown: Impressions, features: Floats) -> Floats:
     return soft_labels(teacher, shown, features, shelf.table, shelf.bands, kept.progress)
 
 

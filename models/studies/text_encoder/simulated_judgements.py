@@ -123,7 +123,7 @@ class _Asked:
 
     @classmethod
     def of(cls, log: ShoppingLog, before_ms: int) -> _Asked:
-        events = np.flatnonzero((log.asked_ms >= before_ms) & (log.query > 0) & (log.product >= 0))
+        events = np.flatnonzero((log.searched_ms >= before_ms) & (log.query > 0) & (log.product >= 0))
         found: dict[str, list[int]] = {}  # key -> number, first query code
         of_code: dict[int, int] = {}
         for code in dict.fromkeys(log.query[events].tolist()):
@@ -159,7 +159,7 @@ def _seen_queries(keys: Sequence[str], texts: Sequence[str], training: ClickPair
 
 def _frequency(log: ShoppingLog, before_ms: int, keys: Sequence[str]) -> Codes:
     """(queries,) 0 head, 1 torso, 2 tail by the share of the searches of the window, 3 not asked within it."""
-    events = np.flatnonzero((log.asked_ms < before_ms) & (log.query > 0))
+    events = np.flatnonzero((log.searched_ms < before_ms) & (log.query > 0))
     searches, first = np.unique(log.search[events], return_index=True)
     counts: dict[str, int] = defaultdict(int)
     for code, count in enumerate(np.bincount(log.query[events][first], minlength=len(log.queries)).tolist()):

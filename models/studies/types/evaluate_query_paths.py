@@ -93,7 +93,7 @@ def _score(
             if name in found:
                 model = train_matcher(known, plan.recipe, start=table, seed=plan.seed)
                 found[name][folds == fold] = model.probabilities(asked.queries, asked.paths)
-        found[PRIOR][folds == fold] = Priors.count(known).of(asked.paths)[:, 0]
+        found[PRIOR][folds == fold] = Priors.count(known).features(asked.paths)[:, 0]
     found[OVERLAP] = shared_rows(pairs.queries, pairs.paths, plan.recipe)
     found[BM25] = _bm25(pairs, plan.recipe)
     order = [name for name in (MODEL, NO_DICTIONARY, PRIOR, OVERLAP, BM25) if name in found]

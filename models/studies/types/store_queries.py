@@ -176,7 +176,7 @@ def _labelled(wanted: Wanted, like: TypeExamples) -> TypeExamples:
     return TypeExamples(
         [query for query, *_ in rows],
         np.array([locale for _, locale, *_ in rows], np.int32),
-        Ragged.of(labels for *_, labels, _ in rows),
+        Ragged.from_rows(labels for *_, labels, _ in rows),
         np.array([times for *_, times in rows], np.float32),
         like.types,
         like.locales,

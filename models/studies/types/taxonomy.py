@@ -137,7 +137,7 @@ def derive_taxonomy_queries(taxonomy: Taxonomy, *, max_tests: int = 1000, seed: 
             test.add(text, number, [category])
             forms.append(form)
             fits.append(sorted(fitting.get(text, set()) | {category}))
-    return TaxonomyQueries(train.examples(taxonomy), test.examples(taxonomy), tuple(forms), Ragged.of(fits))
+    return TaxonomyQueries(train.examples(taxonomy), test.examples(taxonomy), tuple(forms), Ragged.from_rows(fits))
 
 
 class _Rows:
@@ -154,7 +154,7 @@ class _Rows:
     def examples(self, taxonomy: Taxonomy) -> TypeExamples:
         weight = np.ones(len(self.queries), np.float32)
         locale = np.array(self.locale, np.int32)
-        return TypeExamples(self.queries, locale, Ragged.of(self.labels), weight, taxonomy.ids, taxonomy.locales)
+        return TypeExamples(self.queries, locale, Ragged.from_rows(self.labels), weight, taxonomy.ids, taxonomy.locales)
 
 
 def _shortened(name: str, locale: str) -> list[str]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from models.arrays import Floats, Ints
 from models.evaluation.cases import Cases, Histories, search_keys
-from models.evaluation.numbered_log import CLICK, KINDS, NumberedLog
+from models.evaluation.numbered_log import NumberedLog
 from models.events.event import Event
+from models.events.kinds import CLICK, KINDS
 from models.products.product import Product
 from models.products.product_table import ProductTable
 from models.studies.rankers import nearest

@@ -106,7 +106,7 @@ def test_a_classifier_with_an_encoder_serves_alike_and_gives_way_to_another(
     recipe = TypesRecipe(
         "tiny", batch=16, epochs=60, patience=99, learning_rate=2e-2, token_dropout=0.0, encoder=tuning
     )
-    model = train_types(TypeExamples.of(rows), recipe)
+    model = train_types(TypeExamples.from_rows(rows), recipe)
     folder = tmp_path / "b"
     manifest = add_types(Bundle(typed), model, folder)
     assert {"types/types.json", "types/encoder/openvino_model.bin"} < set(manifest.files)

@@ -32,7 +32,7 @@ def ranked(
     said = np.array(types, np.int64)
     nothing = np.zeros(len(said), np.bool_) if abstained is None else np.array(abstained, np.bool_)
     empty = np.zeros(said.shape, np.bool_)
-    of_labels = Ragged.of(labels)
+    of_labels = Ragged.from_rows(labels)
     answers = RankedTypes(said, np.array(probabilities, np.float32), empty, nothing, of_labels, num_types)
     return answers.judged_by(of_labels)
 
@@ -147,7 +147,7 @@ class Fake:
 
 
 def test_a_model_is_asked_in_the_querys_locale_and_by_its_own_types() -> None:
-    examples = TypeExamples.of([("x", "en", ["b"]), ("x", "de", ["a"])], types=("a", "b", "c"))
+    examples = TypeExamples.from_rows([("x", "en", ["b"]), ("x", "de", ["a"])], types=("a", "b", "c"))
     answers = rank_types(Fake({"x en": [0.9, 0.1, 0.0], "x de": [0.1, 0.2, 0.3]}), examples)
     assert answers.types.tolist() == [[1, 2, -1], [-1, 2, 1]]
     assert answers.is_right[:, 0].tolist() == [True, False]

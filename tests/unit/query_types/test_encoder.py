@@ -48,7 +48,7 @@ def recipe_of(folder: Path, **changes: object) -> TypesRecipe:
 
 @pytest.fixture(scope="module")
 def train(tiny_encoder: Path) -> Callable[..., TypeModel]:
-    return lambda **changes: train_types(TypeExamples.of(ROWS), recipe_of(tiny_encoder, **changes))
+    return lambda **changes: train_types(TypeExamples.from_rows(ROWS), recipe_of(tiny_encoder, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ INPUTS = [
 def test_a_loaded_model_answers_as_the_trained_one_and_hears_the_locale(
     train: Callable[..., TypeModel], tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    model = train(**changes).without(["Sofas"])
+    model = train(**changes).excluding(["Sofas"])
     model.save(tmp_path / "types")
     loaded = TypeModel.load(tmp_path / "types", device="cpu")
     asked = (["boot", "sofa", "boot"], ["en-GB", "en-US", "fr-FR"])
@@ -188,7 +188,7 @@ def test_a_head_of_another_shape_is_refused_with_both(saved: Path) -> None:
 
 def test_no_locale_can_be_added(trained: TypeModel) -> None:
     with pytest.raises(ExamplesError, match="train it again with the locale"):
-        add_locale(trained, TypeExamples.of([("botte", "fr-FR", ["Shoes"])] * 2), "fr-FR")
+        add_locale(trained, TypeExamples.from_rows([("botte", "fr-FR", ["Shoes"])] * 2), "fr-FR")
 
 
 def test_recipes_that_cannot_work_are_refused(tiny_encoder: Path) -> None:
@@ -206,13 +206,13 @@ def test_recipes_that_cannot_work_are_refused(tiny_encoder: Path) -> None:
 
 def test_an_encoder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="there is no directory"):
-        train_types(TypeExamples.of(ROWS), recipe_of(tmp_path / "none"))
+        train_types(TypeExamples.from_rows(ROWS), recipe_of(tmp_path / "none"))
 
 
 def test_the_encoder_of_a_bundle_can_be_tuned_and_keeps_its_prefix(exported_encoder: Path, tmp_path: Path) -> None:
     shutil.copytree(exported_encoder, tmp_path / "base")
     replace(EncoderSpec.load(tmp_path / "base"), query_prefix="ask: ").save(tmp_path / "base")
-    model = train_types(TypeExamples.of(ROWS), recipe_of(tmp_path / "base"))
+    model = train_types(TypeExamples.from_rows(ROWS), recipe_of(tmp_path / "base"))
     assert model.classify(["red sofa"], ["en-US"])[0].types[0][0] == "Sofas"
     model.save(tmp_path / "types")
     assert EncoderSpec.load(tmp_path / "types" / ENCODER_FOLDER).query_prefix == "ask: "

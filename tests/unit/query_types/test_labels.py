@@ -117,14 +117,14 @@ def test_a_log_without_a_column_is_refused_by_its_name(tmp_path: Path) -> None:
 
 
 def test_examples_know_their_rows() -> None:
-    examples = TypeExamples.of([("a", "en-US", ["X"]), ("b", "de-DE", ["Y", "X"]), ("c", "en-US", ["Y"])])
+    examples = TypeExamples.from_rows([("a", "en-US", ["X"]), ("b", "de-DE", ["Y", "X"]), ("c", "en-US", ["Y"])])
     assert examples.of_locale("en-US").queries == ["a", "c"]
     assert examples.of_locale("fr-FR").queries == []
-    assert examples.take(np.array([2, 1])).truth().tolist() == [[False, True], [True, True]]
+    assert examples.take(np.array([2, 1])).label_matrix().tolist() == [[False, True], [True, True]]
 
 
 def test_examples_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ExamplesError, match="'Z' is neither"):
-        TypeExamples.of([("a", "en-US", ["Z"])], types=["X"])
+        TypeExamples.from_rows([("a", "en-US", ["Z"])], types=["X"])
     with pytest.raises(ExamplesError, match="row 0 has no label"):
-        TypeExamples.of([("a", "en-US", [])], types=["X"])
+        TypeExamples.from_rows([("a", "en-US", [])], types=["X"])

@@ -101,7 +101,7 @@ def test_long_and_mixed_queries_are_answered(query: str) -> None:
 
 def test_a_type_that_is_gone_is_never_predicted_and_the_others_stay() -> None:
     model = make()
-    masked = model.without(["Shoes", "never heard of"])
+    masked = model.excluding(["Shoes", "never heard of"])
     before, after = (one.probabilities(["boot"], ["en-US"])[0] for one in (model, masked))
     assert after[0] == 0
     assert np.array_equal(after[1:], before[1:])
@@ -112,7 +112,7 @@ def test_a_type_that_is_gone_is_never_predicted_and_the_others_stay() -> None:
 
 @pytest.mark.parametrize("variant", list(Variant))
 def test_a_loaded_model_answers_as_the_saved_one(tmp_path: Path, variant: Variant) -> None:
-    model = make(variant).without(["Sofas"])
+    model = make(variant).excluding(["Sofas"])
     model.save(tmp_path / "types")
     loaded = TypeModel.load(tmp_path / "types")
     asked = (["boot", "sofa", "boot"], ["en-GB", "en-US", "fr-FR"])

@@ -41,7 +41,7 @@ def make_products(count: int = 60) -> list[Product]:
 
 
 PRODUCTS = make_products()
-BANDS = PriceBands.of(PRODUCTS)
+BANDS = PriceBands.from_products(PRODUCTS)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def bundle(build_tiny: Callable[..., Manifest], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def columns(bundle: Bundle) -> ProductColumns:
-    return ProductColumns.of(bundle)
+    return ProductColumns.from_bundle(bundle)
 
 
 def question(bundle: Bundle, text: str = "thing", locale: str = "en-US", taste: Taste | None = None) -> QueryInput:
@@ -102,14 +102,14 @@ def test_affinities_are_those_of_their_definition(bundle: Bundle) -> None:
     for count in (1, 3, 20):
         chosen = [PRODUCTS[at] for at in random.integers(len(PRODUCTS), size=count)]
         kinds = [HistoryKind.PURCHASE if random.random() < 0.3 else HistoryKind.CLICK for _ in chosen]
-        taste = Taste.of(
+        taste = Taste.from_history(
             [
                 product_item(kind, at, one, BANDS.band(one))
                 for at, (kind, one) in enumerate(zip(kinds, chosen, strict=True))
             ]
         )
         met = [(one, 2.0 if kind == HistoryKind.PURCHASE else 1.0) for kind, one in zip(kinds, chosen, strict=True)]
-        found = features.of(question(bundle, taste=taste), np.arange(len(PRODUCTS)))
+        found = features.compute(question(bundle, taste=taste), np.arange(len(PRODUCTS)))
         for row, product in enumerate(PRODUCTS):
             wanted = {f"{name}_affinity": value for name, value in by_definition(met, product, 1.0).items()}
             got = {name: float(found[row, FEATURES.index(name)]) for name in wanted}
@@ -118,14 +118,16 @@ def test_affinities_are_those_of_their_definition(bundle: Bundle) -> None:
 
 def test_a_search_that_fails_leaves_nothing_to_the_next(bundle: Bundle) -> None:
     features, every = CandidateFeatures(bundle), np.arange(len(PRODUCTS))
-    fond = question(bundle, taste=Taste.of([product_item(HistoryKind.CLICK, 1, PRODUCTS[0], None)]))
+    fond = question(bundle, taste=Taste.from_history([product_item(HistoryKind.CLICK, 1, PRODUCTS[0], None)]))
     broken = TypePrediction(((PRODUCTS[0].category, "much"),), False, "en-US")  # type: ignore[arg-type]
-    before = features.of(question(bundle), every)
+    before = features.compute(question(bundle), every)
     with pytest.raises(ValueError, match="much"):
-        features.of(replace(fond, types=broken), every)
-    assert np.array_equal(features.of(question(bundle), every), before)
+        features.compute(replace(fond, types=broken), every)
+    assert np.array_equal(features.compute(question(bundle), every), before)
     sure = replace(question(bundle), types=TypePrediction((("Home > Rugs", 0.5),), False, "en-US"))
-    affinities = features.of(sure, every)[:, FEATURES.index("brand_affinity") : FEATURES.index("trait_affinity") + 1]
+    affinities = features.compute(sure, every)[
+        :, FEATURES.index("brand_affinity") : FEATURES.index("trait_affinity") + 1
+    ]
     assert not affinities.any()
 
 
@@ -161,7 +163,7 @@ def test_words_ask_for_what_was_clicked_after_them(bundle: Bundle, columns: Prod
     told += [("thing", "en-GB", product) for product in PRODUCTS]
     table = bundle.products()
     asked = learn_query_attributes(clicks(told), table, columns, until_ms=10**9)
-    features = CandidateFeatures(bundle, asked=asked, columns=columns)
+    features = CandidateFeatures(bundle, query_attributes=asked, columns=columns)
     for text, locale, words in (
         ("Rouge!", "fr-CA", ["rouge"]),
         ("rouge sofa", "fr-FR", ["rouge"]),
@@ -169,7 +171,7 @@ def test_words_ask_for_what_was_clicked_after_them(bundle: Bundle, columns: Prod
         ("sofa thing", "en-US", ["sofa", "thing"]),
         ("nobody", "en-US", []),
     ):
-        found = features.of(question(bundle, text, locale), np.arange(len(PRODUCTS)))
+        found = features.compute(question(bundle, text, locale), np.arange(len(PRODUCTS)))
         for row, product in enumerate(PRODUCTS):
             for name in ("brand", "category", "price", "trait"):
                 wanted = 0.0
@@ -180,7 +182,9 @@ def test_words_ask_for_what_was_clicked_after_them(bundle: Bundle, columns: Prod
                 assert found[row, FEATURES.index(f"{name}_asked")] == pytest.approx(
                     wanted, abs=0.25 * 2 * len(words) + 0.02
                 )
-    red = features.of(question(bundle, "rouge", "fr-FR"), np.arange(len(PRODUCTS)))[:, FEATURES.index("trait_asked")]
+    red = features.compute(question(bundle, "rouge", "fr-FR"), np.arange(len(PRODUCTS)))[
+        :, FEATURES.index("trait_asked")
+    ]
     is_red = np.isin([product.id for product in PRODUCTS], [product.id for product in red_things()])
     assert red[is_red].min() > 0.5 > red[~is_red].max()
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ranking.diversity import NO_GROUP, spread
+from models.ranking.diversity import NO_GROUP, diversify
 
 
 def order(groups: list[int], max_each: int, among: int) -> list[int]:
-    return spread(np.array(groups, np.int64), max_each, among).tolist()
+    return diversify(np.array(groups, np.int64), max_each, among).tolist()
 
 
 def test_the_third_of_a_brand_waits_for_the_second_page() -> None:
@@ -52,4 +52,4 @@ def test_any_ranking_is_spread_as_far_as_it_can_be(groups: list[int], max_each: 
 @pytest.mark.parametrize(("max_each", "among"), [(0, 1), (1, 0)])
 def test_limits_below_one_are_refused(max_each: int, among: int) -> None:
     with pytest.raises(ValueError, match="must be 1 or more"):
-        spread(np.array([1]), max_each, among)
+        diversify(np.array([1]), max_each, among)

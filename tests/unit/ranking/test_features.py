@@ -56,7 +56,7 @@ def ask(bundle: Bundle) -> QueryInput:
 
 
 def column(features: CandidateFeatures, query: QueryInput, name: str, rows: Sequence[int] = range(6)) -> list[float]:
-    found = features.of(query, np.array(rows))
+    found = features.compute(query, np.array(rows))
     assert found.shape == (len(rows), len(FEATURES))
     assert found.dtype == np.float32
     return [round(float(value), 4) for value in found[:, FEATURES.index(name)]]
@@ -70,7 +70,7 @@ def test_cosines_are_those_of_the_bundles_vectors(features: CandidateFeatures, a
     axes = np.eye(bundle.manifest.dim, dtype=np.float32)
     known = replace(ask, shopper=3 * axes[2], search=axes[1])
     vectors = np.asarray(bundle.unit_vectors(), np.float32)
-    found = features.of(known, EVERY)
+    found = features.compute(known, EVERY)
     assert np.allclose(found[:, :3], vectors[:, [0, 1, 2]], atol=1e-6)
     assert column(features, known, "shopper_known") == [1.0] * 6
     assert column(features, ask, "shopper_cosine") == [0.0] * 6
@@ -116,7 +116,7 @@ def test_an_affinity_is_how_much_more_than_by_chance_was_engaged_and_a_purchase_
         item(shop[3], HistoryKind.PURCHASE, band=2),  # Nord, tables, green
         HistoryItem(HistoryKind.SEARCH, 9, query="red lamp"),
     ]
-    fond = replace(ask, taste=Taste.of(history))
+    fond = replace(ask, taste=Taste.from_history(history))
 
     def lift(met: float, by_chance: float) -> float:
         return round(float(np.log((met + 1) / (by_chance + 1))), 4)
@@ -132,7 +132,7 @@ def test_an_affinity_is_how_much_more_than_by_chance_was_engaged_and_a_purchase_
         0,
         0,
     ]
-    halden = replace(ask, taste=Taste.of([item(shop[0]), item(replace(shop[3], brand=" HALDEN"))]))
+    halden = replace(ask, taste=Taste.from_history([item(shop[0]), item(replace(shop[3], brand=" HALDEN"))]))
     assert column(features, halden, "brand_affinity") == [lift(2, 1), lift(2, 1), lift(0, 1), lift(0, 1), 0, 0]
     assert column(features, fond, "engaged") == [round(float(np.log(3)), 4)] * 6
     assert column(features, ask, "brand_affinity") == column(features, ask, "trait_affinity") == [0.0] * 6
@@ -141,8 +141,8 @@ def test_an_affinity_is_how_much_more_than_by_chance_was_engaged_and_a_purchase_
 def test_only_the_latest_of_a_long_history_make_a_taste(shop: list[Product]) -> None:
     clicks = [item(shop[3], at=at) for at in range(MAX_ITEMS)]
     bought = [item(shop[4], HistoryKind.PURCHASE, at=at) for at in range(MAX_ITEMS)]
-    long = Taste.of([*clicks, *bought, item(shop[0], at=-1), item(shop[0], HistoryKind.PURCHASE, at=-1)])
-    short = Taste.of([*bought, *clicks])
+    long = Taste.from_history([*clicks, *bought, item(shop[0], at=-1), item(shop[0], HistoryKind.PURCHASE, at=-1)])
+    short = Taste.from_history([*bought, *clicks])
     assert long is not None
     assert short is not None
     assert long.engaged == short.engaged == 2 * MAX_ITEMS
@@ -153,12 +153,14 @@ def test_only_the_latest_of_a_long_history_make_a_taste(shop: list[Product]) -> 
 def test_prices_stand_against_the_shoppers_usual_band_and_the_categorys_median(
     features: CandidateFeatures, ask: QueryInput, shop: list[Product]
 ) -> None:
-    bands = PriceBands.of(shop)
+    bands = PriceBands.from_products(shop)
     assert [bands.band(product) for product in shop] == [4, 3, None, 2, 1, 0]
-    frugal = replace(ask, taste=Taste.of([item(shop[5], band=0), item(shop[4], HistoryKind.PURCHASE, band=3)]))
+    frugal = replace(
+        ask, taste=Taste.from_history([item(shop[5], band=0), item(shop[4], HistoryKind.PURCHASE, band=3)])
+    )
     assert column(features, frugal, "price_above") == [0.5, 0.25, 0, 0, -0.25, -0.5]
     assert column(features, frugal, "price_distance") == [0.5, 0.25, 0, 0, 0.25, 0.5]
-    unpriced = replace(ask, taste=Taste.of([item(shop[2])]))
+    unpriced = replace(ask, taste=Taste.from_history([item(shop[2])]))
     assert column(features, unpriced, "price_above") == [0.0] * 6
     assert column(features, ask, "price_ratio") == [0.0] * 6  # each is alone in its category, or has no price
 
@@ -171,31 +173,31 @@ def test_a_row_depends_on_no_other_candidate(
     features: CandidateFeatures, ask: QueryInput, shop: list[Product], shop_types: TypeModel
 ) -> None:
     types = shop_types.classify(["red sofa"], ["en-US"])[0]
-    asked = replace(ask, text="red sofa hx-4210", taste=Taste.of([item(shop[0], band=2)]), types=types)
-    together = features.of(asked, EVERY)
-    alone = np.concatenate([features.of(asked, np.array([row])) for row in EVERY])
+    asked = replace(ask, text="red sofa hx-4210", taste=Taste.from_history([item(shop[0], band=2)]), types=types)
+    together = features.compute(asked, EVERY)
+    alone = np.concatenate([features.compute(asked, np.array([row])) for row in EVERY])
     assert np.allclose(together, alone, atol=1e-6)
-    assert np.array_equal(features.of(asked, EVERY[::-1]), together[::-1])
-    assert features.of(asked, np.zeros(0, np.int64)).shape == (0, len(FEATURES))
+    assert np.array_equal(features.compute(asked, EVERY[::-1]), together[::-1])
+    assert features.compute(asked, np.zeros(0, np.int64)).shape == (0, len(FEATURES))
 
 
 def test_many_searches_together_are_as_each_alone(
     features: CandidateFeatures, ask: QueryInput, shop: list[Product], shop_types: TypeModel
 ) -> None:
     types = shop_types.classify(["red sofa"], ["en-US"])[0]
-    fond = replace(ask, text="nothing of this", shopper=ask.query, taste=Taste.of([item(shop[3], band=1)]))
+    fond = replace(ask, text="nothing of this", shopper=ask.query, taste=Taste.from_history([item(shop[3], band=1)]))
     asked = [
-        replace(ask, text="red sofa hx-4210", taste=Taste.of([item(shop[0], band=2)]), types=types),
+        replace(ask, text="red sofa hx-4210", taste=Taste.from_history([item(shop[0], band=2)]), types=types),
         fond,
         replace(fond, text="", shopper=None, taste=None),
         replace(fond, types=replace(types, abstained=True)),
     ]
     rows = [EVERY, EVERY[::-1], np.array([2, 2, 5]), np.zeros(0, np.int64)]
-    together = features.of_many(asked, rows)
-    assert np.allclose(together, np.concatenate([features.of(*one) for one in zip(asked, rows, strict=True)]))
-    assert features.of_many([], []).shape == (0, len(FEATURES))
+    together = features.compute_many(asked, rows)
+    assert np.allclose(together, np.concatenate([features.compute(*one) for one in zip(asked, rows, strict=True)]))
+    assert features.compute_many([], []).shape == (0, len(FEATURES))
     with pytest.raises(ValueError, match="rows must be 0 to 5, not 0 to 6"):
-        features.of_many([ask, ask], [EVERY, EVERY + 1])
+        features.compute_many([ask, ask], [EVERY, EVERY + 1])
 
 
 def test_features_are_those_of_their_definitions(
@@ -205,8 +207,8 @@ def test_features_are_those_of_their_definitions(
     history = [item(shop[0], band=4), item(shop[1], HistoryKind.PURCHASE, band=3), item(shop[3], band=1)]
     told = TypePrediction((("Furniture > Sofas", 0.6), ("Furniture Care", 0.3)), False, "en-US")
     for text in ("velvet sofa", "red cafe table furniture", "halden green wipe", "nord hx4210"):
-        asked = replace(ask, text=text, taste=Taste.of(history), types=told)
-        found = features.of(asked, EVERY)
+        asked = replace(ask, text=text, taste=Taste.from_history(history), types=told)
+        found = features.compute(asked, EVERY)
         for row, product in enumerate(shop):
             wanted = by_definition(text, history, told, product)
             got = {name: float(found[row, FEATURES.index(name)]) for name in wanted}
@@ -251,45 +253,45 @@ def test_products_given_inline_are_as_those_of_the_catalogue(
     features: CandidateFeatures, ask: QueryInput, shop: list[Product], shop_types: TypeModel
 ) -> None:
     types = shop_types.classify(["red sofa"], ["en-US"])[0]
-    taste = Taste.of([item(shop[0], band=2), item(shop[3])])
+    taste = Taste.from_history([item(shop[0], band=2), item(shop[3])])
     asked = replace(ask, text="red sofa hx-4210", shopper=ask.query, taste=taste, types=types)
     ordered = [replace(product, attributes=dict(sorted(product.attributes.items()))) for product in shop]
-    inline = features.of_products(asked, ordered)
+    inline = features.compute_for_products(asked, ordered)
     unknown = np.isnan(inline)
     names = {FEATURES[at] for at in np.flatnonzero(unknown.any(axis=0))}
     assert names == {"query_cosine", "search_cosine", "shopper_cosine", "popularity", "new", "value"}
-    assert np.allclose(np.where(unknown, 0, inline), np.where(unknown, 0, features.of(asked, EVERY)), atol=1e-6)
-    assert features.of_products(asked, []).shape == (0, len(FEATURES))
+    assert np.allclose(np.where(unknown, 0, inline), np.where(unknown, 0, features.compute(asked, EVERY)), atol=1e-6)
+    assert features.compute_for_products(asked, []).shape == (0, len(FEATURES))
 
 
 def test_a_product_that_the_catalogue_has_not_is_known_by_what_it_says(
     features: CandidateFeatures, ask: QueryInput, shop: list[Product]
 ) -> None:
     told = Product("Z-9000", "Zither ZX-77", "nord ", "Music", 500, False, {"colour": "puce", "string": "zither"})
-    taste = Taste.of([item(shop[2]), item(replace(shop[4], brand="Nord"))])
-    found = features.of_products(replace(ask, text="zither zx77", taste=taste), [told])[0]
+    taste = Taste.from_history([item(shop[2]), item(replace(shop[4], brand="Nord"))])
+    found = features.compute_for_products(replace(ask, text="zither zx77", taste=taste), [told])[0]
     values = {name: float(found[FEATURES.index(name)]) for name in FEATURES}
     of_brand = column(features, replace(ask, taste=taste), "brand_affinity", [3])
     assert round(values["brand_affinity"], 4) == of_brand[0] != 0
     assert values["category_affinity"] == values["trait_affinity"] == 0  # nobody can have engaged with these
     assert (values["identifier_match"], values["title_match"], values["in_stock"]) == (1, 0.5, 0)
     assert (values["price_ratio"], values["price_above"]) == (0, 0)
-    assert not features.of_products(replace(ask, text="zy-77"), [told])[0, FEATURES.index("identifier_match")]
+    assert not features.compute_for_products(replace(ask, text="zy-77"), [told])[0, FEATURES.index("identifier_match")]
 
 
 def test_a_taste_travels_between_processes(features: CandidateFeatures, ask: QueryInput, shop: list[Product]) -> None:
-    taste = Taste.of([item(shop[0], band=2), item(shop[3], HistoryKind.PURCHASE, band=1)])
+    taste = Taste.from_history([item(shop[0], band=2), item(shop[3], HistoryKind.PURCHASE, band=1)])
     sent = pickle.loads(pickle.dumps(taste))  # noqa: S301
-    here, there = (features.of(replace(ask, taste=one), EVERY) for one in (taste, sent))
+    here, there = (features.compute(replace(ask, taste=one), EVERY) for one in (taste, sent))
     assert np.array_equal(here, there)
-    assert Taste.of([]) is Taste.of([HistoryItem(HistoryKind.SEARCH, 1, query="sofa")]) is None
+    assert Taste.from_history([]) is Taste.from_history([HistoryItem(HistoryKind.SEARCH, 1, query="sofa")]) is None
 
 
 def test_threads_do_not_mix_their_searches(features: CandidateFeatures, ask: QueryInput, shop: list[Product]) -> None:
-    asked = [replace(ask, taste=Taste.of([item(product)])) for product in shop] * 50
-    alone = [features.of(one, EVERY) for one in asked[:6]] * 50
+    asked = [replace(ask, taste=Taste.from_history([item(product)])) for product in shop] * 50
+    alone = [features.compute(one, EVERY) for one in asked[:6]] * 50
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda one: features.of(one, EVERY), asked))
+        together = list(pool.map(lambda one: features.compute(one, EVERY), asked))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
@@ -309,4 +311,4 @@ def test_many_searches_are_made_as_one_is(bundle: Bundle, shop: list[Product], s
 def test_a_row_outside_the_catalogue_is_refused(features: CandidateFeatures, ask: QueryInput) -> None:
     for rows in ([6], [-1]):
         with pytest.raises(ValueError, match="rows must be 0 to 5"):
-            features.of(ask, np.array(rows))
+            features.compute(ask, np.array(rows))

@@ -23,7 +23,7 @@ PRODUCTS = [
     Product("B", "Café Table", "Nord", "Furniture > Tables", 9_900),
     Product("C", "Lamp", "", "", None),
 ]
-BANDS = PriceBands.of(PRODUCTS)
+BANDS = PriceBands.from_products(PRODUCTS)
 
 
 def event(time_ms: int, kind: str, product: str, position: int | None = None, **fields: object) -> dict[str, object]:
@@ -104,8 +104,8 @@ def test_a_history_is_what_serving_makes_of_the_events_before(table: ProductTabl
 
 def test_a_history_holds_nothing_of_its_own_search_or_later(table: ProductTable) -> None:
     shown = read(table)
-    for asked_ms, history in zip(shown.time_ms.tolist(), shown.histories, strict=True):
-        assert all(item.time_ms < asked_ms for item in history)
+    for searched_ms, history in zip(shown.time_ms.tolist(), shown.histories, strict=True):
+        assert all(item.time_ms < searched_ms for item in history)
 
 
 def test_what_happens_after_the_window_is_not_known(table: ProductTable) -> None:

@@ -34,7 +34,7 @@ def make_network(recipe: RankerRecipe = TINY, count: int = COUNT) -> RankerNetwo
 
 
 def make_ranker(recipe: RankerRecipe = TINY, calibration: Calibration | None = None) -> Ranker:
-    return Ranker(recipe, make_network(recipe).arrays(), Scaling.of(FOUND), [calibration or Calibration()] * 3)
+    return Ranker(recipe, make_network(recipe).arrays(), Scaling.fit(FOUND), [calibration or Calibration()] * 3)
 
 
 @pytest.mark.parametrize("structure", Structure)
@@ -43,7 +43,7 @@ def test_the_served_ranker_tells_the_networks_chances(structure: Structure, tran
     recipe = replace(TINY, structure=structure, transfer=transfer)
     network, ranker = make_network(recipe), make_ranker(recipe)
     with torch.inference_mode():
-        inputs = torch.from_numpy(Scaling.of(FOUND).apply(FOUND))
+        inputs = torch.from_numpy(Scaling.fit(FOUND).apply(FOUND))
         told = network.log_chances(network(inputs, torch.zeros(len(FOUND), dtype=torch.long))).exp().numpy()
     assert np.allclose(ranker.probabilities(FOUND), np.minimum.accumulate(told, axis=1), atol=1e-5)
 
@@ -82,14 +82,14 @@ def test_extreme_features_give_chances_all_the_same() -> None:
 def test_a_feature_that_never_changed_has_no_say() -> None:
     constant = FOUND.copy()
     constant[:, 3] = 7
-    scaling = Scaling.of(constant)
+    scaling = Scaling.fit(constant)
     assert (scaling.apply(FOUND)[:, 3] == 0).all()
     assert scaling.apply(constant)[:, 2].std() == pytest.approx(1, abs=1e-4)
 
 
 def test_what_is_not_known_counts_as_the_mean() -> None:
     ranker, usual, unknown = make_ranker(), FOUND.copy(), FOUND.copy()
-    usual[:20, 2] = Scaling.of(FOUND).mean[2]
+    usual[:20, 2] = Scaling.fit(FOUND).mean[2]
     unknown[:20, 2] = np.nan
     assert np.allclose(ranker.probabilities(unknown), ranker.probabilities(usual), atol=1e-6)
     assert np.allclose(ranker.explain(unknown), ranker.explain(usual), atol=1e-5)
@@ -126,10 +126,10 @@ def test_an_explanation_is_what_the_blend_loses_without_the_feature() -> None:
     parts = ranker.explain(FOUND[:5], weights)
     assert parts.shape == (5, COUNT)
     without = FOUND[:5].copy()
-    without[:, 4] = Scaling.of(FOUND).mean[4]
+    without[:, 4] = Scaling.fit(FOUND).mean[4]
     lost = blend(ranker.probabilities(FOUND[:5]), weights) - blend(ranker.probabilities(without), weights)
     assert np.allclose(parts[:, 4], lost, atol=1e-5)
-    usual = Scaling.of(FOUND).mean[None]
+    usual = Scaling.fit(FOUND).mean[None]
     assert np.allclose(ranker.explain(usual, weights), 0, atol=1e-5)
 
 

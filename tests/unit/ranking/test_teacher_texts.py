@@ -53,7 +53,7 @@ def read(texts: PairTokens, ids: np.ndarray) -> str:
 
 def test_each_field_stands_behind_its_marker_and_is_cut(table: ProductTable) -> None:
     texts = pair_tokens()
-    products = texts.products(table, PriceBands.of(table.products()), np.array([0]))
+    products = texts.products(table, PriceBands.from_products(table.products()), np.array([0]))
     expected = "[TITLE] wool rug round [BRAND] halden [TYPE] rugs [COLOUR] grey [PRICE] cheap [SEP]"
     assert read(texts, products.row(0)) == expected
 
@@ -65,7 +65,7 @@ def test_a_field_that_says_nothing_has_no_marker_and_text_is_never_a_marker(tabl
 
 
 def test_all_products_are_those_one_by_one(table: ProductTable) -> None:
-    texts, bands = pair_tokens(), PriceBands.of(table.products())
+    texts, bands = pair_tokens(), PriceBands.from_products(table.products())
     every = texts.products(table, bands)
     assert len(every) == len(table)
     some = texts.products(table, bands, np.array([5, 0]))
@@ -74,7 +74,7 @@ def test_all_products_are_those_one_by_one(table: ProductTable) -> None:
 
 
 def test_a_dear_product_has_another_price_word_than_a_cheap_one(table: ProductTable) -> None:
-    texts, bands = pair_tokens((Field("price_minor", 1),)), PriceBands.of(table.products())
+    texts, bands = pair_tokens((Field("price_minor", 1),)), PriceBands.from_products(table.products())
     products = texts.products(table, bands, np.array([2, len(table) - 1]))
     assert [read(texts, products.row(at)).split()[1] for at in range(2)] == [PRICE_WORDS[0], PRICE_WORDS[-1]]
     assert len(PRICE_WORDS) == NUM_BANDS
@@ -114,12 +114,12 @@ def test_a_saved_spec_is_the_same(tmp_path: Path) -> None:
 
 def test_pairs_are_padded_behind_and_know_which_half_is_which() -> None:
     spec = pair_tokens().spec
-    batch = join_pairs(Ragged.of([[2, 9, 3], [2, 3]]), Ragged.of([[7, 3], [8, 3]]), spec)
+    batch = join_pairs(Ragged.from_rows([[2, 9, 3], [2, 3]]), Ragged.from_rows([[7, 3], [8, 3]]), spec)
     assert batch.ids.tolist() == [[2, 9, 3, 7, 3], [2, 3, 8, 3, 0]]
     assert batch.mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
     assert batch.segments.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 0]]
     with pytest.raises(ValueError, match="2 queries stand beside 1 products"):
-        join_pairs(Ragged.of([[2], [2]]), Ragged.of([[3]]), spec)
+        join_pairs(Ragged.from_rows([[2], [2]]), Ragged.from_rows([[3]]), spec)
 
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 200))
@@ -131,5 +131,5 @@ def test_every_row_is_in_one_batch_and_no_batch_is_over_its_budget(lengths: list
 
 
 def test_a_products_half_becomes_a_text_of_its_own() -> None:
-    whole = whole_texts(Ragged.of([[7, 8, 3], [3]]), start_id=2, max_tokens=3)
+    whole = whole_texts(Ragged.from_rows([[7, 8, 3], [3]]), start_id=2, max_tokens=3)
     assert [whole.row(at).tolist() for at in range(2)] == [[2, 7, 8], [2, 3]]

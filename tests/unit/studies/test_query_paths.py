@@ -72,7 +72,7 @@ def test_a_query_is_in_one_fold() -> None:
 def test_priors_draw_a_rare_path_to_the_overall_share() -> None:
     paths = [("a", "b")] * 4 + [("a", "c")]
     priors = Priors.count(QueryPaths(["q"] * 5, paths, np.array([True, True, True, True, False])))
-    by_path, by_leaf, by_top, count = priors.of([("a", "b"), ("a", "c"), ("x", "y")]).T.tolist()
+    by_path, by_leaf, by_top, count = priors.features([("a", "b"), ("a", "c"), ("x", "y")]).T.tolist()
     assert by_path == pytest.approx([(4 + 3.2) / 8, 3.2 / 5, 0.8])
     assert by_leaf == by_path
     assert by_top == pytest.approx([0.8, 0.8, 0.8])

@@ -79,7 +79,7 @@ def test_a_product_is_seen_when_a_training_pair_holds_it(judged: Judgements, tra
 
 def test_head_queries_make_about_half_of_the_searches_before_the_cut(judged: Judgements, log: ShoppingLog) -> None:
     cut = log.time_at(0.6)
-    events = np.flatnonzero((log.asked_ms < cut) & (log.query > 0))
+    events = np.flatnonzero((log.searched_ms < cut) & (log.query > 0))
     _, first = np.unique(log.search[events], return_index=True)
     asked = [plain_key(log.queries[code]) for code in log.query[events][first].tolist()]
     bucket = judged.ranking.query_buckets[FREQUENCY]
@@ -92,7 +92,7 @@ def test_head_queries_make_about_half_of_the_searches_before_the_cut(judged: Jud
 
 def test_pairs_hold_what_was_shown_and_as_many_products_at_random(judged: Judgements, log: ShoppingLog) -> None:
     pairs = judged.pairs
-    after = np.flatnonzero((log.asked_ms >= log.time_at(0.6)) & (log.query > 0))
+    after = np.flatnonzero((log.searched_ms >= log.time_at(0.6)) & (log.query > 0))
     shown = {
         (plain_key(log.queries[code]), product)
         for code, product in zip(log.query[after].tolist(), log.product[after].tolist(), strict=True)

@@ -78,7 +78,7 @@ def test_traps_are_asked_in_the_locales_that_say_them(queries: StoreQueries) -> 
 def test_a_type_that_few_searches_wanted_is_not_right() -> None:
     held = next(f"query {at}" for at in range(100) if is_held_out(f"query {at}"))
     kept = next(f"query {at}" for at in range(100) if not is_held_out(f"query {at}"))
-    labelled = TypeExamples.of([(held, "en", ["a"]), (kept, "en", ["a"])], types=("a", "b", "c"))
+    labelled = TypeExamples.from_rows([(held, "en", ["a"]), (kept, "en", ["a"])], types=("a", "b", "c"))
     split = split_queries(labelled, {(held, "en"): {"a": 9, "b": 2, "c": 1}, (kept, "en"): {"a": 1}})
     assert split.train.queries == [kept]
     assert split.test.queries == [held]
@@ -86,8 +86,8 @@ def test_a_type_that_few_searches_wanted_is_not_right() -> None:
 
 
 def test_head_types_have_half_of_the_clicks() -> None:
-    train = TypeExamples.of([("q", "en", ["a"])] * 5 + [("q", "en", ["b"])] * 4 + [("q", "en", ["c"])])
-    test = TypeExamples.of([("q", "en", ["a"]), ("q", "en", ["b"]), ("q", "en", ["c"])])
+    train = TypeExamples.from_rows([("q", "en", ["a"])] * 5 + [("q", "en", ["b"])] * 4 + [("q", "en", ["c"])])
+    test = TypeExamples.from_rows([("q", "en", ["a"]), ("q", "en", ["b"]), ("q", "en", ["c"])])
     assert store_buckets(test, train, {"en": 10.0})[TYPE].codes.tolist() == [0, 1, 2]
     assert [tier_of(one) for one in (20_000, 19_999, 1_999)] == ["high", "mid", "low"]
 
@@ -114,7 +114,7 @@ def test_a_new_locale_learns_of_its_first_searches_and_is_asked_others(
 
 def test_examples_of_other_types_are_not_joined() -> None:
     with pytest.raises(ValueError, match="other types"):
-        joined(TypeExamples.of([("q", "en", ["a"])]), TypeExamples.of([("q", "en", ["b"])]))
+        joined(TypeExamples.from_rows([("q", "en", ["a"])]), TypeExamples.from_rows([("q", "en", ["b"])]))
 
 
 def test_a_store_without_storefronts_is_refused(tmp_path: Path) -> None:

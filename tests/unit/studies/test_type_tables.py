@@ -38,7 +38,7 @@ def answers(share_right: float, seed: int) -> RankedTypes:
     said = np.where(rng.random(NUM_QUERIES) < share_right, wanted, (wanted + 1) % NUM_TYPES)
     types = np.stack([said, (said + 2) % NUM_TYPES], axis=1)
     probabilities = np.tile(np.array([0.8, 0.2], np.float32), (NUM_QUERIES, 1))
-    labels = Ragged.of([[one] for one in wanted.tolist()])
+    labels = Ragged.from_rows([[one] for one in wanted.tolist()])
     empty = np.zeros(types.shape, np.bool_)
     return RankedTypes(types, probabilities, empty, empty[:, 0], labels, NUM_TYPES).judged_by(labels)
 

@@ -42,7 +42,7 @@ def events(rows: Sequence[tuple[str, str, str, str]], first: int = 0) -> pa.Tabl
 
 
 def log(*rows: tuple[str, str, str, str]) -> ShoppingLog:
-    return ShoppingLog.of(events(rows), IDS)
+    return ShoppingLog.from_table(events(rows), IDS)
 
 
 def as_dict(pairs: ClickPairs) -> dict[tuple[str, str], float]:

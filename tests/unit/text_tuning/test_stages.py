@@ -85,21 +85,21 @@ def test_even_pairs_come_once_before_any_comes_twice() -> None:
 
 
 def test_kin_of_what_was_clicked_is_wanted_too() -> None:
-    clicked = Ragged.of([[0], [2, 3], []])
+    clicked = Ragged.from_rows([[0], [2, 3], []])
     kin = np.array([0, 0, 1, 2, 1], np.int32)
     wanted = wanted_products(clicked, kin)
     assert [wanted.row(group).tolist() for group in range(3)] == [[0, 1], [2, 3, 4], []]
 
 
 def test_wanted_columns_are_found_among_the_batchs_products() -> None:
-    found = which_wanted(np.array([1, 4, 7]), Ragged.of([[0, 4], [9], [1, 7]]))
+    found = which_wanted(np.array([1, 4, 7]), Ragged.from_rows([[0, 4], [9], [1, 7]]))
     assert found.tolist() == [[False, True, False], [False, False, False], [True, False, True]]
 
 
 def test_texts_are_padded_together_with_those_of_their_length() -> None:
     chunks = chunks_by_length(np.array([9, 2, 8, 3]), 2)
     assert [chunk.tolist() for chunk in chunks] == [[1, 3], [2, 0]]
-    padded = TokenTable(Ragged.of([[5, 6, 7], [], [8]]), 1).padded(np.array([2, 0, 1]))
+    padded = TokenTable(Ragged.from_rows([[5, 6, 7], [], [8]]), 1).padded(np.array([2, 0, 1]))
     assert padded.ids.tolist() == [[8, 1, 1], [5, 6, 7], [1, 1, 1]]
     assert padded.mask.tolist() == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
 
@@ -112,7 +112,9 @@ def test_hard_negatives_are_near_but_not_wanted_nor_nearer_than_what_is() -> Non
     angles = np.array([0.0, 0.3, 0.5, 1.5])
     products = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     pool = np.array([10, 20, 30, 40])
-    found = near_negatives(queries, products, pool, Ragged.of([[20], []]), HardNegatives(nearest=3, ceiling=0.95))
+    found = near_negatives(
+        queries, products, pool, Ragged.from_rows([[20], []]), HardNegatives(nearest=3, ceiling=0.95)
+    )
     # Query 0 wants product 20: 10 is nearer than that, so it is thought to be wanted as well. Query 1 wants none of the pool.
     assert sorted(found[0].tolist()) == [-1, 30, 40]
     assert sorted(found[1].tolist()) == [10, 20, 30]
@@ -120,12 +122,12 @@ def test_hard_negatives_are_near_but_not_wanted_nor_nearer_than_what_is() -> Non
 
 def test_a_pool_of_wanted_products_gives_no_hard_negatives() -> None:
     queries = products = np.array([[1.0, 0.0]], np.float32)
-    assert near_negatives(queries, products, np.array([5]), Ragged.of([[5]]), HardNegatives()).tolist() == [[-1]]
+    assert near_negatives(queries, products, np.array([5]), Ragged.from_rows([[5]]), HardNegatives()).tolist() == [[-1]]
 
 
 def test_bm25_negatives_share_words_with_the_query_and_were_not_clicked() -> None:
     texts = ["velvet sofa red", "velvet sofa blue", "oak table"]
-    found = bm25_negatives(["velvet sofa"], texts, np.array([3, 5, 8]), Ragged.of([[5]]), 2)
+    found = bm25_negatives(["velvet sofa"], texts, np.array([3, 5, 8]), Ragged.from_rows([[5]]), 2)
     assert found.tolist() == [[3, -1]]
 
 

@@ -7,7 +7,7 @@ from models.unified.graph import graph_vectors
 from models.unified.words import Ragged
 
 # Queries 0 and 1 share the word 5, and lead to products 0 to 3; queries 2 and 3 share the word 7, and lead to 4 to 7.
-WORDS = Ragged.of([[5], [5, 6], [7], [7, 8]])
+WORDS = Ragged.from_rows([[5], [5, 6], [7], [7, 8]])
 QUERY = np.array([0, 0, 1, 1, 2, 2, 3, 3])
 PRODUCT = np.array([0, 1, 2, 3, 4, 5, 6, 7])
 ONES = np.ones(8)

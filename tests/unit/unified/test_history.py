@@ -9,13 +9,14 @@ import pyarrow as pa
 import pytest
 
 from models.events.event import EVENT_SCHEMA, Event, EventKind
+from models.events.kinds import CLICK, PURCHASE
 from models.products.product import Product
 from models.unified.examples import Examples, HeldOutSearches
 from models.unified.features import product_features
 from models.unified.histories import Histories
 from models.unified.history import HistoryBlocks, HistoryItem, HistoryKind, block_items, history_items, query_words
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import CLICK, PURCHASE, LogError, ShoppingLog
+from models.unified.shopping_log import LogError, ShoppingLog
 from models.unified.words import Ragged, WordBook, WordHashing
 
 PRODUCTS = [
@@ -48,17 +49,17 @@ EVENTS = [
 
 
 def log_of(events: list[dict[str, object]]) -> ShoppingLog:
-    return ShoppingLog.of(pa.Table.from_pylist(events, EVENT_SCHEMA), [product.id for product in PRODUCTS])
+    return ShoppingLog.from_table(pa.Table.from_pylist(events, EVENT_SCHEMA), [product.id for product in PRODUCTS])
 
 
 def columns_words(shopper: str, time_ms: int) -> list[list[str]]:
     """Words of the history's tokens, block after block, as training sees them."""
     log = log_of(EVENTS)
     book = WordBook(WordHashing())
-    features = product_features(PRODUCTS, PriceBands.of(PRODUCTS), book, WordHashing())
-    queries = Ragged.of([book.numbers(query_words(query)) for query in log.queries])
+    features = product_features(PRODUCTS, PriceBands.from_products(PRODUCTS), book, WordHashing())
+    queries = Ragged.from_rows([book.numbers(query_words(query)) for query in log.queries])
     texts = Ragged.concatenate([queries, features.terms, features.tags, features.brands])
-    histories = Histories.of(log, BLOCKS, features.brand)
+    histories = Histories.from_log(log, BLOCKS, features.brand)
     number = log.shopper[[e["shopper_id"] for e in EVENTS].index(shopper)]
     found = histories.before(np.array([number]), np.array([time_ms]))[0]
     words = {at: word for word, at in book.items()}
@@ -82,7 +83,7 @@ def served_words(shopper: str, time_ms: int) -> list[list[str]]:
         if e["shopper_id"] == shopper and int(str(e["time"])) < time_ms
     ]
     by_id = {product.id: product for product in PRODUCTS}
-    blocks = block_items(history_items(events, by_id.get, PriceBands.of(PRODUCTS).band), BLOCKS)
+    blocks = block_items(history_items(events, by_id.get, PriceBands.from_products(PRODUCTS).band), BLOCKS)
     sizes = BLOCKS.sizes()
     return [words for name, items in blocks.items() for words in items + [[]] * (sizes[name] - len(items))]
 
@@ -102,15 +103,15 @@ def test_nothing_at_or_after_the_moment_is_in_a_history() -> None:
 
 def test_a_click_does_not_announce_its_own_purchase() -> None:
     """Of a search all that follows is judged by what was known when it was made."""
-    examples = Examples.of(log_of(EVENTS), until_ms=10_000, impressions_per_positive=0.0, seed=0)
-    assert examples.asked_ms.tolist() == [100, 200, 300, 400, 500]
+    examples = Examples.from_log(log_of(EVENTS), until_ms=10_000, impressions_per_positive=0.0, seed=0)
+    assert examples.searched_ms.tolist() == [100, 200, 300, 400, 500]
     assert examples.kind.tolist() == [PURCHASE, CLICK, CLICK, PURCHASE, PURCHASE]  # the strongest of a product
 
 
 def test_examples_end_with_the_window_and_held_out_searches_begin_after_it() -> None:
     log = log_of(EVENTS)
-    assert Examples.of(log, 400, 0.0, 0).asked_ms.max() < 400
-    held = HeldOutSearches.of(log, 400)
+    assert Examples.from_log(log, 400, 0.0, 0).searched_ms.max() < 400
+    held = HeldOutSearches.from_log(log, 400)
     bought = held.bought_product[np.argsort(held.bought_search)]
     found = zip([log.queries[query] for query in held.query], bought.tolist(), held.is_anonymous.tolist(), strict=True)
     assert sorted(found) == [("sofa", 0, True), ("table", 1, False)]
@@ -137,17 +138,17 @@ def test_an_event_that_comes_twice_counts_once_and_rows_need_no_order() -> None:
 def test_a_log_that_cannot_be_learned_from_says_what_is_wrong(tmp_path: Path) -> None:
     table = pa.Table.from_pylist(EVENTS, EVENT_SCHEMA)
     with pytest.raises(LogError, match="no column query"):
-        ShoppingLog.of(table.drop_columns(["query"]), ["A"])
+        ShoppingLog.from_table(table.drop_columns(["query"]), ["A"])
     with pytest.raises(LogError, match="no event"):
-        ShoppingLog.of(table.slice(0, 0), ["A"])
+        ShoppingLog.from_table(table.slice(0, 0), ["A"])
     with pytest.raises(LogError, match="time is string"):
-        ShoppingLog.of(table.set_column(1, "time", pa.array(["x"] * len(table))), ["A"])
+        ShoppingLog.from_table(table.set_column(1, "time", pa.array(["x"] * len(table))), ["A"])
 
     kinds = pa.array(["look"] * len(table))
     with pytest.raises(LogError, match="kind holds 'look'"):
-        ShoppingLog.of(table.set_column(5, "kind", kinds), ["A"])
+        ShoppingLog.from_table(table.set_column(5, "kind", kinds), ["A"])
     with pytest.raises(LogError, match="0 clicks"):
-        Examples.of(ShoppingLog.of(table, ["other"]), 10_000, 0.0, 0)
+        Examples.from_log(ShoppingLog.from_table(table, ["other"]), 10_000, 0.0, 0)
     (tmp_path / "log.parquet").write_text("no")
     with pytest.raises(LogError, match="not a log in Parquet"):
         ShoppingLog.read(tmp_path / "log.parquet", ["A"])
@@ -156,7 +157,7 @@ def test_a_log_that_cannot_be_learned_from_says_what_is_wrong(tmp_path: Path) ->
 def test_price_bands_are_those_of_the_category_where_it_has_enough_products() -> None:
     cheap = [Product(f"m{i}", "Mug", "", "Mugs", 100 + i) for i in range(40)]
     dear = [Product(f"s{i}", "Sofa", "", "Sofas", 90_000 + i) for i in range(40)]
-    bands = PriceBands.of([*cheap, *dear, PRODUCTS[2]])
+    bands = PriceBands.from_products([*cheap, *dear, PRODUCTS[2]])
     assert [bands.band(cheap[0]), bands.band(cheap[-1]), bands.band(dear[0]), bands.band(dear[-1])] == [0, 4, 0, 4]
     assert bands.band(PRODUCTS[2]) is None
     assert bands.band(Product("x", "Desk", "", "Desks", 50_000)) == 2  # among all

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.events.kinds import CART, CLICK, IMPRESSION, PURCHASE
 from models.unified.losses import (
     DegenerateLoss,
     NegativeSets,
@@ -17,7 +18,6 @@ from models.unified.losses import (
     triplet_loss,
 )
 from models.unified.recipe import HingeTargets, LossWeights
-from models.unified.shopping_log import CART, CLICK, IMPRESSION, PURCHASE
 
 TARGETS = HingeTargets()
 ONE = torch.ones(1)

@@ -19,7 +19,7 @@ MIX = NegativeMix(uniform=4, uniform_kin=3, kin=2, dynamic_weight=0.5, warm_up_s
 FULL = NegativeWeights(1.0, 1.0, 0.5)
 PRODUCTS = 100
 SHARE = np.full(PRODUCTS, 1 / PRODUCTS, np.float32)
-CATEGORIES = Categories.by(np.arange(PRODUCTS, dtype=np.int32) % 5, SHARE)
+CATEGORIES = Categories.from_products(np.arange(PRODUCTS, dtype=np.int32) % 5, SHARE)
 
 
 def columns(positives: list[int], dynamic: list[int], weights: NegativeWeights = FULL) -> Columns:
@@ -77,7 +77,7 @@ def test_kin_are_expected_more_often_than_others() -> None:
 @pytest.fixture
 def engaged() -> Engagements:
     """Query 0 led to products 7 (shopper 0), 9 (shopper 2) and 5 (shopper 0); query 1 to 3 (shopper 1)."""
-    return Engagements.of(
+    return Engagements.from_examples(
         query=np.array([0, 0, 0, 1], np.int32),
         shopper=np.array([0, 2, 0, 1], np.int32),
         product=np.array([7, 9, 5, 3], np.int32),
@@ -107,6 +107,6 @@ def test_the_hardest_products_are_the_best_scored_that_are_not_wanted() -> None:
     queries = np.array([[1, 0], [0, 1]], np.float32)
     pool = np.array([4, 8, 15])
     products = np.array([[1, 0], [0.9, 0.1], [0, 1]], np.float32)
-    wanted = Ragged.of([[4], [], [8, 99]])
+    wanted = Ragged.from_rows([[4], [], [8, 99]])
     found = hardest_products(queries, products, pool, wanted, np.array([0, 2]), 1)
     assert found.tolist() == [[8], [15]]

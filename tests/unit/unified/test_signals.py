@@ -28,7 +28,7 @@ def log() -> ShoppingLog:
         | {"product_id": product, "query": "sofa"}
         for at, (kind, product, time, locale) in enumerate(rows)
     ]
-    return ShoppingLog.of(pa.Table.from_pylist(events, EVENT_SCHEMA), IDS)
+    return ShoppingLog.from_table(pa.Table.from_pylist(events, EVENT_SCHEMA), IDS)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_locale_lifts_the_products_that_it_engages(signals: ProductSignals) ->
 
 def test_saved_signals_are_found_by_id_and_new_products_have_none(signals: ProductSignals, tmp_path: Path) -> None:
     signals.save(tmp_path, IDS)
-    found = SavedSignals(tmp_path).of(["new", "B", "A"])
+    found = SavedSignals(tmp_path).for_ids(["new", "B", "A"])
     np.testing.assert_array_equal(found.scalars[1:], signals.scalars[[1, 0]])
     np.testing.assert_array_equal(found.graph[1:], signals.graph[[1, 0]])
     assert not found.scalars[0].any()

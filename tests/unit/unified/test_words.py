@@ -47,14 +47,14 @@ def test_impossible_hashing_is_refused(bits: int, ngram: int) -> None:
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=8), st.data())
 def test_taken_rows_are_the_rows(rows: list[list[int]], data: st.DataObject) -> None:
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=6))
-    taken = Ragged.of(rows).take(np.array(chosen, np.int64))
+    taken = Ragged.from_rows(rows).take(np.array(chosen, np.int64))
     assert [taken.row(at).tolist() for at in range(len(taken))] == [rows[at] for at in chosen]
 
 
 def test_a_batch_looks_each_word_up_once_and_keeps_the_texts() -> None:
     book = WordBook(WordHashing(bits=12))
-    queries = Ragged.of([book.numbers(["red", "sofa"]), []])
-    products = Ragged.of([book.numbers(["sofa", "brand=nord"])])
+    queries = Ragged.from_rows([book.numbers(["red", "sofa"]), []])
+    products = Ragged.from_rows([book.numbers(["sofa", "brand=nord"])])
     batch = word_batch([queries, products], book.buckets())
     assert len(batch.own) == 3
     assert batch.text_offsets.tolist() == [0, 2, 2]

@@ -12,19 +12,19 @@ Nobody knows what shoppers had done with what they were not shown: these pages a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
+from models.events.kinds import CART, CLICK, IMPRESSION, PURCHASE
 from models.ranking.features import CandidateFeatures, QueryInput
-from models.ranking.impressions import Impressions, PageHistories, ReadLog, read_log
+from models.ranking.impressions import Impressions, PageHistories
+from models.ranking.parse_log import ParsedLog, parse_log
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import CART, CLICK, IMPRESSION, PURCHASE, UNKNOWN, LogError, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 _FOUND = 12  # products beside the clicked ones
 _DEPTH = 200  # that they are drawn among, as deep as a search ranks
@@ -33,8 +33,8 @@ _POOL = 50_000  # products that they are looked for among
 _AT_ONCE = 128  # searches
 
 
-def clicked_pages(
-    log: pa.Table | ReadLog,
+def unshown_pages(
+    log: pa.Table | ParsedLog,
     bundle: Bundle,
     features: CandidateFeatures,
     *,
@@ -50,7 +50,7 @@ def clicked_pages(
     if max_pages < 1:
         return None
     table = bundle.products()
-    events, _ = read_log(log, table)
+    events, _ = parse_log(log, table)
     told = _clicks(events, since_ms, until_ms, logged=logged)
     searches = np.unique(events.search[told])
     if not len(searches):
@@ -63,10 +63,10 @@ def clicked_pages(
     page_of[searches] = np.arange(len(searches))
     told = told[page_of[events.search[told]] >= 0]
     first = told[np.unique(page_of[events.search[told]], return_index=True)[1]]
-    asked_ms, shopper = events.search_time_ms[searches], events.shopper[first]
+    searched_ms, shopper = events.search_time_ms[searches], events.shopper[first]
     queries = [events.queries[number] for number in events.query[first].tolist()]
     locales = [events.locales[number] for number in events.locale[first].tolist()]
-    histories = PageHistories(events, table, PriceBands.load(bundle.unified_folder)).before(shopper, asked_ms)
+    histories = PageHistories(events, table, PriceBands.load(bundle.unified_folder)).before(shopper, searched_ms)
     clicked = _labels(page_of[events.search[told]], events.product[told], events.kind[told], len(searches))
     met = np.flatnonzero((page_of[events.search] >= 0) & (events.product != UNKNOWN))
     shown = _labels(page_of[events.search[met]], events.product[met], events.kind[met], len(searches))
@@ -88,28 +88,11 @@ def clicked_pages(
         labels=(strongest[:, None] >= np.array([CLICK, CART, PURCHASE])).astype(np.float32),
         queries=queries,
         locales=locales,
-        time_ms=asked_ms,
+        time_ms=searched_ms,
         shopper=shopper,
         is_anonymous=events.is_anonymous[first],
         histories=histories,
     )
-
-
-def joined_log(log: Path | pa.Table | Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
-    """One table of all files, or folders of them; of a file only the `columns`, None: all. Raises LogError for what is no log."""
-    if isinstance(log, pa.Table):
-        return log
-    paths = [log] if isinstance(log, Path) else list(log)
-    tables = []
-    for path in paths:
-        try:
-            tables.append(pq.read_table(path, columns=None if columns is None else list(columns)))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise LogError(f"{path} is not a log in Parquet: {error}") from error
-    try:
-        return pa.concat_tables(tables)
-    except pa.ArrowInvalid as error:
-        raise LogError(f"{', '.join(path.name for path in paths)} are not of one schema: {error}") from error
 
 
 def _clicks(events: ShoppingLog, since_ms: int | None, until_ms: int | None, *, logged: bool) -> Ints:
@@ -125,7 +108,7 @@ def _clicks(events: ShoppingLog, since_ms: int | None, until_ms: int | None, *, 
     if until_ms is not None:
         told &= events.time_ms < until_ms
     if since_ms is not None:
-        told &= events.asked_ms >= since_ms
+        told &= events.searched_ms >= since_ms
     return np.flatnonzero(told)
 
 

@@ -13,12 +13,12 @@ from models.ranking.features import FEATURES
 from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.recipe import TeacherRecipe
 from models.ranking.teacher.teacher import Teacher, soft_labels
-from models.ranking.teacher.train_teacher import Shelf, TrainedTeacher, train_teacher
+from models.ranking.teacher.train_teacher import CatalogueView, TrainedTeacher, train_teacher
 from models.ranking.train_ranker import TrainedRanker, TrainingPages, train_on
 from models.text_encoder.export import PACKAGED
 
 
-def teach(
+def train_teacher_on(
     bundle: Bundle,
     pages: TrainingPages,
     out: Path,
@@ -32,11 +32,20 @@ def teach(
     """Trains the teacher into the folder `out`, on the shown pages, on the `device` "cpu" or "cuda"; interrupted, the same call goes on
     where it stopped. Raises as `train_teacher` does."""
     return train_teacher(
-        Shelf.of(bundle), pages.shown, pages.rows.features, FEATURES, out, recipe, base, seed, progress, device
+        CatalogueView.from_bundle(bundle),
+        pages.shown,
+        pages.rows.features,
+        FEATURES,
+        out,
+        recipe,
+        base,
+        seed,
+        progress,
+        device,
     )
 
 
-def train_taught(
+def distil_ranker(
     bundle: Bundle,
     pages: TrainingPages,
     teacher: Path,
@@ -49,7 +58,7 @@ def train_taught(
 
     Raises TeacherError for a teacher of other features, and as `train_on` does.
     """
-    loaded, shelf, shown = Teacher.load(teacher, features=FEATURES), Shelf.of(bundle), pages.shown
+    loaded, shelf, shown = Teacher.load(teacher, features=FEATURES), CatalogueView.from_bundle(bundle), pages.shown
     count = min(recipe.judged_pages, shown.num_pages)
     judged = np.unique(np.linspace(0, shown.num_pages - 1, count).astype(np.int64))
     rows = np.flatnonzero(np.isin(shown.page, judged))
