@@ -18,6 +18,7 @@ import numpy.typing as npt
 from models.arrays import Bools, Doubles, Ints
 
 _BLOCK = 1 << 24  # comparisons at a time
+_NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +120,13 @@ def average_precision(places: Ints, relevance: Relevance, k: int | None = None) 
     cases, found = cases[order], found[order]
     precisions = (_rank_in_case(cases) + 1.0) / (found + 1.0)
     return _where_relevant(_sums(cases, precisions, relevance), relevance.counts, relevance)
+
+
+def metric_name(metric: str) -> str:
+    """Returns a metric as headings name it: "recall@10" -> "Recall@10", "ndcg@10" -> "NDCG@10"."""
+    name, _, depth = metric.partition("@")
+    shown = _NAMES.get(name, name)
+    return f"{shown}@{depth}" if depth else shown
 
 
 def _checked(k: int) -> int:

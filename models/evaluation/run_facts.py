@@ -1,4 +1,4 @@
-"""How a report came to be: what a reader needs to repeat it."""
+"""The facts of an evaluation run that its report states, so that a reader can repeat it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 _VERSIONS = ("aisle", "numpy", "faiss-cpu", "torch", "bm25s")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """The head of a report. `simulated` says that shoppers were made up: every figure then says so."""
+    """The head of a report. If `simulated`, a program invented the shoppers, and every heading of the report says so."""
 
     title: str
     simulated: bool
@@ -40,7 +40,7 @@ class RunFacts:
         seeds: Mapping[str, int] | None = None,
         notes: Sequence[str] = (),
     ) -> RunFacts:
-        """With the versions, the machine and the time of now."""
+        """Returns the facts with this process's versions, machine and time."""
         return cls(
             title=title,
             simulated=simulated,
@@ -54,15 +54,25 @@ class RunFacts:
             notes=notes,
         )
 
+    def shown(self) -> dict[str, str]:
+        """Returns what the head of the page lists, by name."""
+        return {
+            **{name: f"{value:,}" if isinstance(value, int) else str(value) for name, value in self.data.items()},
+            "seeds": ", ".join(f"{name} {seed}" for name, seed in self.seeds.items()) or "none",
+            "command": self.command,
+            "made": f"{self.created}, {self.machine}",
+            "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+        }
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def _installed() -> dict[str, str]:
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for name in _VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -70,7 +70,8 @@ def test_it_holds_what_serves_and_nothing_else(wheel: Path) -> None:
     sources = {
         path.relative_to(ROOT).as_posix()
         for room in ("serving", "models", "loadtest")
-        for path in (ROOT / room).rglob("*.py")
+        for ending in ("*.py", "*.html.j2")
+        for path in (ROOT / room).rglob(ending)
     }
     assert sources <= names
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from models.evaluation.bootstrap import Interval
+from models.evaluation.metrics import metric_name
 from models.evaluation.page import Section, Table
 from models.evaluation.plots import differences_plot, groups_plot, overall_plot
-from models.evaluation.report import metric_name
 from models.evaluation.results import Results
 from models.evaluation.summary import Comparison, Summary, summarise
 from models.studies.text_encoder.judging import OVERLAP, QUADRANT, JudgedResults

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from models.evaluation.cases import Bucket
-from models.evaluation.report import HTML_FILE, JSON_FILE, html_report, metric_name, write_report
+from models.evaluation.metrics import metric_name
+from models.evaluation.page import HTML_FILE, JSON_FILE
+from models.evaluation.report import html_report, write_report
 from models.evaluation.results import Results
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
@@ -70,7 +72,7 @@ def test_the_head_is_about_the_subject_and_the_best_of_the_others(results: Resul
     said = html_report(about, facts(simulated=True)).split("<dl>")[0]
     mean = results.of("no graph", "mrr").mean()
     assert f"<strong>no graph</strong> has MRR {mean:.3f}" in said
-    assert "The highest of 2 others: <strong>unified &lt;b&gt;</strong>" in said
+    assert "The best of 2 others: <strong>unified &lt;b&gt;</strong>" in said
     assert "of the oracle (simulated)" in said
 
 
