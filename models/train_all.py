@@ -24,19 +24,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.arrays import Progress
-from models.bundles.add_parts import add_ranker, add_types, link_bundle
-from models.bundles.build import Recipe, Source, build_bundle, check_out
-from models.bundles.bundle import MANIFEST, Bundle, file_sha256
-from models.bundles.embed_unified import UnifiedEmbedding
-from models.bundles.kept_stages import KeptStages, kept_stages
+from models.bundles.build import Recipe, build_bundle
+from models.bundles.bundle import Bundle
+from models.bundles.extend import link_bundle
+from models.bundles.files import file_sha256
+from models.bundles.manifest import MANIFEST
+from models.bundles.resumable_stages import KeptStages, kept_stages
+from models.bundles.source import Source
+from models.bundles.work_folder import check_out
+from models.devices import check_training_device
 from models.evaluation.compare_bundles import compare_bundles
 from models.events.event import EventKind
+from models.query_types.add_to_bundle import add_types
 from models.query_types.labels import label_log
 from models.query_types.recipe import RECIPES as TYPES_RECIPES
 from models.query_types.recipe import TypesRecipe
 from models.query_types.train_types import train_types
+from models.ranking.add_to_bundle import add_ranker
 from models.ranking.distil import distil_ranker, train_teacher_on
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from models.ranking.parse_log import concat_logs
 from models.ranking.recipe import RECIPES as RANKER_RECIPES
 from models.ranking.recipe import RankerRecipe
@@ -47,10 +53,10 @@ from models.text_encoder.export import PACKAGED
 from models.text_tuning.recipe import RECIPES as TEXT_RECIPES
 from models.text_tuning.recipe import Stage, TextRecipe
 from models.text_tuning.train_text_encoder import train_text_encoder
+from models.unified.embed_products import UnifiedEmbedding
 from models.unified.recipe import RECIPES as UNIFIED_RECIPES
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import LogError
-from models.unified.train_unified import check_device
 
 BUNDLE, WORK = "bundle", "work"
 TEXT, UNIFIED, TYPES, TEACHER, RANKER, REPORT = STAGES = (
@@ -144,7 +150,7 @@ def train_all(
     without one with that which stood at `out/bundle`. Raises what the stages raise: BundleError, CatalogueError, LogError, ExamplesError,
     TrainingError, TrainingFailed, TeacherError, DegenerateLoss, EncoderError.
     """
-    check_device(device)
+    check_training_device(device)
     earlier = _earlier(before, out / BUNDLE)
     check_out(out / BUNDLE, replace=True)
     with kept_stages(out / WORK, progress) as stages:

@@ -20,9 +20,16 @@ from ray import serve
 from ray.serve.schema import LoggingConfig
 
 from models.arrays import Floats
+from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
+from models.devices import cuda_is_usable
 from models.index.vector_index import Device
-from models.text_encoder.encoder import Text, TextEncoder, cuda_is_usable
+from models.query_types.bundle_part import TYPES_PART
+from models.ranking.teacher.bundle_part import TEACHER_PART
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.spec import Text
+from models.unified.bundle_part import UNIFIED_PART
 from serving.compute.query_typer import QueryTyper
 from serving.compute.retriever import MAX_BATCH, Retriever
 from serving.compute.shopper_encoder import LightQueryEncoder, ShopperEncoder
@@ -58,7 +65,7 @@ class Encoder:
 
 
 def load_encoder(bundle_folder: Path, device: str, threads: int, max_batch_tokens: int) -> Encoder:
-    return Encoder(TextEncoder(Bundle(bundle_folder).encoder_folder, device, threads), max_batch_tokens)
+    return Encoder(TextEncoder(TEXT_ENCODER_PART.open(Bundle(bundle_folder)), device, threads), max_batch_tokens)
 
 
 def load_retriever(bundle_folder: Path, device: Device, threads: int) -> Retriever:
@@ -69,17 +76,17 @@ def plan_stages(bundle_folder: Path, config: AisleConfig) -> tuple[StagePlan[Any
     """Of the encoder, the retriever and, where the bundle has them, of the shopper encoder, the classifier of queries and the teacher."""
     bundle = Bundle(bundle_folder)
     types: tuple[StagePlan[Any, Any], ...] = ()
-    if bundle.has_types:
+    if TYPES_PART.is_in(bundle):
         load = functools.partial(QueryTyper, bundle_folder)
         types = (StagePlan("types", config.types, load, QueryTyper.max_batch_cost),)
-    teacher = (_plan_teacher(bundle_folder, config.teacher),) if bundle.has_teacher else ()
+    teacher = (_plan_teacher(bundle_folder, config.teacher),) if TEACHER_PART.is_in(bundle) else ()
     retriever: StagePlan[Any, Any] = StagePlan(
         "retriever",
         config.retriever,
         functools.partial(load_retriever, bundle_folder, config.retriever.device, config.retriever.threads),
         MAX_BATCH,
     )
-    if bundle.is_unified:
+    if UNIFIED_PART.is_in(bundle):
         queries: StagePlan[Any, Any] = StagePlan(
             "encoder",
             config.encoder,
@@ -158,8 +165,8 @@ def check(bundle_folder: Path, config: AisleConfig) -> None:
     if config.auth.keys_file:
         read_keys(config.auth.keys_file)
     bundle = Bundle(bundle_folder)
-    bundle.verify()
-    if config.ranker.model == "teacher" and not bundle.has_teacher:
+    verify_bundle(bundle)
+    if config.ranker.model == "teacher" and not TEACHER_PART.is_in(bundle):
         raise ConfigError(
             f"ranker.model is 'teacher', and {bundle_folder} holds none: set 'student' or 'none', or train one into the bundle with "
             "'aisle train ranker'"

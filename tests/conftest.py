@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from models.bundles.build import Recipe, Source, build_bundle
-from models.bundles.bundle import Manifest
+from models.bundles.build import Recipe, build_bundle
+from models.bundles.manifest import Manifest
+from models.bundles.source import Source
+from models.devices import cuda_is_usable
 from models.products.product import Product
 from models.query_types.type_model import TypeModel
-from models.text_encoder.encoder import cuda_is_usable
+from models.text_encoder.embed_products import TextEmbedding
 from models.unified.words import Ragged
 
 # The time of an example is the machine's matter: the first of a fresh checkout pays for Hypothesis' own tables.
@@ -147,7 +149,9 @@ def build_tiny(exported_encoder: Path, make_source: MakeSource) -> BuildTiny:
     ) -> Manifest:
         stated = {"name": "tiny", "encoder": str(exported_encoder), "dimensions": (16,), "locales": ("en-US", "de-DE")}
         source = make_source(products, fingerprint=fingerprint)
-        return build_bundle(source, Recipe(**(stated | recipe)), out, lambda *_: None, replace=replace)  # type: ignore[arg-type]
+        made_by = Recipe(**(stated | recipe))  # type: ignore[arg-type]
+        embedding = TextEmbedding.for_recipe(made_by, source.text_attributes)
+        return build_bundle(source, made_by, out, lambda *_: None, embedding=embedding, replace=replace)
 
     return build
 

@@ -11,12 +11,14 @@ import numpy as np
 from loadtest.benchmarks.service import bundle_queries
 from loadtest.benchmarks.setup import Setup, ratios
 from models.bundles.bundle import Bundle
-from models.text_encoder.encoder import PaddedBatch, Text, TextEncoder
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from models.text_encoder.encoder import PaddedBatch, TextEncoder
+from models.text_encoder.spec import Text
 
 
 def bench_encoder(setup: Setup) -> None:
     """The encoder from text to vectors, against the bare model call on the same tokens, ready and padded."""
-    encoder = TextEncoder(Bundle(setup.bundle).encoder_folder, "auto")
+    encoder = TextEncoder(TEXT_ENCODER_PART.open(Bundle(setup.bundle)), "auto")
     queries = bundle_queries(setup.bundle, 2000)
     rng = np.random.default_rng(0)
     for batch in (1, 8, 32):

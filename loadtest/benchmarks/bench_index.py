@@ -10,7 +10,9 @@ from loadtest.benchmarks.setup import Setup
 from models.bundles.bundle import Bundle
 from models.index.tuner import IndexTarget, p50_ms, recall_of, tune
 from models.index.vector_index import IndexSpec, VectorIndex
-from models.text_encoder.encoder import Text, TextEncoder
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.spec import Text
 
 INDEX_SIZES = (45_000, 200_000, 1_000_000)
 
@@ -24,7 +26,7 @@ def bench_index(setup: Setup) -> None:
         real = np.asarray(Bundle(setup.bundle).vectors(), np.float32)
         source = f"{setup.bundle.name}'s vectors"
     rng = np.random.default_rng(0)
-    encoder = TextEncoder(Bundle(setup.bundle).encoder_folder, "auto")
+    encoder = TextEncoder(TEXT_ENCODER_PART.open(Bundle(setup.bundle)), "auto")
     short = encoder.encode([Text(query) for query in bundle_queries(setup.bundle, 300)])
     for size in (5_000, 10_000) if setup.quick else INDEX_SIZES:
         setup.say(f"{size:,} vectors: jitter")

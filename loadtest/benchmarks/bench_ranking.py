@@ -16,10 +16,15 @@ from loadtest.benchmarks.service import bundle_queries, served
 from loadtest.benchmarks.setup import QUIET, Setup, differences, ratios
 from loadtest.h2load import h2load
 from models.bundles.bundle import Bundle
-from models.ranking.features import FEATURES, CandidateFeatures, QueryInput
+from models.devices import cuda_is_usable
+from models.query_types.bundle_part import TYPES_PART
+from models.ranking.bundle_part import RANKER_PART
+from models.ranking.feature_names import FEATURES
+from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.ranker import Ranker
+from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.ranking.teacher.teacher import Teacher
-from models.text_encoder.encoder import cuda_is_usable
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
@@ -35,14 +40,14 @@ PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0}
 
 def bench_ranking(setup: Setup) -> None:
     """A search with the best 200 candidates ranked against one without, rounds in turn; and the models in this process."""
-    if setup.personal is None or not Bundle(setup.personal).has_ranker:
+    if setup.personal is None or not RANKER_PART.is_in(Bundle(setup.personal)):
         setup.say("left out: no --personal bundle with a ranker")
         return
     bundle = Bundle(setup.personal)
     queries = bundle_queries(setup.personal, 2000)
     _bench_alone(setup, bundle, queries)
     _bench_service(setup, bundle, queries)
-    if bundle.has_teacher:
+    if TEACHER_PART.is_in(bundle):
         _bench_teacher(setup, bundle, queries)
 
 
@@ -102,9 +107,9 @@ def _bench_service(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
 
 def _bench_teacher(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None:
     features, _ = _student(bundle)
-    table, bands = bundle.products(), PriceBands.load(bundle.unified_folder)
+    table, bands = bundle.products(), PriceBands.load(UNIFIED_PART.open(bundle))
     for device in ("cpu", "cuda") if cuda_is_usable() else ("cpu",):
-        teacher = Teacher.load(bundle.teacher_folder, device, features=FEATURES)
+        teacher = Teacher.load(TEACHER_PART.open(bundle), device, features=FEATURES)
         spent, share = [], []
         for number in range(setup.rounds):
             setup.say(f"teacher on {device}, round {number + 1}")
@@ -129,10 +134,10 @@ def _bench_teacher(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
 
 
 def _student(bundle: Bundle) -> tuple[CandidateFeatures, Ranker]:
-    types = bundle.type_model() if bundle.has_types else None
-    ranker = bundle.ranker()
+    types = TYPES_PART.find(bundle)
+    ranker = RANKER_PART.open(bundle)
     return CandidateFeatures(
-        bundle, LightTower(bundle.unified_folder), types, query_attributes=ranker.query_attributes
+        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=ranker.query_attributes
     ), ranker
 
 
@@ -169,7 +174,7 @@ def _seconds(work: Callable[[], object], seconds: float) -> float:
 def _num_weights(bundle: Bundle) -> int:
     """Of the teacher's layers that multiply every token: all but the tables that are looked up."""
     count = 0
-    for file in sorted(bundle.teacher_folder.glob("*.safetensors")):
+    for file in sorted(TEACHER_PART.open(bundle).glob("*.safetensors")):
         with safe_open(file, "numpy") as weights:
             for name in weights.keys():  # noqa: SIM118 - no mapping
                 if "embeddings" not in name:

@@ -11,6 +11,7 @@ from loadtest.benchmarks.service import bundle_queries, served
 from loadtest.benchmarks.setup import QUIET, Setup, differences, ratios
 from loadtest.h2load import h2load
 from models.bundles.bundle import Bundle
+from models.query_types.bundle_part import TYPES_PART
 from models.query_types.type_model import TypeModel
 
 CLASSIFY = "/aisle.v1.QueryService/Classify"
@@ -26,10 +27,10 @@ USES = {
 
 def bench_types(setup: Setup) -> None:
     """Queries a second of the model and of the service, and a search with its query's types against one without."""
-    if setup.personal is None or not Bundle(setup.personal).has_types:
+    if setup.personal is None or not TYPES_PART.is_in(Bundle(setup.personal)):
         setup.say("left out: no --personal bundle with a classifier")
         return
-    model = Bundle(setup.personal).type_model()
+    model = TYPES_PART.open(Bundle(setup.personal))
     queries = bundle_queries(setup.personal, 20_000)
     alone: list[float] = []
     rates: dict[str, list[float]] = {"classify": [], **{use: [] for use in USES}}

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aisle.v1 import search_pb2
+from models.bundle_parts import load_speller
 from models.bundles.bundle import Bundle
-from models.text_encoder.encoder import Text
+from models.text_encoder.spec import Text
 from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retriever import Retrieval
@@ -30,7 +31,7 @@ class Floor:
         self._encoder.warm_up()
         self._retriever = load_retriever(bundle_folder, "cpu", 0)
         self._retriever.warm_up()
-        self._speller = bundle.speller()
+        self._speller = load_speller(bundle)
         products = bundle.products()
         self._messages = Messages(bundle.manifest, LimitsConfig(), products, FilterMasks(products))
 

@@ -22,6 +22,7 @@ from loadtest.benchmarks.bench_stock import bench_stock
 from loadtest.benchmarks.bench_types import bench_types
 from loadtest.benchmarks.figures import Figures
 from loadtest.benchmarks.setup import Setup
+from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
 from models.errors import InputError
 
@@ -55,7 +56,7 @@ def run_benchmarks(
     unknown = set(only) - set(BENCHMARKS)
     if unknown:
         raise InputError(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    Bundle(bundle).verify()
+    verify_bundle(Bundle(bundle))
     figures = Figures()
     for name in only or BENCHMARKS:
         with console.status(name) as status:

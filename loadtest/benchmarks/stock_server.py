@@ -22,7 +22,7 @@ from ray.serve.schema import LoggingConfig
 
 from aisle.v1 import search_pb2
 from models.bundles.bundle import Bundle
-from models.text_encoder.encoder import Text
+from models.text_encoder.spec import Text
 from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retriever import Retrieval

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,20 +24,13 @@ from typing import Any
 import numpy as np
 
 from models.arrays import Progress
-from models.bundles.bundle import (
-    FORMAT_VERSION,
-    INDEX,
-    MANIFEST,
-    PRODUCTS,
-    VECTORS,
-    BundleError,
-    Manifest,
-    content_version,
-    record_files,
-    sync_files,
-)
-from models.bundles.embed_text import TextEmbedding
-from models.bundles.embedding import PROGRESS, BuildState, Embedding
+from models.bundles.bundle import INDEX, PRODUCTS, VECTORS
+from models.bundles.embedding import Embedding
+from models.bundles.files import record_files, sync_files
+from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest, content_version
+from models.bundles.source import Source
+from models.bundles.work_folder import PROGRESS, BuildState, check_out, put_in_place, work_folder
+from models.errors import InputError
 from models.index.tuner import IndexTarget, TuneReport, tune
 from models.products.currency import currency_digits
 from models.products.errors import CatalogueError
@@ -48,23 +38,8 @@ from models.products.identifiers import IdentifierIndex
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.products.spelling import Speller
-from models.text_encoder.encoder import EncoderSpec
-from models.text_encoder.export import PACKAGED, EncoderError
 
 FULL_DISK_BYTES = 64 * 1024  # a disk with less room has failed whatever write failed
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where products come from. `fingerprint` changes when they do; `report` is asked for after they were read."""
-
-    name: str
-    fingerprint: str
-    products: Callable[[], Iterator[Product]]
-    report: Callable[[], dict[str, Any]]
-    attributes: tuple[str, ...]
-    text_attributes: tuple[str, ...]
-    num_products: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +47,7 @@ class Recipe:
     """All that decides what the bundle holds, beside its source."""
 
     name: str
-    encoder: str = PACKAGED
+    encoder: str = "minilm"  # that makes the vectors, unless the unified model does
     locales: tuple[str, ...] = ("en-US",)
     currency: str = "USD"
     dimensions: tuple[int, ...] = ()
@@ -87,27 +62,19 @@ def build_bundle(
     out: Path,
     progress: Progress,
     *,
-    embedding: Embedding | None = None,
+    embedding: Embedding,
     replace: bool = False,
 ) -> Manifest:
-    """Builds `out`, or goes on where an interrupted build of the same recipe stopped. Without an `embedding` the text encoder that
-    the recipe names makes the vectors.
+    """Builds `out`, or goes on where an interrupted build of the same recipe stopped. `embedding` makes the vectors.
 
     Raises BundleError when `out` exists (unless `replace`, and it is a bundle), when another build is at work there, when the source
-    holds no product, and when the disk is full; what was done until then is kept. Raises EncoderError and CatalogueError for an
-    encoder and a currency that do not exist.
+    holds no product, and when the disk is full; what was done until then is kept. Raises CatalogueError for an unknown currency, and what
+    `embedding` raises.
     """
     out = out.resolve()  # so that "." has a name, and a link is followed rather than replaced
     check_out(out, replace)
     currency_digits(recipe.currency)
     partial = out.with_name(out.name + ".partial")
-    embedding = embedding or TextEmbedding(
-        recipe.encoder,
-        source.text_attributes,
-        recipe.dimensions,
-        recipe.max_query_tokens,
-        recipe.max_product_tokens,
-    )
     made_by = [FORMAT_VERSION, importlib.metadata.version("aisle"), embedding.fingerprint()]
     recipe_key = hashlib.sha256(json.dumps([source.fingerprint, asdict(recipe), made_by]).encode()).hexdigest()
     try:
@@ -124,18 +91,9 @@ def build_bundle(
     return manifest
 
 
-def check_out(out: Path, replace: bool) -> None:
-    if not out.exists():
-        return
-    if not replace:
-        raise BundleError(f"{out} exists; choose another --out, or replace it with --force")
-    if not (out / MANIFEST).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise BundleError(f"{out} exists and is not a bundle, so --force does not replace it; choose another --out")
-
-
 def _disk_is_full(error: BaseException, folder: Path) -> bool:
     """OSError says so by its number; NumPy, safetensors, tokenizers and FAISS each in a way of their own, or not at all."""
-    if isinstance(error, BundleError | CatalogueError | EncoderError):
+    if isinstance(error, InputError | CatalogueError):
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -154,7 +112,7 @@ def _build(source: Source, recipe: Recipe, embedding: Embedding, state: BuildSta
     if not done["products"]:
         raise BundleError(f"{source.name} holds no usable product: {json.dumps(done['report'])[:600]}")
     table = ProductTable(partial / PRODUCTS)
-    spec = embedding.embed(table, state, progress)
+    encoder = embedding.embed(table, state, progress)
     progress("look-up of model numbers", 0, None)
     IdentifierIndex.build(table.products()).save(partial)
     progress("words for spelling", 0, None)
@@ -172,7 +130,7 @@ def _build(source: Source, recipe: Recipe, embedding: Embedding, state: BuildSta
     shutil.rmtree(partial / INDEX, ignore_errors=True)  # of a build that was interrupted and may have chosen another
     (partial / INDEX).mkdir()
     report.index.save(partial / INDEX)
-    return _write_manifest(source, recipe, embedding, state, spec, report)
+    return _write_manifest(source, recipe, embedding, state, encoder, report)
 
 
 def _counted(products: Iterator[Product], total: int | None, progress: Progress) -> Iterator[Product]:
@@ -190,7 +148,7 @@ def _write_manifest(
     recipe: Recipe,
     embedding: Embedding,
     state: BuildState,
-    spec: EncoderSpec,
+    encoder: dict[str, Any],
     report: TuneReport,
 ) -> Manifest:
     partial = state.folder
@@ -203,14 +161,14 @@ def _write_manifest(
         aisle_version=importlib.metadata.version("aisle"),
         commit=_commit(),
         products=state.values["products"],
-        dim=spec.dim,
+        dim=encoder["dim"],
         currency=recipe.currency,
         currency_digits=currency_digits(recipe.currency),
         locales=recipe.locales,
         text_attributes=source.text_attributes,
         catalogue={"source": source.name, "fingerprint": source.fingerprint, "report": state.values["report"]},
         recipe=asdict(recipe),
-        encoder=asdict(spec),
+        encoder=encoder,
         index=report.to_json(),
         files=files,
         boosts=embedding.boosts,
@@ -220,54 +178,6 @@ def _write_manifest(
     (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     sync_files(partial, [partial / MANIFEST])
     return manifest
-
-
-def put_in_place(partial: Path, out: Path) -> None:
-    """Killed anywhere in here, the same command ends what is left to do: the progress goes last."""
-    old = out.with_name(out.name + ".replaced")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    sync_files(out.parent, [])
-    (out / PROGRESS).unlink(missing_ok=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def work_folder(partial: Path, recipe_key: str) -> Iterator[BuildState]:
-    """The folder of an unfinished build of this recipe, made or found, and held against a second build."""
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise BundleError(f"{partial} cannot be made: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BundleError(f"another build is at work in {partial}") from None
-        if not partial.exists() or not os.path.samestat(os.fstat(descriptor), partial.stat()):
-            raise BundleError(f"another build has just finished in {partial}")
-        state = BuildState(partial)
-        if state.values.get("recipe") != recipe_key:
-            _empty(partial)
-            state.values = {"recipe": recipe_key}
-            state.save()
-        yield state
-    finally:
-        os.close(descriptor)
-
-
-def _empty(partial: Path) -> None:
-    """Clears what another recipe left. The progress goes last, since by it the folder is known as ours."""
-    paths = sorted(partial.iterdir(), key=lambda path: path.name.startswith(PROGRESS))
-    if paths and not paths[-1].name.startswith(PROGRESS):
-        raise BundleError(f"{partial} is not an unfinished build; move it away or choose another --out")
-    for path in paths:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _commit() -> str:

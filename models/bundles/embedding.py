@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from models.arrays import Floats, Progress
-from models.bundles.bundle import sync_files
+from models.bundles.work_folder import BuildState
 from models.products.product_table import ProductTable
-from models.text_encoder.encoder import EncoderSpec
-
-PROGRESS = "progress.json"
-
-
-class BuildState:
-    """How far a build has come, kept in its folder through a power cut. Empty where there is none, or it was damaged."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.values: dict[str, Any] = {}
-        try:
-            values = json.loads((folder / PROGRESS).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return
-        if isinstance(values, dict):
-            self.values = values
-
-    def save(self) -> None:
-        new = self.folder / (PROGRESS + ".new")
-        new.write_text(json.dumps(self.values))
-        sync_files(self.folder, [new])
-        new.replace(self.folder / PROGRESS)
 
 
 class Embedding(Protocol):
@@ -50,9 +26,9 @@ class Embedding(Protocol):
     def prepare(self, state: BuildState, progress: Progress) -> None:
         """What can be done, or fail, before products are read."""
 
-    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
-        """Writes `vectors.npy`, unit vectors and static features (products, num_columns) float16, and what encodes queries into the
-        folder of `state`."""
+    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> dict[str, Any]:
+        """Writes `vectors.npy`, unit vectors and static features (products, num_columns) float16, and the part that encodes queries into
+        the folder of `state`. Returns what the manifest states of the encoder, with its `dim`."""
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Unit vectors (queries, dim) like those that will be searched with."""

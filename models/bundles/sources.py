@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.bundles.build import Source
-from models.bundles.bundle import file_sha256
+from models.bundles.files import file_sha256
+from models.bundles.source import Source
 from models.products.currency import currency_digits
 from models.products.errors import CatalogueError
 from models.products.mapping import ColumnMapping

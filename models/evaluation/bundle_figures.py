@@ -11,19 +11,26 @@ import numpy as np
 import pyarrow as pa
 
 from models.arrays import Doubles, Floats, Ints, Progress
-from models.bundles.bundle import RANKER, TEACHER, TYPES, UNIFIED, Bundle, BundleError
+from models.bundles.bundle import INDEX, Bundle
+from models.bundles.manifest import BundleError
 from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.ranked_types import rank_types
 from models.evaluation.type_metrics import CalibrationError, query_metrics
+from models.query_types.bundle_part import TYPES_PART
 from models.query_types.calibration import expected_calibration_error
 from models.query_types.examples import ExamplesError
 from models.query_types.labels import label_log
-from models.ranking.features import FEATURES, CandidateFeatures
+from models.ranking.bundle_part import RANKER_PART
+from models.ranking.feature_names import FEATURES
+from models.ranking.features import CandidateFeatures
 from models.ranking.impressions import Impressions, read_impressions
 from models.ranking.ranker import Ranker, blend
 from models.ranking.tasks import TASKS
-from models.ranking.teacher.teacher import Teacher, soft_labels
+from models.ranking.teacher.bundle_part import TEACHER_PART
+from models.ranking.teacher.soft_labels import soft_labels
+from models.ranking.teacher.teacher import Teacher
 from models.ranking.train_ranker import ranker_rows
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 
@@ -72,13 +79,13 @@ def bundle_figures(
 
     Raises BundleError for a bundle without the unified model, LogError where no page is left.
     """
-    if not bundle.is_unified:
+    if not UNIFIED_PART.is_in(bundle):
         raise BundleError(f"{bundle.folder} has no unified model, and no figure here is about text encoders")
     progress("read the log", 0, None)
-    folder = bundle.unified_folder
+    folder = UNIFIED_PART.open(bundle)
     table, bands = bundle.products(), PriceBands.load(folder)
     shown = read_impressions(log, table, bands, since_ms=since_ms, max_pages=max_pages, seed=seed)
-    model = bundle.type_model() if bundle.has_types else None
+    model = TYPES_PART.find(bundle)
     notes: list[str] = []
     ranker = _ranker(bundle, notes)
     features = CandidateFeatures(
@@ -94,8 +101,8 @@ def bundle_figures(
         chances = ranker.probabilities(rows.features)
         page_scores |= {STUDENT: chances, BLEND: _alike(blend(chances))}
         calibration["ranker"] = _calibration(chances, shown)
-    if bundle.has_teacher:
-        teacher = Teacher.load(bundle.teacher_folder, features=FEATURES)
+    if TEACHER_PART.is_in(bundle):
+        teacher = Teacher.load(TEACHER_PART.open(bundle), features=FEATURES)
         count = min(JUDGED_PAGES, shown.num_pages)
         judged = np.unique(np.linspace(0, shown.num_pages - 1, count).astype(np.int64))
         at, some = np.flatnonzero(np.isin(shown.page, judged)), shown.take(judged)
@@ -117,10 +124,10 @@ def bundle_figures(
 
 
 def _ranker(bundle: Bundle, notes: list[str]) -> Ranker | None:
-    if not bundle.has_ranker:
+    if not RANKER_PART.is_in(bundle):
         return None
     try:
-        return bundle.ranker()
+        return RANKER_PART.open(bundle)
     except BundleError as error:
         notes.append(f"Its ranker is left out: {error}")
         return None
@@ -200,9 +207,9 @@ def _search(
 
 def _types(bundle: Bundle, logs: Sequence[Path], since_ms: int, progress: Progress) -> dict[str, float]:
     """Of all locales' queries after the moment, labelled by clicks."""
-    if not bundle.has_types:
+    if not TYPES_PART.is_in(bundle):
         return {}
-    model, category_of = bundle.type_model(), bundle.products().category_by_id()
+    model, category_of = TYPES_PART.open(bundle), bundle.products().category_by_id()
     try:
         labelled = label_log(list(logs), category_of, since=datetime.fromtimestamp(since_ms / 1000, UTC))
     except ExamplesError:
@@ -225,7 +232,9 @@ def _types(bundle: Bundle, logs: Sequence[Path], since_ms: int, progress: Progre
 
 def _sizes(bundle: Bundle) -> dict[str, float]:
     """MB by part."""
-    parts = {"all": ""} | {name: f"{name}/" for name in (UNIFIED, TYPES, RANKER, TEACHER, "index")}
+    parts = {"all": ""} | {
+        name: f"{name}/" for name in (UNIFIED_PART.name, TYPES_PART.name, RANKER_PART.name, TEACHER_PART.name, INDEX)
+    }
     return {
         name: sum(one.bytes for file, one in bundle.manifest.files.items() if file.startswith(prefix)) / 1e6
         for name, prefix in parts.items()

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from models.arrays import Doubles, Ints, Progress
-from models.bundles.bundle import Bundle, BundleError
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError
 from models.evaluation.bootstrap import Interval, mean_intervals
 from models.evaluation.bundle_figures import (
     BLEND,
@@ -27,6 +28,7 @@ from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.run_facts import RunFacts
 from models.ranking.tasks import TASKS
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import read_spec
 
 NEW, BEFORE = "new", "before"
@@ -60,7 +62,7 @@ def compare_bundles(
             continue
         if name == BEFORE:
             notes += _warnings(bundle, since_ms)
-            if not bundle.is_unified:
+            if not UNIFIED_PART.is_in(bundle):
                 continue
         try:
             found[name] = bundle_figures(
@@ -104,10 +106,10 @@ def compare_bundles(
 
 def _warnings(before: Bundle, since_ms: int) -> list[str]:
     """Why figures of the bundle before may be too good, or are not there."""
-    if not before.is_unified:
+    if not UNIFIED_PART.is_in(before):
         return ["The bundle before has no unified model, so that nothing of it is measured here."]
     last = int(before.manifest.ranker.get("last_page_ms", 0))
-    last = max(last, int(read_spec(before.unified_folder)["until_ms"]))
+    last = max(last, int(read_spec(UNIFIED_PART.open(before))["until_ms"]))
     if last < since_ms:
         return []
     return [

@@ -17,13 +17,6 @@ BLOCK = 1 << 14  # vectors measured at a time
 MAX_ERROR = 0.004
 
 
-def is_native() -> bool:
-    """Whether the processor computes in bf16; elsewhere this would be slower than reading the vectors."""
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
 class Bf16Product:
     """Holds a bf16 copy of vectors, the last `num_static` columns of which are static features. Safe to call from several threads."""
 

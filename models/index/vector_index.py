@@ -56,10 +56,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Float16s, Floats, Ints
+from models.devices import cpu_computes_bf16, cuda_is_usable
 from models.index.bf16_product import Bf16Product
-from models.index.bf16_product import is_native as bf16_is_native
 from models.index.float16 import to_float32
-from models.text_encoder.encoder import cuda_is_usable
 
 faiss: Any = typed_faiss  # its stubs lack much of what is used here
 
@@ -156,7 +155,7 @@ class VectorIndex:
         self._matrix = _TorchMatrix(self._vectors, device, spec.num_static) if device == "cuda" else None
         self._flat = _scan_over(self._vectors)
         self._lists = lists
-        self._multiplies = device == "cpu" and lists is None and self.size <= MAX_MULTIPLIED and bf16_is_native()
+        self._multiplies = device == "cpu" and lists is None and self.size <= MAX_MULTIPLIED and cpu_computes_bf16()
         self._products: dict[int, Bf16Product] = {}  # by number of threads; made when a batch first wants it
         no_lists = np.empty((0, self.width), np.float32)
         self._centroids = no_lists if lists is None else _centroids_of(lists)  # (num_lists, width)

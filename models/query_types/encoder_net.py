@@ -15,7 +15,8 @@ from models.errors import InputError
 from models.query_types.head import Head, HeadSpec
 from models.query_types.recipe import LocaleInput
 from models.query_types.tokens import MAX_CHARS, normalise, tokens_of
-from models.text_encoder.encoder import Text, TextEncoder
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.spec import Text
 
 
 class EncoderMismatch(InputError):

@@ -17,8 +17,9 @@ from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.fit_net import Report, fit_network
 from models.query_types.head import HeadSpec
 from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
-from models.text_encoder.encoder import SAME_VECTOR_COSINE, Text, TextEncoder
+from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import EncoderError, base_name, export_encoder, find_encoder, load_encoder
+from models.text_encoder.spec import SAME_VECTOR_COSINE, Text
 from models.text_tuning.encoder_network import prefixes_of
 
 _COMPARED = 64  # queries whose vectors must be the same when they are served

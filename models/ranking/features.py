@@ -22,6 +22,7 @@ from models.products.identifiers import IdentifierIndex, identifiers_in
 from models.products.product import Product
 from models.query_types.type_model import TypeModel, TypePrediction
 from models.ranking.attribute_lift import MAX_TYPES, AttributeLift
+from models.ranking.feature_names import FEATURES
 from models.ranking.product_columns import (
     BRAND_AT,
     CATEGORY_AT,
@@ -40,34 +41,6 @@ from models.unified.light_tower import LightTower
 from models.unified.price_bands import NUM_BANDS
 from models.unified.static_features import STATIC_FEATURES
 
-FEATURES: tuple[str, ...] = (
-    "query_cosine",  # of query and product
-    "search_cosine",  # of the search vector (query and shopper) and product: the retrieval score
-    "shopper_cosine",  # of shopper and product; 0 for a shopper of whom nothing is known
-    "title_match",  # share of the query's words that the title holds
-    "text_match",  # share of the query's words that any field holds
-    "identifier_match",  # 1 of a product that has an identifier of the query, as "HX-4210"
-    "type_known",  # 1 where the classifier did not abstain
-    "type_probability",  # that the query asks for the product's category; 0 where it did
-    # How much more than usual the shopper engaged with what has the product's brand, category, price band, and traits: the log of how
-    # often over how often by chance, see `AttributeLift`. Those of traits add up.
-    "brand_affinity",
-    "category_affinity",
-    "price_affinity",
-    "trait_affinity",
-    # How much more than usual what was clicked after the query's words has them; the words add up.
-    "brand_asked",
-    "category_asked",
-    "price_asked",
-    "trait_asked",
-    "price_above",  # bands (of 5) that the price is above the shopper's usual one; 0 where either is unknown
-    "price_distance",  # the same without its sign
-    "price_ratio",  # log of price over its category's median
-    *STATIC_FEATURES,
-    "query_words",  # their number
-    "shopper_known",  # 1 of a shopper with a vector
-    "engaged",  # log(1 + clicks and purchases known), of the latest 64 of each
-)
 _AT = {name: at for at, name in enumerate(FEATURES)}
 _COSINES = slice(0, 3)
 _LIKED = slice(_AT["type_probability"], _AT["trait_affinity"] + 1)  # what `_SUMS` gives of marks that are liked

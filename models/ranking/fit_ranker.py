@@ -179,7 +179,7 @@ def _groups(network: RankerNetwork, log_variances: Tensor, recipe: RankerRecipe)
 
 
 def _names(rows: RankerRows) -> tuple[str, ...]:
-    from models.ranking.features import FEATURES
+    from models.ranking.feature_names import FEATURES
 
     count = rows.features.shape[1]
     return FEATURES if count == len(FEATURES) else tuple(f"feature_{at}" for at in range(count))

@@ -30,6 +30,7 @@ from models.ranking.taste import (
     trait_mark,
     type_mark,
 )
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.history import LONGEST_TERM_CHARS, MAX_TRAITS, product_traits
 from models.unified.price_bands import NUM_BANDS, PriceBands
 from models.unified.static_features import STATIC_FEATURES
@@ -85,7 +86,9 @@ class ProductColumns:
         """Without the unified model there are no price bands of its own: the catalogue's stand in."""
         table = bundle.products()
         bands = (
-            PriceBands.load(bundle.unified_folder) if bundle.is_unified else PriceBands.from_products(table.products())
+            PriceBands.load(UNIFIED_PART.open(bundle))
+            if UNIFIED_PART.is_in(bundle)
+            else PriceBands.from_products(table.products())
         )
         texts = _Texts()
         for batch in _text_batches(table):

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from models.arrays import Floats
 from models.errors import InputError
 from models.query_types.calibration import Calibration, sigmoid
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.recipe import RankerRecipe, Structure, Transfer
 from models.ranking.tasks import TASKS

@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from models.arrays import Floats, Progress, silent
-from models.bundles.bundle import Bundle, BundleError
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError
+from models.query_types.bundle_part import TYPES_PART
 from models.query_types.calibration import Calibration, expected_calibration_error
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
@@ -27,6 +29,7 @@ from models.ranking.ranker import Ranker
 from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS
 from models.ranking.unshown_pages import unshown_pages
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import LogError
@@ -95,13 +98,13 @@ def read_pages(
     log = _read(log, bundle)
     since_ms = _since(bundle, since_ms)
     shown = training_impressions(bundle, log, recipe, seed=seed, since_ms=since_ms, until_ms=until_ms)
-    types = bundle.type_model() if bundle.has_types else None
+    types = TYPES_PART.find(bundle)
     progress("read the catalogue", 0, None)
     columns = ProductColumns.from_bundle(bundle)
     progress("learn what words ask for", 0, None)
     asked = learn_query_attributes(log, bundle.products(), columns, until_ms=since_ms)
     features = CandidateFeatures(
-        bundle, LightTower(bundle.unified_folder), types, query_attributes=asked, columns=columns
+        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=asked, columns=columns
     )
     rows = ranker_rows(features, shown, progress)
     progress("look beside clicks", 0, None)
@@ -170,7 +173,7 @@ def training_impressions(
     shown = read_impressions(
         _read(log, bundle),
         bundle.products(),
-        PriceBands.load(bundle.unified_folder),
+        PriceBands.load(UNIFIED_PART.open(bundle)),
         since_ms=since_ms,
         until_ms=until_ms,
         max_pages=recipe.max_pages,
@@ -189,9 +192,9 @@ def _read(log: Log, bundle: Bundle) -> ParsedLog:
 
 
 def _since(bundle: Bundle, since_ms: int | None) -> int:
-    if not bundle.is_unified:
+    if not UNIFIED_PART.is_in(bundle):
         raise BundleError("a ranker needs the unified model, and the bundle has none")
-    return int(read_spec(bundle.unified_folder)["until_ms"]) if since_ms is None else since_ms
+    return int(read_spec(UNIFIED_PART.open(bundle))["until_ms"]) if since_ms is None else since_ms
 
 
 def _day(time_ms: int) -> str:

@@ -23,6 +23,7 @@ from models.events.kinds import CART, CLICK, IMPRESSION, PURCHASE
 from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.impressions import Impressions, PageHistories
 from models.ranking.parse_log import ParsedLog, parse_log
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
@@ -66,7 +67,7 @@ def unshown_pages(
     searched_ms, shopper = events.search_time_ms[searches], events.shopper[first]
     queries = [events.queries[number] for number in events.query[first].tolist()]
     locales = [events.locales[number] for number in events.locale[first].tolist()]
-    histories = PageHistories(events, table, PriceBands.load(bundle.unified_folder)).before(shopper, searched_ms)
+    histories = PageHistories(events, table, PriceBands.load(UNIFIED_PART.open(bundle))).before(shopper, searched_ms)
     clicked = _labels(page_of[events.search[told]], events.product[told], events.kind[told], len(searches))
     met = np.flatnonzero((page_of[events.search] >= 0) & (events.product != UNKNOWN))
     shown = _labels(page_of[events.search[met]], events.product[met], events.kind[met], len(searches))

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from models.arrays import Floats, Ints, Progress, silent
 from models.evaluation.cases import Cases
 from models.evaluation.results import Ranker
-from models.text_encoder.encoder import Text, TextEncoder
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.spec import Text
 
 faiss: Any = typed_faiss  # its stubs lack `knn`
 

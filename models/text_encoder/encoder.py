@@ -10,62 +10,21 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from models.arrays import Floats, Ints
-
-Side = Literal["query", "product"]
-
-SPEC_FILE = "encoder.json"
-OPENVINO_FILE = "openvino_model.xml"
-
-# The numerical contract between backends. bf16 has 8 bits of mantissa; over MiniLM the lowest cosine against fp32 on 1,000
-# product titles was 0.99996, on a processor with AVX-512 bf16; the bound leaves room for deeper encoders.
-SAME_VECTOR_COSINE = 0.999
+from models.text_encoder.backends import load_backend
+from models.text_encoder.spec import EncoderSpec, Text
 
 # One more call of the model costs about as much as computing this many padding tokens (1.1 ms a call, 0.07 ms a token on two
 # cores), so texts of different lengths are computed apart when padding them would waste more.
 CALL_COST_TOKENS = 48
 MAX_CALL_TOKENS = 4096  # padded; keeps the activations of bulk encoding small
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderSpec:
-    """What the encoder is, beside its weights."""
-
-    model: str
-    dim: int
-    dimensions: tuple[int, ...]  # Matryoshka prefixes that may be asked for, the full one included
-    max_query_tokens: int
-    max_product_tokens: int
-    query_prefix: str = ""
-    product_prefix: str = ""
-    # By locale, what goes before its queries: tokens beyond the tokenizer's, which no text can spell.
-    locale_tokens: dict[str, int] = field(default_factory=dict)
-
-    def save(self, folder: Path) -> None:
-        (folder / SPEC_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> EncoderSpec:
-        values = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        return cls(**{**values, "dimensions": tuple(values["dimensions"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One text to encode, and as what."""
-
-    text: str
-    side: Side = "query"
-    locale: str = ""  # of a query; encoders that are the same for all pay it no heed
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +34,6 @@ class PaddedBatch:
     rows: list[int]
     ids: Ints
     mask: Ints
-
-
-class Backend(Protocol):
-    """Runs the network. Safe to call from several threads."""
-
-    name: str
-
-    def __call__(self, ids: Ints, mask: Ints) -> Floats:
-        """ids, mask (batch, length) -> unit vectors (batch, dim)."""
-        ...
 
 
 class TextEncoder:
@@ -161,60 +110,6 @@ def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
             group.append(row)
             waste += more
     return groups
-
-
-def load_backend(folder: Path, device: str, threads: int = 0) -> Backend:
-    """The backend of a device: OpenVINO for "cpu", PyTorch for "cuda", "auto" picks CUDA where it is usable."""
-    if device == "auto":
-        device = "cuda" if cuda_is_usable() else "cpu"
-    if device == "cpu":
-        return OpenVinoBackend(folder, threads)
-    try:
-        from models.text_encoder.torch_backend import TorchBackend
-    except ImportError as error:
-        raise RuntimeError(f"device '{device}' needs {error.name}: pip install 'aisle[gpu]'") from error
-    if not cuda_is_usable():
-        raise RuntimeError(f"device '{device}': this process sees no CUDA device; use 'auto' or 'cpu'")
-    return TorchBackend(folder, device)
-
-
-def cuda_is_usable() -> bool:
-    """Whether this process sees a CUDA device through PyTorch. Cheap where there is none."""
-    if not Path("/dev/nvidiactl").exists() and not os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return False
-    try:
-        import torch
-    except ImportError:
-        return False
-    return bool(torch.cuda.is_available())
-
-
-class OpenVinoBackend:
-    """OpenVINO on the CPU, in bf16 where the processor computes in it."""
-
-    def __init__(self, folder: Path, threads: int = 0) -> None:
-        import openvino
-
-        core = openvino.Core()
-        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "bf16" if native else "f32",
-            # Several replicas on one machine would be pinned to the same cores.
-            "ENABLE_CPU_PINNING": False,
-        }
-        if threads:
-            settings["INFERENCE_NUM_THREADS"] = threads
-        self._model = core.compile_model(folder / OPENVINO_FILE, "CPU", settings)
-        self._local = threading.local()
-        self.name = f"openvino cpu {'bf16' if native else 'fp32'}"
-
-    def __call__(self, ids: Ints, mask: Ints) -> Floats:
-        request = getattr(self._local, "request", None)
-        if request is None:
-            request = self._local.request = self._model.create_infer_request()
-        outputs = request.infer([ids, mask], share_inputs=True)
-        return np.array(outputs[0], np.float32)
 
 
 def locale_place(tokenizer: Tokenizer) -> int:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.errors import InputError
-from models.text_encoder.encoder import OPENVINO_FILE, SAME_VECTOR_COSINE, SPEC_FILE, EncoderSpec, OpenVinoBackend
+from models.text_encoder.backends import OpenVinoBackend
+from models.text_encoder.spec import OPENVINO_FILE, SAME_VECTOR_COSINE, SPEC_FILE, EncoderSpec
 
 if TYPE_CHECKING:
     from models.text_encoder.torch_backend import PooledEncoder

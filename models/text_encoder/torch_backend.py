@@ -11,7 +11,7 @@ from transformers import AutoModel
 
 from models.arrays import Floats, Ints
 from models.text_encoder.cuda_graphs import CapturedCalls, rounded_up
-from models.text_encoder.encoder import EncoderSpec
+from models.text_encoder.spec import EncoderSpec
 
 LENGTH_STEPS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 BATCH_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

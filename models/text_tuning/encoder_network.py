@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from models.arrays import Floats, Ints
-from models.bundles.bundle import file_sha256
-from models.text_encoder.encoder import SPEC_FILE, EncoderSpec, Side
+from models.bundles.files import file_sha256
 from models.text_encoder.export import _SERVED_MODULES, EncoderError, _modules, _prompts, find_encoder
+from models.text_encoder.spec import SPEC_FILE, EncoderSpec, Side
 from models.text_encoder.torch_backend import pooling_of
 from models.unified.words import Ragged
 

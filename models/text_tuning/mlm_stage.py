@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.text_encoder.export import EncoderError
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, computing_in
-from models.text_tuning.recipe import MlmStage
+from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.stages import step_seed
 from models.unified.words import Ragged
 

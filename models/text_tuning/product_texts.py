@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Codes, Progress
-from models.bundles.build import Source
+from models.bundles.source import Source
 from models.products.product import Product, product_text
 from models.text_tuning.query_keys import loose_key
 

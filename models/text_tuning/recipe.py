@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from models.text_tuning.mlm_recipe import MlmStage, Precision
 from models.text_tuning.pairs import PairRules
 from models.text_tuning.product_texts import TextFields
 
-Precision = Literal["auto", "fp32", "bf16"]
 NegativeSource = Literal["bm25", "encoder"]
 
 
@@ -33,26 +33,6 @@ class Variant(StrEnum):
     def stages(self) -> tuple[Stage, ...]:
         """What is trained; nothing of "raw" and "general", which are bases."""
         return tuple(stage for stage in Stage if stage in self.value.split("+"))
-
-
-@dataclass(frozen=True, slots=True)
-class MlmStage:
-    """Continued masked-language modelling: 80 % of the chosen tokens become [MASK], 10 % another token, 10 % stay."""
-
-    steps: int
-    batch: int = 64  # texts
-    learning_rate: float = 5e-5
-    masked: float = 0.15  # of the tokens
-    query_share: float = 0.3  # of the texts
-    max_tokens: int = 48
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1:
-            raise ValueError(f"mlm: steps and batch must be 1 or more, not {self.steps}, {self.batch}")
-        if not 0 < self.masked < 1:
-            raise ValueError(f"mlm: masked must be between 0 and 1, not {self.masked}")
-        if not 0 <= self.query_share <= 1:
-            raise ValueError(f"mlm: query_share must be 0 to 1, not {self.query_share}")
 
 
 @dataclass(frozen=True, slots=True)

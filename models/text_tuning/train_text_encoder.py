@@ -17,8 +17,10 @@ import numpy as np
 import torch
 
 from models.arrays import Codes, Progress
-from models.bundles.build import Source, work_folder
-from models.bundles.embedding import BuildState
+from models.bundles.source import Source
+from models.bundles.work_folder import BuildState, work_folder
+from models.devices import check_training_device
+from models.errors import TrainingError
 from models.text_encoder.export import PACKAGED, find_encoder
 from models.text_tuning.click_stage import ClickLearner
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, base_fingerprint, precision_of
@@ -28,7 +30,7 @@ from models.text_tuning.pairs import ClickPairs, PairReport, gather_pairs, read_
 from models.text_tuning.product_texts import ProductTexts, product_texts
 from models.text_tuning.recipe import SMALL, Stage, TextRecipe
 from models.text_tuning.stages import LossPoint, run_stage
-from models.unified.train_unified import TrainingError, WriteScalar, check_device, open_scalars
+from models.unified.train_unified import WriteScalar, open_scalars
 
 TRAINING_FILE = "training.json"
 _VERSIONS = ("aisle", "sentence-transformers", "transformers", "torch")
@@ -228,7 +230,7 @@ def _check_machine(device: str) -> None:
         import sentence_transformers  # noqa: F401
     except ImportError as error:
         raise TrainingError(f"tuning a text encoder needs {error.name}: pip install 'aisle[tune]'") from error
-    check_device(device)
+    check_training_device(device)
 
 
 def _listed(names: Collection[str]) -> dict[str, Any]:

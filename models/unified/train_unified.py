@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from models.arrays import Codes, Progress
-from models.errors import InputError
+from models.devices import check_training_device
+from models.errors import TrainingError
 from models.events.kinds import IMPRESSION
 from models.products.product_table import ProductTable
 from models.unified.batches import Batch, BatchMaker
@@ -45,18 +46,6 @@ _CHECKPOINT_STEPS = 100
 _WARM_UP_SHARE = 0.05  # of the steps, in which the learning rate rises
 _LAST_RATE = 0.05  # of the learning rate, where its cosine ends
 _MAX_GRADIENT = 1.0
-
-
-class TrainingError(InputError):
-    """Training cannot start; the message says what to change."""
-
-
-def check_device(device: str) -> None:
-    """Raises TrainingError for what is neither "cpu" nor "cuda", and for "cuda" where there is none."""
-    if device not in ("cpu", "cuda"):
-        raise TrainingError(f"device must be cpu or cuda, not {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("device 'cuda': this process sees no CUDA device; use cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +81,7 @@ def train_unified(
     Raises TrainingError when `out` exists, for a device that there is not and when logs are wanted without TensorBoard, LogError
     where the log has nothing to learn from, DegenerateLoss when training fails.
     """
-    check_device(device)
+    check_training_device(device)
     if out.exists():
         raise TrainingError(f"{out} exists; choose another folder")
     work = out.with_name(f"{out.name}.partial")

@@ -72,13 +72,13 @@ def train_text_encoder(
     Interrupted, the same command goes on where it stopped.
     """
     try:
-        from models.bundles.bundle import BundleError
+        from models.bundles.manifest import BundleError
+        from models.errors import TrainingError
         from models.products.errors import CatalogueError
         from models.text_encoder.export import EncoderError
         from models.text_tuning.recipe import RECIPES, Stage
         from models.text_tuning.train_text_encoder import train_text_encoder as train
         from models.unified.losses import DegenerateLoss
-        from models.unified.train_unified import TrainingError
     except ImportError as error:
         fail(f"tuning needs {error.name}: pip install 'aisle[tune]'")
     if recipe not in RECIPES:

@@ -67,7 +67,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serves a bundle until SIGTERM or Ctrl-C, which drain it. SIGHUP reads bundle and configuration again and rolls them out."""
-    from models.bundles.bundle import BundleError
+    from models.bundles.manifest import BundleError
     from serving import app as wiring
     from serving.config import ConfigError, load_config
     from serving.logs import LineCollector, configure_logging, log
@@ -377,7 +377,7 @@ def bench(
     ] = False,
 ) -> None:
     """Measures the gateway, the search, the stages and the index as ratios against their floors, in one run."""
-    from models.bundles.bundle import BundleError
+    from models.bundles.manifest import BundleError
 
     try:
         from loadtest.benchmarks.run import run_benchmarks
@@ -402,7 +402,8 @@ def bench(
 @bundle_app.command()
 def show(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) -> None:
     """What a bundle holds, what its index measured, and what was wrong with its source."""
-    from models.bundles.bundle import Bundle, BundleError
+    from models.bundles.bundle import Bundle
+    from models.bundles.manifest import BundleError
 
     try:
         manifest = Bundle(bundle).manifest
@@ -433,11 +434,13 @@ def show(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) 
 @bundle_app.command()
 def verify(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) -> None:
     """Reads every file and compares it with the manifest."""
-    from models.bundles.bundle import Bundle, BundleError
+    from models.bundle_parts import verify_bundle
+    from models.bundles.bundle import Bundle
+    from models.bundles.manifest import BundleError
 
     try:
         opened = Bundle(bundle)
-        opened.verify()
+        verify_bundle(opened)
     except BundleError as error:
         fail(str(error))
     out.print(f"{bundle}: {len(opened.manifest.files)} files as the manifest says (version {opened.manifest.version})")

@@ -13,7 +13,7 @@ import typer
 from serving.cli.terminal import fail, out, print_report, progress_bars
 
 if TYPE_CHECKING:
-    from models.bundles.build import Source
+    from models.bundles.source import Source
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a model from a shopping log, into a bundle.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Train and compare models on a shopping log; writes a report.")
@@ -85,11 +85,12 @@ def build(
     Rows that cannot be used are counted and reported with their line and reason.
     """
     from models.bundles.build import Recipe, build_bundle
-    from models.bundles.bundle import BundleError
+    from models.bundles.manifest import BundleError
     from models.bundles.sources import sample_source
     from models.index.tuner import IndexTarget
     from models.products.errors import CatalogueError
     from models.sample_store import CURRENCY as SAMPLE_CURRENCY
+    from models.text_encoder.embed_products import TextEmbedding
     from models.text_encoder.export import EncoderError
 
     if (catalogue is None) == (sample is None):
@@ -113,7 +114,8 @@ def build(
             source = sample_source(sample or 0, seed)
         started = time.monotonic()
         with progress_bars() as progress:
-            manifest = build_bundle(source, recipe, out_folder, progress, replace=force)
+            embedding = TextEmbedding.for_recipe(recipe, source.text_attributes)
+            manifest = build_bundle(source, recipe, out_folder, progress, embedding=embedding, replace=force)
     except (BundleError, CatalogueError, EncoderError) as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -179,12 +181,12 @@ def train_unified(
     Interrupted, the same command goes on where it stopped.
     """
     from models.bundles.build import Recipe, build_bundle
-    from models.bundles.bundle import BundleError
+    from models.bundles.manifest import BundleError
     from models.index.tuner import IndexTarget
     from models.products.errors import CatalogueError
 
     try:
-        from models.bundles.embed_unified import UnifiedEmbedding
+        from models.unified.embed_products import UnifiedEmbedding
         from models.unified.losses import DegenerateLoss
         from models.unified.recipe import RECIPES
         from models.unified.shopping_log import LogError

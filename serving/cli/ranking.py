@@ -72,17 +72,18 @@ def train_ranker(
     again beside what a search would have found: also of locales of which the log has the clicks alone. --out may be the bundle itself,
     with --force. Interrupted, a teacher's training goes on where it stopped.
     """
-    from models.bundles.add_parts import add_ranker
     from models.bundles.bundle import Bundle
+    from models.ranking.add_to_bundle import add_ranker
+    from models.ranking.teacher.bundle_part import TEACHER_PART
 
     try:
-        from models.bundles.kept_stages import kept_stages
+        from models.bundles.resumable_stages import kept_stages
+        from models.devices import check_training_device
         from models.ranking.distil import distil_ranker, train_teacher_on
-        from models.ranking.features import FEATURES
+        from models.ranking.feature_names import FEATURES
         from models.ranking.recipe import RECIPES
         from models.ranking.teacher.recipe import RECIPES as TEACHERS
         from models.ranking.train_ranker import read_pages, train_on
-        from models.unified.train_unified import check_device
     except ImportError as error:
         fail(f"training needs {error.name}: pip install 'aisle[train]'")
     _check_recipe(recipe, RECIPES)
@@ -93,9 +94,9 @@ def train_ranker(
     started = time.monotonic()
     work = out_folder.with_name(f"{out_folder.name}.teacher")
     with _failures(), progress_bars() as progress:
-        check_device(device)
+        check_training_device(device)
         opened = Bundle(bundle)
-        had_teacher = opened.has_teacher
+        had_teacher = TEACHER_PART.is_in(opened)
         pages = read_pages(opened, logs, RECIPES[recipe], seed=seed, progress=progress)
         made: Path | None = None
 
@@ -236,7 +237,7 @@ def _check_recipe(name: str, recipes: dict[str, Any]) -> None:
 @contextmanager
 def _failures() -> Iterator[None]:
     """What the data, the models or the machine lack ends the command with their message."""
-    from models.bundles.bundle import BundleError
+    from models.bundles.manifest import BundleError
     from models.products.errors import CatalogueError
     from models.text_encoder.export import EncoderError
     from models.unified.losses import DegenerateLoss

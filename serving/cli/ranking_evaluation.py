@@ -45,15 +45,15 @@ def evaluate_ranking(
 
     def run(progress: Progress) -> Path:
         from models.bundles.bundle import Bundle
+        from models.devices import check_training_device
         from models.ranking.recipe import RECIPES
         from models.studies.ranking.evaluate_ranking import RankingPlan
         from models.studies.ranking.evaluate_ranking import evaluate_ranking as evaluate
         from models.studies.ranking.taught import TeacherPlan
-        from models.unified.train_unified import check_device
 
         if recipe not in RECIPES:
             fail(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
-        check_device(device)
+        check_training_device(device)
         taught = None if teacher == NO_TEACHER else TeacherPlan.named(teacher, device)
         plan = RankingPlan(RECIPES[recipe], taught, seed=seed)
         return evaluate(

@@ -58,8 +58,9 @@ def train_types(
     A type is a category of the catalogue; a query's types are those of the products that shoppers engaged with after it. Locales
     share what they can and keep their own words. --out may be the bundle itself, with --force.
     """
-    from models.bundles.add_parts import add_types
-    from models.bundles.bundle import Bundle, BundleError
+    from models.bundles.bundle import Bundle
+    from models.bundles.manifest import BundleError
+    from models.query_types.add_to_bundle import add_types
 
     try:
         from models.query_types.examples import ExamplesError
@@ -205,7 +206,7 @@ def command_line() -> str:
 
 def evaluated(run: Callable[[Progress], Path]) -> None:
     """Runs an evaluation with progress and says where its report is. What its data or models lack ends the command."""
-    from models.bundles.bundle import BundleError
+    from models.bundles.manifest import BundleError
 
     started = time.monotonic()
     try:

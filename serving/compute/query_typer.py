@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.bundles.bundle import Bundle
+from models.query_types.bundle_part import TYPES_PART
 from models.query_types.type_model import TypePrediction
 
 MAX_BATCH = 256  # queries
@@ -25,7 +26,7 @@ class QueryTyper:
     max_batch_cost = MAX_BATCH
 
     def __init__(self, bundle_folder: Path) -> None:
-        self._model = Bundle(bundle_folder).type_model()
+        self._model = TYPES_PART.open(Bundle(bundle_folder))
         self.backend = self._model.backend
 
     def warm_up(self) -> None:

@@ -16,6 +16,8 @@ from models.bundles.bundle import Bundle
 from models.index.float16 import to_float32
 from models.index.vector_index import Device, Neighbours
 from models.products.identifiers import IdentifierMatch
+from models.ranking.bundle_part import RANKER_PART
+from models.unified.bundle_part import UNIFIED_PART
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.order import GivenCandidates, Ranked, RankInput, ScoredCandidates, by_student
 from serving.compute.shopper_encoder import light_tower
@@ -113,9 +115,9 @@ class Retriever:
         self._vectors = np.asarray(bundle.vectors())  # still mapped, and faster to index
         self._masks = FilterMasks(bundle.products())
         self._identifiers = bundle.identifiers()
-        self._tower = light_tower(bundle.folder) if bundle.is_unified else None
+        self._tower = light_tower(bundle.folder) if UNIFIED_PART.is_in(bundle) else None
         self._is_seen = np.zeros(self._index.size, np.bool_)  # False between uses; one thread computes at a time
-        self._student = Student(bundle) if bundle.has_ranker else None
+        self._student = Student(bundle) if RANKER_PART.is_in(bundle) else None
         self.backend = f"faiss {self._index.device} {self._index.spec.kind}"
 
     def warm_up(self) -> None:

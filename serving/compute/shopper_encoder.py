@@ -10,8 +10,10 @@ from pathlib import Path
 from models.arrays import Floats
 from models.bundles.bundle import Bundle
 from models.events.event import Event
+from models.ranking.bundle_part import RANKER_PART
 from models.ranking.taste import Taste
-from models.text_encoder.encoder import Text
+from models.text_encoder.spec import Text
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.history import MAX_QUERY_WORDS, HistoryItem, history_items
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
@@ -34,7 +36,7 @@ class ShopperVector:
 @functools.lru_cache(maxsize=2)
 def light_tower(bundle_folder: Path) -> LightTower:
     """The bundle's light tower, one for all that use it in this process: its table of words is tens of megabytes."""
-    return LightTower(Bundle(bundle_folder).unified_folder)
+    return LightTower(UNIFIED_PART.open(Bundle(bundle_folder)))
 
 
 class LightQueryEncoder:
@@ -64,8 +66,8 @@ class ShopperEncoder:
         self._tower = light_tower(bundle_folder)
         self._products = bundle.products()
         self._product_of = functools.lru_cache(MAX_PRODUCTS)(self._products.product_of)
-        self._bands = PriceBands.load(bundle.unified_folder)
-        self._is_ranked = bundle.has_ranker
+        self._bands = PriceBands.load(UNIFIED_PART.open(bundle))
+        self._is_ranked = RANKER_PART.is_in(bundle)
 
     def warm_up(self) -> None:
         self._products.row_of("")

@@ -12,6 +12,7 @@ import numpy as np
 
 from models.arrays import Floats
 from models.bundles.bundle import Bundle
+from models.ranking.bundle_part import RANKER_PART
 from models.ranking.features import CandidateFeatures, QueryInput
 from serving.compute.order import GivenCandidates, RankInput, ScoredCandidates
 from serving.logs import log
@@ -36,7 +37,7 @@ class Question:
 
 class Student:
     def __init__(self, bundle: Bundle) -> None:
-        self._ranker = bundle.ranker()
+        self._ranker = RANKER_PART.open(bundle)
         self._features = CandidateFeatures(bundle, query_attributes=self._ranker.query_attributes)
 
     def judge(self, questions: Sequence[Question]) -> list[ScoredCandidates | None]:

@@ -15,9 +15,11 @@ from models.arrays import Codes, Floats, Ints
 from models.bundles.bundle import Bundle
 from models.products.product import Product
 from models.products.product_table import ProductList, ProductTable
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
+from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.ranking.teacher.pair_tokens import TextSpec
 from models.ranking.teacher.teacher import Teacher
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
 from serving.compute.order import GivenCandidates
@@ -81,9 +83,9 @@ class TeacherReader:
 
     def __init__(self, bundle_folder: Path, device: str, threads: int, max_batch_tokens: int) -> None:
         bundle = Bundle(bundle_folder)
-        self._teacher = Teacher.load(bundle.teacher_folder, device, threads, features=FEATURES)
+        self._teacher = Teacher.load(TEACHER_PART.open(bundle), device, threads, features=FEATURES)
         self._table = bundle.products()
-        self._bands = PriceBands.load(bundle.unified_folder)
+        self._bands = PriceBands.load(UNIFIED_PART.open(bundle))
         self._tokens: dict[int, Codes] = {}
         self.max_batch_cost = max_batch_tokens
         self.backend = self._teacher.network.name

@@ -22,8 +22,13 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from aisle.v1 import embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2, shopper_pb2
+from models.bundle_parts import load_speller
 from models.bundles.bundle import Bundle
-from models.text_encoder.encoder import EncoderSpec
+from models.query_types.bundle_part import TYPES_PART
+from models.ranking.bundle_part import RANKER_PART
+from models.ranking.teacher.bundle_part import TEACHER_PART
+from models.text_encoder.spec import EncoderSpec
+from models.unified.bundle_part import UNIFIED_PART
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.shopper_encoder import light_tower
 from serving.compute.teacher import PairCosts
@@ -159,7 +164,7 @@ class Gateway:
         self._stages = list(stages.values())
         self._shoppers = await open_shoppers(config.shoppers, bundle.manifest.name)
         personaliser = None
-        if bundle.is_unified:
+        if UNIFIED_PART.is_in(bundle):
             personaliser = Personaliser(
                 stages["shopper"],
                 self._shoppers,
@@ -168,14 +173,14 @@ class Gateway:
                 bundle.unit_vectors(),
             )
         teacher = None
-        if bundle.has_teacher:
-            costs = await asyncio.to_thread(PairCosts, bundle.teacher_folder, products)
+        if TEACHER_PART.is_in(bundle):
+            costs = await asyncio.to_thread(PairCosts, TEACHER_PART.open(bundle), products)
             teacher = TeacherStage(stages["teacher"], costs, config.teacher.depth)
         pipeline = SearchPipeline(
             stages["encoder"],
             stages["retriever"],
             EncoderSpec(**bundle.manifest.encoder),
-            await asyncio.to_thread(bundle.speller),
+            await asyncio.to_thread(load_speller, bundle),
             config.limits.max_results,
             personaliser,
             stages.get("types"),
@@ -185,7 +190,7 @@ class Gateway:
         )
         events = EventMessages(bundle.manifest.locales, config)
         ranking = RankingFields(
-            config.limits, config.ranker, has_ranker=bundle.has_ranker, has_teacher=bundle.has_teacher
+            config.limits, config.ranker, has_ranker=RANKER_PART.is_in(bundle), has_teacher=TEACHER_PART.is_in(bundle)
         )
         messages = Messages(
             bundle.manifest,
@@ -194,7 +199,7 @@ class Gateway:
             masks,
             events.read_recent,
             await asyncio.to_thread(_threshold, bundle),
-            config.types if bundle.has_types else None,
+            config.types if TYPES_PART.is_in(bundle) else None,
             ranking,
         )
         self._replica_id = serve.get_replica_context().replica_id.unique_id
@@ -249,7 +254,7 @@ class Gateway:
 
 def _threshold(bundle: Bundle) -> float | None:
     """The similarity below which shoppers seldom engage, where the bundle's model learned one."""
-    return light_tower(bundle.folder).spec.threshold if bundle.is_unified else None
+    return light_tower(bundle.folder).spec.threshold if UNIFIED_PART.is_in(bundle) else None
 
 
 async def _start_stage(

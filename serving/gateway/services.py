@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aisle.v1 import embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2
-from models.bundles.bundle import Manifest
+from models.bundles.manifest import Manifest
 from models.products.product_table import ProductTable
 from serving.compute.order import RankModel
 from serving.config import AisleConfig

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.arrays import Float16s
 from models.events.event import Event
-from models.text_encoder.encoder import Text
+from models.text_encoder.spec import Text
 from models.unified.light_tower import LightTower
 from serving.compute.shopper_encoder import ShopperVector
 from serving.search.shopper_vectors import Shopper, ShopperVectors

@@ -21,7 +21,7 @@ from models.arrays import Floats
 from models.events.event import Event
 from models.products.spelling import Speller
 from models.query_types.type_model import TypePrediction
-from models.text_encoder.encoder import EncoderSpec, Text
+from models.text_encoder.spec import EncoderSpec, Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.order import (
     AS_RETRIEVED,

@@ -12,19 +12,23 @@ import pytest
 
 from aisle.v1 import embedding_pb2_grpc, info_pb2_grpc, search_pb2_grpc
 from loadtest.benchmarks.service import Service, served
-from models.bundles.add_parts import add_ranker
 from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
-from models.bundles.embed_unified import UnifiedEmbedding
 from models.bundles.sources import catalogue_source, sample_source
-from models.ranking.features import FEATURES, CandidateFeatures
+from models.ranking.add_to_bundle import add_ranker
+from models.ranking.feature_names import FEATURES
+from models.ranking.features import CandidateFeatures
 from models.ranking.recipe import STARTER as STARTER_RANKER
 from models.ranking.teacher.fields import Field
-from models.ranking.teacher.recipe import FeatureStage, HeadSizes, PageSample, TeacherRecipe, Texts, TextStage
+from models.ranking.teacher.recipe import FeatureStage, PageSample, TeacherRecipe, Texts, TextStage
+from models.ranking.teacher.spec import HeadSizes
 from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
 from models.ranking.train_ranker import ranker_rows, train_ranker, training_impressions
 from models.sample_store import SAMPLE_COLUMNS
 from models.sample_store.write_log import CATALOGUE, EVENTS, write_sample_log
+from models.text_encoder.embed_products import TextEmbedding
+from models.unified.bundle_part import UNIFIED_PART
+from models.unified.embed_products import UnifiedEmbedding
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 from models.unified.recipe import STARTER, QueryGeneration
@@ -49,7 +53,9 @@ TINY_TEACHER = TeacherRecipe(
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "sample"
     recipe = Recipe(name="sample", locales=("en-US", "en-GB"), dimensions=(128,))
-    build_bundle(sample_source(NUM_PRODUCTS, seed=0), recipe, folder, lambda *_: None)
+    source = sample_source(NUM_PRODUCTS, seed=0)
+    embedding = TextEmbedding.for_recipe(recipe, source.text_attributes)
+    build_bundle(source, recipe, folder, lambda *_: None, embedding=embedding)
     return folder
 
 
@@ -85,8 +91,8 @@ def teacher_folder(
     tokenizer.save_pretrained(base)
     bundle = Bundle(personal_folder)
     shown = training_impressions(bundle, personal_store / EVENTS, TINY_RANKER, since_ms=0)
-    rows = ranker_rows(CandidateFeatures(bundle, LightTower(bundle.unified_folder)), shown)
-    shelf = CatalogueView(bundle.products(), PriceBands.load(bundle.unified_folder), bundle.manifest.locales)
+    rows = ranker_rows(CandidateFeatures(bundle, LightTower(UNIFIED_PART.open(bundle))), shown)
+    shelf = CatalogueView(bundle.products(), PriceBands.load(UNIFIED_PART.open(bundle)), bundle.manifest.locales)
     train_teacher(shelf, shown, rows.features, FEATURES, out, TINY_TEACHER, str(base))
     return out
 

@@ -7,7 +7,9 @@ import pytest
 
 from aisle.v1 import embedding_pb2, embedding_pb2_grpc, product_pb2
 from models.bundles.bundle import Bundle
-from models.text_encoder.encoder import SAME_VECTOR_COSINE, Text, TextEncoder
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.spec import SAME_VECTOR_COSINE, Text
 
 Stub = embedding_pb2_grpc.EmbeddingServiceStub
 
@@ -21,7 +23,7 @@ def test_queries_come_in_order_as_unit_vectors(embedding: Stub, bundle: Bundle) 
     queries = ["red sofa", "a much longer query about running shoes for winter", "tv"]
     answer = embedding.EmbedQueries(embedding_pb2.EmbedQueriesRequest(queries=queries), timeout=5)
     found = matrix(answer.vectors)
-    expected = TextEncoder(bundle.encoder_folder, "cpu").encode([Text(query) for query in queries])
+    expected = TextEncoder(TEXT_ENCODER_PART.open(bundle), "cpu").encode([Text(query) for query in queries])
     assert found.shape == (3, 384)
     assert (found * expected).sum(1).min() >= SAME_VECTOR_COSINE
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-3)

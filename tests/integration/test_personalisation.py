@@ -30,7 +30,9 @@ from aisle.v1 import (
 )
 from loadtest.benchmarks.redis_server import redis_is_installed, redis_server
 from loadtest.benchmarks.service import Service, served
-from models.bundles.bundle import Bundle, BundleError
+from models.bundle_parts import verify_bundle
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError
 from models.sample_store.write_log import EVENTS
 from serving.cli.main import app
 from serving.cli.record_log import busiest_shoppers
@@ -399,7 +401,8 @@ def test_a_bundle_without_a_shopper_model_answers_everybody_alike_and_says_so(
 
 
 def test_towers_that_disagree_are_refused_with_both_numbers(folder: Path, tmp_path: Path) -> None:
-    from models.bundles.bundle import MANIFEST, Manifest, content_version, record_files
+    from models.bundles.files import record_files
+    from models.bundles.manifest import MANIFEST, Manifest, content_version
 
     copy = tmp_path / "bundle"
     copy.mkdir()
@@ -415,4 +418,4 @@ def test_towers_that_disagree_are_refused_with_both_numbers(folder: Path, tmp_pa
     manifest = dataclasses.replace(manifest, files=record_files(copy))
     (copy / MANIFEST).write_text(dataclasses.replace(manifest, version=content_version(manifest)).to_json())
     with pytest.raises(BundleError, match=r"the search tower makes 128 dimensions, the product vectors have 256"):
-        Bundle(copy).verify()
+        verify_bundle(Bundle(copy))

@@ -13,12 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundles.bundle import MANIFEST, RANKER, TEACHER, Bundle, BundleError, content_version, record_files
+from models.bundles.bundle import Bundle
+from models.bundles.files import record_files
+from models.bundles.manifest import MANIFEST, BundleError, content_version
 from models.products.product import Product
 from models.query_types.type_model import TypePrediction
-from models.ranking.features import FEATURES
+from models.ranking.bundle_part import RANKER_PART
+from models.ranking.feature_names import FEATURES
 from models.ranking.ranker import Ranker
 from models.ranking.taste import Taste
+from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.unified.history import HistoryItem, HistoryKind
 from serving.app import check, plan_stages
 from serving.compute.order import GivenCandidates, RankInput, ScoredCandidates
@@ -155,7 +159,7 @@ def test_chunks_of_several_calls_are_read_together(reader: TeacherReader) -> Non
 
 def test_the_cost_of_pairs_is_about_their_tokens(ranked_folder: Path, reader: TeacherReader) -> None:
     bundle = Bundle(ranked_folder)
-    costs = PairCosts(bundle.teacher_folder, bundle.products())
+    costs = PairCosts(TEACHER_PART.open(bundle), bundle.products())
     rows = np.arange(200)
     texts = reader._teacher.texts
     asked = texts.queries(["velvet sofa"], ["en-US"]).lengths[0]
@@ -199,7 +203,7 @@ def altered(ranked_folder: Path, tmp_path: Path) -> Callable[[str, Callable[[dic
     return make
 
 
-@pytest.mark.parametrize("name", [f"{RANKER}/ranker.json", f"{TEACHER}/teacher.json"])
+@pytest.mark.parametrize("name", [f"{RANKER_PART.name}/ranker.json", f"{TEACHER_PART.name}/teacher.json"])
 def test_a_bundle_of_other_features_is_refused_at_start(
     altered: Callable[..., Path], ranked_folder: Path, name: str
 ) -> None:
@@ -225,5 +229,5 @@ def test_a_configuration_that_wants_a_teacher_is_refused_where_there_is_none(
 
 
 def test_the_ranker_of_the_bundle_is_the_one_that_was_trained(ranked_folder: Path) -> None:
-    assert isinstance(Bundle(ranked_folder).ranker(), Ranker)
+    assert isinstance(RANKER_PART.open(Bundle(ranked_folder)), Ranker)
     assert Bundle(ranked_folder).manifest.ranker["recipe"] == "tiny"

@@ -32,7 +32,7 @@ from aisle.v1 import (
 from loadtest.benchmarks.service import Service, served
 from models.bundles.bundle import Bundle
 from models.products.product_table import ProductTable
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from serving.cli.main import app
 
 SEARCH, RANK = search_pb2.SearchRequest, ranking_pb2.RankRequest

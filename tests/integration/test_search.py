@@ -12,7 +12,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from aisle.v1 import info_pb2, info_pb2_grpc, product_pb2, search_pb2, search_pb2_grpc
 from models.bundles.bundle import Bundle
-from models.text_encoder.encoder import Text, TextEncoder
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.spec import Text
 
 Stub = search_pb2_grpc.SearchServiceStub
 REQUEST = search_pb2.SearchRequest
@@ -20,7 +22,7 @@ REQUEST = search_pb2.SearchRequest
 
 @pytest.fixture(scope="module")
 def encoder(bundle: Bundle) -> TextEncoder:
-    return TextEncoder(bundle.encoder_folder, "cpu")
+    return TextEncoder(TEXT_ENCODER_PART.open(bundle), "cpu")
 
 
 def ids(answer: search_pb2.SearchResponse) -> list[str]:

@@ -12,16 +12,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from models.bundles.build import Recipe, Source, build_bundle
-from models.bundles.bundle import Bundle, BundleError
-from models.bundles.embed_unified import UnifiedEmbedding
+from models.bundles.build import Recipe, build_bundle
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError
+from models.bundles.source import Source
 from models.events.event import EVENT_SCHEMA
 from models.products.product_table import ProductTable
-from models.ranking.features import FEATURES, CandidateFeatures
+from models.ranking.feature_names import FEATURES
+from models.ranking.features import CandidateFeatures
 from models.ranking.ranker import Ranker, blend
 from models.ranking.recipe import RankerRecipe
 from models.ranking.train_ranker import TrainedRanker, train_ranker, training_impressions
 from models.ranking.unshown_pages import unshown_pages
+from models.unified.bundle_part import UNIFIED_PART
+from models.unified.embed_products import UnifiedEmbedding
 from models.unified.history import HistoryItem, HistoryKind
 from models.unified.light_tower import LightTower
 from models.unified.recipe import UnifiedRecipe
@@ -101,7 +105,7 @@ def trained(bundle: Bundle, events: Path) -> TrainedRanker:
 def first_brands(bundle: Bundle, ranker: Ranker, brand: str) -> list[str]:
     """Brands of the best four lamps for a shopper who bought this brand's sofas."""
     table: ProductTable = bundle.products()
-    features = CandidateFeatures(bundle, LightTower(bundle.unified_folder))
+    features = CandidateFeatures(bundle, LightTower(UNIFIED_PART.open(bundle)))
     bought = [HistoryItem(HistoryKind.PURCHASE, at, terms=f"sofa {brand}", brand=brand) for at in range(4)]
     query = features.inputs(["lamp"], ["en-US"], [bought])[0]
     rows = np.flatnonzero([table.string("title", row).startswith("lamp") for row in range(len(table))])
@@ -134,7 +138,7 @@ def test_a_report_tells_what_was_learned_from(trained: TrainedRanker) -> None:
 
 def share_of_kind(bundle: Bundle, ranker: Ranker) -> float:
     """Of the best eight for each kind that is asked for, by somebody of whom nothing is known."""
-    table, features = bundle.products(), CandidateFeatures(bundle, LightTower(bundle.unified_folder))
+    table, features = bundle.products(), CandidateFeatures(bundle, LightTower(UNIFIED_PART.open(bundle)))
     titles, rows, right = [table.string("title", row) for row in range(len(table))], np.arange(len(table)), 0
     for query in features.inputs(KINDS, ["en-US"] * len(KINDS), [()] * len(KINDS)):
         best = np.argsort(-blend(ranker.probabilities(features.compute(query, rows))))[:8]
@@ -156,7 +160,7 @@ def test_what_is_never_shown_is_known_from_what_a_search_finds(bundle: Bundle) -
 
 
 def test_pages_of_what_was_not_shown(bundle: Bundle, events: Path) -> None:
-    log, features = pq.read_table(events), CandidateFeatures(bundle, LightTower(bundle.unified_folder))
+    log, features = pq.read_table(events), CandidateFeatures(bundle, LightTower(UNIFIED_PART.open(bundle)))
     shown = training_impressions(bundle, log, TINY, since_ms=0)
     beside = unshown_pages(log, bundle, features, max_pages=100, logged=True)
     assert beside is not None

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
-from models.bundles.embed_unified import UnifiedEmbedding
 from models.bundles.sources import catalogue_source
 from models.ranking.recipe import RankerRecipe
 from models.sample_store.generate import SAMPLE_COLUMNS
@@ -20,6 +19,7 @@ from models.sample_store.write_log import write_sample_log
 from models.studies.ranking.evaluate_ranking import RankingPlan, evaluate_ranking
 from models.studies.ranking.learned import MULTI_TASK
 from models.studies.ranking.sections import ORACLE
+from models.unified.embed_products import UnifiedEmbedding
 from models.unified.recipe import UnifiedRecipe
 from serving.cli.main import app
 

@@ -15,21 +15,23 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from safetensors.torch import load_file
 
-from models.bundles.build import Source
-from models.bundles.bundle import BundleError
+from models.bundles.manifest import BundleError
+from models.bundles.source import Source
+from models.errors import TrainingError
 from models.events.event import EVENT_SCHEMA
 from models.products.product import Product, product_text
-from models.text_encoder.encoder import Text, TextEncoder
+from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import EncoderError, export_encoder
+from models.text_encoder.spec import Text
 from models.text_tuning.click_stage import ClickLearner, PairBatch, click_loss
 from models.text_tuning.encoder_network import EncoderNetwork
+from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.mlm_stage import MlmLearner
 from models.text_tuning.pairs import gather_pairs, read_log
 from models.text_tuning.product_texts import product_texts
-from models.text_tuning.recipe import ClickStage, HardNegatives, MlmStage, Stage, TextRecipe
+from models.text_tuning.recipe import ClickStage, HardNegatives, Stage, TextRecipe
 from models.text_tuning.train_text_encoder import TRAINING_FILE, train_text_encoder
 from models.unified.losses import DegenerateLoss
-from models.unified.train_unified import TrainingError
 
 # What sellers write, and what shoppers ask for.
 WORDS = {

@@ -12,18 +12,26 @@ import pytest
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
+from models.bundle_parts import verify_bundle
 from models.bundles.build import Recipe
-from models.bundles.bundle import Bundle, BundleError
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError
 from models.bundles.sources import catalogue_source
 from models.index.tuner import IndexTarget
+from models.query_types.bundle_part import TYPES_PART
 from models.query_types.recipe import TypesRecipe
 from models.query_types.tokens import QueryHashing
+from models.ranking.bundle_part import RANKER_PART
 from models.ranking.recipe import RankerRecipe
-from models.ranking.teacher.recipe import FeatureStage, HeadSizes, PageSample, TeacherRecipe, TextStage
+from models.ranking.teacher.bundle_part import TEACHER_PART
+from models.ranking.teacher.recipe import FeatureStage, PageSample, TeacherRecipe, TextStage
+from models.ranking.teacher.spec import HeadSizes
 from models.sample_store import CURRENCY, SAMPLE_COLUMNS
 from models.sample_store.write_log import CATALOGUE, EVENTS, STOREFRONTS, write_sample_log
-from models.text_tuning.recipe import ClickStage, MlmStage, TextRecipe
+from models.text_tuning.mlm_recipe import MlmStage
+from models.text_tuning.recipe import ClickStage, TextRecipe
 from models.train_all import STAGES, LoopRecipe, Shop, TrainedAll, train_all
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import LogError
 from serving.cli.main import app
@@ -115,11 +123,11 @@ def trained(shop: Shop, recipe: LoopRecipe, out: Path) -> TrainedAll:
 
 def test_a_log_becomes_a_bundle_with_all_parts(trained: TrainedAll, out: Path) -> None:
     bundle = Bundle(out / "bundle")
-    bundle.verify()
-    assert bundle.is_unified
-    assert bundle.has_types
-    assert bundle.has_ranker
-    assert bundle.has_teacher
+    verify_bundle(bundle)
+    assert UNIFIED_PART.is_in(bundle)
+    assert TYPES_PART.is_in(bundle)
+    assert RANKER_PART.is_in(bundle)
+    assert TEACHER_PART.is_in(bundle)
     assert bundle.manifest.version == trained.version
     assert bundle.manifest.ranker["teacher"]["base"] == "text-encoder"
     assert set(trained.seconds) == set(STAGES)
@@ -187,12 +195,12 @@ def test_a_command_trains_the_ranker_of_a_bundle(
     assert "calibration error on pages held out: click 0." in told
     assert f"serve it with: aisle serve --bundle {tmp_path / 'ranked'}" in told
     bundle = Bundle(tmp_path / "ranked")
-    bundle.verify()
-    assert bundle.has_teacher
+    verify_bundle(bundle)
+    assert TEACHER_PART.is_in(bundle)
     assert bundle.manifest.ranker["teacher"]["recipe"] == "starter"
     told = command("--bundle", tmp_path / "ranked", "--force")
     assert "the teacher that was in the bundle is left out" in told
-    assert not Bundle(tmp_path / "ranked").has_teacher
+    assert not TEACHER_PART.is_in(Bundle(tmp_path / "ranked"))
     assert [path.name for path in tmp_path.iterdir()] == ["ranked"]
 
 

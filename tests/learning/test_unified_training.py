@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from models.errors import TrainingError
 from models.products.product import Product
 from models.unified.batches import search_inputs
 from models.unified.losses import DegenerateLoss
 from models.unified.model_files import SEARCH_FILE, SPEC_FILE, VECTORS_FILE
 from models.unified.recipe import UnifiedRecipe
 from models.unified.saved_model import ProductEncoder, export_product_vectors
-from models.unified.train_unified import Training, TrainingError, train_unified
+from models.unified.train_unified import Training, train_unified
 from models.unified.training_data import TrainingData, prepare
 from models.unified.unified_model import ModelError, Search, UnifiedModel
 from models.unified.words import word_batch

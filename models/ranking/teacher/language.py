@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from models.arrays import Progress
+from models.errors import TrainingError
 from models.ranking.teacher.pair_tokens import TextSpec
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable
+from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.mlm_stage import MlmLearner
-from models.text_tuning.recipe import MlmStage
 from models.text_tuning.stages import LossPoint, run_stage
-from models.unified.train_unified import TrainingError, WriteScalar
+from models.unified.train_unified import WriteScalar
 from models.unified.words import Ragged
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.ranking.tasks import TASKS
-from models.ranking.teacher.recipe import HeadSizes, Pooling
+from models.ranking.teacher.spec import HeadSizes, Pooling
 
 MAX_POSITION = 48  # places behind it are taken for it
 _LEAST_SPREAD = 1e-2  # of a number of the text's vector

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from models.ranking.recipe import Transfer, Weighting
 from models.ranking.teacher.fields import Field
-from models.text_tuning.recipe import MlmStage, Precision
-
-Pooling = Literal["cls", "mean"]
+from models.ranking.teacher.spec import HeadSizes, Pooling
+from models.text_tuning.mlm_recipe import MlmStage, Precision
 
 SHORT_FIELDS = (
     Field("title", 18),
@@ -67,25 +65,6 @@ class PageSample:
                 "sample: bought_share and engaged_share must be 0 or more and below 1 together, not "
                 f"{self.bought_share}, {self.engaged_share}"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class HeadSizes:
-    """What stands behind the encoder."""
-
-    features: int = 128  # hidden, of the network that reads the features
-    bottom: int = 128  # where text and features meet; all tasks share it
-    experts: int = 4  # 1 is a plain shared bottom without gates
-    expert: int = 64
-    tower: int = 32
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("features", "bottom", "experts", "expert", "tower"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"head: {name} must be 1 or more, not {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"head: dropout must be 0 to below 1, not {self.dropout}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ import torch
 
 from models.arrays import Floats
 from models.ranking.teacher.network import TeacherNetwork
+from models.ranking.teacher.openvino_network import OpenVinoNetwork
 from models.ranking.teacher.pair_tokens import PairBatch, TextSpec
-from models.ranking.teacher.teacher import OpenVinoNetwork, TeacherSpec
+from models.ranking.teacher.spec import TeacherSpec
 from models.text_encoder.cuda_graphs import CapturedCalls, rounded_up
-from models.text_encoder.encoder import OPENVINO_FILE
 from models.text_encoder.export import EncoderError
+from models.text_encoder.spec import OPENVINO_FILE
 
 # bf16 in both places rounds differently; a logit of this difference moves a chance of 0.1 to 0.125.
 MAX_LOGIT_DIFFERENCE = 0.25

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from models.arrays import Floats, Ints, Progress
-from models.bundles.build import work_folder
 from models.bundles.bundle import Bundle
-from models.bundles.embedding import BuildState
+from models.bundles.work_folder import BuildState, work_folder
+from models.devices import check_training_device
+from models.errors import TrainingError
 from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
 from models.ranking.tasks import TASKS
@@ -34,13 +35,14 @@ from models.ranking.teacher.pair_tokens import PairTokens, TextSpec
 from models.ranking.teacher.recipe import SMALL, PageSample, TeacherRecipe
 from models.ranking.teacher.run_text import run_text
 from models.ranking.teacher.samples import RowSample, draw_sample, split_pages
-from models.ranking.teacher.teacher import TEACHER_FILE, TeacherSpec
+from models.ranking.teacher.spec import TEACHER_FILE, TeacherSpec
 from models.ranking.teacher.torch_network import save_openvino
 from models.text_encoder.export import PACKAGED, EncoderError, find_encoder
 from models.text_tuning.encoder_network import base_fingerprint, precision_of
 from models.text_tuning.stages import LossPoint, run_stage
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.price_bands import PriceBands
-from models.unified.train_unified import TrainingError, WriteScalar, check_device, open_scalars
+from models.unified.train_unified import WriteScalar, open_scalars
 
 # Of a held-out page so many of what nobody engaged with are judged to calibrate, and of so many pages at most.
 _HELD_SAMPLE = PageSample(pages=600, others=4)
@@ -59,7 +61,9 @@ class CatalogueView:
     def from_bundle(cls, bundle: Bundle) -> CatalogueView:
         table = bundle.products()
         bands = (
-            PriceBands.load(bundle.unified_folder) if bundle.is_unified else PriceBands.from_products(table.products())
+            PriceBands.load(UNIFIED_PART.open(bundle))
+            if UNIFIED_PART.is_in(bundle)
+            else PriceBands.from_products(table.products())
         )
         return cls(table, bands, bundle.manifest.locales)
 
@@ -307,7 +311,7 @@ def _check(shown: Impressions, features: Floats, names: Sequence[str], out: Path
         raise TrainingError(f"the feature {at} is not a finite number in every row")
     if not shown.labels[:, 0].any():
         raise TrainingError("no product of the impressions was clicked; there is nothing to learn")
-    check_device(device)
+    check_training_device(device)
 
 
 def _fingerprint(shown: Impressions, features: Floats) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.arrays import Floats, Progress
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from models.ranking.fit_ranker import RankerRows, fit_ranker
 from models.ranking.ranker import Ranker
 from models.ranking.recipe import RankerRecipe, Structure, Transfer, Weighting

@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from models.arrays import Floats, Ints, Progress
-from models.bundles.bundle import Bundle, BundleError
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError
 from models.evaluation.cases import Bucket
 from models.evaluation.numbered_log import NumberedLog
 from models.evaluation.numbered_log import read_log as read_numbered_log
+from models.query_types.bundle_part import TYPES_PART
 from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER as TYPES_STARTER
 from models.query_types.type_model import TypeModel
-from models.ranking.features import FEATURES, CandidateFeatures
+from models.ranking.feature_names import FEATURES
+from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.impressions import Impressions, read_impressions
 from models.ranking.learn_query_attributes import learn_query_attributes
@@ -31,6 +34,7 @@ from models.sample_store.write_log import EVENTS, STOREFRONTS
 from models.studies.ranking.segments import page_segments, searches_before
 from models.studies.types.store_queries import category_of
 from models.studies.types.trained_types import TrainedTypes
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import LogError
@@ -76,14 +80,14 @@ class RankingPages:
 
 def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progress: Progress) -> RankingPages:
     """Features are kept in `work`. Raises BundleError without the unified model, LogError where pages are too few."""
-    if not bundle.is_unified:
+    if not UNIFIED_PART.is_in(bundle):
         raise BundleError(
             "a ranker needs the unified model, and the bundle has none; make one with 'aisle train unified'"
         )
     log, table = store / EVENTS, bundle.products()
-    since_ms = int(read_spec(bundle.unified_folder)["until_ms"])
+    since_ms = int(read_spec(UNIFIED_PART.open(bundle))["until_ms"])
     progress("read the log", 0, None)
-    shown = read_impressions(log, table, PriceBands.load(bundle.unified_folder), since_ms=since_ms)
+    shown = read_impressions(log, table, PriceBands.load(UNIFIED_PART.open(bundle)), since_ms=since_ms)
     cut = int(split.train_share * shown.num_pages)
     if min(cut, shown.num_pages - cut) < LEAST_PAGES:
         raise LogError(
@@ -95,12 +99,12 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
     test = shown.take(_some(rng, np.arange(cut, shown.num_pages), split.max_test))
     test_since_ms = int(shown.time_ms[cut])
     events = read_numbered_log(log, [table.id(row) for row in range(len(table))], progress)
-    types = _types_until(store, since_ms, split.seed, work, progress) if bundle.has_types else None
+    types = _types_until(store, since_ms, split.seed, work, progress) if TYPES_PART.is_in(bundle) else None
     columns = ProductColumns.from_bundle(bundle)
     progress("learn what words ask for", 0, None)
     asked = learn_query_attributes(concat_logs(logs_of(store)), table, columns, until_ms=since_ms)
     features = CandidateFeatures(
-        bundle, LightTower(bundle.unified_folder), types, query_attributes=asked, columns=columns
+        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=asked, columns=columns
     )
     key = _key(bundle, log, split)
     return RankingPages(
@@ -146,5 +150,5 @@ def _rows(features: CandidateFeatures, shown: Impressions, kept: Path, progress:
 
 def _key(bundle: Bundle, log: Path, split: PageSplit) -> str:
     stat = log.stat()
-    told = [bundle.manifest.version, bundle.has_types, stat.st_size, stat.st_mtime_ns, repr(split), FEATURES]
+    told = [bundle.manifest.version, TYPES_PART.is_in(bundle), stat.st_size, stat.st_mtime_ns, repr(split), FEATURES]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.arrays import Doubles, Ints
 from models.evaluation.bootstrap import Interval, difference_interval, mean_interval
 from models.evaluation.page import Cell, Section, Table
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS

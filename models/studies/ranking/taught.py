@@ -15,18 +15,19 @@ from models.bundles.bundle import Bundle
 from models.errors import InputError
 from models.evaluation.bootstrap import Interval
 from models.evaluation.page import Cell, Section, Table
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS
 from models.ranking.teacher.recipe import RECIPES, FeatureStage, PageSample, TeacherRecipe, TextStage
-from models.ranking.teacher.teacher import Teacher, soft_labels
+from models.ranking.teacher.soft_labels import soft_labels
+from models.ranking.teacher.teacher import Teacher
 from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
 from models.studies.ranking.learned import MULTI_TASK, KeptChances, Variant, answer_of, fingerprint
 from models.studies.ranking.page_metrics import Answer
 from models.studies.ranking.page_summary import GRADED, Ranked
 from models.studies.ranking.pages import RankingPages
-from models.text_tuning.recipe import MlmStage
+from models.text_tuning.mlm_recipe import MlmStage
 
 GENERIC, DOMAIN = "teacher, generic base", "teacher, shop's language"
 STUDENTS = {GENERIC: "student of the generic teacher", DOMAIN: "student of the shop's teacher"}

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Floats, Progress
-from models.text_encoder.encoder import Side, Text, TextEncoder
+from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import PACKAGED, EncoderError, encoder_fingerprint, export_encoder, find_encoder
+from models.text_encoder.spec import Side, Text
 
 WEIGHTS_FILE = "model.safetensors"
 _WORD_WEIGHTS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight")

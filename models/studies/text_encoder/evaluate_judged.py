@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from models.arrays import Progress
-from models.bundles.build import Source
+from models.bundles.source import Source
 from models.errors import InputError
 from models.evaluation.page import Section, write_sections
 from models.evaluation.run_facts import RunFacts

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from models.arrays import Progress
-from models.bundles.build import Source
+from models.bundles.source import Source
 from models.bundles.sources import sample_source
 from models.evaluation.bootstrap import Interval
 from models.evaluation.page import Section, Table, write_sections

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.arrays import Progress
-from models.bundles.build import Source
+from models.bundles.source import Source
 from models.events.event import EventKind
 from models.text_encoder.export import PACKAGED, encoder_fingerprint
 from models.text_tuning.recipe import Stage, TextRecipe

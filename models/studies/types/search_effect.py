@@ -30,6 +30,7 @@ from models.query_types.type_model import TypeModel
 from models.sample_store.locales import MAIN_LOCALE
 from models.sample_store.write_log import EVENTS, STOREFRONTS
 from models.studies.types.store_queries import category_of
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower
 
 WEIGHTS = (0.0, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -68,7 +69,7 @@ def evaluate_type_use(
     `bundle` holds the unified model of the simulated store in `store`; `max_searches` of the main locale, of other locales of its language
     and of other languages are asked, each. Raises BundleError, OSError, ExamplesError.
     """
-    tower = LightTower(bundle.unified_folder)
+    tower = LightTower(UNIFIED_PART.open(bundle))
     vectors = np.asarray(bundle.unit_vectors(), np.float32)
     table = bundle.products()
     codes, categories = table.distinct("category")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.arrays import Progress
-from models.bundles.build import Source
+from models.bundles.source import Source
 from models.evaluation.cases import Cases, Histories, Split, build_cases
 from models.evaluation.numbered_log import read_log
 from models.evaluation.report import write_report

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from aisle.v1 import ranking_pb2, search_pb2
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from serving.compute.order import AS_RETRIEVED, Degradation, Diversity, Factors, Ranking, RankModel, Told, Weights
 from serving.config import LimitsConfig, RankerConfig
 from serving.errors import Violation

@@ -22,13 +22,14 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from aisle.v1 import embedding_pb2, info_pb2, product_pb2, query_pb2, ranking_pb2, search_pb2, shopper_pb2
 from models.arrays import Floats
-from models.bundles.bundle import Manifest
+from models.bundles.manifest import Manifest
 from models.events.event import Event, EventKind
 from models.products.product import MAX_ID_CHARS, Product, product_text
 from models.products.product_table import ATTRIBUTE, CORE_FIELDS, ProductTable
 from models.products.text import clean_text
 from models.query_types.type_model import TypePrediction
-from models.text_encoder.encoder import Text, cut_to
+from models.text_encoder.encoder import cut_to
+from models.text_encoder.spec import Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.order import Ranking
 from serving.compute.query_typer import MAX_TYPES, TypeQuestion

@@ -10,15 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundles.add_parts import add_ranker, add_types, link_bundle
-from models.bundles.bundle import MANIFEST, Bundle, BundleError, Manifest, content_version, record_files
+from models.bundles.bundle import Bundle
+from models.bundles.extend import link_bundle
+from models.bundles.files import record_files
+from models.bundles.manifest import MANIFEST, BundleError, Manifest, content_version
+from models.query_types.add_to_bundle import add_types
 from models.query_types.type_model import TypeModel
-from models.ranking.features import FEATURES
+from models.ranking.add_to_bundle import add_ranker
+from models.ranking.bundle_part import RANKER_PART
+from models.ranking.feature_names import FEATURES
 from models.ranking.ranker import Ranker, Scaling, shapes
 from models.ranking.recipe import RankerRecipe
+from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.ranking.teacher.chances import Calibration
-from models.ranking.teacher.recipe import HeadSizes
-from models.ranking.teacher.teacher import TEACHER_FILE, TeacherSpec
+from models.ranking.teacher.spec import TEACHER_FILE, HeadSizes, TeacherSpec
 
 REPORT = {"pages": 120, "last_page_ms": 5, "holdout_calibration_error": {"click": 0.01, "cart": 0.0, "purchase": 0.0}}
 TINY = RankerRecipe("tiny", experts=2, expert_dim=4, tower_dim=3)
@@ -64,7 +69,7 @@ def sign(folder: Path, manifest: Manifest) -> None:
 def test_a_ranker_is_added_and_told(unified: Bundle, tmp_path: Path) -> None:
     manifest = add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT)
     ranked = Bundle(tmp_path / "out")
-    assert (ranked.has_ranker, ranked.has_teacher, unified.has_ranker) == (True, False, False)
+    assert (RANKER_PART.is_in(ranked), TEACHER_PART.is_in(ranked), RANKER_PART.is_in(unified)) == (True, False, False)
     assert ranked.manifest == manifest
     assert manifest.version != unified.manifest.version
     assert manifest.ranker == {
@@ -79,7 +84,7 @@ def test_a_ranker_is_added_and_told(unified: Bundle, tmp_path: Path) -> None:
         "teacher": {},
     }
     rows = np.ones((3, len(FEATURES)), np.float32)
-    assert np.array_equal(ranked.ranker().probabilities(rows), ranker_of().probabilities(rows))
+    assert np.array_equal(RANKER_PART.open(ranked).probabilities(rows), ranker_of().probabilities(rows))
     assert (tmp_path / "out" / "vectors.npy").samefile(unified.folder / "vectors.npy")
 
 
@@ -88,11 +93,11 @@ def test_a_teacher_comes_and_goes_with_its_ranker(unified: Bundle, tmp_path: Pat
     manifest = add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT, teacher=teacher)
     taught = Bundle(tmp_path / "out")
     assert manifest.ranker["teacher"] == {"recipe": "small", "base": "minilm", "pages": 90}
-    assert taught.teacher_folder == tmp_path / "out" / "teacher"
+    assert TEACHER_PART.open(taught) == tmp_path / "out" / "teacher"
     assert (tmp_path / "teacher" / TEACHER_FILE).exists()
     add_ranker(taught, ranker_of(), tmp_path / "out", report=REPORT, replace=True)
     alone = Bundle(tmp_path / "out")
-    assert (alone.has_ranker, alone.has_teacher, alone.manifest.ranker["teacher"]) == (True, False, {})
+    assert (RANKER_PART.is_in(alone), TEACHER_PART.is_in(alone), alone.manifest.ranker["teacher"]) == (True, False, {})
     assert not (tmp_path / "out" / "teacher").exists()
 
 
@@ -127,18 +132,18 @@ def test_a_bundle_whose_parts_read_other_features_is_refused_and_can_be_mended(u
     sign(tmp_path / "old", dataclasses.replace(manifest, files=record_files(tmp_path / "old")))
     old = Bundle(tmp_path / "old")
     with pytest.raises(BundleError, match=f"moon_phase, which are not computed; it does not read {FEATURES[-1]}"):
-        old.ranker()
+        RANKER_PART.open(old)
     with pytest.raises(BundleError, match=r"teacher: .*what differs: .*moon_phase"):
-        _ = old.teacher_folder
+        _ = TEACHER_PART.open(old)
     add_ranker(old, ranker_of(), tmp_path / "new", report=REPORT)
-    assert Bundle(tmp_path / "new").ranker().features == FEATURES
+    assert RANKER_PART.open(Bundle(tmp_path / "new")).features == FEATURES
 
 
 def test_a_damaged_ranker_stops_the_start(unified: Bundle, tmp_path: Path) -> None:
     add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT)
     (tmp_path / "out" / "ranker" / "ranker.json").write_text("{}")
     with pytest.raises(BundleError, match=r"ranker/ranker.json has 2 bytes, the manifest says \d+"):
-        Bundle(tmp_path / "out").ranker()
+        RANKER_PART.open(Bundle(tmp_path / "out"))
 
 
 def test_a_bundle_without_the_unified_model_takes_no_ranker(shop_bundle: Path, tmp_path: Path) -> None:
@@ -165,4 +170,4 @@ def test_bundles_of_earlier_formats_have_no_ranker(shop_bundle: Path, tmp_path: 
             values.pop(name, None)
         (folder / MANIFEST).write_text(json.dumps(values))
         assert Bundle(folder).manifest.ranker == {}
-        assert not Bundle(folder).has_ranker
+        assert not RANKER_PART.is_in(Bundle(folder))

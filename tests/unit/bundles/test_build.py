@@ -14,18 +14,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundles.build import PROGRESS, Recipe, Source, build_bundle
-from models.bundles.bundle import Bundle, BundleError, Manifest
-from models.bundles.embed_text import ENCODE_BLOCK
+from models.arrays import Progress
+from models.bundle_parts import verify_bundle
+from models.bundles.build import Recipe, build_bundle
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError, Manifest
+from models.bundles.source import Source
 from models.bundles.sources import catalogue_source
+from models.bundles.work_folder import PROGRESS
 from models.products.errors import CatalogueError
 from models.products.product import Product
 from models.products.product_table import BLOCK
+from models.text_encoder.embed_products import ENCODE_BLOCK, TextEmbedding
 from models.text_encoder.export import EncoderError
 
 Build = Callable[..., Manifest]
 MakeSource = Callable[..., Source]
 SAME = [Product(f"P{n}", f"Sofa number {n}") for n in range(5)]
+
+
+def build(source: Source, recipe: Recipe, out: Path, progress: Progress) -> Manifest:
+    embedding = TextEmbedding.for_recipe(recipe, source.text_attributes)
+    return build_bundle(source, recipe, out, progress, embedding=embedding)
 
 
 class Interrupted(Exception):
@@ -66,7 +76,7 @@ class TestOut:
         build_tiny(tmp_path / "shop", SAME, replace=True)
         assert names_in(tmp_path) == {"shop"}
         bundle = Bundle(tmp_path / "shop")
-        bundle.verify()
+        verify_bundle(bundle)
         assert len(bundle.products()) == len(SAME)
 
     def test_what_is_served_from_the_replaced_one_stays_readable(self, build_tiny: Build, tmp_path: Path) -> None:
@@ -91,7 +101,7 @@ class TestOut:
     def test_an_empty_folder_may_be_filled(self, build_tiny: Build, tmp_path: Path) -> None:
         (tmp_path / "shop").mkdir()
         build_tiny(tmp_path / "shop", replace=True)
-        Bundle(tmp_path / "shop").verify()
+        verify_bundle(Bundle(tmp_path / "shop"))
 
     def test_a_link_is_followed(self, build_tiny: Build, tmp_path: Path) -> None:
         build_tiny(tmp_path / "first")
@@ -106,7 +116,7 @@ class TestOut:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         build_tiny(Path("deep/er/shop"))
-        Bundle(tmp_path / "deep/er/shop").verify()
+        verify_bundle(Bundle(tmp_path / "deep/er/shop"))
 
     def test_a_folder_that_cannot_be_made_is_named(self, build_tiny: Build, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -141,7 +151,7 @@ class TestGoingOn:
     def build(
         self, source: Source, encoder: Path, out: Path, progress: Callable[..., None] = lambda *_: None, **recipe: Any
     ) -> Manifest:
-        return build_bundle(source, Recipe(**({"name": "t", "encoder": str(encoder)} | recipe)), out, progress)
+        return build(source, Recipe(**({"name": "t", "encoder": str(encoder)} | recipe)), out, progress)
 
     @pytest.mark.parametrize(
         ("what", "times"),
@@ -199,7 +209,7 @@ class TestGoingOn:
         source = make_source(SAME, fingerprint="2" if change == "source" else "1")
         self.build(source, encoder, tmp_path / "shop", **recipe)
         bundle = Bundle(tmp_path / "shop")
-        bundle.verify()
+        verify_bundle(bundle)
         assert bundle.manifest.products == len(SAME)
 
     def test_a_damaged_progress_file_starts_anew(
@@ -244,7 +254,7 @@ def test_products_are_read_as_they_are_written(make_source: MakeSource, exported
             yield Product(str(n), "sofa")
 
     with pytest.raises(Interrupted):
-        build_bundle(
+        build(
             make_source(products()),
             Recipe("t", encoder=str(exported_encoder)),
             tmp_path / "shop",
@@ -326,6 +336,6 @@ class TestCatalogueSource:
 def test_the_report_of_the_source_is_kept(exported_encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("id,title\n1,Sofa\n1,Again\n,None\n")
     source = catalogue_source(tmp_path / "x.csv", {}, (), (), "USD")
-    build_bundle(source, Recipe("t", encoder=str(exported_encoder)), tmp_path / "shop", lambda *_: None)
+    build(source, Recipe("t", encoder=str(exported_encoder)), tmp_path / "shop", lambda *_: None)
     report = json.loads((tmp_path / "shop" / "manifest.json").read_text())["catalogue"]["report"]
     assert report["skipped"] == {"duplicate id": 1, "no id": 1}

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundles.bundle import MANIFEST, Bundle, BundleError, Manifest, content_version
+from models.bundle_parts import verify_bundle
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import MANIFEST, BundleError, Manifest, content_version
 from models.products.product import Product
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 
 
 @pytest.fixture
@@ -36,14 +39,14 @@ def edit_and_sign(folder: Path, **changes: Any) -> None:
 
 def test_a_bundle_is_what_was_put_in(shop_bundle: Path, shop: list[Product]) -> None:
     bundle = Bundle(shop_bundle)
-    bundle.verify()
+    verify_bundle(bundle)
     manifest = bundle.manifest
     assert (manifest.products, manifest.dim, manifest.locales) == (len(shop), 32, ("en-US", "de-DE"))
     assert list(bundle.products().products()) == shop
     assert bundle.vectors().shape == (len(shop), 32)
     assert np.linalg.norm(np.asarray(bundle.vectors(), np.float32), axis=1) == pytest.approx(1, abs=2e-3)
     assert bundle.index().size == len(shop)
-    assert bundle.encoder_folder.is_dir()
+    assert TEXT_ENCODER_PART.open(bundle).is_dir()
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
@@ -59,7 +62,7 @@ def test_others_may_read_what_was_built(shop_bundle: Path) -> None:
 
 def test_a_relative_path_is_as_good(shop_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shop_bundle.parent)
-    Bundle(Path(shop_bundle.name)).verify()
+    verify_bundle(Bundle(Path(shop_bundle.name)))
 
 
 @pytest.mark.parametrize("name", ["products.arrow", "vectors.npy", "encoder/openvino_model.bin", "index/spec.json"])
@@ -67,13 +70,13 @@ class TestSpoiledFile:
     def test_missing(self, folder: Path, name: str) -> None:
         (folder / name).unlink()
         with pytest.raises(BundleError, match=rf"{name} is missing"):
-            Bundle(folder).verify()
+            verify_bundle(Bundle(folder))
 
     def test_truncated(self, folder: Path, name: str) -> None:
         size = (folder / name).stat().st_size
         (folder / name).write_bytes((folder / name).read_bytes()[:-1])
         with pytest.raises(BundleError, match=rf"{name} has {size - 1} bytes, the manifest says {size}"):
-            Bundle(folder).verify()
+            verify_bundle(Bundle(folder))
 
     def test_altered(self, folder: Path, name: str) -> None:
         content = bytearray((folder / name).read_bytes())
@@ -83,7 +86,7 @@ class TestSpoiledFile:
         with pytest.raises(
             BundleError, match=rf"{name} was altered: its SHA-256 is \w+\.+, the manifest says {stated}"
         ):
-            Bundle(folder).verify()
+            verify_bundle(Bundle(folder))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ class TestSpoiledFile:
         ("vectors.npy", Bundle.vectors),
         ("index/spec.json", Bundle.index),
         ("identifier_rows.npy", Bundle.identifiers),
-        ("encoder/config.json", lambda bundle: bundle.encoder_folder),
+        ("encoder/config.json", TEXT_ENCODER_PART.open),
     ],
 )
 def test_each_part_is_verified_before_it_is_used(folder: Path, name: str, read: Callable[[Bundle], object]) -> None:
@@ -115,7 +118,7 @@ def test_a_bundle_of_the_format_before_is_one_without_boosts(folder: Path) -> No
     del values["boosts"]
     (folder / MANIFEST).write_text(json.dumps(values))
     bundle = Bundle(folder)
-    bundle.verify()
+    verify_bundle(bundle)
     assert bundle.manifest.boosts == ()
 
 
@@ -142,13 +145,13 @@ def test_a_manifest_edited_by_hand_is_refused_with_both_versions(folder: Path, c
 def test_counts_that_do_not_fit_are_refused_with_both(folder: Path, changes: dict[str, Any], says: str) -> None:
     edit_and_sign(folder, **changes)
     with pytest.raises(BundleError, match=says):
-        Bundle(folder).verify()
+        verify_bundle(Bundle(folder))
 
 
 def test_an_encoder_of_other_dimensions_is_refused_with_both(folder: Path) -> None:
     edit_and_sign(folder, dim=16)
     with pytest.raises(BundleError, match="encoder makes 32 dimensions, the manifest says 16"):
-        _ = Bundle(folder).encoder_folder
+        _ = TEXT_ENCODER_PART.open(Bundle(folder))
 
 
 def test_the_version_tells_what_callers_see_and_not_when_it_was_made(shop_bundle: Path) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from models.bundles.add_parts import add_types
-from models.bundles.bundle import Bundle, BundleError, Manifest
+from models.bundle_parts import verify_bundle
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError, Manifest
+from models.query_types.add_to_bundle import add_types
+from models.query_types.bundle_part import TYPES_PART
 from models.query_types.examples import TypeExamples
 from models.query_types.recipe import EncoderTuning, TypesRecipe
 from models.query_types.train_types import train_types
@@ -47,9 +50,9 @@ def _names(told: TypePrediction) -> list[str]:
 
 def test_the_bundle_is_the_same_but_for_the_classifier(typed: Path) -> None:
     plain, extended = Bundle(typed.with_name("plain")), Bundle(typed)
-    extended.verify()
-    assert not plain.has_types
-    assert extended.has_types
+    verify_bundle(extended)
+    assert not TYPES_PART.is_in(plain)
+    assert TYPES_PART.is_in(extended)
     assert extended.manifest.version != plain.manifest.version
     assert {k: v for k, v in extended.manifest.files.items() if not k.startswith("types/")} == plain.manifest.files
     assert extended.manifest.locales == (*plain.manifest.locales, "en-GB")
@@ -62,12 +65,12 @@ def test_a_classifier_can_be_replaced_in_place(typed: Path, shop_types: TypeMode
         add_types(Bundle(tmp_path / "b"), shop_types, tmp_path / "b")
     again = add_types(Bundle(tmp_path / "b"), shop_types, tmp_path / "b", replace=True)
     assert again.version == Bundle(typed).manifest.version
-    Bundle(tmp_path / "b").verify()
+    verify_bundle(Bundle(tmp_path / "b"))
     assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob("*.replaced"))
 
 
 def test_a_type_that_the_catalogue_lost_is_never_told(typed: Path) -> None:
-    model = Bundle(typed).type_model()
+    model = TYPES_PART.open(Bundle(typed))
     told = model.classify(["bicycle"], ["en-US"])[0]
     assert "Sports > Bikes" not in [name for name, _ in told.types]
     assert model.probabilities(["bicycle"], ["en-US"])[0, model.types.index("Sports > Bikes")] == 0
@@ -90,7 +93,7 @@ def test_a_damaged_classifier_stops_the_start(typed: Path, shop_types: TypeModel
     add_types(Bundle(typed), shop_types, folder)
     (folder / "types" / "types.json").write_text("{}")
     with pytest.raises(BundleError, match="types/types.json"):
-        Bundle(folder).verify()
+        verify_bundle(Bundle(folder))
 
 
 def test_a_classifier_with_an_encoder_serves_alike_and_gives_way_to_another(
@@ -110,7 +113,7 @@ def test_a_classifier_with_an_encoder_serves_alike_and_gives_way_to_another(
     folder = tmp_path / "b"
     manifest = add_types(Bundle(typed), model, folder)
     assert {"types/types.json", "types/encoder/openvino_model.bin"} < set(manifest.files)
-    Bundle(folder).verify()
+    verify_bundle(Bundle(folder))
     typer = QueryTyper(folder)
     typer.warm_up()
     assert typer.backend.startswith("openvino")

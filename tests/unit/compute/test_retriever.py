@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.arrays import Progress
-from models.bundles.build import Recipe, Source, build_bundle
-from models.bundles.bundle import VECTORS, Bundle, Manifest
-from models.bundles.embed_text import TextEmbedding
-from models.bundles.embedding import BuildState
+from models.bundle_parts import verify_bundle
+from models.bundles.build import Recipe, build_bundle
+from models.bundles.bundle import VECTORS, Bundle
+from models.bundles.manifest import Manifest
+from models.bundles.source import Source
+from models.bundles.work_folder import BuildState
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
-from models.text_encoder.encoder import EncoderSpec, Text, TextEncoder
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from models.text_encoder.embed_products import TextEmbedding
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.spec import Text
 from serving.compute.filter_masks import MAX_CACHED_MASKS, NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.retriever import Candidates, Retrieval, Retriever
 
@@ -122,7 +128,7 @@ def bundle(shop_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def ask(bundle: Bundle) -> Callable[..., Candidates]:
-    encoder, retriever = TextEncoder(bundle.encoder_folder, "cpu"), Retriever(bundle, "cpu")
+    encoder, retriever = TextEncoder(TEXT_ENCODER_PART.open(bundle), "cpu"), Retriever(bundle, "cpu")
 
     def ask(query: str, k: int = 6, wanted: ProductFilter = NO_FILTER) -> Candidates:
         (found,) = retriever.compute([Retrieval(encoder.encode([Text(query)])[0], k, wanted, query)])
@@ -139,7 +145,7 @@ def test_candidates_are_the_nearest_best_first(ask: Ask, bundle: Bundle) -> None
     found = ask("velvet sofa")
     exact = (
         np.asarray(bundle.vectors(), np.float32)
-        @ TextEncoder(bundle.encoder_folder, "cpu").encode([Text("velvet sofa")])[0]
+        @ TextEncoder(TEXT_ENCODER_PART.open(bundle), "cpu").encode([Text("velvet sofa")])[0]
     )
     assert found.rows == np.argsort(-exact).tolist()
     assert found.scores == pytest.approx(exact[found.rows].tolist(), abs=1e-3)
@@ -175,7 +181,7 @@ def test_a_filter_that_nothing_passes_finds_nothing(ask: Ask) -> None:
 
 
 def test_queries_of_one_batch_do_not_mix(bundle: Bundle) -> None:
-    encoder, retriever = TextEncoder(bundle.encoder_folder, "cpu"), Retriever(bundle, "cpu")
+    encoder, retriever = TextEncoder(TEXT_ENCODER_PART.open(bundle), "cpu"), Retriever(bundle, "cpu")
     queries = ["velvet sofa", "lamp", "HX-4210", "polish", "café"]
     wanted = [NO_FILTER, ProductFilter(in_stock_only=True), NO_FILTER, ProductFilter(brands=("nord",)), NO_FILTER]
     vectors = encoder.encode([Text(query) for query in queries])
@@ -222,11 +228,11 @@ class FeaturedEmbedding(TextEmbedding):
 
     boosts = ("popularity", "new")
 
-    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
-        spec = super().embed(table, state, progress)
+    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> dict[str, Any]:
+        stated = super().embed(table, state, progress)
         vectors = np.load(state.folder / VECTORS)
         np.save(state.folder / VECTORS, np.concatenate([vectors, FEATURES, np.zeros((6, 14), np.float16)], axis=1))
-        return spec
+        return stated
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +249,7 @@ def featured(
 
 
 def test_a_bundle_with_features_says_so_and_is_as_wide(featured: Bundle) -> None:
-    featured.verify()
+    verify_bundle(featured)
     assert (featured.manifest.boosts, featured.manifest.dim) == (("popularity", "new"), 32)
     assert (featured.vectors().shape, featured.unit_vectors().shape) == ((6, 48), (6, 32))
     np.testing.assert_allclose(np.linalg.norm(featured.unit_vectors().astype(np.float32), axis=1), 1, atol=1e-3)
@@ -251,7 +257,7 @@ def test_a_bundle_with_features_says_so_and_is_as_wide(featured: Bundle) -> None
 
 @pytest.mark.parametrize("query", ["velvet sofa", "hx4210 velvet"], ids=["similar only", "with an identifier"])
 def test_weights_add_features_to_the_score_and_leave_the_similarity(featured: Bundle, ask: Ask, query: str) -> None:
-    vector = TextEncoder(featured.encoder_folder, "cpu").encode([Text(query)])[0]
+    vector = TextEncoder(TEXT_ENCODER_PART.open(featured), "cpu").encode([Text(query)])[0]
     retriever, plain = Retriever(featured, "cpu"), ask(query)
     unweighed, zero, weighed = (
         retriever.compute([Retrieval(vector, 6, NO_FILTER, query, weights)])[0]

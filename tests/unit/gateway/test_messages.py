@@ -13,10 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aisle.v1 import embedding_pb2, product_pb2, search_pb2
-from models.bundles.bundle import Bundle, Manifest
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import Manifest
 from models.products.product import product_text
-from models.ranking.features import FEATURES
-from models.text_encoder.encoder import Text
+from models.ranking.feature_names import FEATURES
+from models.text_encoder.spec import Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.order import Degradation, Factors, Ranked, RankModel
 from serving.compute.retriever import Candidates

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from models.arrays import Float16s, Floats
-from models.index.bf16_product import is_native as bf16_is_native
+from models.devices import cpu_computes_bf16
 from models.index.tuner import recall_of
 from models.index.vector_index import (
     GATHERED_SHARE,
@@ -248,7 +248,7 @@ def test_a_spec_survives_json_and_a_wrong_one_is_refused() -> None:
 
 
 def test_memory_is_counted_with_the_mapped_vectors(exact: VectorIndex, listed: VectorIndex) -> None:
-    assert exact.bytes_per_product == (4 * DIM if bf16_is_native() else 2 * DIM)  # a batch needs a copy in bf16
+    assert exact.bytes_per_product == (4 * DIM if cpu_computes_bf16() else 2 * DIM)  # a batch needs a copy in bf16
     codes_and_ids = DIM // 4 + 8
     assert 2 * DIM + codes_and_ids < listed.bytes_per_product < 2 * DIM + 2 * codes_and_ids + 4 * 512 * DIM / SIZE
 

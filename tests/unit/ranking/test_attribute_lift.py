@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.bundles.bundle import Bundle, Manifest
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import Manifest
 from models.events.event import EVENT_SCHEMA
 from models.products.product import Product
 from models.query_types.type_model import TypePrediction
-from models.ranking.features import FEATURES, CandidateFeatures, QueryInput
+from models.ranking.feature_names import FEATURES
+from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.learn_query_attributes import learn_query_attributes
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import FILE, QueryAttributes

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from models.arrays import Floats
-from models.bundles.bundle import Bundle, Manifest
+from models.bundles.bundle import Bundle
+from models.bundles.manifest import Manifest
 from models.products.product import Product
 from models.query_types.type_model import TypeModel, TypePrediction
-from models.ranking.features import FEATURES, CandidateFeatures, QueryInput
+from models.ranking.feature_names import FEATURES
+from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.product_columns import MAX_TITLE_WORDS, MAX_WORDS
 from models.ranking.taste import MAX_ITEMS, Taste
 from models.unified.history import HistoryItem, HistoryKind, product_item

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from models.query_types.calibration import Calibration
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from models.ranking.losses import listwise_loss, pointwise_loss, softened, uncertainty_weighted
 from models.ranking.network import MAX_POSITION, RankerNetwork
 from models.ranking.ranker import Ranker, RankerError, Scaling, blend, shapes

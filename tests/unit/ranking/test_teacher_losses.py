@@ -10,8 +10,9 @@ from models.ranking.teacher.chances import Calibration, chances_of
 from models.ranking.teacher.learners import PageOrder, take_pages
 from models.ranking.teacher.losses import listwise_loss, log_chances, pointwise_loss, weigh_tasks
 from models.ranking.teacher.network import TeacherHead, gate_entropies
-from models.ranking.teacher.recipe import HeadSizes, Objective, PageSample, TeacherRecipe
+from models.ranking.teacher.recipe import Objective, PageSample, TeacherRecipe
 from models.ranking.teacher.samples import draw_sample, split_pages
+from models.ranking.teacher.spec import HeadSizes
 
 CHAIN, NONE = Transfer.CHAIN, Transfer.NONE
 

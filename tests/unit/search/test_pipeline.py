@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.bundle_parts import load_speller
 from models.bundles.bundle import Bundle
 from models.query_types.type_model import TypePrediction
-from models.text_encoder.encoder import EncoderSpec, Text
+from models.text_encoder.spec import EncoderSpec, Text
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.query_typer import TypeQuestion
 from serving.compute.retriever import Retrieval, Retriever
@@ -85,7 +86,7 @@ def pipeline(
         FakeStage(lambda _: vector, encode_s),  # type: ignore[arg-type]
         FakeStage(lambda item: retriever.compute([item])[0]),  # type: ignore[arg-type]
         EncoderSpec(**bundle.manifest.encoder),
-        speller or bundle.speller(),  # type: ignore[arg-type]
+        speller or load_speller(bundle),  # type: ignore[arg-type]
         50,
         None,
         typer,  # type: ignore[arg-type]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.bundle_parts import load_speller
 from models.bundles.bundle import Bundle
-from models.text_encoder.encoder import EncoderSpec
+from models.text_encoder.spec import EncoderSpec
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.order import (
     Diversity,
@@ -111,7 +112,7 @@ def pipeline(bundle: Bundle, teacher: Stage) -> SearchPipeline:
         Stage(lambda _: np.zeros(32, np.float32)),  # type: ignore[arg-type]
         Stage(retrieve),  # type: ignore[arg-type]
         EncoderSpec(**bundle.manifest.encoder),
-        bundle.speller(),
+        load_speller(bundle),
         50,
         masks=FilterMasks(bundle.products()),
         language="en-US",

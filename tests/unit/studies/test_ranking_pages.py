@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.query_types.calibration import expected_calibration_error
-from models.ranking.features import FEATURES
+from models.ranking.feature_names import FEATURES
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.recipe import RankerRecipe
 from models.studies.ranking.learned import ESMM, IMPERSONAL, KeptChances, answer_of, single_name, variants_of

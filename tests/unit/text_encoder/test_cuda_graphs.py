@@ -8,7 +8,8 @@ import pytest
 
 from models.arrays import Ints
 from models.index.vector_index import IndexSpec, VectorIndex
-from models.text_encoder.encoder import Text, TextEncoder
+from models.text_encoder.encoder import TextEncoder
+from models.text_encoder.spec import Text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,18 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.text_encoder.encoder import (
-    MAX_CALL_TOKENS,
-    SAME_VECTOR_COSINE,
-    EncoderSpec,
-    Text,
-    TextEncoder,
-    cuda_is_usable,
-    cut_to,
-    group_by_length,
-    load_backend,
-)
+from models.devices import cuda_is_usable
+from models.text_encoder.backends import load_backend
+from models.text_encoder.encoder import MAX_CALL_TOKENS, TextEncoder, cut_to, group_by_length
 from models.text_encoder.export import PACKAGED, EncoderError, export_encoder
+from models.text_encoder.spec import SAME_VECTOR_COSINE, EncoderSpec, Text
 
 
 @pytest.fixture(scope="module")

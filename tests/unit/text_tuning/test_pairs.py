@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.bundles.build import Source
+from models.bundles.source import Source
 from models.events.event import EVENT_SCHEMA
 from models.products.product import Product, product_text
 from models.products.product_table import ProductTable, write_products

@@ -17,8 +17,9 @@ from models.text_tuning.click_stage import (
 )
 from models.text_tuning.encoder_network import TokenTable, chunks_by_length
 from models.text_tuning.hard_negatives import bm25_negatives, near_negatives
+from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.mlm_stage import Vocabulary, mask_tokens
-from models.text_tuning.recipe import ClickStage, HardNegatives, MlmStage, Stage, Variant
+from models.text_tuning.recipe import ClickStage, HardNegatives, Stage, Variant
 from models.text_tuning.stages import rate_at, run_stage
 from models.unified.losses import DegenerateLoss
 from models.unified.words import Ragged

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundles.embed_unified import _write_vectors
 from models.index.vector_index import num_columns
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
+from models.unified.embed_products import _write_vectors
 from models.unified.signals import SIGNAL_SCALARS, ProductSignals
 from models.unified.static_features import STATIC_FEATURES, static_features
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from models.arrays import Floats, Progress
-from models.bundles.bundle import ENCODER, VECTORS, sync_files
-from models.bundles.embedding import BuildState, npy_header
+from models.bundles.build import Recipe
+from models.bundles.bundle import VECTORS
+from models.bundles.embedding import npy_header
+from models.bundles.files import sync_files
+from models.bundles.work_folder import BuildState
 from models.products.product import product_text
 from models.products.product_table import ProductTable
-from models.text_encoder.encoder import EncoderSpec, Text, TextEncoder
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import encoder_fingerprint, export_encoder
+from models.text_encoder.spec import Text
 
 ENCODE_BLOCK = 1024  # products between two safe points
 TUNING_QUERIES = 400
@@ -30,6 +36,17 @@ class TextEmbedding:
     max_query_tokens: int = 64
     max_product_tokens: int = 128
 
+    @classmethod
+    def for_recipe(cls, recipe: Recipe, text_attributes: tuple[str, ...]) -> TextEmbedding:
+        """Returns the embedding by the encoder that the recipe names."""
+        return cls(
+            recipe.encoder,
+            text_attributes,
+            recipe.dimensions,
+            recipe.max_query_tokens,
+            recipe.max_product_tokens,
+        )
+
     @property
     def boosts(self) -> tuple[str, ...]:
         return ()
@@ -41,7 +58,7 @@ class TextEmbedding:
         if "encoder" in state.values:
             return
         progress("export the encoder", 0, None)
-        folder = state.folder / ENCODER
+        folder = state.folder / TEXT_ENCODER_PART.name
         shutil.rmtree(folder, ignore_errors=True)  # of an export that was interrupted
         export_encoder(
             self.encoder,
@@ -54,10 +71,10 @@ class TextEmbedding:
         state.values["encoder"] = True
         state.save()
 
-    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
-        encoder = TextEncoder(state.folder / ENCODER)
+    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> dict[str, Any]:
+        encoder = TextEncoder(state.folder / TEXT_ENCODER_PART.name)
         _encode_products(table, encoder, self.text_attributes, state, progress)
-        return encoder.spec
+        return asdict(encoder.spec)
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Whole titles, and their first two or three words, since short queries lie farther from the products than products do from
@@ -68,7 +85,7 @@ class TextEmbedding:
         for number, row in enumerate(rows):
             title = table.string("title", row)
             texts.append(Text(title if number % 2 else " ".join(title.split()[: rng.choice((2, 3))])))
-        return TextEncoder(folder / ENCODER).encode(texts)
+        return TextEncoder(folder / TEXT_ENCODER_PART.name).encode(texts)
 
 
 def _encode_products(

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from models.arrays import Progress
-from models.bundles.build import work_folder
-from models.bundles.embedding import BuildState
+from models.bundles.work_folder import BuildState, work_folder
 
 
 class KeptStages:

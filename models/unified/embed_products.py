@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.arrays import Float16s, Floats, Progress
-from models.bundles.bundle import UNIFIED, VECTORS, file_sha256, sync_files
-from models.bundles.embedding import BuildState, npy_header
+from models.bundles.bundle import VECTORS
+from models.bundles.embedding import npy_header
+from models.bundles.files import file_sha256, sync_files
+from models.bundles.work_folder import BuildState
 from models.events.event import Event, EventKind
 from models.index.vector_index import num_columns
 from models.products.product_table import ProductTable
-from models.text_encoder.encoder import EncoderSpec
+from models.text_encoder.spec import EncoderSpec
+from models.unified.bundle_part import UNIFIED_PART
 from models.unified.history import MAX_QUERY_WORDS, history_items
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
@@ -53,12 +57,12 @@ class UnifiedEmbedding:
     def prepare(self, state: BuildState, progress: Progress) -> None:
         """Nothing: the model needs the products."""
 
-    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> EncoderSpec:
+    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> dict[str, Any]:
         from models.unified.saved_model import IDS_FILE, VECTORS_FILE
         from models.unified.shopping_log import ShoppingLog
         from models.unified.train_unified import train_unified
 
-        folder = state.folder / UNIFIED
+        folder = state.folder / UNIFIED_PART.name
         if not folder.exists():
             log = ShoppingLog.read(self.events, [table.id(row) for row in range(len(table))])
             train_unified(table, log, self.recipe, folder, progress, seed=self.seed, device=self.device, logs=self.logs)
@@ -71,18 +75,19 @@ class UnifiedEmbedding:
             (folder / VECTORS_FILE).unlink()
         (folder / IDS_FILE).unlink(missing_ok=True)  # the bundle's products are in the same order
         sync_files(state.folder, [path for path in folder.rglob("*") if path.is_file()])
-        return EncoderSpec(
+        spec = EncoderSpec(
             model=f"unified, recipe {self.recipe.name}",
             dim=self.recipe.sizes.dim,
             dimensions=self.recipe.sizes.prefixes,
             max_query_tokens=MAX_QUERY_WORDS,
             max_product_tokens=self.recipe.query_generation.max_product_words,
         )
+        return asdict(spec)
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Queries of the log, and those of shoppers as their history moves them."""
-        tower = LightTower(folder / UNIFIED)
-        bands = PriceBands.load(folder / UNIFIED)
+        tower = LightTower(folder / UNIFIED_PART.name)
+        bands = PriceBands.load(folder / UNIFIED_PART.name)
         log = pq.read_table(
             self.events, filters=(pc.field("kind") != EventKind.IMPRESSION.value) & (pc.field("query") != "")
         )

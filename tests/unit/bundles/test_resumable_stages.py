@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from models.arrays import Progress
-from models.bundles.bundle import BundleError
-from models.bundles.kept_stages import KeptStages, kept_stages
+from models.bundles.manifest import BundleError
+from models.bundles.resumable_stages import KeptStages, kept_stages
 
 
 class Made:
@@ -72,7 +72,7 @@ def test_a_stage_that_was_killed_is_done_again(tmp_path: Path) -> None:
     script = f"""
 import os
 from pathlib import Path
-from models.bundles.kept_stages import kept_stages
+from models.bundles.resumable_stages import kept_stages
 def make(folder, progress):
     folder.mkdir()
     (folder / "file").write_text("half")

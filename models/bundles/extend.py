@@ -1,0 +1,103 @@
+"""Writes a bundle again with other parts, under another version, or under another name.
+
+Files that stay the same are linked, not copied, so that a bundle of many gigabytes is extended in a second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from models.bundles.bundle import Bundle
+from models.bundles.files import file_sha256, record_files, sync_files
+from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest, content_version
+from models.bundles.part import Part
+from models.bundles.work_folder import check_out, put_in_place
+
+
+def replace_parts(
+    bundle: Bundle,
+    parts: Sequence[Part[Any]],
+    write: Callable[[Path], None],
+    facts: dict[str, Any],
+    out: Path,
+    *,
+    replace: bool,
+) -> Manifest:
+    """Writes `out`, which may be the bundle itself if `replace`: the bundle without its `parts`, with what `write` puts into the new
+    bundle's folder instead, and the manifest's `facts`.
+
+    Parts that are replaced are not verified: they may be damaged or of another version's features. Raises BundleError when `out` exists,
+    unless `replace`.
+    """
+    out = out.resolve()
+    check_out(out, replace)
+    replaced = tuple(f"{part.name}/" for part in parts)
+    files = {name: record for name, record in bundle.manifest.files.items() if not name.startswith(replaced)}
+    partial = _linked(bundle, files, out, parts[0].name)
+    write(partial)
+    for part in parts:
+        if (partial / part.name).is_dir():
+            written = record_files(partial / part.name)
+            files |= {f"{part.name}/{name}": record for name, record in written.items()}
+    manifest = dataclasses.replace(
+        bundle.manifest,
+        format_version=FORMAT_VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        aisle_version=importlib.metadata.version("aisle"),
+        files=dict(sorted(files.items())),
+        **facts,
+    )
+    manifest = dataclasses.replace(manifest, version=content_version(manifest))
+    sync_files(partial, [partial / name for name in files if name.startswith(replaced)])
+    (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    sync_files(partial, [partial / MANIFEST])
+    put_in_place(partial, out)
+    return manifest
+
+
+def link_bundle(bundle: Bundle, out: Path, *, replace: bool = False) -> None:
+    """The same bundle under another name. Raises BundleError when `out` exists (unless `replace`, and it is a bundle)."""
+    out = out.resolve()
+    check_out(out, replace)
+    partial = _linked(bundle, bundle.manifest.files, out, "link")
+    _link(bundle.folder / MANIFEST, partial / MANIFEST)
+    sync_files(partial, [partial / MANIFEST])
+    put_in_place(partial, out)
+
+
+def _linked(bundle: Bundle, names: Iterable[str], out: Path, what: str) -> Path:
+    """Returns a new folder next to `out` with these files of the bundle, verified. It is not the folder of a build, which may hold hours
+    of unfinished work."""
+    names = list(names)
+    bundle.verify(*names)
+    partial = out.with_name(f"{out.name}.{what}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name in names:
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        _link(bundle.folder / name, partial / name)
+    return partial
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Links every file of a folder, or copies it where the disk has no links. Raises BundleError for a copy that differs."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            to = target / path.relative_to(source)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, to)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+        if file_sha256(source) != file_sha256(target):
+            raise BundleError(f"{target} differs from {source}: the disk does not keep what is written") from None

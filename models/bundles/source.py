@@ -1,0 +1,22 @@
+"""What a bundle's products are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from models.products.product import Product
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where products come from. `fingerprint` changes when they do; `report` is asked for after they were read."""
+
+    name: str
+    fingerprint: str
+    products: Callable[[], Iterator[Product]]
+    report: Callable[[], dict[str, Any]]
+    attributes: tuple[str, ...]
+    text_attributes: tuple[str, ...]
+    num_products: int | None = None

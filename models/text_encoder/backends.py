@@ -1,0 +1,36 @@
+"""The choice of a backend: OpenVINO on a CPU, PyTorch on CUDA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models.arrays import Floats, Ints
+from models.devices import cuda_is_usable
+from models.text_encoder.openvino_session import OpenVinoSession
+from models.text_encoder.spec import OPENVINO_FILE, Backend
+
+
+class OpenVinoBackend:
+    """Runs the encoder on a CPU, in bf16 where the processor computes in it. Safe to call from several threads."""
+
+    def __init__(self, folder: Path, threads: int = 0) -> None:
+        self._session = OpenVinoSession(folder / OPENVINO_FILE, threads)
+        self.name = self._session.name
+
+    def __call__(self, ids: Ints, mask: Ints) -> Floats:
+        return self._session(ids, mask)
+
+
+def load_backend(folder: Path, device: str, threads: int = 0) -> Backend:
+    """The backend of a device: OpenVINO for "cpu", PyTorch for "cuda", "auto" picks CUDA where it is usable."""
+    if device == "auto":
+        device = "cuda" if cuda_is_usable() else "cpu"
+    if device == "cpu":
+        return OpenVinoBackend(folder, threads)
+    try:
+        from models.text_encoder.torch_backend import TorchBackend
+    except ImportError as error:
+        raise RuntimeError(f"device '{device}' needs {error.name}: pip install 'aisle[gpu]'") from error
+    if not cuda_is_usable():
+        raise RuntimeError(f"device '{device}': this process sees no CUDA device; use 'auto' or 'cpu'")
+    return TorchBackend(folder, device)
