@@ -33,7 +33,6 @@ from models.bundles.work_folder import PROGRESS, BuildState, check_out, put_in_p
 from models.errors import InputError
 from models.index.tuner import IndexTarget, TuneReport, tune
 from models.products.currency import currency_digits
-from models.products.errors import CatalogueError
 from models.products.identifiers import IdentifierIndex
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
@@ -93,7 +92,7 @@ def build_bundle(
 
 def _disk_is_full(error: BaseException, folder: Path) -> bool:
     """OSError says so by its number; NumPy, safetensors, tokenizers and FAISS each in a way of their own, or not at all."""
-    if isinstance(error, InputError | CatalogueError):
+    if isinstance(error, InputError):
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
