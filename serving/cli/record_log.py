@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from aisle.v1 import shopper_pb2, shopper_pb2_grpc
 from models.arrays import Progress
+from models.errors import InputError
 from models.events.event import EVENT_SCHEMA, EventKind
 from serving.gateway.messages.search import KIND_NUMBERS
 
@@ -39,14 +40,14 @@ def record_log(
     as_of_now: bool,
     progress: Progress,
 ) -> Told:
-    """All but impressions, of shoppers who are known, or of `shoppers` alone. Raises ValueError for a file that is no log."""
+    """All but impressions, of shoppers who are known, or of `shoppers` alone. Raises InputError for a file that is no log."""
     wanted = (pc.field("shopper_id") != "") & (pc.field("kind") != EventKind.IMPRESSION.value)
     if shoppers:
         wanted &= pc.field("shopper_id").isin(list(shoppers))
     try:
         log = pq.read_table(events, filters=wanted).select(EVENT_SCHEMA.names)
     except (pa.ArrowInvalid, KeyError) as error:
-        raise ValueError(f"{events} is not a shopping log: {error}") from None
+        raise InputError(f"{events} is not a shopping log: {error}") from None
     times = log["time"].cast(pa.int64()).to_pylist()
     moved_ms = int(time.time() * 1000) - max(times, default=0) if as_of_now else 0
     told = Told()

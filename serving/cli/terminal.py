@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+if TYPE_CHECKING:
+    from models.bundles.bundle import Manifest
+
 out = Console()
 err = Console(stderr=True)
 
 
 def fail(message: str) -> NoReturn:
+    """Ends the command with one line on stderr and exit code 1."""
     err.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 
 @contextmanager
 def progress_bars() -> Iterator[Any]:
-    """A callback (what, done, total) behind one bar for each thing that is going on."""
+    """Yields a `models.arrays.Progress` that draws one bar for each step."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -35,7 +43,7 @@ def progress_bars() -> Iterator[Any]:
 
         def update(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
-                for task in tasks.values():  # what went before is done
+                for task in tasks.values():  # earlier steps are done
                     whole = bars.tasks[task].total or 1
                     bars.update(task, total=whole, completed=whole)
                     bars.stop_task(task)
@@ -45,7 +53,20 @@ def progress_bars() -> Iterator[Any]:
         yield update
 
 
+def command_line() -> str:
+    """Returns the command as it was given, for a report."""
+    return shlex.join(["aisle", *sys.argv[1:]])
+
+
+def print_built(manifest: Manifest, out_folder: Path, started: float) -> None:
+    print_report(manifest.catalogue["report"])
+    seconds = time.monotonic() - started
+    out.print(f"{manifest.products:,} products in {out_folder} (version {manifest.version}), {seconds:.0f} s")
+    out.print(f"serve them with: aisle serve --bundle {out_folder}", highlight=False)
+
+
 def print_report(report: dict[str, Any]) -> None:
+    """Prints the rows of a catalogue that were skipped or repaired, by reason, with examples."""
     for label, counts in (("skipped", report.get("skipped", {})), ("repaired", report.get("repaired", {}))):
         for reason, count in counts.items():
             out.print(f"[yellow]{label}[/yellow] {count:,} rows: {escape(reason)}", highlight=False)

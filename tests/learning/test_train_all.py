@@ -190,16 +190,16 @@ def test_a_command_trains_the_ranker_of_a_bundle(
         return " ".join(told.stdout.split())
 
     told = command("--teacher", "--teacher-base", base)
-    assert "and what a teacher says of them" in told
-    assert "pages of clicks beside what was not shown" in told
-    assert "calibration error on pages held out: click 0." in told
+    assert "soft labels of a teacher" in told
+    assert "pages of clicks without impressions" in told
+    assert "calibration error on held-out pages: click 0." in told
     assert f"serve it with: aisle serve --bundle {tmp_path / 'ranked'}" in told
     bundle = Bundle(tmp_path / "ranked")
     verify_bundle(bundle)
     assert TEACHER_PART.is_in(bundle)
     assert bundle.manifest.ranker["teacher"]["recipe"] == "starter"
     told = command("--bundle", tmp_path / "ranked", "--force")
-    assert "the teacher that was in the bundle is left out" in told
+    assert "the teacher of the bundle is left out" in told
     assert not TEACHER_PART.is_in(Bundle(tmp_path / "ranked"))
     assert [path.name for path in tmp_path.iterdir()] == ["ranked"]
 

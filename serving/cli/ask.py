@@ -1,0 +1,324 @@
+"""The clients of a running service: search, rank, classify, record."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from serving.cli.options import ServiceOptions, expand_groups
+from serving.cli.terminal import fail, out, progress_bars
+
+if TYPE_CHECKING:
+    from aisle.v1 import search_pb2
+
+DEFAULT_AMONG = 10  # of --max-each-brand N
+
+Query = Annotated[str, typer.Argument(help="What a shopper would type.")]
+Locale = Annotated[str, typer.Option(help="Locale of the shopper, a BCP 47 tag such as en-GB.")]
+Shopper = Annotated[str, typer.Option(help="Id of the shopper.")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankingOptions:
+    """How candidates are ordered."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            "--rank",
+            help="What orders the candidates: student (a small network, run with the retrieval), teacher (a cross-encoder that reranks the "
+            "student's best) or none (the retrieval score). Default: as the service is configured.",
+        ),
+    ] = ""
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="CLICK,CART,PURCHASE",
+            help="Weights of the three probabilities, such as 1,4,16. Only their ratios count: 1,0,0 orders by the probability of a click, "
+            "0,0,1 by that of a purchase.",
+        ),
+    ] = ""
+    max_each_brand: Annotated[
+        str,
+        typer.Option(
+            metavar="N[/AMONG]",
+            help=f"At most N products of one brand among the first AMONG hits, such as 2/24. AMONG is {DEFAULT_AMONG} by default.",
+        ),
+    ] = ""
+
+    def rank_model(self) -> Any:
+        from aisle.v1 import search_pb2
+
+        return _enum_value("--rank", self.model, search_pb2.RankModel)
+
+    def rank_weights(self) -> search_pb2.RankWeights | None:
+        from aisle.v1 import search_pb2
+
+        if not self.weights:
+            return None
+        try:
+            click, cart, purchase = (float(part) for part in self.weights.split(","))
+        except ValueError:
+            fail(f"--weights {self.weights}: give three numbers, for a click, a cart and a purchase, such as 1,4,16")
+        return search_pb2.RankWeights(click=click, cart=cart, purchase=purchase)
+
+    def diversity(self, num_candidates: int | None = None) -> search_pb2.Diversity | None:
+        """Returns the limit for each brand, which covers no more hits than there are candidates."""
+        from aisle.v1 import search_pb2
+
+        if not self.max_each_brand:
+            return None
+        most, _, among = self.max_each_brand.partition("/")
+        try:
+            limit = search_pb2.Diversity(max_each_brand=int(most), among=int(among) if among else DEFAULT_AMONG)
+        except ValueError:
+            fail(f"--max-each-brand {self.max_each_brand}: give one number, such as 2, or two, such as 2/24")
+        if num_candidates is not None:
+            limit.among = min(limit.among, num_candidates)
+        return limit
+
+
+@expand_groups
+def search(
+    *,
+    query: Query,
+    service: ServiceOptions,
+    locale: Locale = "",
+    shopper: Shopper = "",
+    personalisation: Annotated[float, typer.Option(help="Weight of the shopper's history, from 0 to 1.")] = 1.0,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Show the result for everybody next to the shopper's, and which events moved each hit. Needs --shopper.",
+        ),
+    ] = False,
+    relevant: Annotated[
+        bool, typer.Option("--relevant", help="Leave out hits that the model considers irrelevant.")
+    ] = False,
+    boost: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT",
+            help="Boost products by a static feature, such as popularity=0.2 or new=0.1. The weight, from -1 to 1, times the value of the "
+            "feature is added to the similarity. Repeat it for several features; 'aisle bundle show' lists their names.",
+        ),
+    ] = None,
+    types: Annotated[
+        str,
+        typer.Option(
+            help="How the product types of the query are used: off, facets, boost or filter. Default: as the service is configured."
+        ),
+    ] = "",
+    ranking: RankingOptions,
+    rank_depth: Annotated[
+        int | None,
+        typer.Option(help="Number of candidates to rank. Default: as the service is configured, 200 unless changed."),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Also show the query's product types and the features that moved each ranked hit."
+        ),
+    ] = False,
+    page_size: Annotated[int, typer.Option(help="Number of hits.")] = 10,
+    brand: Annotated[list[str] | None, typer.Option(help="Only this brand. Repeat it for several brands.")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Only products below this category path. Repeat it for several paths.")
+    ] = None,
+    min_price: Annotated[int | None, typer.Option(help="Lowest price, in minor units (cents).")] = None,
+    max_price: Annotated[int | None, typer.Option(help="Highest price, in minor units (cents).")] = None,
+    in_stock: Annotated[bool, typer.Option("--in-stock", help="Only products that can be bought now.")] = False,
+    verbatim: Annotated[bool, typer.Option("--verbatim", help="Do not correct spelling.")] = False,
+) -> None:
+    """Searches with a running service; shows the hits, why each was retrieved, and the time of each phase."""
+    from aisle.v1 import product_pb2, search_pb2
+
+    if compare and not shopper:
+        fail("--compare needs --shopper: without a shopper both results are the same")
+    wanted = product_pb2.ProductFilter(
+        brands=brand or (), categories=category or (), min_price_minor=min_price, max_price_minor=max_price,
+        in_stock_only=in_stock,
+    )  # fmt: skip
+    request = search_pb2.SearchRequest(
+        query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True, verbatim=verbatim,
+        filter=wanted if wanted.ByteSize() else None, personalisation=personalisation, relevant_only=relevant,
+        boosts=_boosts(boost or []), product_types=_enum_value("--types", types, search_pb2.ProductTypeUse),
+        rank_model=ranking.rank_model(), rank_depth=rank_depth, rank_weights=ranking.rank_weights(),
+        diversity=ranking.diversity(),
+    )  # fmt: skip
+    show_search(service, request, compare=compare, explain=explain)
+
+
+def show_search(
+    service: ServiceOptions, request: search_pb2.SearchRequest, *, compare: bool = False, explain: bool = False
+) -> None:
+    """Prints the hits of a request, with `compare` next to those that everybody gets."""
+    from aisle.v1 import search_pb2_grpc
+    from serving.cli.answers import currency_digits_of, print_answer, print_comparison
+    from serving.cli.client import connected
+
+    with connected(service) as connection:
+        stub = search_pb2_grpc.SearchServiceStub(connection.channel)
+        started = time.perf_counter()
+        answer = connection.call(stub.Search, request)
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        if compare:
+            request.personalisation = 0
+            print_comparison(request.query, request.shopper_id, connection.call(stub.Search, request), answer)
+            return
+        digits = currency_digits_of(connection.channel, connection.metadata)
+    print_answer(request.query, answer, elapsed_ms, digits, explain)
+
+
+@expand_groups
+def rank(
+    *,
+    query: Query,
+    product: Annotated[
+        list[str] | None, typer.Option(help="Id of a candidate from the served catalogue. Repeat it for several.")
+    ] = None,
+    title: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Title of a candidate that need not be in the catalogue. Repeat it for several: they are called new-1, new-2, ..."
+        ),
+    ] = None,
+    service: ServiceOptions,
+    locale: Locale = "",
+    shopper: Shopper = "",
+    ranking: RankingOptions,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also show the features that moved each candidate, the strongest first.")
+    ] = False,
+) -> None:
+    """Ranks candidates that you name by the probabilities that a shopper clicks, carts and buys them.
+
+    It is for callers that retrieve candidates by themselves; 'aisle search' retrieves and ranks.
+
+      aisle rank "wool rug" --product A-1001 --product A-1002 --explain
+    """
+    from aisle.v1 import product_pb2, ranking_pb2, ranking_pb2_grpc
+    from serving.cli.answers import print_ranked
+    from serving.cli.client import connected
+
+    products, titles = product or [], title or []
+    if not products and not titles:
+        fail("name at least one candidate, with --product ID or --title TEXT")
+    request = ranking_pb2.RankRequest(
+        query=query, locale=locale, shopper_id=shopper, product_ids=products, model=ranking.rank_model(),
+        products=[product_pb2.Product(id=f"new-{number}", title=text) for number, text in enumerate(titles, 1)],
+        weights=ranking.rank_weights(), diversity=ranking.diversity(len(products) + len(titles)), explain=explain,
+    )  # fmt: skip
+    with connected(service) as connection:
+        answer = connection.call(ranking_pb2_grpc.RankingServiceStub(connection.channel).Rank, request)
+    print_ranked(query, answer)
+
+
+@expand_groups
+def classify(
+    *,
+    queries: Annotated[list[str], typer.Argument(help="What shoppers would type.")],
+    service: ServiceOptions,
+    locale: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Locale of the queries, a BCP 47 tag. Repeat it to compare locales. Default: the locale is unknown."
+        ),
+    ] = None,
+    max_types: Annotated[int, typer.Option(help="Number of product types to show for each query.")] = 3,
+) -> None:
+    """Predicts with a running service which product types queries ask for, for each locale."""
+    from aisle.v1 import query_pb2, query_pb2_grpc
+    from serving.cli.answers import print_query_types
+    from serving.cli.client import connected
+
+    pairs = [(query, name) for query in queries for name in locale or [""]]
+    request = query_pb2.ClassifyRequest(
+        queries=[query_pb2.LocaleQuery(query=query, locale=name) for query, name in pairs], max_types=max_types
+    )
+    with connected(service) as connection:
+        answer = connection.call(query_pb2_grpc.QueryServiceStub(connection.channel).Classify, request)
+    print_query_types(pairs, answer.results)
+
+
+@expand_groups
+def record(
+    *,
+    events: Annotated[
+        Path, typer.Argument(help="A shopping log in Parquet; models/events/event.py describes the columns.")
+    ],
+    service: ServiceOptions,
+    shopper: Annotated[
+        list[str] | None, typer.Option(help="Only the events of this shopper. Repeat it for several shoppers.")
+    ] = None,
+    as_of_now: Annotated[
+        bool, typer.Option("--as-of-now", help="Shift all times so that the last event happened now.")
+    ] = False,
+) -> None:
+    """Records a log in a running service: the clicks, carts and purchases of identified shoppers. Repeating it changes nothing."""
+    send_log(service, events, shopper or [], as_of_now)
+
+
+def send_log(service: ServiceOptions, events: Path, shoppers: list[str], as_of_now: bool) -> None:
+    """Sends a log and prints how many events were recorded and why others were not."""
+    from serving.cli.client import connected
+    from serving.cli.record_log import record_log
+
+    if not events.exists():
+        fail(f"there is no {events}")
+    with connected(service) as connection, progress_bars() as progress:
+        sent = record_log(connection.channel, connection.metadata, events, shoppers, as_of_now, progress)
+    out.print(f"recorded {sent.recorded:,} events, {sent.duplicates:,} were known, {sent.refused:,} refused")
+    for reason in sent.reasons:
+        out.print(f"[yellow]refused[/yellow] {escape(reason)}", highlight=False)
+
+
+def try_query(query: str, service: ServiceOptions, store: Path | None) -> None:
+    """Shows the answer to a query, or the answers for the two busiest shoppers of a simulated store, whose log it records first."""
+    from aisle.v1 import search_pb2
+    from models.sample_store.write_log import EVENTS
+    from serving.cli.record_log import busiest_shoppers
+
+    shoppers = busiest_shoppers(store / EVENTS, 2) if store else []
+    if store:
+        send_log(service, store / EVENTS, [], as_of_now=True)
+    for shopper in shoppers:
+        request = search_pb2.SearchRequest(
+            query=query, shopper_id=shopper, page_size=6, explain=True, personalisation=1
+        )
+        show_search(service, request, compare=True)
+    if not shoppers:
+        show_search(service, search_pb2.SearchRequest(query=query, page_size=10, explain=True, personalisation=1))
+    command = sys.argv[0] if Path(sys.argv[0]).name == "aisle" else "aisle"
+    who = f" --shopper {shoppers[0]} --compare" if shoppers else ""
+    out.print(
+        f'\nsearch again with: {command} search "{query}"{who} --server {service.server}',
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _boosts(options: list[str]) -> dict[str, float]:
+    boosts = {}
+    for option in options:
+        name, _, weight = option.partition("=")
+        try:
+            boosts[name] = float(weight)
+        except ValueError:
+            fail(f"--boost {option}: say how much, as in --boost {name or 'popularity'}=0.2")
+    return boosts
+
+
+def _enum_value(option: str, name: str, enum: Any) -> Any:
+    """Returns the value of a proto enum for the last word of its name in lower case, and UNSPECIFIED for an empty name."""
+    values = {key.rpartition("_")[2].lower(): enum.Value(key) for key in enum.keys()[1:]}
+    if name and name not in values:
+        fail(f"{option} {name}: choose one of {', '.join(values)}")
+    return values.get(name, 0)

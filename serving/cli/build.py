@@ -1,0 +1,87 @@
+"""Bundles without training, and simulated stores: build, simulate."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving.cli.failures import needs, resumable
+from serving.cli.options import BundleOptions, Catalogue, CatalogueColumns, Force, Out, expand_groups
+from serving.cli.terminal import fail, out, print_built, progress_bars
+
+
+@expand_groups
+def build(
+    *,
+    out_folder: Out,
+    catalogue: Catalogue = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1000, max=10_000_000, help="Generate a sample store of this many products instead."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample store.")] = 0,
+    columns: CatalogueColumns,
+    encoder: Annotated[
+        str, typer.Option(help="'minilm' (packaged), a Hugging Face model directory, or a model name.")
+    ] = "minilm",
+    dimensions: Annotated[
+        list[int] | None,
+        typer.Option(help="Matryoshka prefix that the encoder was trained for. Repeat it for several prefixes."),
+    ] = None,
+    max_product_tokens: Annotated[
+        int, typer.Option(min=8, help="Product texts are truncated to this many tokens.")
+    ] = 128,
+    bundle: BundleOptions,
+    force: Force = False,
+) -> None:
+    """Builds a bundle from a catalogue or from a generated sample store. If interrupted, the same command resumes.
+
+    Rows that cannot be used are counted and reported with their line and the reason.
+    """
+    from models.bundles.build import build_bundle
+    from models.bundles.sources import sample_source
+    from models.sample_store import CURRENCY as SAMPLE_CURRENCY
+
+    if (catalogue is None) == (sample is None):
+        fail("give either --catalogue FILE or --sample NUMBER")
+    if sample is not None and columns.currency != SAMPLE_CURRENCY:
+        fail(f"the prices of the sample store are in {SAMPLE_CURRENCY}, not {columns.currency}")
+    recipe = bundle.recipe(
+        out_folder,
+        columns.currency,
+        encoder=encoder,
+        dimensions=tuple(dimensions or ()),
+        max_product_tokens=max_product_tokens,
+    )
+    source = sample_source(sample or 0, seed) if catalogue is None else columns.source(catalogue)
+    started = time.monotonic()
+    with needs("train"), resumable(), progress_bars() as progress:
+        manifest = build_bundle(source, recipe, out_folder, progress, replace=force)
+    print_built(manifest, out_folder, started)
+
+
+def simulate(
+    out_folder: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for catalogue.parquet, events.parquet, storefronts.parquet and truth.json."),
+    ],
+    products: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Number of products.")] = 20_000,
+    shoppers: Annotated[int, typer.Option(min=10, max=10_000_000, help="Number of shoppers.")] = 4_000,
+    events: Annotated[
+        int, typer.Option(min=10_000, max=100_000_000, help="Number of events in the main locale.")
+    ] = 500_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+) -> None:
+    """Simulates a store: a catalogue, and 60 days of shoppers with their own tastes who search, click and buy.
+
+    Measurements on it show how well a model learns the simulation, not how well it serves real shoppers.
+    """
+    from models.sample_store.write_log import write_sample_log
+
+    with progress_bars() as progress:
+        write_sample_log(out_folder, products, shoppers, events, seed, progress)
+    out.print(f"simulated: {products:,} products, {shoppers:,} shoppers, {events:,} events in {out_folder}")
+    out.print(f"train on them with: aisle train unified --store {out_folder} --out BUNDLE", highlight=False)

@@ -1,0 +1,71 @@
+"""What a bundle holds: show, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from serving.cli.terminal import out, print_report
+
+bundle_app = typer.Typer(no_args_is_help=True, help="Inspect a bundle.")
+Folder = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
+
+
+@bundle_app.command()
+def show(bundle: Folder) -> None:
+    """Shows the parts of a bundle, the measured quality of its index, and the problems of its source."""
+    from models.bundles.bundle import Bundle
+
+    manifest = Bundle(bundle).manifest
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "created": f"{manifest.created} by aisle {manifest.aisle_version} {manifest.commit}",
+        "products": f"{manifest.products:,} from {manifest.catalogue['source']}",
+        "encoder": f"{manifest.encoder['model']}, {manifest.dim} dimensions",
+        "index": f"{manifest.index['spec']['kind']}, recall@100 {manifest.index['recall']:.3f}, "
+        f"{manifest.index['bytes_per_product']:.0f} bytes a product",
+        "boosts": ", ".join(manifest.boosts) or "none",
+        "query types": _query_types(manifest.query_types),
+        "ranker": _ranker(manifest.ranker),
+        "locales": ", ".join(manifest.locales),
+        "currency": manifest.currency,
+        "size": f"{sum(record.bytes for record in manifest.files.values()) / 1e6:,.1f} MB in {len(manifest.files)} files",
+    }
+    for label, value in rows.items():
+        table.add_row(label, escape(value))
+    out.print(table)
+    print_report(manifest.catalogue["report"])
+
+
+@bundle_app.command()
+def verify(bundle: Folder) -> None:
+    """Reads every file of a bundle and compares it with the manifest."""
+    from models.bundle_parts import verify_bundle
+    from models.bundles.bundle import Bundle
+
+    opened = Bundle(bundle)
+    verify_bundle(opened)
+    out.print(f"{bundle}: {len(opened.manifest.files)} files as the manifest says (version {opened.manifest.version})")
+
+
+def _query_types(facts: Mapping[str, Any]) -> str:
+    if not facts:
+        return "none"
+    return (
+        f"{facts['types']} types, {len(facts['locales'])} locales, abstains below a precision of {facts['precision']:g}"
+    )
+
+
+def _ranker(facts: Mapping[str, Any]) -> str:
+    if not facts:
+        return "none"
+    errors = ", ".join(f"{task} {error:.3f}" for task, error in facts["calibration_error"].items())
+    teacher = "with its teacher" if facts["teacher"] else "without a teacher"
+    return f"{facts['recipe']}, {facts['pages']:,} pages, {teacher}; calibration error {errors}"

@@ -1,0 +1,377 @@
+"""Studies: each trains and compares models, and writes a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serving.cli.failures import needs, resumable
+from serving.cli.options import (
+    Catalogue,
+    CatalogueColumns,
+    Device,
+    Events,
+    RecipeName,
+    Report,
+    Seed,
+    SimulatedStore,
+    Store,
+    TextColumns,
+    TypesRecipeName,
+    choice,
+    expand_groups,
+    shop_data,
+)
+from serving.cli.terminal import command_line, fail, out, progress_bars
+from serving.cli.train import types_recipe
+
+if TYPE_CHECKING:
+    from models.arrays import Progress
+
+NO_TEACHER = "none"
+
+evaluate_app = typer.Typer(no_args_is_help=True, help="Train models, compare them with baselines, and write a report.")
+
+Encoders = Annotated[
+    list[str],
+    typer.Option(
+        "--encoder",
+        help="'minilm' (packaged), a model directory, or a model name. Repeat it for several: they are compared with the first.",
+    ),
+]
+UnifiedBundle = Annotated[Path, typer.Option("--bundle", help="A bundle that 'aisle train unified' made of the store.")]
+
+
+@contextmanager
+def evaluating() -> Iterator[Progress]:
+    """Yields the progress callback of a resumable study."""
+    with needs("evaluate,tune"), resumable(), progress_bars() as progress:
+        yield progress
+
+
+def print_written(report: Path, started: float) -> None:
+    out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
+
+
+@evaluate_app.command("unified")
+@expand_groups
+def evaluate_unified(
+    *,
+    out_folder: Report,
+    store: Store = None,
+    catalogue: Catalogue = None,
+    events: Events = None,
+    recipe: RecipeName = "small",
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare the full model with this variant only, or with none of them: 'none'. Repeat it. Default: all variants."
+        ),
+    ] = None,
+    text_encoder: Annotated[
+        str, typer.Option(help="Text encoder to compare with, not fine-tuned; '' for none.")
+    ] = "minilm",
+    max_cases: Annotated[
+        int, typer.Option(min=100, help="Number of searches to evaluate on, drawn from those after the training data.")
+    ] = 5_000,
+    seed: Seed = 0,
+    columns: CatalogueColumns,
+) -> None:
+    """Trains the unified model and ablations of it, and compares them with BM25, a text encoder and popularity.
+
+    The cases are purchases in the last 15 % of the log; every figure has a confidence interval. If interrupted, the same command resumes.
+    """
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.sample_store.write_log import TRUTH
+        from models.studies.unified.evaluate_unified import UnifiedEvaluation
+        from models.studies.unified.evaluate_unified import evaluate_unified as evaluate
+        from models.unified.recipe import RECIPES
+
+        chosen = choice("recipe", recipe, RECIPES)
+        data = shop_data(store, catalogue, events, columns)
+        variants = None if variant is None else tuple(name for name in variant if name != "none")
+        report = evaluate(
+            data.source,
+            data.log,
+            out_folder,
+            progress,
+            plan=UnifiedEvaluation(chosen, variants, text_encoder or None, max_cases, seed),
+            truth=store / TRUTH if store else None,
+            command=command_line(),
+        )
+    print_written(report, started)
+
+
+@evaluate_app.command("purchases")
+def evaluate_purchases(
+    data: Annotated[Path, typer.Option(help="online_retail_purchases.parquet: UCI Online Retail (2012), CC BY 4.0.")],
+    out_folder: Report,
+    recipe: RecipeName = "small",
+    max_cases: Annotated[int | None, typer.Option(min=100, help="Number of cases to draw. Default: all.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Trains the unified model on real purchases and compares it with popularity, earlier purchases and BM25.
+
+    The cases are the next invoices in the last fifth of the purchases; queries are derived from titles. Customers are resampled for the
+    confidence intervals.
+    """
+    started = time.monotonic()
+    with needs("evaluate"), progress_bars() as progress:
+        from models.evaluation.report import write_report
+        from models.studies.purchases.evaluate_online_retail import evaluate_online_retail, trained_rankers
+        from models.unified.recipe import RECIPES
+
+        found = evaluate_online_retail(
+            data,
+            progress,
+            make_rankers=trained_rankers(choice("recipe", recipe, RECIPES), out_folder / "work", seed),
+            max_cases=max_cases,
+            command=command_line(),
+            seed=seed,
+        )
+        report = write_report(out_folder, found.summary, found.facts)
+    print_written(report, started)
+
+
+@evaluate_app.command("types")
+def evaluate_types(
+    store: SimulatedStore,
+    out_folder: Report,
+    recipe: TypesRecipeName = "starter",
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="Also other ways to input the locale, and other temperatures.")
+    ] = False,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="Also U_aw with this text encoder, as 'aisle train types --encoder' trains it."),
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Compares classifiers of queries: one for each locale (NU), one for all (U_ag), one for all with the locale as input (U_aw).
+
+    The cases are held-out queries of a simulated store, by resource tier, locale, language and type; strings whose meaning depends on the
+    locale; and a new locale with few queries. Every figure has a confidence interval. If interrupted, the same command resumes.
+    """
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.studies.types.evaluate_store_types import StoreTypesPlan
+        from models.studies.types.evaluate_store_types import evaluate_types as evaluate
+
+        plan = StoreTypesPlan(
+            types_recipe(recipe, None),
+            ablations=ablations,
+            encoder=None if encoder is None else types_recipe("starter", encoder),
+            seed=seed,
+        )
+        report = evaluate(store, out_folder, progress, plan=plan, command=command_line())
+    print_written(report, started)
+
+
+@evaluate_app.command("taxonomy")
+def evaluate_taxonomy(
+    data: Annotated[
+        Path, typer.Option(help="Folder with taxonomy_categories.parquet and taxonomy_attribute_values.parquet.")
+    ],
+    out_folder: Report,
+    locale: Annotated[
+        list[str] | None, typer.Option(help="Only this locale. Repeat it for several. Default: all.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Trains the classifier on the category names of a real taxonomy in many locales; the queries are names with a word missing."""
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.studies.types.evaluate_taxonomy import TaxonomyPlan
+        from models.studies.types.evaluate_taxonomy import evaluate_taxonomy as evaluate
+
+        plan = TaxonomyPlan(locales=tuple(locale) if locale else None, seed=seed)
+        report = evaluate(data, out_folder, progress, plan=plan, command=command_line())
+    print_written(report, started)
+
+
+@evaluate_app.command("query-paths")
+def evaluate_query_paths(
+    data: Annotated[
+        Path, typer.Option(help="CSV with language, origin_query, category_path and label (1: the path fits).")
+    ],
+    out_folder: Report,
+    dictionary: Annotated[
+        Path | None, typer.Option(help="Folder of the taxonomy, whose names in many languages are training data too.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Trains a matcher of real queries in many languages with category paths; compares it with BM25, n-gram overlap and path frequency."""
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.studies.types.evaluate_query_paths import QueryPathsPlan
+        from models.studies.types.evaluate_query_paths import evaluate_query_paths as evaluate
+
+        plan = QueryPathsPlan(dictionary=dictionary, seed=seed)
+        report = evaluate(data, out_folder, progress, plan=plan, command=command_line())
+    print_written(report, started)
+
+
+@evaluate_app.command("type-use")
+def evaluate_type_use(bundle: UnifiedBundle, store: SimulatedStore, out_folder: Report, seed: Seed = 0) -> None:
+    """Searches with product types as a boost of several weights and as a filter; counts hits of the right type and target products found.
+
+    Figures are given for the catalogue's language and for other locales, and separately for wrong predictions of the classifier.
+    """
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.bundles.bundle import Bundle
+        from models.studies.types.search_effect import evaluate_type_use as evaluate
+
+        report = evaluate(Bundle(bundle), store, out_folder, progress, command=command_line(), seed=seed)
+    print_written(report, started)
+
+
+@evaluate_app.command("text-encoder")
+@expand_groups
+def evaluate_text_encoder(
+    *,
+    store: SimulatedStore,
+    out_folder: Report,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="raw, general, mlm, click or mlm+click. Repeat it for several. Default: all."),
+    ] = None,
+    other_catalogue: Annotated[
+        Path | None, typer.Option(help="Catalogue of another shop, for a known-item search without fine-tuning on it.")
+    ] = None,
+    columns: TextColumns,
+    seed: Seed = 0,
+) -> None:
+    """Fine-tunes text encoders on a simulated log and compares them on seen and unseen queries and products.
+
+    Every figure has a confidence interval. --id, --title, --brand and --text name the columns of --other-catalogue. If interrupted, the
+    same command resumes.
+    """
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.studies.text_encoder.evaluate_text_encoder import evaluate_text_encoder as evaluate
+        from models.text_tuning.recipe import Variant
+
+        names = {one.value: one for one in Variant}
+        report = evaluate(
+            store,
+            out_folder,
+            progress,
+            variants=None if variant is None else [choice("variant", name, names) for name in variant],
+            other_catalogue=columns.source(other_catalogue) if other_catalogue else None,
+            command=command_line(),
+            seed=seed,
+        )
+    print_written(report, started)
+
+
+@evaluate_app.command("judged")
+def evaluate_judged(
+    out_folder: Report,
+    encoder: Encoders,
+    wands: Annotated[
+        Path | None, typer.Option(help="Folder of WANDS with query.csv, product.csv and label.csv.")
+    ] = None,
+    esci: Annotated[
+        Path | None,
+        typer.Option(help="Folder of ESCI with shopping_queries_dataset_examples.parquet and ..._products.parquet."),
+    ] = None,
+    locale: Annotated[str, typer.Option(help="Locale of ESCI: us, es or jp.")] = "us",
+    max_queries: Annotated[int | None, typer.Option(min=10, help="Only the first queries of ESCI, this many.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Evaluates text encoders on a public set of judgements by its own protocol, which the report states."""
+    if (wands is None) == (esci is None):
+        fail("give either --wands FOLDER or --esci FOLDER")
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.studies.text_encoder.esci import read_esci
+        from models.studies.text_encoder.evaluate_judged import evaluate_judged as evaluate
+        from models.studies.text_encoder.wands import read_wands
+
+        progress("read the judgements", 0, None)
+        judged = read_wands(wands) if wands else read_esci(esci or Path(), locale=locale, max_queries=max_queries)
+        report = evaluate(encoder, judged, out_folder, progress, command=command_line(), seed=seed)
+    print_written(report, started)
+
+
+@evaluate_app.command("known-items")
+@expand_groups
+def evaluate_known_items(
+    *,
+    catalogue: Annotated[Path, typer.Option(help="Products as .csv, .jsonl or .parquet.")],
+    out_folder: Report,
+    encoder: Encoders,
+    queries: Annotated[int, typer.Option(min=100, help="Number of queries to derive from titles.")] = 2_000,
+    max_products: Annotated[int | None, typer.Option(min=100, help="Number of products to draw. Default: all.")] = None,
+    columns: TextColumns,
+    seed: Seed = 0,
+) -> None:
+    """Evaluates text encoders by known-item search: queries are titles with words dropped, the brand misspelt, or synonyms."""
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.studies.text_encoder.evaluate_judged import evaluate_known_items as evaluate
+
+        report = evaluate(
+            encoder,
+            columns.source(catalogue),
+            out_folder,
+            progress,
+            num_queries=queries,
+            max_products=max_products,
+            command=command_line(),
+            seed=seed,
+        )
+    print_written(report, started)
+
+
+@evaluate_app.command("ranking")
+def evaluate_ranking(
+    bundle: UnifiedBundle,
+    store: SimulatedStore,
+    out_folder: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for report.html, details/report.html, their JSON and the trained models."),
+    ],
+    recipe: Annotated[str, typer.Option(help="Recipe of the ranker: starter or small.")] = "starter",
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="Also train teachers and their students: toy (a minute), starter, small, full (for a GPU), or none."
+        ),
+    ] = "toy",
+    device: Device = "cpu",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A minute or two: fewer pages and epochs, no teacher.")
+    ] = False,
+    seed: Seed = 0,
+) -> None:
+    """Compares rankers on later result pages of a simulated store, and search with the ranker to search without it.
+
+    The baselines are single-task models, other ways to share parameters and to weight tasks, LambdaMART, words, popularity and the oracle.
+    Further tables: few purchase labels; with and without personal features; position bias. Every figure has a confidence interval. If
+    interrupted, the same command resumes.
+    """
+    started = time.monotonic()
+    with evaluating() as progress:
+        from models.bundles.bundle import Bundle
+        from models.ranking.recipe import RECIPES
+        from models.studies.ranking.evaluate_ranking import RankingPlan
+        from models.studies.ranking.evaluate_ranking import evaluate_ranking as evaluate
+        from models.studies.ranking.taught import TeacherPlan
+        from models.unified.train_unified import check_device
+
+        chosen = choice("recipe", recipe, RECIPES)
+        check_device(device)
+        taught = None if teacher == NO_TEACHER else TeacherPlan.named(teacher, device)
+        plan = RankingPlan(chosen, taught, seed=seed)
+        report = evaluate(
+            Bundle(bundle), store, out_folder, progress, plan=plan.quick() if quick else plan, command=command_line()
+        )
+    print_written(report, started)

@@ -1,0 +1,230 @@
+"""Options that several commands share, and what they stand for.
+
+A group is a frozen dataclass whose fields are options. A command that takes a group as a parameter is decorated with `expand_groups`: its
+`--help` then shows one option for each field.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from serving.cli.terminal import fail
+
+if TYPE_CHECKING:
+    from models.bundles.build import Recipe, Source
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")]
+Catalogue = Annotated[
+    Path | None, typer.Option(help="Products as .csv, .jsonl (both also .gz), .parquet or a folder of .parquet files.")
+]
+_LOG = "Parquet, a file or a folder; models/events/event.py describes the columns"
+Events = Annotated[Path | None, typer.Option(help=f"The shopping log: {_LOG}.")]
+Logs = Annotated[list[Path] | None, typer.Option(help=f"A shopping log: {_LOG}. Repeat it for several logs.")]
+Store = Annotated[
+    Path | None, typer.Option(help="A folder that 'aisle simulate' wrote, instead of a catalogue and logs of your own.")
+]
+SimulatedStore = Annotated[
+    Path, typer.Option("--store", help="A folder that 'aisle simulate' wrote: its true parameters are in it.")
+]
+Report = Annotated[
+    Path, typer.Option("--out", help="Folder for report.html, report.json and the models trained for it.")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="starter (a minute), small (CPU, minutes) or full (for a GPU).")
+]
+TypesRecipeName = Annotated[str, typer.Option("--recipe", help="starter (seconds) or small (minutes).")]
+Device = Annotated[str, typer.Option(help="Where the model is trained: cpu or cuda.")]
+TensorBoard = Annotated[Path | None, typer.Option(help="Folder for TensorBoard logs.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same weights on the same machine.")]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextColumns:
+    """The columns of a catalogue that identify a product and describe it in words."""
+
+    id_column: Annotated[str, typer.Option("--id", help="Column with the unique product id.")] = "id"
+    title: Annotated[str, typer.Option(help="Column with the title.")] = "title"
+    brand: Annotated[str | None, typer.Option(help="Column with the brand.")] = None
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Column whose text is encoded and returned. Repeat it for several columns."),
+    ] = None
+
+    def source(self, catalogue: Path) -> Source:
+        """Returns the products of a catalogue, without prices. Raises CatalogueError."""
+        return _source(catalogue, self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CatalogueColumns(TextColumns):
+    """All columns of a catalogue."""
+
+    category: Annotated[str | None, typer.Option(help="Column with the category path, 'A > B > C'.")] = None
+    price: Annotated[
+        str | None, typer.Option(help="Column with the price in the main unit of the currency (9.50).")
+    ] = None
+    in_stock: Annotated[str | None, typer.Option(help="Column that says whether the product can be bought.")] = None
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", help="Column that is returned but not encoded. Repeat it for several columns."),
+    ] = None
+    currency: Annotated[str, typer.Option(help="ISO 4217 code of the prices.")] = "USD"
+
+    def source(self, catalogue: Path) -> Source:
+        """Returns the products of a catalogue. Raises CatalogueError."""
+        stated = {"category": self.category, "price": self.price, "in_stock": self.in_stock}
+        return _source(catalogue, self, stated, self.attribute, self.currency)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleOptions:
+    """Name, locales and index of a new bundle."""
+
+    name: Annotated[str, typer.Option(help="Name of the catalogue. Default: the name of the bundle's folder.")] = ""
+    locale: Annotated[
+        list[str] | None,
+        typer.Option("--locale", help="Locale to serve, the default locale first. Repeat it. Default: en-US."),
+    ] = None
+    recall: Annotated[
+        float, typer.Option(min=0.5, max=1.0, help="Minimum recall@100 of the index against exact search.")
+    ] = 0.98
+    latency_ms: Annotated[
+        float, typer.Option(min=0.05, help="Exact search is kept if a query takes at most this many milliseconds.")
+    ] = 2.0
+
+    def recipe(self, out: Path, currency: str, **more: Any) -> Recipe:
+        """Returns the recipe of the bundle in the folder `out`; `more` sets other fields of it."""
+        from models.bundles.build import Recipe
+        from models.index.tuner import IndexTarget
+
+        return Recipe(
+            name=self.name or out.name,
+            locales=tuple(self.locale or ["en-US"]),
+            currency=currency,
+            index=IndexTarget(recall=self.recall, latency_ms=self.latency_ms),
+            **more,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceOptions:
+    """Address and credentials of a running service."""
+
+    server: Annotated[str, typer.Option(help="Address of the service, as host:port.")] = "127.0.0.1:9000"
+    api_key: Annotated[
+        str, typer.Option(envvar="AISLE_API_KEY", help="API key, if the service requires keys; 'aisle key' makes one.")
+    ] = ""
+    ca: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="CA certificate, if the service uses TLS.")
+    ] = None
+    cert: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Client certificate, if the service requires one; needs --ca."),
+    ] = None
+    cert_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Private key of the client certificate.")
+    ] = None
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Replaces every parameter that is a group by the fields of the group; the command still receives the group."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {}
+    options: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        annotation = hints[parameter.name]
+        if is_dataclass(annotation) and isinstance(annotation, type):
+            groups[parameter.name] = annotation
+            types = get_type_hints(annotation, include_extras=True)
+            stated = [(field.name, field.default, types[field.name]) for field in fields(annotation)]
+        else:
+            stated = [(parameter.name, parameter.default, annotation)]
+        options += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=of_type)
+            for name, default, of_type in stated
+        ]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        command(**given)
+
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    return run
+
+
+def choice(kind: str, name: str, choices: Mapping[str, T]) -> T:
+    """Returns the choice of that name; an unknown name ends the command. `kind` is what the choices are, as "recipe"."""
+    if name not in choices:
+        fail(f"there is no {kind} {name!r}; there are {', '.join(choices)}")
+    return choices[name]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShopData:
+    """The products and the log that a model is trained on. `log` is a Parquet file or folder, `currency` that of the prices."""
+
+    source: Source
+    log: Path
+    currency: str
+
+
+def shop_data(store: Path | None, catalogue: Path | None, events: Path | None, columns: CatalogueColumns) -> ShopData:
+    """Returns the data of a simulated store, or of --catalogue and --events. Raises CatalogueError."""
+    from models.sample_store import CURRENCY, SAMPLE_COLUMNS
+    from models.sample_store.write_log import CATALOGUE, EVENTS
+
+    if store is None:
+        if catalogue is None or events is None:
+            fail("give --catalogue and --events, or --store with a folder of 'aisle simulate'")
+        if not events.exists():
+            fail(f"there is no {events}")
+        return ShopData(source=columns.source(catalogue), log=events, currency=columns.currency)
+    if catalogue or events:
+        fail("give either --store, or --catalogue and --events")
+    for name in (CATALOGUE, EVENTS):
+        if not (store / name).is_file():
+            fail(f"{store} holds no {name}; make a store with 'aisle simulate --out {store}'")
+    simulated = CatalogueColumns(
+        text=list(SAMPLE_COLUMNS.text), attribute=list(SAMPLE_COLUMNS.attributes), currency=CURRENCY
+    )
+    return ShopData(source=simulated.source(store / CATALOGUE), log=store / EVENTS, currency=CURRENCY)
+
+
+def log_paths(store: Path | None, events: list[Path] | None) -> list[Path]:
+    """Returns the logs of a simulated store, the main locale's first, or those of --events."""
+    from models.sample_store.write_log import EVENTS, STOREFRONTS
+
+    if (store is None) == (not events):
+        fail("give either --store with a folder of 'aisle simulate', or --events")
+    logs = [store / EVENTS, store / STOREFRONTS] if store else list(events or [])
+    for path in logs:
+        if not path.exists():
+            fail(f"there is no {path}" + (f"; make a store with 'aisle simulate --out {store}'" if store else ""))
+    return logs
+
+
+def _source(
+    catalogue: Path,
+    words: TextColumns,
+    stated: Mapping[str, str | None] | None = None,
+    attributes: list[str] | None = None,
+    currency: str = "USD",
+) -> Source:
+    from models.bundles.sources import catalogue_source
+
+    named = {"brand": words.brand, **(stated or {})}
+    columns = {"id": words.id_column, "title": words.title} | {field: name for field, name in named.items() if name}
+    return catalogue_source(catalogue, columns, tuple(words.text or ()), tuple(attributes or ()), currency)

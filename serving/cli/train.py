@@ -1,0 +1,360 @@
+"""Training: train unified, types, text-encoder, ranker, all."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from serving.cli.failures import needs, resumable
+from serving.cli.options import (
+    BundleOptions,
+    Catalogue,
+    CatalogueColumns,
+    Device,
+    Events,
+    Force,
+    Logs,
+    Out,
+    RecipeName,
+    Seed,
+    Store,
+    TensorBoard,
+    choice,
+    expand_groups,
+    log_paths,
+    shop_data,
+)
+from serving.cli.terminal import command_line, fail, out, print_built, progress_bars
+
+if TYPE_CHECKING:
+    from models.arrays import Progress
+    from models.query_types.recipe import TypesRecipe
+
+train_app = typer.Typer(no_args_is_help=True, help="Train models from a shopping log and put them into a bundle.")
+
+
+@train_app.command("unified")
+@expand_groups
+def train_unified(
+    *,
+    out_folder: Out,
+    store: Store = None,
+    catalogue: Catalogue = None,
+    events: Events = None,
+    recipe: RecipeName = "small",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    tensorboard: TensorBoard = None,
+    columns: CatalogueColumns,
+    bundle: BundleOptions,
+    force: Force = False,
+) -> None:
+    """Trains personalised retrieval (one embedding space for products, queries and shoppers) and builds a bundle with it.
+
+    If interrupted, the same command resumes.
+    """
+    with needs("train"):
+        from models.bundles.build import build_bundle
+        from models.bundles.embed_unified import UnifiedEmbedding
+        from models.unified.recipe import RECIPES
+    chosen = choice("recipe", recipe, RECIPES)
+    started = time.monotonic()
+    data = shop_data(store, catalogue, events, columns)
+    embedding = UnifiedEmbedding(data.log, chosen, seed, device, tensorboard)
+    with needs("train"), resumable(), progress_bars() as progress:
+        manifest = build_bundle(
+            data.source,
+            bundle.recipe(out_folder, data.currency),
+            out_folder,
+            progress,
+            embedding=embedding,
+            replace=force,
+        )
+    print_built(manifest, out_folder, started)
+
+
+@train_app.command("types")
+def train_types(
+    bundle: Annotated[
+        Path, typer.Option(help="The bundle to add the classifier to; the categories of its products are the types.")
+    ],
+    out_folder: Out,
+    store: Store = None,
+    events: Logs = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="starter (seconds) or small (minutes). With --encoder: starter (CPU, a minute; a frozen encoder), small (CPU, minutes; "
+            "upper layers are trained) or full (for a GPU; all layers are trained).",
+        ),
+    ] = "starter",
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Text encoder that reads the queries: 'minilm' (packaged), a Hugging Face model directory, or a model name. "
+            "Default: none; the features are words and n-grams."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model is trained with --encoder: cpu or cuda.")] = "cpu",
+    min_support: Annotated[
+        float, typer.Option(min=0.1, help="Clicks that a query needs in its locale to become an example.")
+    ] = 1,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Trains the classifier of queries, which predicts the product types that a query asks for in its locale; adds it to a bundle.
+
+    A type is a category of the catalogue. A query is labelled with the types of the products that shoppers engaged with after it. Locales
+    share parameters and keep words of their own. --out may be the bundle itself, with --force.
+    """
+    with needs("train"):
+        from models.bundles.add_parts import add_types
+        from models.bundles.bundle import Bundle
+        from models.query_types.labels import LabelRule, label_log
+        from models.query_types.train_types import train_types as train
+    if device not in ("cpu", "cuda"):
+        fail(f"--device must be cpu or cuda, not {device!r}")
+    if device == "cuda" and encoder is None:
+        fail("--device cuda needs --encoder: words and n-grams are trained on the CPU")
+    chosen = types_recipe(recipe, encoder)
+    logs = log_paths(store, events)
+    started = time.monotonic()
+    opened = Bundle(bundle)
+    with needs("train"), progress_bars() as progress:
+        progress("read the log", 0, None)
+        labelled = label_log(logs, opened.products().category_by_id(), LabelRule(min_support=min_support))
+        model = train(labelled.examples, chosen, seed=seed, progress=progress, device=device)
+        progress("write the bundle", 0, None)
+        manifest = add_types(opened, model, out_folder, replace=force)
+    report = asdict(labelled.report)
+    by_locale = report.pop("locales")
+    out.print(
+        f"{len(labelled.examples):,} queries of {len(by_locale)} locales, {len(labelled.examples.types)} types; of the log: "
+        + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report.items() if count),
+        highlight=False,
+    )
+    _print_added("classifies queries", manifest.version, out_folder, started)
+
+
+@train_app.command("text-encoder")
+@expand_groups
+def train_text_encoder(
+    *,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the new encoder, for 'aisle build --encoder'.")],
+    store: Store = None,
+    catalogue: Catalogue = None,
+    events: Events = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="mlm: masked language modelling on the catalogue and the queries. click: contrastive learning on queries and the products "
+            "that they led to. Repeat it for both. Default: click."
+        ),
+    ] = None,
+    base: Annotated[
+        str,
+        typer.Option(help="Encoder to start from: 'minilm' (packaged), a BERT-like model directory, or a model name."),
+    ] = "minilm",
+    recipe: RecipeName = "small",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    tensorboard: TensorBoard = None,
+    columns: CatalogueColumns,
+) -> None:
+    """Fine-tunes a text encoder on the clicks of a shopping log. If interrupted, the same command resumes."""
+    with needs("tune"):
+        from models.text_tuning.recipe import RECIPES, Stage
+        from models.text_tuning.train_text_encoder import train_text_encoder as train
+    chosen = choice("recipe", recipe, RECIPES)
+    stages = [choice("stage", name, {one.value: one for one in Stage}) for name in stage or [Stage.CLICK.value]]
+    started = time.monotonic()
+    data = shop_data(store, catalogue, events, columns)
+    with needs("tune"), resumable(), progress_bars() as progress:
+        trained = train(
+            data.source,
+            [data.log],
+            out_folder,
+            chosen,
+            stages,
+            base,
+            seed,
+            progress,
+            device=device,
+            logs=tensorboard,
+        )
+    for name, losses in trained.losses.items():
+        out.print(f"{name}: loss {losses[0].loss:.3f} to {losses[-1].loss:.3f}", highlight=False)
+    out.print(f"{out_folder}, {time.monotonic() - started:.0f} s", highlight=False)
+    out.print(f"build with it: aisle build --encoder {out_folder} --catalogue ... --out BUNDLE", highlight=False)
+
+
+@train_app.command("ranker")
+def train_ranker(
+    bundle: Annotated[Path, typer.Option(help="The bundle to add the ranker to, made by 'aisle train unified'.")],
+    out_folder: Out,
+    store: Store = None,
+    events: Logs = None,
+    recipe: Annotated[str, typer.Option(help="starter (seconds) or small (minutes).")] = "starter",
+    teacher: Annotated[
+        bool,
+        typer.Option(
+            "--teacher", help="First train a cross-encoder, distil it into the ranker, and keep it in the bundle."
+        ),
+    ] = False,
+    teacher_base: Annotated[
+        str,
+        typer.Option(help="Encoder that the teacher starts from: 'minilm' (packaged), a directory, or a model name."),
+    ] = "minilm",
+    teacher_recipe: Annotated[
+        str, typer.Option(help="starter or small (CPU, minutes), or full (for a GPU).")
+    ] = "starter",
+    device: Annotated[str, typer.Option(help="Where the teacher is trained: cpu or cuda.")] = "cpu",
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Trains the ranker, which orders candidates by the probabilities of a click, a cart and a purchase; adds it to a bundle.
+
+    It is trained on result pages (impressions) later than the training data of the unified model. Clicks without impressions, as in other
+    locales, count as pages on which the clicked product stands among candidates that a search retrieves. --out may be the bundle itself,
+    with --force. If interrupted, the same command resumes the teacher.
+    """
+    with needs("train"):
+        from models.bundles.add_parts import add_ranker
+        from models.bundles.bundle import Bundle
+        from models.bundles.kept_stages import kept_stages
+        from models.ranking.features import FEATURES
+        from models.ranking.recipe import RECIPES
+        from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
+        from models.ranking.train_ranker import read_pages, train_on
+        from models.ranking.train_taught import teach, train_taught
+        from models.unified.train_unified import check_device
+    chosen, of_teacher = choice("recipe", recipe, RECIPES), choice("recipe", teacher_recipe, TEACHER_RECIPES)
+    if device != "cpu" and not teacher:
+        fail(f"--device {device} needs --teacher: the ranker itself is trained on the CPU")
+    logs = log_paths(store, events)
+    started = time.monotonic()
+    work = out_folder.with_name(f"{out_folder.name}.teacher")
+    check_device(device)
+    opened = Bundle(bundle)
+    had_teacher = opened.has_teacher
+    with needs("tune"), resumable(), progress_bars() as progress:
+        pages = read_pages(opened, logs, chosen, seed=seed, progress=progress)
+        taught_by: Path | None = None
+
+        def train_teacher(folder: Path, stage_progress: Progress) -> None:
+            teach(opened, pages, folder, of_teacher, teacher_base, seed=seed, progress=stage_progress, device=device)
+
+        if teacher:
+            times = [log.stat().st_mtime_ns for log in logs]
+            inputs = [
+                opened.manifest.version,
+                times,
+                teacher_base,
+                asdict(of_teacher),
+                chosen.max_pages,
+                FEATURES,
+                seed,
+            ]
+            with kept_stages(work, progress) as stages:
+                taught_by = stages.run("teacher", inputs, train_teacher)
+            trained = train_taught(opened, pages, taught_by, chosen, seed=seed, progress=progress)
+        else:
+            trained = train_on(pages, chosen, seed=seed, progress=progress)
+        progress("write the bundle", 0, None)
+        manifest = add_ranker(
+            opened, trained.ranker, out_folder, report=trained.report, teacher=taught_by, replace=force
+        )
+    shutil.rmtree(work, ignore_errors=True)
+    _print_ranker(trained.report, taught=teacher)
+    if had_teacher and not teacher:
+        out.print(
+            "the teacher of the bundle is left out, since it taught another ranker; --teacher trains one",
+            highlight=False,
+        )
+    _print_added("ranks", manifest.version, out_folder, started)
+
+
+@train_app.command("all")
+@expand_groups
+def train_all(
+    *,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the bundle, the report and resumable stages.")],
+    store: Store = None,
+    catalogue: Catalogue = None,
+    events: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A shopping log: Parquet, a file or a folder; models/events/event.py describes the columns. Repeat it for several logs: "
+            "retrieval is trained on the first, which needs impressions; types and ranker on all."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="starter or small; small takes less than half an hour on two cores.")
+    ] = "small",
+    before: Annotated[
+        Path | None, typer.Option(help="Bundle to compare the new bundle with. Default: the one in --out, if any.")
+    ] = None,
+    seed: Seed = 0,
+    device: Annotated[
+        str, typer.Option(help="Where text encoder, retrieval and teacher are trained: cpu or cuda.")
+    ] = "cpu",
+    columns: CatalogueColumns,
+    bundle: BundleOptions,
+) -> None:
+    """Trains all models from a catalogue and a log, into one bundle: retrieval, classifier of queries, ranker and its teacher.
+
+    The fine-tuned text encoder is the base of the teacher, and serves 'aisle build'; the unified model has a vocabulary of its own.
+    OUT/bundle is the bundle. OUT/report.html compares it with the previous bundle on the last 5 % of the log, which no model is trained
+    on. OUT/work keeps each finished stage: if interrupted, the same command resumes; a changed log or recipe repeats only the stages that
+    depend on it.
+    """
+    with needs("tune"):
+        from models.train_all import RECIPES, Shop
+        from models.train_all import train_all as train
+    chosen = choice("recipe", recipe, RECIPES)
+    started = time.monotonic()
+    data = shop_data(store, catalogue, events[0] if events else None, columns)
+    others = [log for log in log_paths(store, events) if log != data.log]
+    shop = Shop(data.source, (data.log, *others), bundle.recipe(out_folder, data.currency), simulated=store is not None)
+    with needs("tune"), resumable(), progress_bars() as progress:
+        trained = train(
+            shop, chosen, out_folder, progress, before=before, seed=seed, device=device, command=command_line()
+        )
+    spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
+    out.print(f"{trained.bundle} (version {trained.version}): {spent}", highlight=False)
+    out.print(f"{trained.report}, {time.monotonic() - started:.0f} s", highlight=False)
+    out.print(f"serve it with: aisle serve --bundle {trained.bundle}", highlight=False)
+
+
+def types_recipe(name: str, encoder: str | None) -> TypesRecipe:
+    """Returns the recipe of that name, with `encoder` as the base of its text encoder if there is one."""
+    from models.query_types.recipe import ENCODER_RECIPES, RECIPES
+
+    recipe = choice("recipe", name, RECIPES if encoder is None else ENCODER_RECIPES)
+    if encoder is None or recipe.encoder is None:
+        return recipe
+    return replace(recipe, encoder=replace(recipe.encoder, base=encoder))
+
+
+def _print_added(does: str, version: str, out_folder: Path, started: float) -> None:
+    out.print(f"{out_folder} (version {version}) {does}, {time.monotonic() - started:.0f} s")
+    out.print(f"serve it with: aisle serve --bundle {out_folder}", highlight=False)
+
+
+def _print_ranker(report: dict[str, Any], *, taught: bool) -> None:
+    labels = ", ".join(f"{count:,} {task}s" for task, count in report["labels"].items())
+    clicks = report["pages_beside"]
+    out.print(
+        f"{report['pages']:,} result pages ({report['rows']:,} products, {labels}) later than the unified model's data"
+        + (f"; {clicks:,} pages of clicks without impressions" if clicks else "")
+        + ("; soft labels of a teacher" if taught else ""),
+        highlight=False,
+    )
+    errors = ", ".join(f"{task} {error:.3f}" for task, error in report["holdout_calibration_error"].items())
+    out.print(f"calibration error on held-out pages: {errors}", highlight=False)
