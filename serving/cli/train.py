@@ -225,6 +225,8 @@ def train_ranker(
     with --force. If interrupted, the same command resumes the teacher.
     """
     with needs("train"):
+        from models.ranking.train_taught import teach, train_taught
+
         from models.bundles.add_parts import add_ranker
         from models.bundles.bundle import Bundle
         from models.bundles.kept_stages import kept_stages
@@ -232,7 +234,6 @@ def train_ranker(
         from models.ranking.recipe import RECIPES
         from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
         from models.ranking.train_ranker import read_pages, train_on
-        from models.ranking.train_taught import teach, train_taught
         from models.unified.train_unified import check_device
     chosen, of_teacher = choice("recipe", recipe, RECIPES), choice("recipe", teacher_recipe, TEACHER_RECIPES)
     if device != "cpu" and not teacher:
