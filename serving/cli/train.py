@@ -225,11 +225,10 @@ def train_ranker(
     with --force. If interrupted, the same command resumes the teacher.
     """
     with needs("train"):
-        from models.ranking.train_taught import teach, train_taught
-
         from models.bundles.add_parts import add_ranker
         from models.bundles.bundle import Bundle
         from models.bundles.kept_stages import kept_stages
+        from models.ranking.distil import distil_ranker, train_teacher_on
         from models.ranking.features import FEATURES
         from models.ranking.recipe import RECIPES
         from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
@@ -249,7 +248,9 @@ def train_ranker(
         taught_by: Path | None = None
 
         def train_teacher(folder: Path, stage_progress: Progress) -> None:
-            teach(opened, pages, folder, of_teacher, teacher_base, seed=seed, progress=stage_progress, device=device)
+            train_teacher_on(
+                opened, pages, folder, of_teacher, teacher_base, seed=seed, progress=stage_progress, device=device
+            )
 
         if teacher:
             times = [log.stat().st_mtime_ns for log in logs]
@@ -264,7 +265,7 @@ def train_ranker(
             ]
             with kept_stages(work, progress) as stages:
                 taught_by = stages.run("teacher", inputs, train_teacher)
-            trained = train_taught(opened, pages, taught_by, chosen, seed=seed, progress=progress)
+            trained = distil_ranker(opened, pages, taught_by, chosen, seed=seed, progress=progress)
         else:
             trained = train_on(pages, chosen, seed=seed, progress=progress)
         progress("write the bundle", 0, None)
