@@ -44,6 +44,7 @@ def build(
     from models.bundles.build import build_bundle
     from models.bundles.sources import sample_source
     from models.sample_store import CURRENCY as SAMPLE_CURRENCY
+    from models.text_encoder.embed_products import TextEmbedding
 
     if (catalogue is None) == (sample is None):
         fail("give either --catalogue FILE or --sample NUMBER")
@@ -59,7 +60,8 @@ def build(
     source = sample_source(sample or 0, seed) if catalogue is None else columns.source(catalogue)
     started = time.monotonic()
     with needs("train"), resumable(), progress_bars() as progress:
-        manifest = build_bundle(source, recipe, out_folder, progress, replace=force)
+        embedding = TextEmbedding.for_recipe(recipe, source.text_attributes)
+        manifest = build_bundle(source, recipe, out_folder, progress, embedding=embedding, replace=force)
     print_built(manifest, out_folder, started)
 
 

@@ -361,14 +361,14 @@ def evaluate_ranking(
     started = time.monotonic()
     with evaluating() as progress:
         from models.bundles.bundle import Bundle
+        from models.devices import check_training_device
         from models.ranking.recipe import RECIPES
         from models.studies.ranking.evaluate_ranking import RankingPlan
         from models.studies.ranking.evaluate_ranking import evaluate_ranking as evaluate
         from models.studies.ranking.taught import TeacherPlan
-        from models.unified.train_unified import check_device
 
         chosen = choice("recipe", recipe, RECIPES)
-        check_device(device)
+        check_training_device(device)
         taught = None if teacher == NO_TEACHER else TeacherPlan.named(teacher, device)
         plan = RankingPlan(chosen, taught, seed=seed)
         report = evaluate(

@@ -18,7 +18,8 @@ import typer
 from serving.cli.terminal import fail
 
 if TYPE_CHECKING:
-    from models.bundles.build import Recipe, Source
+    from models.bundles.build import Recipe
+    from models.bundles.source import Source
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")]

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from models.bundles.bundle import Manifest
+    from models.bundles.manifest import Manifest
 
 out = Console()
 err = Console(stderr=True)

@@ -60,7 +60,7 @@ def train_unified(
     """
     with needs("train"):
         from models.bundles.build import build_bundle
-        from models.bundles.embed_unified import UnifiedEmbedding
+        from models.unified.embed_products import UnifiedEmbedding
         from models.unified.recipe import RECIPES
     chosen = choice("recipe", recipe, RECIPES)
     started = time.monotonic()
@@ -114,8 +114,8 @@ def train_types(
     share parameters and keep words of their own. --out may be the bundle itself, with --force.
     """
     with needs("train"):
-        from models.bundles.add_parts import add_types
         from models.bundles.bundle import Bundle
+        from models.query_types.add_to_bundle import add_types
         from models.query_types.labels import LabelRule, label_log
         from models.query_types.train_types import train_types as train
     if device not in ("cpu", "cuda"):
@@ -225,24 +225,25 @@ def train_ranker(
     with --force. If interrupted, the same command resumes the teacher.
     """
     with needs("train"):
-        from models.bundles.add_parts import add_ranker
         from models.bundles.bundle import Bundle
-        from models.bundles.kept_stages import kept_stages
+        from models.bundles.resumable_stages import kept_stages
+        from models.devices import check_training_device
+        from models.ranking.add_to_bundle import add_ranker
         from models.ranking.distil import distil_ranker, train_teacher_on
-        from models.ranking.features import FEATURES
+        from models.ranking.feature_names import FEATURES
         from models.ranking.recipe import RECIPES
+        from models.ranking.teacher.bundle_part import TEACHER_PART
         from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
         from models.ranking.train_ranker import read_pages, train_on
-        from models.unified.train_unified import check_device
     chosen, of_teacher = choice("recipe", recipe, RECIPES), choice("recipe", teacher_recipe, TEACHER_RECIPES)
     if device != "cpu" and not teacher:
         fail(f"--device {device} needs --teacher: the ranker itself is trained on the CPU")
     logs = log_paths(store, events)
     started = time.monotonic()
     work = out_folder.with_name(f"{out_folder.name}.teacher")
-    check_device(device)
+    check_training_device(device)
     opened = Bundle(bundle)
-    had_teacher = opened.has_teacher
+    had_teacher = TEACHER_PART.is_in(opened)
     with needs("tune"), resumable(), progress_bars() as progress:
         pages = read_pages(opened, logs, chosen, seed=seed, progress=progress)
         taught_by: Path | None = None
