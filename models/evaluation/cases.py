@@ -14,14 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Codes, Ints
+from models.evaluation.buckets import FREQUENCIES, Bucket, frequency_codes
 from models.evaluation.metrics import Relevance
 from models.evaluation.numbered_log import NumberedLog
 from models.events.event import EventKind
 from models.events.kinds import CLICK, KINDS
 
-# Searches of the training window, the most frequent queries first: the queries of the first half are the head, those of the next three
-# tenths the torso, the rest the tail (choice).
-HEAD_SHARE, TORSO_SHARE = 0.5, 0.8
 HABITUAL_EVENTS = 10  # clicks, carts and purchases before the case; fewer are an occasional shopper's
 
 
@@ -42,14 +40,6 @@ class Split:
         if not 0 < test_share < 1:
             raise ValueError(f"test_share is {test_share} and must be between 0 and 1")
         return cls(int(events.times_ms[int(len(events) * (1 - test_share))]))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Bucket:
-    """One way to divide the cases."""
-
-    values: tuple[str, ...]
-    codes: Codes  # (cases,) places in `values`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +121,7 @@ class Cases:
             moments=self.moments[chosen],
             relevant=self.relevant.take(chosen),
             engaged=self.engaged.take(chosen),
-            buckets={name: Bucket(one.values, one.codes[chosen]) for name, one in self.buckets.items()},
+            buckets={name: bucket.take(chosen) for name, bucket in self.buckets.items()},
         )
 
     def without_histories(self) -> Cases:
@@ -197,7 +187,7 @@ def build_cases(
         relevant=relevant,
         engaged=pairs.take(chosen),
         buckets={
-            "query": Bucket(("head", "torso", "tail", "unseen"), query_codes),
+            "query": Bucket(FREQUENCIES, query_codes),
             "shopper": _shopper_bucket(stops - starts),
             "product": _product_bucket(events, num_train, relevant),
             "locale": Bucket(tuple(events.locale_names), events.locales[first]),
@@ -259,12 +249,7 @@ def _query_codes(events: NumberedLog, num_train: int) -> Codes:
     keys = keys[keys >= 0]
     num_queries = len(events.query_names)
     counts = np.bincount(keys % num_queries, minlength=num_queries) if num_queries else np.empty(0, np.int64)
-    order = np.argsort(-counts, kind="stable")
-    share_before = (np.cumsum(counts[order]) - counts[order]) / max(1, counts.sum())
-    codes = np.empty(num_queries, np.int32)
-    codes[order] = np.searchsorted((HEAD_SHARE, TORSO_SHARE), share_before, "right")
-    codes[counts == 0] = 3
-    return codes
+    return frequency_codes(counts)
 
 
 def _shopper_bucket(num_prior: Ints) -> Bucket:

@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from models.arrays import Doubles, Ints, Progress
-from models.evaluation.cases import Bucket, Cases
+from models.evaluation.buckets import Bucket
+from models.evaluation.cases import Cases
 from models.evaluation.metrics import average_precision, ndcg_at, places, recall_at, reciprocal_rank
 
 NDCG_AT = 10

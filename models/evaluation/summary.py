@@ -13,9 +13,6 @@ from models.evaluation.bootstrap import NUM_RESAMPLES, Interval, mean_intervals,
 from models.evaluation.page import without_nan
 from models.evaluation.results import Results
 
-# Of fewer cases a mean says nothing; of fewer shoppers the interval is too narrow.
-MIN_CASES, MIN_UNITS = 30, 15
-
 ByRanker = Mapping[str, Interval]
 ByBucket = Mapping[str, Mapping[str, ByRanker]]  # dimension -> value -> ranker
 
@@ -173,18 +170,14 @@ def _bucket_cases(results: Results) -> tuple[dict[str, dict[str, Ints]], dict[st
     large: dict[str, dict[str, Ints]] = {}
     small: dict[str, dict[str, int]] = {}
     for dimension, bucket in results.buckets.items():
-        cases = {value: np.flatnonzero(bucket.codes == code) for code, value in enumerate(bucket.values)}
-        if sum(len(one) > 0 for one in cases.values()) < 2:
+        cases = bucket.rows()
+        if sum(len(rows) > 0 for rows in cases.values()) < 2:
             continue
-        large[dimension] = {value: one for value, one in cases.items() if _is_enough(results.units[one])}
+        large[dimension] = bucket.large_parts(results.units)
         small[dimension] = {
-            value: len(one) for value, one in cases.items() if len(one) and value not in large[dimension]
+            value: len(rows) for value, rows in cases.items() if len(rows) and value not in large[dimension]
         }
     return large, small
-
-
-def _is_enough(units: Ints) -> bool:
-    return len(units) >= MIN_CASES and len(np.unique(units)) >= MIN_UNITS
 
 
 def _check_known(results: Results, main_metric: str, comparisons: Sequence[Comparison], named: Sequence[str]) -> None:

@@ -10,11 +10,10 @@ import numpy as np
 from models.arrays import Doubles, Ints, Progress
 from models.bundles.bundle import Bundle
 from models.evaluation.bootstrap import Interval, difference_interval, mean_interval, ratio_interval
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket, is_large
 from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.page import Cell, Section, Table
 from models.evaluation.plots import groups_plot
-from models.evaluation.summary import MIN_CASES, MIN_UNITS
 from models.ranking.ranker import Ranker, blend
 from models.sample_store.shopping import ShoppingLog
 from models.studies.rankers import nearest
@@ -108,7 +107,7 @@ def whole_searches(
         values,
         recall_at(places(candidates, relevance), relevance, candidates.shape[1]),
         shown.shopper.astype(np.int64),
-        {name: Bucket(one.values, one.codes[chosen]) for name, one in pages.segments.items()},
+        {name: one.take(chosen) for name, one in pages.segments.items()},
         seed,
     )
 
@@ -192,10 +191,9 @@ def end_to_end_finding(searches: WholeSearches) -> str:
 def _segment_tables(searches: WholeSearches, name: str) -> list[Table]:
     bucket, rows = searches.segments[name], []
     has_purchase = np.isfinite(searches.values[ALONE][RECALL])
-    for code, value in enumerate(bucket.values):
-        at = np.flatnonzero(bucket.codes == code)
+    for value, at in bucket.rows().items():
         counted = at[has_purchase[at]]
-        if len(counted) < MIN_CASES or len(np.unique(searches.units[counted])) < MIN_UNITS:
+        if not is_large(searches.units[counted]):
             continue
         cells: list[Cell] = []
         for metric in METRICS:

@@ -16,9 +16,8 @@ from models.evaluation.bootstrap import (
     ratio_interval,
     statistic_intervals,
 )
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.page import Cell, Table
-from models.evaluation.summary import MIN_CASES, MIN_UNITS
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.tasks import TASKS
 from models.studies.ranking.learned import single_name
@@ -139,7 +138,7 @@ class Ranked:
 
     def segment_table(self, rankers: Sequence[str], what: str, name: str, bucket: Bucket) -> Table:
         """NDCG by a segment of the pages; too small ones have none."""
-        pages = _pages_of(bucket, self.units)
+        pages = bucket.large_parts(self.units)
         rows: list[tuple[str, Sequence[Cell]]] = [
             (
                 ranker,
@@ -151,7 +150,7 @@ class Ranked:
         return Table(f"{what} NDCG by {name}; number of pages in brackets", "ranker", columns, rows)
 
     def segment_differences(self, pairs: Sequence[tuple[str, str]], what: str, name: str, bucket: Bucket) -> Table:
-        pages = _pages_of(bucket, self.units)
+        pages = bucket.large_parts(self.units)
         rows: list[tuple[str, Sequence[Cell]]] = [
             (f"{ours} minus {theirs}", [self.difference(ours, theirs, what, at) for at in pages.values()])
             for ours, theirs in pairs
@@ -171,16 +170,6 @@ class Ranked:
             return [*cells, None, None]
         loss = mean_interval(log_losses(scores, labels), self.units[page], seed=self.seed)
         return [*cells, loss, self.calibration_error(ranker, task)]
-
-
-def _pages_of(bucket: Bucket, units: Ints) -> dict[str, Ints]:
-    """The pages of each value that has enough of them for a mean."""
-    found = {value: np.flatnonzero(bucket.codes == code) for code, value in enumerate(bucket.values)}
-    return {
-        value: pages
-        for value, pages in found.items()
-        if len(pages) >= MIN_CASES and len(np.unique(units[pages])) >= MIN_UNITS
-    }
 
 
 def _value(cell: Cell) -> float:

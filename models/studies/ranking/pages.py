@@ -14,7 +14,7 @@ import numpy as np
 from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.numbered_log import NumberedLog
 from models.evaluation.numbered_log import read_log as read_numbered_log
 from models.query_types.bundle_part import TYPES_PART

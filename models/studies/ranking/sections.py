@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.page import Section
 from models.evaluation.plots import groups_plot, reliability_plot
 from models.ranking.tasks import TASKS

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from models.evaluation.cases import HEAD_SHARE, TORSO_SHARE, Bucket, search_keys
+from models.evaluation.buckets import FREQUENCIES, Bucket, frequency_codes
+from models.evaluation.cases import search_keys
 from models.evaluation.numbered_log import NumberedLog, plain_query
 from models.ranking.impressions import Impressions
 from models.unified.history import HistoryKind
 
 QUERY, HISTORY, SHOPPER = "query", "history", "shopper"
-QUERIES = ("head", "torso", "tail", "unseen")
 SHOPPERS = ("anonymous", "new", "returning")
 HISTORIES = ("nothing", "1 to 4", "5 to 19", "20 or more")  # clicks and purchases known before the page
 _HISTORY_ENDS = (1, 5, 20)
@@ -30,14 +30,9 @@ def page_segments(shown: Impressions, searches: Mapping[str, int]) -> dict[str, 
 
 def query_segments(queries: Sequence[str], searches: Mapping[str, int]) -> Bucket:
     """Head queries have the first half of all earlier searches, torso the next three tenths, tail the rest; unseen had none."""
-    names = sorted(searches, key=lambda name: -searches[name])
-    counts = np.array([searches[name] for name in names], np.float64)
-    share_before = (np.cumsum(counts) - counts) / max(1.0, counts.sum())
-    code_of = dict(
-        zip(names, np.searchsorted((HEAD_SHARE, TORSO_SHARE), share_before, side="right").tolist(), strict=True)
-    )
-    codes = [code_of.get(plain_query(query), len(QUERIES) - 1) for query in queries]
-    return Bucket(QUERIES, np.array(codes, np.int32))
+    code_of = dict(zip(searches, frequency_codes(np.array([*searches.values()], np.int64)).tolist(), strict=True))
+    codes = [code_of.get(plain_query(query), FREQUENCIES.index("unseen")) for query in queries]
+    return Bucket(FREQUENCIES, np.array(codes, np.int32))
 
 
 def searches_before(events: NumberedLog, time_ms: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.arrays import Bools, Codes, Doubles, Ints
 from models.errors import InputError
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.metrics import Relevance
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Bools, Doubles, Floats, Ints, Progress
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.metrics import Relevance, average_precision, ndcg_at, places, recall_at, reciprocal_rank
 from models.evaluation.results import Results
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool

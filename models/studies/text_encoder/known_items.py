@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from models.draws import Draws
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.products.product import Product, product_text
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 from models.studies.text_encoder.wording import form_of

@@ -18,8 +18,7 @@ import numpy as np
 
 from models.arrays import Bools, Doubles, Ints
 from models.evaluation.bootstrap import Interval, statistic_intervals
-from models.evaluation.cases import Bucket
-from models.evaluation.summary import MIN_CASES, MIN_UNITS
+from models.evaluation.buckets import MIN_CASES, MIN_UNITS, Bucket
 
 AUC, AP, WITHIN, CLEAR = "auc", "ap", "auc within queries", "auc against irrelevant"
 METRICS = (AUC, AP, WITHIN, CLEAR)
@@ -143,8 +142,7 @@ def figures_by_bucket(
     for dimension in dimensions:
         bucket = pairs.buckets[dimension]
         found[dimension] = {}
-        for code, value in enumerate(bucket.values):
-            rows = np.flatnonzero(bucket.codes == code)
+        for value, rows in bucket.rows().items():
             kinds = np.bincount(pairs.is_relevant[rows], minlength=2)
             if kinds.min() < MIN_CASES or len(np.unique(pairs.units[rows])) < MIN_UNITS:
                 continue

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Codes, Ints
-from models.evaluation.cases import HEAD_SHARE, TORSO_SHARE, Bucket
+from models.evaluation.buckets import Bucket, frequency_codes
 from models.sample_store.shopping import ShoppingLog as Simulation
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 from models.studies.text_encoder.wording import near_duplicates
@@ -160,16 +160,12 @@ def _seen_queries(keys: Sequence[str], texts: Sequence[str], training: ClickPair
 def _frequency(log: ShoppingLog, before_ms: int, keys: Sequence[str]) -> Codes:
     """(queries,) 0 head, 1 torso, 2 tail by the share of the searches of the window, 3 not asked within it."""
     events = np.flatnonzero((log.searched_ms < before_ms) & (log.query > 0))
-    searches, first = np.unique(log.search[events], return_index=True)
+    _, first = np.unique(log.search[events], return_index=True)
     counts: dict[str, int] = defaultdict(int)
     for code, count in enumerate(np.bincount(log.query[events][first], minlength=len(log.queries)).tolist()):
         counts[plain_key(log.queries[code])] += count
-    ordered = sorted((key for key in counts if counts[key]), key=lambda key: -counts[key])
-    before, bucket_of = 0, {}
-    for key in ordered:
-        bucket_of[key] = int(np.searchsorted((HEAD_SHARE, TORSO_SHARE), before / len(searches), "right"))
-        before += counts[key]
-    return np.array([bucket_of.get(key, 3) for key in keys], np.int32)
+    code_of = dict(zip(counts, frequency_codes(np.array([*counts.values()], np.int64)).tolist(), strict=True))
+    return np.array([code_of.get(key, 3) for key in keys], np.int32)
 
 
 def _drawn_evenly(codes: Codes, max_queries: int, rng: np.random.Generator) -> Ints:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from models.arrays import Progress
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import lines_plot, reliability_plot
 from models.evaluation.ranked_types import rank_types

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.arrays import Ints, Progress
 from models.evaluation.bootstrap import Interval, mean_intervals
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.page import Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.ranked_types import RankedTypes, rank_types

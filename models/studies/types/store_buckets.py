@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.query_types.examples import TypeExamples
 from models.query_types.tokens import language_of
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.arrays import Doubles, Ints
 from models.evaluation.bootstrap import Interval, mean_intervals, statistic_intervals
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import MIN_CASES, Bucket
 from models.evaluation.page import Cell, Table
 from models.evaluation.plots import groups_plot
 from models.evaluation.ranked_types import RankedTypes
@@ -23,7 +23,6 @@ from models.evaluation.type_metrics import (
     type_statistics,
 )
 
-MIN_QUERIES = 30  # of fewer a mean says nothing
 STATISTIC_RESAMPLES = 200  # of the metrics by type: each costs a pass over all answers
 
 ByMetric = Mapping[str, Interval]
@@ -50,7 +49,7 @@ class TypeAnswers:
         return tuple(self.by_model)
 
     def take(self, rows: Ints) -> TypeAnswers:
-        buckets = {name: Bucket(one.values, one.codes[rows]) for name, one in self.buckets.items()}
+        buckets = {name: bucket.take(rows) for name, bucket in self.buckets.items()}
         return TypeAnswers({name: one.take(rows) for name, one in self.by_model.items()}, self.units[rows], buckets)
 
     def joined(self, other: TypeAnswers) -> TypeAnswers:
@@ -61,9 +60,7 @@ class TypeAnswers:
 
     def rows_of(self, dimension: str) -> dict[str, Ints]:
         """Rows of each value of a bucket that has enough of them."""
-        bucket = self.buckets[dimension]
-        rows = {value: np.flatnonzero(bucket.codes == code) for code, value in enumerate(bucket.values)}
-        return {value: one for value, one in rows.items() if len(one) >= MIN_QUERIES}
+        return {value: rows for value, rows in self.buckets[dimension].rows().items() if len(rows) >= MIN_CASES}
 
 
 def measure(answers: TypeAnswers, *, seed: int = 0) -> dict[str, ByMetric]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.metrics import metric_name
 from models.evaluation.page import HTML_FILE, JSON_FILE
 from models.evaluation.report import html_report, write_report

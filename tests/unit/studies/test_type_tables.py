@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.evaluation.bootstrap import Interval, mean_interval, statistic_intervals
-from models.evaluation.cases import Bucket
+from models.evaluation.buckets import Bucket
 from models.evaluation.page import HTML_FILE, JSON_FILE, Section, Table, write_sections
 from models.evaluation.plots import groups_plot, lines_plot, reliability_plot
 from models.evaluation.ranked_types import RankedTypes
