@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.unified.static_features import STATIC_FEATURES
+from models.unified.static_feature_names import STATIC_FEATURES
 
 FEATURES: tuple[str, ...] = (
     "query_cosine",  # of query and product

@@ -39,7 +39,7 @@ from models.ranking.taste import Taste, name_hash
 from models.unified.history import HistoryItem, query_words
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import NUM_BANDS
-from models.unified.static_features import STATIC_FEATURES
+from models.unified.static_feature_names import STATIC_FEATURES
 
 _AT = {name: at for at, name in enumerate(FEATURES)}
 _COSINES = slice(0, 3)

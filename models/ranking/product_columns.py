@@ -33,7 +33,7 @@ from models.ranking.taste import (
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.history import LONGEST_TERM_CHARS, MAX_TRAITS, product_traits
 from models.unified.price_bands import NUM_BANDS, PriceBands
-from models.unified.static_features import STATIC_FEATURES
+from models.unified.static_feature_names import STATIC_FEATURES
 from models.unified.words import words_of
 
 MAX_TITLE_WORDS = 24

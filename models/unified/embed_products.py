@@ -28,7 +28,8 @@ from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 from models.unified.recipe import UnifiedRecipe
 from models.unified.signals import SavedSignals
-from models.unified.static_features import STATIC_FEATURES, static_features
+from models.unified.static_feature_names import STATIC_FEATURES
+from models.unified.static_features import static_features
 
 WRITE_BLOCK = 16_384  # products
 TUNING_QUERIES = 200  # plain, and as many of shoppers with a history

@@ -8,8 +8,6 @@ from models.arrays import Floats
 from models.products.product_table import ProductTable
 from models.unified.signals import SIGNAL_SCALARS, ProductSignals
 
-STATIC_FEATURES = ("popularity", "new", "in_stock", "value")
-
 
 def static_features(table: ProductTable, signals: ProductSignals) -> Floats:
     """(products, STATIC_FEATURES), each 0 to 1; `signals` in the order of the table.

@@ -27,6 +27,7 @@ from models.ranking.impressions import Impressions
 from models.ranking.tasks import TASKS
 from models.ranking.teacher.base import prepare_base, special_id
 from models.ranking.teacher.chances import Calibration
+from models.ranking.teacher.export import save_openvino
 from models.ranking.teacher.fields import fields_of, markers
 from models.ranking.teacher.language import learn_language
 from models.ranking.teacher.learners import FeatureLearner, TeacherExamples, TextLearner, encode_rows, judge_rows
@@ -36,7 +37,6 @@ from models.ranking.teacher.recipe import SMALL, PageSample, TeacherRecipe
 from models.ranking.teacher.run_text import run_text
 from models.ranking.teacher.samples import RowSample, draw_sample, split_pages
 from models.ranking.teacher.spec import TEACHER_FILE, TeacherSpec
-from models.ranking.teacher.torch_network import save_openvino
 from models.text_encoder.export import PACKAGED, EncoderError, find_encoder
 from models.text_tuning.encoder_network import base_fingerprint, precision_of
 from models.text_tuning.stages import LossPoint, run_stage

@@ -13,7 +13,8 @@ from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.unified.embed_products import _write_vectors
 from models.unified.signals import SIGNAL_SCALARS, ProductSignals
-from models.unified.static_features import STATIC_FEATURES, static_features
+from models.unified.static_feature_names import STATIC_FEATURES
+from models.unified.static_features import static_features
 
 
 def table_of(folder: Path, products: Sequence[Product]) -> ProductTable:
