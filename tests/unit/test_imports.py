@@ -1,0 +1,54 @@
+"""What a process that serves loads. import-linter (pyproject.toml) checks what modules may import; this checks what they do import."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+SERVING = ("serving.app", "serving.gateway.replica")
+# PyTorch is for CUDA, the others for training.
+UNSERVED_LIBRARIES = {"torch", "transformers", "scipy", "sklearn", "pandas", "huggingface_hub"}
+UNSERVED_MODULES = re.compile(
+    r"models\.(.*\.)?(train_\w+|fit_\w+|export|embed_products|add_to_bundle|training_data|impressions)$"
+    r"|models\.bundles\.(build|extend|sources|work_folder)$"
+    r"|models\.(text_tuning|evaluation|studies|sample_store)\b"
+)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> set[str]:
+    """The modules that a fresh interpreter holds after it imported what serves on a CPU."""
+    script = f"import sys, json, {', '.join(SERVING)}; json.dump(sorted(sys.modules), sys.stdout)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_what_serves_is_loaded(loaded: set[str]) -> None:
+    assert {*SERVING, "models.bundles.bundle", "models.ranking.ranker", "models.unified.light_tower"} <= loaded
+
+
+def test_serving_on_a_cpu_loads_no_library_of_training(loaded: set[str]) -> None:
+    assert {name.partition(".")[0] for name in loaded} & UNSERVED_LIBRARIES == set()
+
+
+def test_serving_loads_no_code_that_trains_builds_or_evaluates(loaded: set[str]) -> None:
+    assert [name for name in sorted(loaded) if UNSERVED_MODULES.search(name)] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models.unified.train_unified",
+        "models.ranking.fit_ranker",
+        "models.text_tuning.pairs",
+        "models.bundles.build",
+        "models.evaluation.metrics",
+        "models.train_all",
+    ],
+)
+def test_code_that_trains_builds_or_evaluates_is_recognised(name: str) -> None:
+    assert UNSERVED_MODULES.search(name)
