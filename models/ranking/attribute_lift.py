@@ -1,6 +1,7 @@
-"""What the marks of candidates are worth to a search: by what the shopper likes, and by what the query's words ask for.
+"""Lifts of the candidates' attributes for one search: from the shopper's taste, and from the words of the query.
 
-Both are lifts: the logarithm of how often a mark was met over how often by chance, so that what a product's marks say adds up.
+A lift is the logarithm of how often an attribute occurred over how often it would occur by chance, so that the lifts of
+a product's attributes add up.
 """
 
 from __future__ import annotations
@@ -13,111 +14,112 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Floats, Ints
+from models.arrays import Floats, Ints, UInt64s
 from models.query_types.type_model import TypePrediction
 from models.ranking.baseline_shares import BaselineShares
-from models.ranking.product_columns import ProductColumns, places_of
+from models.ranking.product_columns import ProductColumns, vocabulary_ids
 from models.ranking.query_attributes import QueryAttributes
-from models.ranking.taste import Marks, Taste, type_mark
+from models.ranking.taste import Taste, type_key
 
-MAX_TYPES = 3  # of a query, as a search asks the classifier
-# Engagements, as usual, that are added to those of a taste: a single click says little.
+MAX_TYPES = 3  # types of a query that a search requests from the classifier
+# Engagements at the baseline rate that are added to those of a taste: a single click says little.
 _PRIOR = np.float32(1.0)
-_KEPT_TASTES = 512  # lifts of as many are kept: a page follows a page, and a search a search
+_CACHED_TASTES = 512  # a shopper pages through results and searches again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Lifts:
-    """Of a taste, by place in the vocabulary; 0 elsewhere."""
+class _TasteLifts:
+    """Lifts of one taste by attribute id; 0 for other attributes."""
 
-    usual: Floats  # of `BaselineShares.places`: below 0, as of what was never engaged with
-    places: Ints  # of what was
+    baseline: Floats  # of `BaselineShares.ids`: below 0, for attributes that the shopper never engaged with
+    ids: Ints  # of the attributes that the shopper engaged with
     values: Floats
 
 
 class AttributeLift:
-    """Safe to call from several threads."""
+    """Computes lifts. Safe to call from several threads."""
 
-    def __init__(self, columns: ProductColumns, asked: QueryAttributes) -> None:
+    def __init__(self, columns: ProductColumns, query_attributes: QueryAttributes) -> None:
         self._vocabulary = columns.vocabulary
-        self._usual: BaselineShares = columns.usual
-        self._asked_places = places_of(columns.vocabulary, asked.marks).astype(np.int64)
-        self._asked_lifts = asked.lifts.astype(np.float32)
-        self._scratch = _Table(len(columns.vocabulary) + 1)
-        self._lifts = lru_cache(maxsize=_KEPT_TASTES)(self._lifts_of)  # tastes are told apart by identity
-        self._types = lru_cache(maxsize=4_096)(self._type_places)
-        self._parts = lru_cache(maxsize=4_096)(asked.parts)
+        self._baseline: BaselineShares = columns.baseline
+        self._word_ids = vocabulary_ids(columns.vocabulary, query_attributes.keys).astype(np.int64)
+        self._word_lifts = query_attributes.lifts.astype(np.float32)
+        self._scratch = _LiftTable(len(columns.vocabulary) + 1)
+        self._taste_lifts = lru_cache(maxsize=_CACHED_TASTES)(self._lifts_of_taste)  # keyed by the taste's identity
+        self._type_ids = lru_cache(maxsize=4_096)(self._ids_of_types)
+        self._parts = lru_cache(maxsize=4_096)(query_attributes.parts)
 
-    def liked(
+    def by_taste(
         self,
-        who: Sequence[tuple[Taste | None, TypePrediction | None]],
+        searches: Sequence[tuple[Taste | None, TypePrediction | None]],
         counts: Sequence[int],
-        marks: npt.NDArray[np.unsignedinteger],
+        attribute_ids: npt.NDArray[np.unsignedinteger],
     ) -> Floats:
-        """(candidates, NUM_MARKS) of `marks` of that shape: `counts` of them for each shopper and what their query asks for. Types are
-        worth their chance where the classifier did not abstain."""
-        worth, table = np.zeros(marks.shape, np.float32), self._scratch.table
+        """Returns lifts (candidates, NUM_ATTRIBUTES) of `attribute_ids`, of which `counts[i]` rows belong to search i.
+
+        A type's lift is its probability where the classifier did not abstain.
+        """
+        lifts, table = np.zeros(attribute_ids.shape, np.float32), self._scratch.table
         start = 0
-        for (taste, types), count in zip(who, counts, strict=True):
+        for (taste, types), count in zip(searches, counts, strict=True):
             stop = start + count
-            known: list[
-                tuple[Ints, Floats]
-            ] = []  # all made before any is written: what fails leaves nothing in the table
+            # All entries are made before any is written: a failing search leaves nothing in the table.
+            entries: list[tuple[Ints, Floats]] = []
             if taste is not None:
-                lifts = self._lifts(taste)
-                known += [(self._usual.places, lifts.usual), (lifts.places, lifts.values)]
+                known = self._taste_lifts(taste)
+                entries += [(self._baseline.ids, known.baseline), (known.ids, known.values)]
             if types is not None and not types.abstained:
                 likely = types.types[:MAX_TYPES]
-                chances = np.array([chance for _, chance in likely], np.float32)
-                known.append((self._types(tuple(name for name, _ in likely)), chances))
-            for places, values in known:
-                table[places] = values
-            if known:
+                probabilities = np.array([probability for _, probability in likely], np.float32)
+                entries.append((self._type_ids(tuple(name for name, _ in likely)), probabilities))
+            for ids, values in entries:
+                table[ids] = values
+            if entries:
                 table[0] = 0
-                table.take(marks[start:stop], out=worth[start:stop], mode="clip")
-            for places, _ in known:
-                table[places] = 0
+                table.take(attribute_ids[start:stop], out=lifts[start:stop], mode="clip")
+            for ids, _ in entries:
+                table[ids] = 0
             start = stop
-        return worth
+        return lifts
 
-    def asked(
+    def by_words(
         self,
-        words: Sequence[tuple[tuple[str, ...], str]],
+        queries: Sequence[tuple[tuple[str, ...], str]],
         counts: Sequence[int],
-        marks: npt.NDArray[np.unsignedinteger],
+        attribute_ids: npt.NDArray[np.unsignedinteger],
     ) -> Floats:
-        """(candidates, NUM_MARKS) of `marks` of that shape: `counts` of them for the words of each query, and its locale."""
-        worth, table = np.zeros(marks.shape, np.float32), self._scratch.table
+        """Returns lifts (candidates, NUM_ATTRIBUTES) of `attribute_ids`, of which `counts[i]` rows belong to query i: (words, locale)."""
+        lifts, table = np.zeros(attribute_ids.shape, np.float32), self._scratch.table
         start = 0
-        for (some, locale), count in zip(words, counts, strict=True):
+        for (words, locale), count in zip(queries, counts, strict=True):
             stop = start + count
-            parts = self._parts(some, locale)
+            parts = self._parts(words, locale)
             for part in parts:
-                table[self._asked_places[part]] += self._asked_lifts[part]
+                table[self._word_ids[part]] += self._word_lifts[part]
             if parts:
                 table[0] = 0
-                table.take(marks[start:stop], out=worth[start:stop], mode="clip")
+                table.take(attribute_ids[start:stop], out=lifts[start:stop], mode="clip")
             for part in parts:
-                table[self._asked_places[part]] = 0
+                table[self._word_ids[part]] = 0
             start = stop
-        return worth
+        return lifts
 
-    def _lifts_of(self, taste: Taste) -> _Lifts:
-        expected = self._usual.expected(taste.marks, taste.weights)
-        places = places_of(self._vocabulary, taste.marks)
-        known = np.flatnonzero(places)
+    def _lifts_of_taste(self, taste: Taste) -> _TasteLifts:
+        expected = self._baseline.expected(taste.keys, taste.weights)
+        ids = vocabulary_ids(self._vocabulary, taste.keys)
+        known = np.flatnonzero(ids)
         by_chance = np.zeros(len(self._vocabulary) + 1, np.float32)
-        by_chance[self._usual.places] = expected
-        values = np.log((taste.weights[known] + _PRIOR) / (by_chance[places[known]] + _PRIOR))
-        return _Lifts(-np.log1p(expected / _PRIOR), places[known].astype(np.int64), values)
+        by_chance[self._baseline.ids] = expected
+        values = np.log((taste.weights[known] + _PRIOR) / (by_chance[ids[known]] + _PRIOR))
+        return _TasteLifts(-np.log1p(expected / _PRIOR), ids[known].astype(np.int64), values)
 
-    def _type_places(self, names: tuple[str, ...]) -> Ints:
-        marks: Marks = np.fromiter((type_mark(name) for name in names), np.uint64)
-        return places_of(self._vocabulary, marks).astype(np.int64)
+    def _ids_of_types(self, names: tuple[str, ...]) -> Ints:
+        keys: UInt64s = np.fromiter((type_key(name) for name in names), np.uint64)
+        return vocabulary_ids(self._vocabulary, keys).astype(np.int64)
 
 
-class _Table(threading.local):
-    """What each mark is worth, 0 between calls; every thread has one, as fresh memory for each call would cost more than its use."""
+class _LiftTable(threading.local):
+    """One table of lifts by attribute id for each thread, all 0 between calls: allocating it for each call costs more than using it."""
 
     def __init__(self, size: int) -> None:
         self.table = np.zeros(size, np.float32)

@@ -1,6 +1,6 @@
-"""How common marks are in each category: what a taste, or a word of a query, is held against.
+"""How common each attribute is within each category: the baseline of every lift.
 
-A shopper who clicked twenty sofas, a tenth of which are of some brand, would have clicked two of it without liking it.
+Example: a shopper clicked twenty sofas, and a tenth of all sofas are of one brand. Two clicks on that brand are chance, not taste.
 """
 
 from __future__ import annotations
@@ -10,43 +10,48 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Floats, Ints
-from models.ranking.taste import Marks, category_mark
+from models.arrays import Floats, Ints, UInt64s
+from models.ranking.taste import category_key
 
-MAX_CATEGORIES = 1_024  # the largest; in others nothing is usual
-_LEAST_SHARE = 0.01  # of a category: of 20 products that were engaged with, 0.2 have what is rarer
+MAX_CATEGORIES = 1_024  # the largest ones; other categories have no baseline
+_LEAST_SHARE = 0.01  # of a category; of 20 engaged products, 0.2 have a rarer attribute
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BaselineShares:
-    """Of the marks that are common in some category. Categories themselves are held against their department, the first step of their path:
-    in its own each has all products."""
+    """Shares of the attributes that are common in some category.
 
-    categories: Marks  # (categories,) ascending
-    places: Ints  # (common,) ascending, in the vocabulary of the catalogue, from 1
-    shares: Floats  # (categories, common) of the category's products that have the mark
+    The baseline of a category itself is its share of its department, the first step of its path: within the category every product has it.
+    """
+
+    categories: UInt64s  # (categories,) keys, ascending
+    ids: Ints  # (common,) ascending attribute ids in the catalogue's vocabulary, from 1
+    shares: Floats  # (categories, common) share of the category's products that have the attribute
 
     @classmethod
     def from_products(
         cls,
         categories: list[str],
         codes: npt.NDArray[np.integer],
-        marks: npt.NDArray[np.integer],
-        places: npt.NDArray[np.integer],
+        attribute_ids: npt.NDArray[np.integer],
+        category_ids: npt.NDArray[np.integer],
     ) -> BaselineShares:
-        """Of products with `categories[codes]` (products,) and `marks` (products, columns), places in a vocabulary from 1, 0 for none;
-        `places` (categories,) are those of the categories."""
+        """Counts the attributes of products.
+
+        Product i is in `categories[codes[i]]` and has `attribute_ids[i]` (products, columns): ids in a vocabulary from 1, 0 for none.
+        `category_ids` (categories,) are the vocabulary ids of the categories.
+        """
         sizes = np.bincount(codes, minlength=len(categories))
         kept = np.sort(np.argsort(-sizes, kind="stable")[:MAX_CATEGORIES])
         number = np.full(len(categories), -1)
         number[kept] = np.arange(len(kept))
-        category, held = np.repeat(number[codes], marks.shape[1]), marks.ravel().astype(np.int64)
+        category, held = np.repeat(number[codes], attribute_ids.shape[1]), attribute_ids.ravel().astype(np.int64)
         counted = (held > 0) & (category >= 0)
-        span = 1 + max(int(held.max(initial=0)), int(places.max(initial=0)))
+        span = 1 + max(int(held.max(initial=0)), int(category_ids.max(initial=0)))
         pairs, counts = np.unique(category[counted] * span + held[counted], return_counts=True)
         category, held = pairs // span, pairs % span
         shares = counts / np.maximum(sizes[kept], 1)[category]
-        common = np.union1d(held[shares >= _LEAST_SHARE], places[kept])
+        common = np.union1d(held[shares >= _LEAST_SHARE], category_ids[kept])
         is_common = np.isin(held, common)
         table = np.zeros((len(kept), len(common)), np.float32)
         table[category[is_common], np.searchsorted(common, held[is_common])] = shares[is_common]
@@ -54,13 +59,14 @@ class BaselineShares:
         totals = np.bincount(departments, sizes)
         for row, at in enumerate(kept):
             siblings = kept[departments[kept] == departments[at]]
-            table[row, np.searchsorted(common, places[siblings])] = sizes[siblings] / max(totals[departments[at]], 1)
-        named = np.array([category_mark(categories[at]) for at in kept], np.uint64)
-        order = np.argsort(named)
-        return cls(named[order], common.astype(np.int64), table[order])
+            share = sizes[siblings] / max(totals[departments[at]], 1)
+            table[row, np.searchsorted(common, category_ids[siblings])] = share
+        keys = np.array([category_key(categories[at]) for at in kept], np.uint64)
+        order = np.argsort(keys)
+        return cls(keys[order], common.astype(np.int64), table[order])
 
-    def expected(self, marks: Marks, weights: Floats) -> Floats:
-        """(common,) of so much that was engaged with, how much would have each mark by chance. Of `marks` the categories count."""
-        at = np.searchsorted(self.categories, marks)
-        known = np.flatnonzero(self.categories.take(at, mode="clip") == marks) if len(self.categories) else at[:0]
+    def expected(self, keys: UInt64s, weights: Floats) -> Floats:
+        """Returns (common,) the weight that each attribute would have by chance, given the weights of the categories among `keys`."""
+        at = np.searchsorted(self.categories, keys)
+        known = np.flatnonzero(self.categories.take(at, mode="clip") == keys) if len(self.categories) else at[:0]
         return weights[known] @ self.shares[at[known]]

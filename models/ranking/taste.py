@@ -1,6 +1,7 @@
-"""What a history says of brands, categories, prices and traits: all that the ranker's features need of a shopper's past.
+"""A shopper's taste: how much they engaged with each brand, category, price band and other attribute.
 
-Each is a *mark*: its kind above 32 bits of hash. So a taste is made without a catalogue, in whatever process, and fits every bundle.
+An attribute is identified by a 64-bit key: its kind in the upper 32 bits, the CRC-32 of its value in the lower ones. Keys need
+no catalogue, so that any process can compute a taste, and it fits every bundle.
 """
 
 from __future__ import annotations
@@ -11,74 +12,71 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from models.arrays import Floats
+from models.arrays import Floats, UInt64s
 from models.unified.history import HistoryItem, HistoryKind
 
-Marks = npt.NDArray[np.uint64]
-
-MAX_ITEMS = 64  # clicks, and as many purchases, that make a taste, the latest
-NOTHING = 0  # no mark and no word's hash
+MAX_ITEMS = 64  # the latest clicks, and as many of the latest purchases, that make a taste
+NO_KEY = 0  # neither an attribute's key nor a word's hash
 BRAND = 1 << 32
 CATEGORY = 2 << 32
 TYPE = 3 << 32  # the category of a product, as a query asks for it
-PRICE = 4 << 32  # the band of the price among its category
-TRAIT = 5 << 32
-_PURCHASE_WEIGHT = 2.0  # of a purchase beside a click
+PRICE = 4 << 32  # the price band within the category
+OTHER = 5 << 32  # any other attribute, such as "colour=red"
+_PURCHASE_WEIGHT = 2.0  # of a purchase, where a click weighs 1
 
 
 def name_hash(name: str) -> int:
-    """CRC-32: among the 100,000 words of a large catalogue two are expected to share one. Never NOTHING."""
+    """Returns the CRC-32 of a name, never NO_KEY. Among the 100,000 words of a large catalogue two are expected to collide."""
     return zlib.crc32(name.encode()) or 1
 
 
-def brand_mark(brand: str) -> int:
-    """Of a name without case and the spaces around it, as the model's words have it; NOTHING for none."""
+def brand_key(brand: str) -> int:
+    """Ignores case and surrounding spaces, as the unified model does; NO_KEY for a product without a brand."""
     folded = brand.strip().casefold()
-    return BRAND | name_hash(folded) if folded else NOTHING
+    return BRAND | name_hash(folded) if folded else NO_KEY
 
 
-def category_mark(category: str) -> int:
-    """What has no category has this in common."""
+def category_key(category: str) -> int:
+    """Products without a category share a key."""
     return CATEGORY | name_hash(category)
 
 
-def type_mark(category: str) -> int:
-    return TYPE | name_hash(category) if category else NOTHING
+def type_key(category: str) -> int:
+    return TYPE | name_hash(category) if category else NO_KEY
 
 
-def price_mark(band: int | None) -> int:
-    return NOTHING if band is None or band < 0 else PRICE | (band + 1)
+def price_key(band: int | None) -> int:
+    return NO_KEY if band is None or band < 0 else PRICE | (band + 1)
 
 
-def trait_mark(trait: str) -> int:
-    """Of a trait as `models.unified.history.product_traits` writes it."""
-    return TRAIT | name_hash(trait)
+def attribute_key(attribute: str) -> int:
+    """Takes an attribute as `models.unified.history.short_attributes` writes it: "colour=red"."""
+    return OTHER | name_hash(attribute)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taste:
-    """Of the latest MAX_ITEMS clicks and as many purchases, each of which counts twice."""
+    """Attributes of the latest MAX_ITEMS clicks and MAX_ITEMS purchases; a purchase weighs as much as two clicks."""
 
-    marks: Marks  # (n,) distinct, ascending: brands, categories, prices and traits
-    weights: Floats  # (n,) of what was engaged and has the mark
-    price_band: float | None  # the usual one, 0 to 4; None where no price is known
-    engaged: int
+    keys: UInt64s  # (n,) distinct, ascending: brands, categories, price bands and other attributes
+    weights: Floats  # (n,) total weight of the items that have the attribute
+    price_band: float | None  # weighted mean, 0 to 4; None where no item has a price
+    engaged: int  # number of items
 
     @classmethod
     def from_history(cls, history: Sequence[HistoryItem]) -> Taste | None:
-        """`history` in any order. None where the shopper clicked and bought nothing."""
+        """Takes a history in any order; returns None where the shopper clicked and bought nothing."""
         engaged = [*_latest(history, HistoryKind.CLICK), *_latest(history, HistoryKind.PURCHASE)]
         if not engaged:
             return None
         weights = np.array([_PURCHASE_WEIGHT if i.kind == HistoryKind.PURCHASE else 1.0 for i in engaged], np.float32)
-        of_items = [_item_marks(item.brand, item.category, item.price_band, item.traits) for item in engaged]
-        marks, place = np.unique(np.concatenate(of_items), return_inverse=True)
-        sums = np.bincount(place, np.repeat(weights, [len(some) for some in of_items]), len(marks))
+        keys_by_item = [_item_keys(item.brand, item.category, item.price_band, item.attributes) for item in engaged]
+        keys, place = np.unique(np.concatenate(keys_by_item), return_inverse=True)
+        sums = np.bincount(place, np.repeat(weights, [len(item_keys) for item_keys in keys_by_item]), len(keys))
         bands = [(i.price_band, w) for i, w in zip(engaged, weights.tolist(), strict=True) if i.price_band is not None]
-        usual = sum(b * w for b, w in bands) / sum(w for _, w in bands) if bands else None
-        return cls(marks, sums.astype(np.float32), usual, len(engaged))
+        mean_band = sum(b * w for b, w in bands) / sum(w for _, w in bands) if bands else None
+        return cls(keys, sums.astype(np.float32), mean_band, len(engaged))
 
 
 def _latest(history: Sequence[HistoryItem], kind: HistoryKind) -> list[HistoryItem]:
@@ -86,10 +84,11 @@ def _latest(history: Sequence[HistoryItem], kind: HistoryKind) -> list[HistoryIt
     return of_kind if len(of_kind) <= MAX_ITEMS else sorted(of_kind, key=lambda item: item.time_ms)[-MAX_ITEMS:]
 
 
-def marks_of(marks: Iterable[int]) -> Marks:
-    return np.fromiter((mark for mark in marks if mark != NOTHING), np.uint64)
+def present_keys(keys: Iterable[int]) -> UInt64s:
+    """Leaves NO_KEY out."""
+    return np.fromiter((key for key in keys if key != NO_KEY), np.uint64)
 
 
 @lru_cache(maxsize=65_536)
-def _item_marks(brand: str, category: str, band: int | None, traits: tuple[str, ...]) -> Marks:
-    return marks_of([brand_mark(brand), category_mark(category), price_mark(band), *map(trait_mark, traits)])
+def _item_keys(brand: str, category: str, band: int | None, attributes: tuple[str, ...]) -> UInt64s:
+    return present_keys([brand_key(brand), category_key(category), price_key(band), *map(attribute_key, attributes)])

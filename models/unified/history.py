@@ -15,7 +15,7 @@ from models.products.product import Product
 from models.unified.words import category_marks, mark, words_of
 
 MAX_TERMS = 16
-MAX_TRAITS = 8
+MAX_ATTRIBUTES = 8
 MAX_QUERY_WORDS = 12
 LONGEST_TERM_CHARS = 24  # of an attribute that is a term, as "dark green"; a description is not
 
@@ -37,7 +37,7 @@ class HistoryItem:
     brand: str = ""
     category: str = ""
     price_band: int | None = None  # among its category: see `PriceBands`
-    traits: tuple[str, ...] = ()  # of the product: see `product_traits`
+    attributes: tuple[str, ...] = ()  # of the product: see `short_attributes`
 
 
 def product_terms(product: Product) -> str:
@@ -46,10 +46,10 @@ def product_terms(product: Product) -> str:
     return " ".join((product.title, product.brand, *short))
 
 
-def product_traits(attributes: Mapping[str, str]) -> tuple[str, ...]:
-    """The first MAX_TRAITS short attributes, each with its name, as "style=rustic": as a whole what products can share."""
+def short_attributes(attributes: Mapping[str, str]) -> tuple[str, ...]:
+    """The first MAX_ATTRIBUTES short attributes, each with its name, as "style=rustic": as a whole what products can share."""
     short = ((name, value.strip()) for name, value in attributes.items() if len(value) <= LONGEST_TERM_CHARS)
-    return tuple([f"{name}={value.casefold()}" for name, value in short if value][:MAX_TRAITS])
+    return tuple([f"{name}={value.casefold()}" for name, value in short if value][:MAX_ATTRIBUTES])
 
 
 def product_item(kind: HistoryKind, time_ms: int, product: Product, price_band: int | None) -> HistoryItem:
@@ -60,7 +60,7 @@ def product_item(kind: HistoryKind, time_ms: int, product: Product, price_band: 
         brand=product.brand,
         category=product.category,
         price_band=price_band,
-        traits=product_traits(product.attributes),
+        attributes=short_attributes(product.attributes),
     )
 
 

@@ -22,7 +22,7 @@ from models.ranking.learn_query_attributes import learn_query_attributes
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import FILE, QueryAttributes
 from models.ranking.taste import Taste
-from models.unified.history import HistoryKind, product_item, product_traits
+from models.unified.history import HistoryKind, product_item, short_attributes
 from models.unified.price_bands import PriceBands
 
 CATEGORIES = ("Home > Sofas", "Home > Rugs", "Garden > Benches", "")
@@ -48,7 +48,7 @@ BANDS = PriceBands.from_products(PRODUCTS)
 
 @pytest.fixture(scope="module")
 def bundle(build_tiny: Callable[..., Manifest], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("marks") / "bundle"
+    folder = tmp_path_factory.mktemp("lifts") / "bundle"
     build_tiny(folder, PRODUCTS)
     return Bundle(folder)
 
@@ -64,7 +64,7 @@ def question(bundle: Bundle, text: str = "thing", locale: str = "en-US", taste: 
 
 
 def by_chance(met: Sequence[tuple[Product, float]], has: Callable[[Product], bool]) -> float:
-    """How much of `met` would have a mark if each were any product of its category."""
+    """How much of `met` would have an attribute if each were any product of its category."""
     total = 0.0
     for product, weight in met:
         alike = [one for one in PRODUCTS if one.category == product.category]
@@ -86,8 +86,8 @@ def of_category(met: Sequence[tuple[Product, float]], category: str, prior: floa
 
 
 def by_definition(met: Sequence[tuple[Product, float]], product: Product, prior: float) -> dict[str, float]:
-    def has_trait(trait: str) -> Callable[[Product], bool]:
-        return lambda one: trait in product_traits(one.attributes)
+    def has_attribute(attribute: str) -> Callable[[Product], bool]:
+        return lambda one: attribute in short_attributes(one.attributes)
 
     return {
         "brand": lift(met, lambda one: one.brand == product.brand, prior),
@@ -95,7 +95,7 @@ def by_definition(met: Sequence[tuple[Product, float]], product: Product, prior:
         "price": 0.0
         if (band := BANDS.band(product)) is None
         else lift(met, lambda one: BANDS.band(one) == band, prior),
-        "trait": sum(lift(met, has_trait(trait), prior) for trait in product_traits(product.attributes)),
+        "trait": sum(lift(met, has_attribute(attribute), prior) for attribute in short_attributes(product.attributes)),
     }
 
 
@@ -180,7 +180,7 @@ def test_words_ask_for_what_was_clicked_after_them(bundle: Bundle, columns: Prod
                 for word in words:
                     met = [(one, 1.0) for query, _, one in told if query == word]
                     wanted += by_definition(met, product, 3.0)[name]
-                # What is hardly a lift is not kept: of three marks of each of two words at most.
+                # What is hardly a lift is not kept: of three attributes of each of two words at most.
                 assert found[row, FEATURES.index(f"{name}_asked")] == pytest.approx(
                     wanted, abs=0.25 * 2 * len(words) + 0.02
                 )
@@ -208,7 +208,7 @@ def test_what_words_ask_for_is_kept_in_a_file(bundle: Bundle, columns: ProductCo
     asked = learn_query_attributes(told, bundle.products(), columns, until_ms=10**9)
     asked.save(tmp_path)
     read = QueryAttributes.load(tmp_path)
-    for name in ("words", "starts", "marks", "lifts"):
+    for name in ("words", "starts", "keys", "lifts"):
         assert np.array_equal(getattr(read, name), getattr(asked, name))
     replace(asked, lifts=asked.lifts[1:]).save(tmp_path)
     with pytest.raises(ValueError, match="damaged"):

@@ -18,7 +18,7 @@ from models.products.product import Product
 from models.query_types.type_model import TypeModel, TypePrediction
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures, QueryInput
-from models.ranking.product_columns import MAX_TITLE_WORDS, MAX_WORDS
+from models.ranking.product_words import MAX_TITLE_WORDS, MAX_WORDS
 from models.ranking.taste import MAX_ITEMS, Taste
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
@@ -148,7 +148,7 @@ def test_only_the_latest_of_a_long_history_make_a_taste(shop: list[Product]) -> 
     assert long is not None
     assert short is not None
     assert long.engaged == short.engaged == 2 * MAX_ITEMS
-    assert np.array_equal(long.marks, short.marks)
+    assert np.array_equal(long.keys, short.keys)
     assert long.weights.max() == 2 * MAX_ITEMS
 
 
