@@ -22,7 +22,7 @@ from loadtest.benchmarks.setup import QUIET, Setup
 from loadtest.h2load import raw_call
 from models.events.event import Event, EventKind
 from serving.config import AisleConfig
-from serving.gateway.messages.events import write_event
+from serving.gateway.messages.event_fields import write_event
 from serving.shoppers.open_store import open_shoppers
 from serving.shoppers.store import ShopperStore, now_ms
 

@@ -15,8 +15,10 @@ from models.text_encoder.spec import Text
 from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retriever import Retrieval
-from serving.config import LimitsConfig
-from serving.gateway.messages.search import Messages
+from serving.config import AisleConfig
+from serving.gateway.messages.fields import RequestFields
+from serving.gateway.messages.ranking_fields import RankingFields
+from serving.gateway.messages.search import SearchMessages
 from serving.search.pipeline import Results
 
 METHOD = "/aisle.v1.SearchService/Search"
@@ -33,11 +35,19 @@ class Floor:
         self._retriever.warm_up()
         self._speller = load_speller(bundle)
         products = bundle.products()
-        self._messages = Messages(bundle.manifest, LimitsConfig(), products, FilterMasks(products))
+        config = AisleConfig()
+        self._messages = SearchMessages(
+            bundle.manifest,
+            products,
+            FilterMasks(products),
+            config.limits,
+            fields=RequestFields(bundle.manifest.locales, config),
+            ranking=RankingFields(config.limits, config.ranker),
+        )
 
     def answer(self, requests: Sequence[bytes]) -> list[bytes]:
         """A batch of serialised requests, answered."""
-        calls = [self._messages.read_search(search_pb2.SearchRequest.FromString(data)) for data in requests]
+        calls = [self._messages.read(search_pb2.SearchRequest.FromString(data)) for data in requests]
         queries = [self._speller.mend(call.search.query) for call in calls]
         vectors = self._encoder.compute([Text(query) for query in queries])
         wanted = [
@@ -51,7 +61,7 @@ class Floor:
                 raise found
             size = call.search.page_size
             results = Results(found, 0, min(size, len(found.rows)), len(found.rows) > size, ())
-            answers.append(self._messages.write_search(call, results).SerializeToString())
+            answers.append(self._messages.write(call, results).SerializeToString())
         return answers
 
     def p50_ms(self, requests: Sequence[bytes], seconds: float, pause_s: float = 0.0) -> float:

@@ -26,8 +26,10 @@ from models.text_encoder.spec import Text
 from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retriever import Retrieval
-from serving.config import LimitsConfig
-from serving.gateway.messages.search import Messages
+from serving.config import AisleConfig
+from serving.gateway.messages.fields import RequestFields
+from serving.gateway.messages.ranking_fields import RankingFields
+from serving.gateway.messages.search import SearchMessages
 from serving.search.pipeline import Results
 
 
@@ -59,20 +61,26 @@ class StockSearch:
     def __init__(self, bundle: Path, encoder: Any, retriever: Any) -> None:
         opened = Bundle(bundle)
         products = opened.products()
-        self._messages = Messages(opened.manifest, LimitsConfig(), products, FilterMasks(products))
+        config = AisleConfig()
+        self._messages = SearchMessages(
+            opened.manifest,
+            products,
+            FilterMasks(products),
+            config.limits,
+            fields=RequestFields(opened.manifest.locales, config),
+            ranking=RankingFields(config.limits, config.ranker),
+        )
         self._encoder = encoder
         self._retriever = retriever
 
     async def Search(self, request: search_pb2.SearchRequest) -> search_pb2.SearchResponse:  # noqa: N802
-        call = self._messages.read_search(request)
+        call = self._messages.read(request)
         vector = await self._encoder.encode.remote(call.search.query)
         size = call.search.page_size
         found = await self._retriever.retrieve.remote(
             Retrieval(vector, size + 1, call.search.filter, call.search.query)
         )
-        return self._messages.write_search(
-            call, Results(found, 0, min(size, len(found.rows)), len(found.rows) > size, ())
-        )
+        return self._messages.write(call, Results(found, 0, min(size, len(found.rows)), len(found.rows) > size, ()))
 
 
 def run(bundle: Path, port: int) -> None:

@@ -16,7 +16,7 @@ from aisle.v1 import shopper_pb2, shopper_pb2_grpc
 from models.arrays import Progress
 from models.errors import InputError
 from models.events.event import EVENT_SCHEMA, EventKind
-from serving.gateway.messages.search import KIND_NUMBERS
+from serving.gateway.messages.event_fields import KIND_NUMBERS
 
 BATCH = 500
 MAX_REASONS = 5

@@ -33,13 +33,17 @@ from serving.compute.filter_masks import FilterMasks
 from serving.compute.shopper_encoder import light_tower
 from serving.compute.teacher import PairCosts
 from serving.config import AisleConfig
+from serving.gateway.messages.embedding import EmbeddingMessages
 from serving.gateway.messages.events import EventMessages
+from serving.gateway.messages.fields import RequestFields
+from serving.gateway.messages.info import InfoMessages
+from serving.gateway.messages.query import QueryMessages
 from serving.gateway.messages.rank import RankMessages
 from serving.gateway.messages.ranking_fields import RankingFields
-from serving.gateway.messages.search import Messages
+from serving.gateway.messages.search import SearchMessages
 from serving.gateway.rpc import Guard, Servicer, add_service
 from serving.gateway.security import KeyRing, server_credentials
-from serving.gateway.services import EmbeddingService, InfoService, QueryService, RankingService, SearchService, Served
+from serving.gateway.services import EmbeddingService, InfoService, QueryService, RankingService, SearchService
 from serving.gateway.shopper_service import ShopperService
 from serving.logs import configure_logging, log
 from serving.search.personaliser import Personaliser
@@ -49,15 +53,12 @@ from serving.shoppers.open_store import open_shoppers
 from serving.stages.lone_calls import LoneCalls
 from serving.stages.stage import LocalStage, RemoteStage, Stage, StagePlan
 
-SERVICES = {
-    search_pb2.DESCRIPTOR.services_by_name["SearchService"]: SearchService,
-    embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]: EmbeddingService,
-    query_pb2.DESCRIPTOR.services_by_name["QueryService"]: QueryService,
-    ranking_pb2.DESCRIPTOR.services_by_name["RankingService"]: RankingService,
-    info_pb2.DESCRIPTOR.services_by_name["InfoService"]: InfoService,
-}
-SHOPPER_SERVICE = shopper_pb2.DESCRIPTOR.services_by_name["ShopperService"]
-SERVICE_NAMES = tuple(descriptor.full_name for descriptor in (*SERVICES, SHOPPER_SERVICE))
+SERVICES: tuple[ServiceDescriptor, ...] = tuple(
+    service
+    for contract in (search_pb2, embedding_pb2, query_pb2, ranking_pb2, info_pb2, shopper_pb2)
+    for service in contract.DESCRIPTOR.services_by_name.values()
+)
+SERVICE_NAMES = tuple(service.full_name for service in SERVICES)
 READINESS_S = 0.5
 # Between NOT_SERVING and GOAWAY: the time in which a client that watches health turns elsewhere.
 NOTICE_S = 0.5
@@ -188,36 +189,46 @@ class Gateway:
             bundle.manifest.locales[0],
             teacher,
         )
-        events = EventMessages(bundle.manifest.locales, config)
+        manifest, limits = bundle.manifest, config.limits
+        threshold = await asyncio.to_thread(_threshold, bundle)
+        fields = RequestFields(manifest.locales, config)
         ranking = RankingFields(
-            config.limits, config.ranker, has_ranker=RANKER_PART.is_in(bundle), has_teacher=TEACHER_PART.is_in(bundle)
-        )
-        messages = Messages(
-            bundle.manifest,
-            config.limits,
-            products,
-            masks,
-            events.read_recent,
-            await asyncio.to_thread(_threshold, bundle),
-            config.types if TYPES_PART.is_in(bundle) else None,
-            ranking,
+            limits, config.ranker, has_ranker=RANKER_PART.is_in(bundle), has_teacher=TEACHER_PART.is_in(bundle)
         )
         self._replica_id = serve.get_replica_context().replica_id.unique_id
-        served = Served(
-            replica_id=self._replica_id,
-            started=time.monotonic(),
-            manifest=bundle.manifest,
-            config=config,
-            pipeline=pipeline,
-            products=products,
-            messages=messages,
-            rank_messages=RankMessages(messages, ranking, config.limits, products, bundle.manifest.version),
+        search_messages = SearchMessages(
+            manifest,
+            products,
+            masks,
+            limits,
+            fields=fields,
+            ranking=ranking,
+            relevance_threshold=threshold,
+            types=config.types if TYPES_PART.is_in(bundle) else None,
         )
-        self._listener = Listener(config, pipeline.is_ready)
-        for descriptor, servicer in SERVICES.items():
-            self._listener.add_service(descriptor, servicer(served, guard))
+        embedding_messages = EmbeddingMessages(manifest, limits, fields=fields)
+        query_messages = QueryMessages(manifest.version, limits, fields=fields)
+        rank_messages = RankMessages(manifest.version, products, limits, fields=fields, ranking=ranking)
+        event_messages = EventMessages(manifest.locales, config)
+        info_messages = InfoMessages(
+            manifest,
+            config,
+            product_fields=products.fields,
+            encoder_backend=stages["encoder"].backend,
+            relevance_threshold=threshold,
+        )
         forget = personaliser.shoppers.forget if personaliser else None
-        self._listener.add_service(SHOPPER_SERVICE, ShopperService(self._shoppers, events, guard, forget))
+        services: dict[str, Servicer] = {
+            "SearchService": SearchService(pipeline, search_messages, guard),
+            "EmbeddingService": EmbeddingService(pipeline, embedding_messages, guard),
+            "QueryService": QueryService(pipeline, query_messages, guard),
+            "RankingService": RankingService(pipeline, rank_messages, guard),
+            "InfoService": InfoService(pipeline, info_messages, guard, self._replica_id),
+            "ShopperService": ShopperService(self._shoppers, event_messages, guard, forget),
+        }
+        self._listener = Listener(config, pipeline.is_ready)
+        for descriptor in SERVICES:
+            self._listener.add_service(descriptor, services[descriptor.name])
         await self._listener.start()
         self._readiness = asyncio.ensure_future(self._listener.follow_readiness())
         gc.collect()

@@ -37,7 +37,7 @@ class ShopperService(Servicer):
         self._messages = messages
 
     @guarded("events")
-    async def RecordEvents(  # noqa: N802
+    async def RecordEvents(
         self, request: shopper_pb2.RecordEventsRequest, call: Call
     ) -> shopper_pb2.RecordEventsResponse:
         store = self._store()
@@ -52,7 +52,7 @@ class ShopperService(Servicer):
         )
 
     @guarded("events")
-    async def StreamEvents(  # noqa: N802
+    async def StreamEvents(
         self, requests: AsyncIterator[shopper_pb2.StreamEventsRequest | DecodeError], call: Call
     ) -> shopper_pb2.StreamEventsResponse:
         store = self._store()
@@ -70,9 +70,7 @@ class ShopperService(Servicer):
         return response
 
     @guarded("history")
-    async def GetHistory(  # noqa: N802
-        self, request: shopper_pb2.GetHistoryRequest, call: Call
-    ) -> shopper_pb2.GetHistoryResponse:
+    async def GetHistory(self, request: shopper_pb2.GetHistoryRequest, call: Call) -> shopper_pb2.GetHistoryResponse:
         store = self._store()
         shopper_id = self._messages.read_shopper(request)
         history = await store.history(shopper_id, self._messages.read_max_events(request))
@@ -81,7 +79,7 @@ class ShopperService(Servicer):
         return response
 
     @guarded("history")
-    async def ForgetShopper(  # noqa: N802
+    async def ForgetShopper(
         self, request: shopper_pb2.ForgetShopperRequest, call: Call
     ) -> shopper_pb2.ForgetShopperResponse:
         shopper_id = self._messages.read_shopper(request)

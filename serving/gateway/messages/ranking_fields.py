@@ -36,42 +36,42 @@ class RankingFields:
     ) -> None:
         self._limits = limits
         self._config = config
-        self._has_ranker, self._has_teacher = has_ranker, has_teacher
+        self.has_ranker, self._has_teacher = has_ranker, has_teacher
 
     @property
     def default_model(self) -> RankModel:
-        return RankModel(self._config.model) if self._has_ranker else RankModel.NONE
+        return RankModel(self._config.model) if self.has_ranker else RankModel.NONE
 
-    def of_search(
-        self, request: search_pb2.SearchRequest, wrong: list[Violation], *, has_boosts: bool = False
+    def read_for_search(
+        self, request: search_pb2.SearchRequest, violations: list[Violation], *, has_boosts: bool = False
     ) -> Ranking:
         """What a search asks for; what has no effect is left out, so that two searches that ask for the same are the same."""
         depth = request.rank_depth if request.HasField("rank_depth") else self._config.depth
         if not 0 <= depth <= self._limits.max_rank_depth:
-            wrong.append(Violation("rank_depth", f"is {depth}; it must be 0 to {self._limits.max_rank_depth}"))
+            violations.append(Violation("rank_depth", f"is {depth}; it must be 0 to {self._limits.max_rank_depth}"))
         usual = RankModel.NONE if has_boosts else self.default_model
-        model = self._model("rank_model", request.rank_model, usual, wrong)
-        weights = self._weights("rank_weights", request, wrong)
+        model = self._model("rank_model", request.rank_model, usual, violations)
+        weights = self._weights("rank_weights", request, violations)
         diversity = None
         if request.HasField("diversity"):
             past = f"to the rank depth, which is {depth}: candidates past it do not move"
-            diversity = _diversity(request.diversity, depth, past, wrong)
+            diversity = _diversity(request.diversity, depth, past, violations)
         if not depth:
             model = RankModel.NONE
         if model is RankModel.NONE:
             return Ranking(model, depth, diversity=diversity) if diversity else AS_RETRIEVED
         return Ranking(model, depth, weights, diversity)
 
-    def of_rank(self, request: ranking_pb2.RankRequest, wrong: list[Violation]) -> Ranking:
+    def read_for_rank(self, request: ranking_pb2.RankRequest, violations: list[Violation]) -> Ranking:
         usual = self.default_model if self.default_model is not RankModel.NONE else RankModel.STUDENT
-        model = self._model("model", request.model, usual, wrong)
+        model = self._model("model", request.model, usual, violations)
         if request.model == search_pb2.RANK_MODEL_NONE:
-            wrong.append(Violation("model", "is NONE; it must be unset, STUDENT or TEACHER"))
-        weights = self._weights("weights", request, wrong)
+            violations.append(Violation("model", "is NONE; it must be unset, STUDENT or TEACHER"))
+        weights = self._weights("weights", request, violations)
         diversity = None
         if request.HasField("diversity"):
             most = self._limits.max_rank_candidates
-            diversity = _diversity(request.diversity, most, f"to {most}", wrong)
+            diversity = _diversity(request.diversity, most, f"to {most}", violations)
         return Ranking(model, 0, weights, diversity)
 
     def warnings(self, request: search_pb2.SearchRequest, ranking: Ranking) -> tuple[str, ...]:
@@ -80,32 +80,34 @@ class RankingFields:
             return ("rank_weights: nothing is ranked",)
         return ()
 
-    def _model(self, field: str, number: int, usual: RankModel, wrong: list[Violation]) -> RankModel:
+    def _model(self, field: str, number: int, usual: RankModel, violations: list[Violation]) -> RankModel:
         if number == search_pb2.RANK_MODEL_UNSPECIFIED:
             return usual
         model = MODELS.get(number)  # type: ignore[call-overload]  # of any number that a caller may send
         if model is None:
-            wrong.append(Violation(field, f"is {number}; it must be one of RankModel"))
-        elif model is not RankModel.NONE and not self._has_ranker:
-            wrong.append(Violation(field, "must be unset or NONE: the served bundle holds no ranker"))
+            violations.append(Violation(field, f"is {number}; it must be one of RankModel"))
+        elif model is not RankModel.NONE and not self.has_ranker:
+            violations.append(Violation(field, "must be unset or NONE: the served bundle holds no ranker"))
         elif model is RankModel.TEACHER and not self._has_teacher:
-            wrong.append(Violation(field, "is TEACHER, and the served bundle holds none: it must be STUDENT or NONE"))
+            violations.append(
+                Violation(field, "is TEACHER, and the served bundle holds none: it must be STUDENT or NONE")
+            )
         return model or RankModel.NONE
 
     def _weights(
-        self, field: str, request: search_pb2.SearchRequest | ranking_pb2.RankRequest, wrong: list[Violation]
+        self, field: str, request: search_pb2.SearchRequest | ranking_pb2.RankRequest, violations: list[Violation]
     ) -> Weights:
         if not request.HasField(field):  # type: ignore[arg-type]
             return self._config.weights
         message: search_pb2.RankWeights = getattr(request, field)
         stated = (message.click, message.cart, message.purchase)
         bad = [name for name, value in _named(stated) if not 0 <= value <= MAX_WEIGHT]  # also of a NaN
-        wrong.extend(
+        violations.extend(
             Violation(f"{field}.{name}", f"is {getattr(message, name):g}; it must be 0 to {MAX_WEIGHT:,}")
             for name in bad
         )
         if not bad and not any(stated):
-            wrong.append(Violation(field, "must not be 0 for click, cart and purchase alike"))
+            violations.append(Violation(field, "must not be 0 for click, cart and purchase alike"))
         return stated
 
 
@@ -113,16 +115,16 @@ def _named(weights: Weights) -> list[tuple[str, float]]:
     return list(zip(("click", "cart", "purchase"), weights, strict=True))
 
 
-def _diversity(message: search_pb2.Diversity, most: int, said: str, wrong: list[Violation]) -> Diversity:
+def _diversity(message: search_pb2.Diversity, most: int, said: str, violations: list[Violation]) -> Diversity:
     if not 1 <= message.max_each_brand <= MAX_EACH_BRAND:
         what = f"is {message.max_each_brand}; it must be 1 to {MAX_EACH_BRAND}"
-        wrong.append(Violation("diversity.max_each_brand", what))
+        violations.append(Violation("diversity.max_each_brand", what))
     if not 1 <= message.among <= most:
-        wrong.append(Violation("diversity.among", f"is {message.among}; it must be 1 {said}"))
+        violations.append(Violation("diversity.among", f"is {message.among}; it must be 1 {said}"))
     return Diversity(message.max_each_brand, message.among)
 
 
-def write_told(to: search_pb2.Hit | ranking_pb2.RankedProduct, told: Told) -> None:
+def write_scores(to: search_pb2.Hit | ranking_pb2.RankedProduct, told: Told) -> None:
     """The chances and the blend of one candidate."""
     chances = to.chances
     chances.click, chances.cart, chances.purchase, to.blend = told
@@ -135,7 +137,9 @@ def write_factors(to: _Explained, factors: Factors) -> None:
         to.add(feature=FEATURE_NAMES[at], value=value, contribution=contribution)
 
 
-def write_lesser(response: search_pb2.SearchResponse | ranking_pb2.RankResponse, lesser: Sequence[Degradation]) -> None:
+def write_degradations(
+    response: search_pb2.SearchResponse | ranking_pb2.RankResponse, lesser: Sequence[Degradation]
+) -> None:
     for one in lesser:
         response.degradations.add(part=one.part, reason=one.reason)
 

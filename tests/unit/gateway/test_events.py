@@ -8,7 +8,8 @@ from aisle.v1 import shopper_pb2
 from models.events.event import Event, EventKind
 from serving.config import AisleConfig, ServerConfig, ShoppersConfig
 from serving.errors import InvalidRequest
-from serving.gateway.messages.events import Batch, EventMessages, write_event
+from serving.gateway.messages.event_fields import write_event
+from serving.gateway.messages.events import Batch, EventMessages
 from serving.shoppers.store import DAY_MS, History, Recorded
 
 NOW = 1_790_000_000_000

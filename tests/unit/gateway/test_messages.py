@@ -6,6 +6,7 @@ import base64
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +22,13 @@ from models.text_encoder.spec import Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.order import Degradation, Factors, Ranked, RankModel
 from serving.compute.retriever import Candidates
-from serving.config import LimitsConfig, RankerConfig, TypesConfig
+from serving.config import AisleConfig, LimitsConfig, RankerConfig, TypesConfig
 from serving.errors import InvalidRequest, StaleVersion
+from serving.gateway.messages.checks import MAX_NAMED
+from serving.gateway.messages.embedding import EmbeddingMessages, Texts, write_vectors
+from serving.gateway.messages.fields import RequestFields
 from serving.gateway.messages.ranking_fields import RankingFields
-from serving.gateway.messages.search import MAX_UNKNOWN_FIELDS, Messages, SearchCall, write_vectors
+from serving.gateway.messages.search import SearchCall, SearchMessages
 from serving.search.pipeline import PhaseTime, Results
 from serving.search.type_use import TypeUse
 
@@ -34,6 +38,7 @@ PRODUCT = product_pb2.Product
 QUERIES = embedding_pb2.EmbedQueriesRequest
 PRODUCTS = embedding_pb2.EmbedProductsRequest
 LIMITS = LimitsConfig(max_results=50, max_page_size=20, default_page_size=3, max_embed_items=4)
+FIELDS = RequestFields(("en-US", "de-DE"), AisleConfig(limits=LIMITS))
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +46,31 @@ def bundle(shop_bundle: Path) -> Bundle:
     return Bundle(shop_bundle)
 
 
-def messages_of(bundle: Bundle, manifest: Manifest | None = None) -> Messages:
+def messages_of(bundle: Bundle, manifest: Manifest | None = None, **options: Any) -> SearchMessages:
     products = bundle.products()
-    return Messages(manifest or bundle.manifest, LIMITS, products, FilterMasks(products))
+    options = {"fields": FIELDS, "ranking": RankingFields(LIMITS, RankerConfig())} | options
+    return SearchMessages(manifest or bundle.manifest, products, FilterMasks(products), LIMITS, **options)
 
 
 @pytest.fixture(scope="module")
-def messages(bundle: Bundle) -> Messages:
+def messages(bundle: Bundle) -> SearchMessages:
     return messages_of(bundle)
 
 
-def wrong(read: Callable[[object], object], request: object) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def embedding(bundle: Bundle) -> EmbeddingMessages:
+    return EmbeddingMessages(bundle.manifest, LIMITS, fields=FIELDS)
+
+
+def wrong(read: Callable[[Any], object], request: object) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as caught:
         read(request)
     return {violation.field: violation.description for violation in caught.value.violations}
 
 
-def outcome(messages: Messages, request: SEARCH) -> SearchCall | InvalidRequest | StaleVersion:
+def outcome(messages: SearchMessages, request: SEARCH) -> SearchCall | InvalidRequest | StaleVersion:
     try:
-        return messages.read_search(request)
+        return messages.read(request)
     except (InvalidRequest, StaleVersion) as refusal:
         return refusal
 
@@ -101,7 +112,7 @@ class TestAnyRequest:
     @settings(max_examples=200)
     @given(request_=requests)
     @example(request_=SEARCH(query="sofa", page_token=base64.urlsafe_b64encode(bytes(22)).decode()))
-    def test_it_is_read_or_refused_as_documented(self, messages: Messages, request_: SEARCH) -> None:
+    def test_it_is_read_or_refused_as_documented(self, messages: SearchMessages, request_: SEARCH) -> None:
         call = outcome(messages, request_)
         if isinstance(call, InvalidRequest):
             assert call.violations
@@ -112,24 +123,26 @@ class TestAnyRequest:
             self.check(messages, call)
 
     @staticmethod
-    def check(messages: Messages, call: SearchCall) -> None:
+    def check(messages: SearchMessages, call: SearchCall) -> None:
         search = call.search
         assert 0 < len(search.query.strip()) <= 3 * LIMITS.max_query_chars
         assert 1 <= search.page_size <= LIMITS.max_page_size
-        assert set(call.fields) <= set(messages._fields)
-        answer = messages.write_search(call, results([0, 5]))
+        assert set(call.product_fields) <= set(messages._products.fields)
+        answer = messages.write(call, results([0, 5]))
         assert [hit.product_id for hit in answer.hits] == ["A-1001", "A-1006"]
         answer.SerializeToString()
 
     @settings(max_examples=200)
     @given(data=st.binary(max_size=60))
-    def test_bytes_that_parse_are_no_exception(self, messages: Messages, data: bytes) -> None:
+    def test_bytes_that_parse_are_no_exception(
+        self, messages: SearchMessages, data: bytes, embedding: EmbeddingMessages
+    ) -> None:
         from google.protobuf.message import DecodeError
 
         for message, read in (
-            (SEARCH, messages.read_search),
-            (QUERIES, messages.read_queries),
-            (PRODUCTS, messages.read_products),
+            (SEARCH, messages.read),
+            (QUERIES, embedding.read_queries),
+            (PRODUCTS, embedding.read_products),
         ):
             try:
                 read(message.FromString(data))
@@ -152,8 +165,8 @@ class TestQuery:
         ],
         ids=ascii,
     )
-    def test_what_shoppers_type_is_read(self, messages: Messages, query: str, read: str) -> None:
-        assert messages.read_search(SEARCH(query=query)).search.query == read
+    def test_what_shoppers_type_is_read(self, messages: SearchMessages, query: str, read: str) -> None:
+        assert messages.read(SEARCH(query=query)).search.query == read
 
     @pytest.mark.parametrize(
         ("query", "says"),
@@ -166,40 +179,42 @@ class TestQuery:
         ],
         ids=ascii,
     )
-    def test_what_is_no_query_is_refused(self, messages: Messages, query: str, says: str) -> None:
-        assert says in wrong(messages.read_search, SEARCH(query=query))["query"]
-        assert says in wrong(messages.read_queries, QUERIES(queries=["sofa", query]))["queries[1]"]
+    def test_what_is_no_query_is_refused(
+        self, messages: SearchMessages, query: str, says: str, embedding: EmbeddingMessages
+    ) -> None:
+        assert says in wrong(messages.read, SEARCH(query=query))["query"]
+        assert says in wrong(embedding.read_queries, QUERIES(queries=["sofa", query]))["queries[1]"]
 
 
-def test_a_request_that_says_nothing_else_gets_the_defaults(messages: Messages) -> None:
-    call = messages.read_search(SEARCH(query="sofa"))
+def test_a_request_that_says_nothing_else_gets_the_defaults(messages: SearchMessages) -> None:
+    call = messages.read(SEARCH(query="sofa"))
     assert (call.search.page_size, call.search.offset, call.search.filter) == (3, 0, NO_FILTER)
-    assert "attributes.colour" in call.fields
-    assert not call.explain
+    assert "attributes.colour" in call.product_fields
+    assert not call.search.explain
 
 
 @pytest.mark.parametrize("locale", ["", "en-US", "EN-us", "de-DE"])
-def test_locales_are_compared_without_case(messages: Messages, locale: str) -> None:
-    messages.read_search(SEARCH(query="sofa", locale=locale))
+def test_locales_are_compared_without_case(messages: SearchMessages, locale: str) -> None:
+    messages.read(SEARCH(query="sofa", locale=locale))
 
 
 class TestFilter:
-    def test_it_is_read_as_it_stands(self, messages: Messages) -> None:
+    def test_it_is_read_as_it_stands(self, messages: SearchMessages) -> None:
         wanted = FILTER(brands=["Nord"], categories=["A > B"], min_price_minor=0, max_price_minor=7, in_stock_only=True)
-        assert messages.read_search(SEARCH(query="x", filter=wanted)).search.filter == ProductFilter(
+        assert messages.read(SEARCH(query="x", filter=wanted)).search.filter == ProductFilter(
             ("Nord",), ("A > B",), 0, 7, True
         )
 
-    def test_an_empty_one_is_none(self, messages: Messages) -> None:
-        assert messages.read_search(SEARCH(query="x", filter=FILTER())).search.filter == NO_FILTER
+    def test_an_empty_one_is_none(self, messages: SearchMessages) -> None:
+        assert messages.read(SEARCH(query="x", filter=FILTER())).search.filter == NO_FILTER
 
-    def test_a_brand_is_written_as_the_catalogue_writes_it(self, messages: Messages) -> None:
-        call = messages.read_search(SEARCH(query="x", filter=FILTER(brands=[" Cafe\u0301 "])))
+    def test_a_brand_is_written_as_the_catalogue_writes_it(self, messages: SearchMessages) -> None:
+        call = messages.read(SEARCH(query="x", filter=FILTER(brands=[" Cafe\u0301 "])))
         assert call.search.filter.brands == ("Café",)
 
-    def test_what_the_catalogue_does_not_hold_is_a_warning(self, messages: Messages) -> None:
+    def test_what_the_catalogue_does_not_hold_is_a_warning(self, messages: SearchMessages) -> None:
         wanted = FILTER(brands=["NORD", "Noord"], categories=["Furniture", "Sofas"])
-        assert messages.read_search(SEARCH(query="x", filter=wanted)).warnings == (
+        assert messages.read(SEARCH(query="x", filter=wanted)).warnings == (
             "filter.brands: the catalogue has no brand 'Noord'",
             "filter.categories: the catalogue has no category 'Sofas'",
         )
@@ -214,61 +229,63 @@ class TestFilter:
             (FILTER(categories=["x"] * 65), "filter.categories"),
         ],
     )
-    def test_a_part_that_cannot_be_is_named(self, messages: Messages, wanted: FILTER, field: str) -> None:
-        assert set(wrong(messages.read_search, SEARCH(query="x", filter=wanted))) == {field}
+    def test_a_part_that_cannot_be_is_named(self, messages: SearchMessages, wanted: FILTER, field: str) -> None:
+        assert set(wrong(messages.read, SEARCH(query="x", filter=wanted))) == {field}
 
-    def test_equal_bounds_are_a_price(self, messages: Messages) -> None:
-        messages.read_search(SEARCH(query="x", filter=FILTER(min_price_minor=5, max_price_minor=5)))
+    def test_equal_bounds_are_a_price(self, messages: SearchMessages) -> None:
+        messages.read(SEARCH(query="x", filter=FILTER(min_price_minor=5, max_price_minor=5)))
 
 
 class TestUnknownFields:
     FIELD_100 = b"\xa0\x06\x01"
 
-    @pytest.mark.parametrize(
-        ("message", "name"), [(SEARCH, "read_search"), (QUERIES, "read_queries"), (PRODUCTS, "read_products")]
-    )
-    def test_one_that_may_change_the_answer_is_refused(self, messages: Messages, message: type, name: str) -> None:
-        assert "newer" in wrong(getattr(messages, name), message.FromString(self.FIELD_100))["100"]
+    def test_one_that_may_change_the_answer_is_refused(
+        self, messages: SearchMessages, embedding: EmbeddingMessages
+    ) -> None:
+        for read, message in (
+            (messages.read, SEARCH),
+            (embedding.read_queries, QUERIES),
+            (embedding.read_products, PRODUCTS),
+        ):
+            assert "newer" in wrong(read, message.FromString(self.FIELD_100))["100"]
 
-    def test_one_inside_the_filter_is_refused(self, messages: Messages) -> None:
+    def test_one_inside_the_filter_is_refused(self, messages: SearchMessages) -> None:
         request = SEARCH(query="sofa", filter=FILTER.FromString(self.FIELD_100))
-        assert set(wrong(messages.read_search, request)) == {"filter.100"}
+        assert set(wrong(messages.read, request)) == {"filter.100"}
 
-    def test_fifty_thousand_of_them_make_a_short_refusal(self, messages: Messages) -> None:
+    def test_fifty_thousand_of_them_make_a_short_refusal(self, messages: SearchMessages) -> None:
         many = b"".join(bytes([0x80 | (n << 3 & 0x78), 0x10 + n // 16, 1]) for n in range(500)) * 100
-        assert len(wrong(messages.read_search, SEARCH.FromString(many))) <= MAX_UNKNOWN_FIELDS + 1
+        assert len(wrong(messages.read, SEARCH.FromString(many))) <= MAX_NAMED + 1
 
 
 class TestProductFields:
-    def test_only_those_asked_for_are_filled(self, messages: Messages) -> None:
-        call = messages.read_search(
-            SEARCH(query="x", product_fields=["price_minor", "attributes.colour", "price_minor"])
-        )
-        (hit,) = messages.write_search(call, results([0])).hits
+    def test_only_those_asked_for_are_filled(self, messages: SearchMessages) -> None:
+        call = messages.read(SEARCH(query="x", product_fields=["price_minor", "attributes.colour", "price_minor"]))
+        (hit,) = messages.write(call, results([0])).hits
         assert hit.product == PRODUCT(id="A-1001", price_minor=49_900, attributes={"colour": "red"})
         assert hit.product_id == "A-1001"
 
-    def test_what_a_product_lacks_is_absent_and_not_empty(self, messages: Messages) -> None:
-        call = messages.read_search(SEARCH(query="x"))
-        bed, lamp = (hit.product for hit in messages.write_search(call, results([2, 5])).hits)
+    def test_what_a_product_lacks_is_absent_and_not_empty(self, messages: SearchMessages) -> None:
+        call = messages.read(SEARCH(query="x"))
+        bed, lamp = (hit.product for hit in messages.write(call, results([2, 5])).hits)
         assert not bed.HasField("price_minor")
         assert dict(bed.attributes) == {}
         assert (lamp.HasField("price_minor"), lamp.price_minor, lamp.brand) == (True, 0, "")
         assert lamp.HasField("in_stock")
 
-    def test_unknown_ones_are_named_with_those_there_are(self, messages: Messages) -> None:
-        found = wrong(messages.read_search, SEARCH(query="x", product_fields=["title", "colour", "id"]))
+    def test_unknown_ones_are_named_with_those_there_are(self, messages: SearchMessages) -> None:
+        found = wrong(messages.read, SEARCH(query="x", product_fields=["title", "colour", "id"]))
         assert set(found) == {"product_fields[1]", "product_fields[2]"}
         assert "'colour' is unknown; known are title, brand" in found["product_fields[1]"]
 
-    def test_a_hundred_thousand_unknown_ones_make_a_short_refusal(self, messages: Messages) -> None:
+    def test_a_hundred_thousand_unknown_ones_make_a_short_refusal(self, messages: SearchMessages) -> None:
         request = SEARCH(query="x", product_fields=[f"f{n}" for n in range(100_000)])
         with pytest.raises(InvalidRequest) as caught:
-            messages.read_search(request)
+            messages.read(request)
         assert len(str(caught.value)) < 5_000
 
-    def test_a_field_asked_for_often_is_one_field(self, messages: Messages) -> None:
-        assert messages.read_search(SEARCH(query="x", product_fields=["brand", "title"] * 100)).fields == (
+    def test_a_field_asked_for_often_is_one_field(self, messages: SearchMessages) -> None:
+        assert messages.read(SEARCH(query="x", product_fields=["brand", "title"] * 100)).product_fields == (
             "title",
             "brand",
         )
@@ -277,10 +294,10 @@ class TestProductFields:
 class TestPaging:
     REQUEST = SEARCH(query="sofa", locale="en-US", shopper_id="s", filter=FILTER(brands=["Nord"]))
 
-    def token(self, messages: Messages, request: SEARCH | None = None) -> str:
-        call = messages.read_search(request or self.REQUEST)
+    def token(self, messages: SearchMessages, request: SEARCH | None = None) -> str:
+        call = messages.read(request or self.REQUEST)
         page = results([0, 1, 2], stop=2, has_more=True)
-        return messages.write_search(call, page).next_page_token
+        return messages.write(call, page).next_page_token
 
     def with_token(self, token: str, **changes: object) -> SEARCH:
         request = SEARCH()
@@ -288,103 +305,100 @@ class TestPaging:
         request.MergeFrom(SEARCH(page_token=token, **changes))  # type: ignore[arg-type]
         return request
 
-    def test_it_goes_on_where_the_page_ended(self, messages: Messages) -> None:
-        assert messages.read_search(self.with_token(self.token(messages))).search.offset == 2
+    def test_it_goes_on_where_the_page_ended(self, messages: SearchMessages) -> None:
+        assert messages.read(self.with_token(self.token(messages))).search.offset == 2
 
-    def test_the_last_page_has_no_token(self, messages: Messages) -> None:
-        assert messages.write_search(messages.read_search(self.REQUEST), results([0])).next_page_token == ""
+    def test_the_last_page_has_no_token(self, messages: SearchMessages) -> None:
+        assert messages.write(messages.read(self.REQUEST), results([0])).next_page_token == ""
 
-    def test_page_size_and_fields_may_change_between_pages(self, messages: Messages) -> None:
+    def test_page_size_and_fields_may_change_between_pages(self, messages: SearchMessages) -> None:
         request = self.with_token(self.token(messages), page_size=7, product_fields=["title"], explain=True)
-        assert messages.read_search(request).search.offset == 2
+        assert messages.read(request).search.offset == 2
 
     @pytest.mark.parametrize(
         "changes", [{"query": "lamp"}, {"locale": "de-DE"}, {"shopper_id": "t"}, {"filter": FILTER(in_stock_only=True)}]
     )
-    def test_a_token_of_another_request_is_refused(self, messages: Messages, changes: dict[str, object]) -> None:
-        assert (
-            "does not belong"
-            in wrong(messages.read_search, self.with_token(self.token(messages), **changes))["page_token"]
-        )
+    def test_a_token_of_another_request_is_refused(self, messages: SearchMessages, changes: dict[str, object]) -> None:
+        assert "does not belong" in wrong(messages.read, self.with_token(self.token(messages), **changes))["page_token"]
 
-    def test_a_token_that_was_tampered_with_is_refused_at_every_bit(self, messages: Messages) -> None:
+    def test_a_token_that_was_tampered_with_is_refused_at_every_bit(self, messages: SearchMessages) -> None:
         raw = base64.urlsafe_b64decode(self.token(messages))
         for bit in range(8 * len(raw)):
             forged = bytearray(raw)
             forged[bit // 8] ^= 1 << bit % 8
             with pytest.raises((InvalidRequest, StaleVersion)):
-                messages.read_search(self.with_token(base64.urlsafe_b64encode(bytes(forged)).decode()))
+                messages.read(self.with_token(base64.urlsafe_b64encode(bytes(forged)).decode()))
 
     @pytest.mark.parametrize("token", ["x", "====", "é", "a" * 10_000, "AAAA" * 7])
-    def test_what_is_no_token_is_refused(self, messages: Messages, token: str) -> None:
-        assert "not a token" in wrong(messages.read_search, self.with_token(token))["page_token"]
+    def test_what_is_no_token_is_refused(self, messages: SearchMessages, token: str) -> None:
+        assert "not a token" in wrong(messages.read, self.with_token(token))["page_token"]
 
-    def test_a_token_of_another_bundle_is_stale_and_names_both(self, messages: Messages, bundle: Bundle) -> None:
+    def test_a_token_of_another_bundle_is_stale_and_names_both(self, messages: SearchMessages, bundle: Bundle) -> None:
         other = messages_of(bundle, dataclasses.replace(bundle.manifest, version="0123456789ab"))
         with pytest.raises(StaleVersion, match=f"index 0123456789ab, served is {bundle.manifest.version}") as caught:
-            messages.read_search(self.with_token(self.token(other)))
+            messages.read(self.with_token(self.token(other)))
         assert caught.value.reason == "STALE_PAGE_TOKEN"
 
-    def test_a_page_holds_its_own_hits_with_their_ranks(self, messages: Messages) -> None:
-        call = messages.read_search(SEARCH(query="x", explain=True))
+    def test_a_page_holds_its_own_hits_with_their_ranks(self, messages: SearchMessages) -> None:
+        call = messages.read(SEARCH(query="x", explain=True))
         page = Results(found([3, 1, 4, 0], {4: ["A-1005"]}), 2, 4, False, ())
-        answer = messages.write_search(call, page)
+        answer = messages.write(call, page)
         assert [(hit.product_id, hit.explanation.rank) for hit in answer.hits] == [("A-1005", 3), ("A-1001", 4)]
         assert [list(hit.explanation.matched_identifiers) for hit in answer.hits] == [["A-1005"], []]
         assert answer.hits[0].score == pytest.approx(0.8)
 
-    def test_a_page_past_the_end_is_empty(self, messages: Messages) -> None:
-        call = messages.read_search(SEARCH(query="x"))
-        assert not messages.write_search(call, results([0, 1], first=40, stop=2)).hits
+    def test_a_page_past_the_end_is_empty(self, messages: SearchMessages) -> None:
+        call = messages.read(SEARCH(query="x"))
+        assert not messages.write(call, results([0, 1], first=40, stop=2)).hits
 
 
 @pytest.fixture(scope="module")
-def boosting(bundle: Bundle) -> Messages:
+def boosting(bundle: Bundle) -> SearchMessages:
     """Of a bundle with two boosts."""
     return messages_of(bundle, dataclasses.replace(bundle.manifest, boosts=("popularity", "new")))
 
 
 class TestBoosts:
-    def test_weights_are_read_in_the_order_of_the_bundle(self, boosting: Messages) -> None:
+    def test_weights_are_read_in_the_order_of_the_bundle(self, boosting: SearchMessages) -> None:
         for stated, weights in (
             ({"new": 0.5, "popularity": -1.0}, (-1.0, 0.5)),
             ({"new": 1.0}, (0.0, 1.0)),
             ({"new": 0.0, "popularity": -0.0}, ()),
             ({}, ()),
         ):
-            assert boosting.read_search(SEARCH(query="x", boosts=stated)).search.boosts == weights
+            assert boosting.read(SEARCH(query="x", boosts=stated)).search.boosts == weights
 
     @pytest.mark.parametrize("weight", [1.01, -1.01, float("nan"), float("inf"), float("-inf"), 1e30])
-    def test_a_weight_out_of_range_is_named_with_the_range(self, boosting: Messages, weight: float) -> None:
-        refused = wrong(boosting.read_search, SEARCH(query="x", boosts={"new": weight, "popularity": 0.1}))
+    def test_a_weight_out_of_range_is_named_with_the_range(self, boosting: SearchMessages, weight: float) -> None:
+        refused = wrong(boosting.read, SEARCH(query="x", boosts={"new": weight, "popularity": 0.1}))
         assert refused == {'boosts["new"]': f"is {weight:g}; it must be -1 to 1"}
 
-    def test_an_unknown_name_is_named_with_those_there_are(self, boosting: Messages) -> None:
-        refused = wrong(boosting.read_search, SEARCH(query="x", boosts={'fresh"': 0.1, "": 0.0, "new": 0.1}))
+    def test_an_unknown_name_is_named_with_those_there_are(self, boosting: SearchMessages) -> None:
+        refused = wrong(boosting.read, SEARCH(query="x", boosts={'fresh"': 0.1, "": 0.0, "new": 0.1}))
         unknown = "is unknown; known are popularity, new"
         assert refused == {'boosts["fresh\\""]': unknown, 'boosts[""]': unknown}
 
-    def test_a_bundle_without_boosts_says_so(self, messages: Messages) -> None:
-        assert wrong(messages.read_search, SEARCH(query="x", boosts={"new": 0.0})) == {
+    def test_a_bundle_without_boosts_says_so(self, messages: SearchMessages) -> None:
+        assert wrong(messages.read, SEARCH(query="x", boosts={"new": 0.0})) == {
             "boosts": "must be empty: the served bundle has no boosts"
         }
 
-    def test_a_hundred_thousand_unknown_ones_make_a_short_refusal(self, boosting: Messages) -> None:
-        assert len(wrong(boosting.read_search, SEARCH(query="x", boosts={f"f{n}": 0 for n in range(100_000)}))) == 32
+    def test_a_hundred_thousand_unknown_ones_make_a_short_refusal(self, boosting: SearchMessages) -> None:
+        assert len(wrong(boosting.read, SEARCH(query="x", boosts={f"f{n}": 0 for n in range(100_000)}))) == 32
 
-    def test_a_page_belongs_to_its_weights(self, boosting: Messages) -> None:
-        call = boosting.read_search(SEARCH(query="x", boosts={"new": 0.5}))
-        token = boosting.write_search(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
+    def test_a_page_belongs_to_its_weights(self, boosting: SearchMessages) -> None:
+        call = boosting.read(SEARCH(query="x", boosts={"new": 0.5}))
+        token = boosting.write(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
         for stated in ({"new": 0.25}, {"popularity": 0.5}, {}):
-            refused = wrong(boosting.read_search, SEARCH(query="x", boosts=stated, page_token=token))
+            refused = wrong(boosting.read, SEARCH(query="x", boosts=stated, page_token=token))
             assert "does not belong" in refused["page_token"]
         again = SEARCH(query="x", boosts={"new": 0.5, "popularity": 0}, page_token=token)
-        assert boosting.read_search(again).search.offset == 2
+        assert boosting.read(again).search.offset == 2
 
-    def test_an_explained_hit_tells_what_each_boost_added(self, boosting: Messages) -> None:
-        call = boosting.read_search(SEARCH(query="x", boosts={"new": 0.5, "popularity": -0.25}, explain=True))
+    def test_an_explained_hit_tells_what_each_boost_added(self, boosting: SearchMessages) -> None:
+        call = boosting.read(SEARCH(query="x", boosts={"new": 0.5, "popularity": -0.25}, explain=True))
         candidates = dataclasses.replace(found([3, 1]), feature_boosts=[(-0.125, 0.5), (-0.25, 0.0)])
-        hits = boosting.write_search(call, Results(candidates, 0, 2, False, ())).hits
+        hits = boosting.write(call, Results(candidates, 0, 2, False, ())).hits
         assert [dict(hit.explanation.boosts) for hit in hits] == [
             {"popularity": -0.125, "new": 0.5},
             {"popularity": -0.25},
@@ -393,16 +407,15 @@ class TestBoosts:
 
 class TestRanking:
     @pytest.fixture
-    def ranking(self, bundle: Bundle) -> Messages:
-        products = bundle.products()
+    def ranking(self, bundle: Bundle) -> SearchMessages:
         fields = RankingFields(LIMITS, RankerConfig(), has_ranker=True, has_teacher=True)
-        return Messages(bundle.manifest, LIMITS, products, FilterMasks(products), ranking=fields)
+        return messages_of(bundle, ranking=fields)
 
-    def test_a_page_belongs_to_its_ranking(self, ranking: Messages) -> None:
-        call = ranking.read_search(SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30))
-        token = ranking.write_search(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
+    def test_a_page_belongs_to_its_ranking(self, ranking: SearchMessages) -> None:
+        call = ranking.read(SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30))
+        token = ranking.write(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
         again = SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30, page_token=token)
-        assert ranking.read_search(again).search.offset == 2
+        assert ranking.read(again).search.offset == 2
         for changes in (
             {"rank_weights": {"click": 2}},
             {"rank_depth": 31},
@@ -411,19 +424,19 @@ class TestRanking:
             {"diversity": {"max_each_brand": 1, "among": 2}},
         ):
             stated = {"rank_weights": {"click": 1}, "rank_depth": 30} | changes
-            refused = wrong(ranking.read_search, SEARCH(query="x", page_token=token, **stated))  # type: ignore[arg-type]
+            refused = wrong(ranking.read, SEARCH(query="x", page_token=token, **stated))  # type: ignore[arg-type]
             assert "does not belong" in refused["page_token"]
 
-    def test_what_is_the_same_ranking_said_otherwise_has_the_same_pages(self, ranking: Messages) -> None:
-        usual = ranking.read_search(SEARCH(query="x"))
+    def test_what_is_the_same_ranking_said_otherwise_has_the_same_pages(self, ranking: SearchMessages) -> None:
+        usual = ranking.read(SEARCH(query="x"))
         for stated in (
             SEARCH(query="x", rank_model=search_pb2.RANK_MODEL_STUDENT),
             SEARCH(query="x", rank_depth=200, rank_weights={"click": 1, "cart": 4, "purchase": 16}),
         ):
-            assert ranking.read_search(stated).digest == usual.digest
+            assert ranking.read(stated).digest == usual.digest
 
-    def test_an_answer_says_what_ranked_it_and_what_was_less(self, ranking: Messages) -> None:
-        call = ranking.read_search(SEARCH(query="x", explain=True))
+    def test_an_answer_says_what_ranked_it_and_what_was_less(self, ranking: SearchMessages) -> None:
+        call = ranking.read(SEARCH(query="x", explain=True))
         chances = np.array([[0.5, 0.25, 0.125], [0.5, 0.25, 0.0]], np.float32)
         ranked = Ranked(
             np.array([2, 0, 1]), chances, np.array([3.5, 1.5]), RankModel.STUDENT, (Degradation("teacher", "gone"),)
@@ -431,7 +444,7 @@ class TestRanking:
         numbers = np.arange(len(FEATURES), dtype=np.float32)
         factors = {2: Factors(numbers, numbers - len(FEATURES))}
         page = dataclasses.replace(results([2, 0, 1]), ranked=ranked, factors=factors)
-        answer = ranking.write_search(call, page)
+        answer = ranking.write(call, page)
         assert (answer.ranked_by, answer.ranked_depth) == (search_pb2.RANK_MODEL_STUDENT, 2)
         assert [(one.part, one.reason) for one in answer.degradations] == [("teacher", "gone")]
         assert [hit.HasField("chances") for hit in answer.hits] == [True, True, False]
@@ -442,20 +455,22 @@ class TestRanking:
         told = [one.contribution for one in first.explanation.rank_factors]
         assert [abs(one) for one in told] == sorted(map(abs, told), reverse=True)
         assert first.explanation.rank_factors[0].feature == FEATURES[0]
-        plain = ranking.write_search(call, results([0, 1]))
+        plain = ranking.write(call, results([0, 1]))
         assert plain.ranked_by == search_pb2.RANK_MODEL_UNSPECIFIED
 
-    def test_fields_of_a_newer_contract_are_refused(self, ranking: Messages) -> None:
+    def test_fields_of_a_newer_contract_are_refused(self, ranking: SearchMessages) -> None:
         newer = search_pb2.RankWeights.FromString(b"\x0d\x00\x00\x80\x3f\x25\x00\x00\x80\x3f")  # click, and a field 4
-        assert "rank_weights.4" in wrong(ranking.read_search, SEARCH(query="x", rank_weights=newer))
+        assert "rank_weights.4" in wrong(ranking.read, SEARCH(query="x", rank_weights=newer))
 
 
 class TestEmbedding:
-    def test_queries_are_read_like_a_searchs(self, messages: Messages) -> None:
-        texts, dimensions = messages.read_queries(QUERIES(queries=[" sofa ", "cafe\u0301"]))
-        assert (texts, dimensions) == ([Text("sofa", locale="en-US"), Text("café", locale="en-US")], 32)
+    def test_queries_are_read_like_a_searchs(self, embedding: EmbeddingMessages) -> None:
+        read = embedding.read_queries(QUERIES(queries=[" sofa ", "cafe\u0301"]))
+        assert read == Texts([Text("sofa", locale="en-US"), Text("café", locale="en-US")], 32)
 
-    def test_a_product_gets_the_text_that_the_bundle_gave_it(self, messages: Messages, bundle: Bundle) -> None:
+    def test_a_product_gets_the_text_that_the_bundle_gave_it(
+        self, bundle: Bundle, embedding: EmbeddingMessages
+    ) -> None:
         for product in bundle.products().products():
             message = PRODUCT(
                 title=f"  {product.title}\n",
@@ -463,11 +478,11 @@ class TestEmbedding:
                 category=product.category,
                 attributes=product.attributes,
             )
-            (text,), _ = messages.read_products(PRODUCTS(products=[message]))
+            (text,) = embedding.read_products(PRODUCTS(products=[message])).texts
             assert text == Text(product_text(product, bundle.manifest.text_attributes), "product")
 
-    def test_a_product_is_cleaned_as_the_catalogue_cleans_it(self, messages: Messages) -> None:
-        (text,), _ = messages.read_products(PRODUCTS(products=[PRODUCT(title="Cafe\u0301\x00 &amp;  Bar")]))
+    def test_a_product_is_cleaned_as_the_catalogue_cleans_it(self, embedding: EmbeddingMessages) -> None:
+        (text,) = embedding.read_products(PRODUCTS(products=[PRODUCT(title="Cafe\u0301\x00 &amp;  Bar")])).texts
         assert text.text == "Café & Bar"
 
     @pytest.mark.parametrize(
@@ -483,21 +498,23 @@ class TestEmbedding:
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
-    def test_a_product_that_cannot_be_is_named(self, messages: Messages, product: PRODUCT, field: str) -> None:
+    def test_a_product_that_cannot_be_is_named(
+        self, product: PRODUCT, field: str, embedding: EmbeddingMessages
+    ) -> None:
         request = PRODUCTS(products=[PRODUCT(title="ok"), product])
-        assert set(wrong(messages.read_products, request)) == {f"products[1].{field}"}
+        assert set(wrong(embedding.read_products, request)) == {f"products[1].{field}"}
 
     @pytest.mark.parametrize("count", [0, 5])
-    def test_too_few_and_too_many_are_refused(self, messages: Messages, count: int) -> None:
-        assert "must have 1 to 4" in wrong(messages.read_queries, QUERIES(queries=["x"] * count))["queries"]
+    def test_too_few_and_too_many_are_refused(self, count: int, embedding: EmbeddingMessages) -> None:
+        assert "must have 1 to 4" in wrong(embedding.read_queries, QUERIES(queries=["x"] * count))["queries"]
         assert (
             "must have 1 to 4"
-            in wrong(messages.read_products, PRODUCTS(products=[PRODUCT(title="x")] * count))["products"]
+            in wrong(embedding.read_products, PRODUCTS(products=[PRODUCT(title="x")] * count))["products"]
         )
 
-    def test_dimensions_and_encoding_are_those_offered(self, messages: Messages) -> None:
-        assert messages.read_queries(QUERIES(queries=["x"], dimensions=16))[1] == 16
-        found = wrong(messages.read_queries, QUERIES(queries=["x"], dimensions=17, encoding=9))  # type: ignore[arg-type]
+    def test_dimensions_and_encoding_are_those_offered(self, embedding: EmbeddingMessages) -> None:
+        assert embedding.read_queries(QUERIES(queries=["x"], dimensions=16)).dimensions == 16
+        found = wrong(embedding.read_queries, QUERIES(queries=["x"], dimensions=17, encoding=9))  # type: ignore[arg-type]
         assert found["dimensions"] == "is 17; offered are 16, 32"
         assert "encoding" in found
 
@@ -523,7 +540,7 @@ class TestEmbedding:
         assert np.abs(read - cut).max() < error
 
 
-def test_all_violations_of_a_request_come_together(messages: Messages) -> None:
+def test_all_violations_of_a_request_come_together(messages: SearchMessages) -> None:
     request = SEARCH(
         query="",
         page_size=0,
@@ -533,7 +550,7 @@ def test_all_violations_of_a_request_come_together(messages: Messages) -> None:
         product_fields=["y"],
         filter=FILTER(brands=[""]),
     )
-    assert set(wrong(messages.read_search, request)) == {
+    assert set(wrong(messages.read, request)) == {
         "query",
         "page_size",
         "locale",
@@ -545,21 +562,17 @@ def test_all_violations_of_a_request_come_together(messages: Messages) -> None:
 
 
 class TestProductTypes:
-    def test_unset_means_what_the_service_is_configured_for(self, bundle: Bundle, messages: Messages) -> None:
-        assert messages.read_search(SEARCH(query="sofa")).search.type_use is TypeUse.OFF
-        products = bundle.products()
+    def test_unset_means_what_the_service_is_configured_for(self, bundle: Bundle, messages: SearchMessages) -> None:
+        assert messages.read(SEARCH(query="sofa")).search.type_use is TypeUse.OFF
         for use in TypeUse:
-            typed = Messages(
-                bundle.manifest, LIMITS, products, FilterMasks(products), types=TypesConfig(use=use.value, boost=0.3)
-            )
-            read = typed.read_search(SEARCH(query="sofa")).search
+            typed = messages_of(bundle, types=TypesConfig(use=use.value, boost=0.3))
+            read = typed.read(SEARCH(query="sofa")).search
             assert (read.type_use, read.type_boost) == (use, 0.3 if use in (TypeUse.BOOST, TypeUse.FILTER) else 0.0)
 
     def test_a_page_belongs_to_its_use_and_weight(self, bundle: Bundle) -> None:
-        products = bundle.products()
-        typed = Messages(bundle.manifest, LIMITS, products, FilterMasks(products), types=TypesConfig())
+        typed = messages_of(bundle, types=TypesConfig())
         digests = {
-            typed.read_search(request).digest
+            typed.read(request).digest
             for request in (
                 SEARCH(query="sofa"),
                 SEARCH(query="sofa", product_types=search_pb2.PRODUCT_TYPE_USE_FILTER),
@@ -569,4 +582,4 @@ class TestProductTypes:
         }
         assert len(digests) == 4
         same = SEARCH(query="sofa", product_types=search_pb2.PRODUCT_TYPE_USE_BOOST, product_type_boost=0.25)
-        assert typed.read_search(SEARCH(query="sofa")).search.type_use is typed.read_search(same).search.type_use
+        assert typed.read(SEARCH(query="sofa")).search.type_use is typed.read(same).search.type_use

@@ -22,14 +22,14 @@ NEITHER = RankingFields(LIMITS, RankerConfig())
 
 def read(request: SEARCH, fields: RankingFields = BOTH) -> Ranking:
     wrong: list[Violation] = []
-    found = fields.of_search(request, wrong)
+    found = fields.read_for_search(request, wrong)
     assert not wrong, wrong
     return found
 
 
 def wrong_in(request: SEARCH, fields: RankingFields = BOTH) -> dict[str, str]:
     wrong: list[Violation] = []
-    fields.of_search(request, wrong)
+    fields.read_for_search(request, wrong)
     return {one.field: one.description for one in wrong}
 
 
@@ -42,8 +42,8 @@ def test_what_is_not_stated_is_as_configured() -> None:
 
 
 def test_who_weighs_features_by_hand_orders_by_hand() -> None:
-    assert BOTH.of_search(SEARCH(), [], has_boosts=True) == AS_RETRIEVED
-    assert BOTH.of_search(SEARCH(rank_model=STUDENT), [], has_boosts=True).model is RankModel.STUDENT
+    assert BOTH.read_for_search(SEARCH(), [], has_boosts=True) == AS_RETRIEVED
+    assert BOTH.read_for_search(SEARCH(rank_model=STUDENT), [], has_boosts=True).model is RankModel.STUDENT
 
 
 def test_what_is_stated_is_read() -> None:
@@ -102,12 +102,12 @@ def test_a_model_that_the_bundle_does_not_hold_is_refused() -> None:
 
 def test_a_rank_call_has_no_none() -> None:
     wrong: list[Violation] = []
-    assert BOTH.of_rank(ranking_pb2.RankRequest(), wrong) == Ranking(RankModel.STUDENT, 0, (1, 4, 16))
+    assert BOTH.read_for_rank(ranking_pb2.RankRequest(), wrong) == Ranking(RankModel.STUDENT, 0, (1, 4, 16))
     assert not wrong
-    BOTH.of_rank(ranking_pb2.RankRequest(model=NONE), wrong)
+    BOTH.read_for_rank(ranking_pb2.RankRequest(model=NONE), wrong)
     assert [one.field for one in wrong] == ["model"]
     off = RankingFields(LIMITS, RankerConfig(model="none"), has_ranker=True)
-    assert off.of_rank(ranking_pb2.RankRequest(), []).model is RankModel.STUDENT
+    assert off.read_for_rank(ranking_pb2.RankRequest(), []).model is RankModel.STUDENT
 
 
 def test_weights_that_nothing_uses_are_said_to_have_no_effect() -> None:

@@ -1,0 +1,136 @@
+"""The digest of a request: whatever a next page must repeat changes it, by itself for fields that someone adds."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from aisle.v1 import product_pb2, search_pb2, shopper_pb2
+from models.bundles.bundle import Bundle
+from serving.compute.filter_masks import FilterMasks
+from serving.config import AisleConfig, RankerConfig, TypesConfig
+from serving.gateway.messages.fields import RequestFields
+from serving.gateway.messages.page_token import EXEMPT_FIELDS, request_digest
+from serving.gateway.messages.ranking_fields import RankingFields
+from serving.gateway.messages.search import SearchMessages
+
+SEARCH = search_pb2.SearchRequest
+FIELDS = {field.name: field for field in SEARCH.DESCRIPTOR.fields}
+# A valid value of each field that is not its default.
+VALUES: dict[str, object] = {
+    "query": "red sofa",
+    "shopper_id": "ann",
+    "locale": "de-DE",
+    "page_size": 7,
+    "page_token": "",
+    "filter": product_pb2.ProductFilter(brands=["Nord"]),
+    "product_fields": ["title"],
+    "explain": True,
+    "verbatim": True,
+    "recent_events": [shopper_pb2.Event(time_ms=1, kind=shopper_pb2.EVENT_KIND_CLICK, product_id="A-1001")],
+    "personalisation": 0.5,
+    "min_similarity": 0.0,
+    "relevant_only": True,
+    "boosts": {"new": 0.5},
+    "product_types": search_pb2.PRODUCT_TYPE_USE_OFF,
+    "product_type_boost": 0.7,
+    "rank_depth": 30,
+    "rank_model": search_pb2.RANK_MODEL_TEACHER,
+    "rank_weights": search_pb2.RankWeights(click=1),
+    "diversity": search_pb2.Diversity(max_each_brand=1, among=2),
+}
+# A valid value of each field of the messages inside.
+INNER_VALUES: dict[str, dict[str, object]] = {
+    "filter": {
+        "brands": ["Nord"],
+        "categories": ["Lamps"],
+        "min_price_minor": 0,
+        "max_price_minor": 0,
+        "in_stock_only": True,
+    },
+    "rank_weights": {"click": 2.0, "cart": 2.0, "purchase": 2.0},
+    "diversity": {"max_each_brand": 2, "among": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def messages(shop_bundle: Path) -> SearchMessages:
+    """Messages of a bundle that holds every part."""
+    bundle = Bundle(shop_bundle)
+    config = AisleConfig()
+    products = bundle.products()
+    return SearchMessages(
+        dataclasses.replace(bundle.manifest, boosts=("popularity", "new")),
+        products,
+        FilterMasks(products),
+        config.limits,
+        fields=RequestFields(bundle.manifest.locales, config),
+        ranking=RankingFields(config.limits, RankerConfig(), has_ranker=True, has_teacher=True),
+        relevance_threshold=0.25,
+        types=TypesConfig(boost=0.25),
+    )
+
+
+def digest(messages: SearchMessages, **fields: object) -> bytes:
+    return messages.read(SEARCH(**({"query": "sofa"} | fields))).digest  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_each_field_changes_the_digest_or_is_exempt(messages: SearchMessages, name: str) -> None:
+    assert name in VALUES, f"give a valid value of the new field {name!r} here"
+    is_same = digest(messages, **{name: VALUES[name]}) == digest(messages)
+    assert is_same is (name in EXEMPT_FIELDS)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, field in FIELDS.items() if field.message_type and not field.is_repeated]
+)
+def test_each_field_of_a_message_inside_changes_the_digest(messages: SearchMessages, name: str) -> None:
+    values = INNER_VALUES[name]
+    assert set(values) == {field.name for field in FIELDS[name].message_type.fields}
+    base = {} if name == "filter" else dict.fromkeys(values, 1)
+    digests = {digest(messages, **{name: base | {field: value}}) for field, value in values.items()}
+    assert len(digests | {digest(messages, **{name: base})}) == len(values) + 1
+
+
+def test_a_field_that_nobody_resolves_counts_as_it_is_sent() -> None:
+    """A field that is new in the contract is not among the resolved ones: it changes the digest all the same."""
+    plain = request_digest(SEARCH(query="sofa"), {"query": "sofa"})
+    for name in FIELDS.keys() - EXEMPT_FIELDS - {"query"}:
+        request = SEARCH(query="sofa", **{name: VALUES[name]})  # type: ignore[arg-type]
+        assert request_digest(request, {"query": "sofa"}) != plain, name
+        assert request_digest(request, {"query": "sofa"}) == request_digest(request, {"query": "sofa"})
+
+
+def test_an_exempt_field_changes_nothing_next_to_any_other() -> None:
+    for name in FIELDS.keys() - EXEMPT_FIELDS:
+        plain, other = SEARCH(**{name: VALUES[name]}), SEARCH(**{name: VALUES[name]})  # type: ignore[arg-type]
+        other.MergeFrom(SEARCH(page_size=9, page_token="x", product_fields=["title"], explain=True))
+        assert request_digest(plain, {}) == request_digest(other, {})
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"query": "  sofa\n"},
+        {"locale": "en-US"},
+        {"locale": "EN-us"},
+        {"filter": product_pb2.ProductFilter()},
+        {"personalisation": 1.0},
+        {"boosts": {"new": 0.0}},
+        {"product_types": search_pb2.PRODUCT_TYPE_USE_BOOST},
+        {"product_type_boost": 0.25},
+        {"rank_model": search_pb2.RANK_MODEL_STUDENT},
+        {"rank_depth": 200, "rank_weights": {"click": 1, "cart": 4, "purchase": 16}},
+    ],
+    ids=str,
+)
+def test_a_default_that_is_stated_is_the_same_request(messages: SearchMessages, same: dict[str, object]) -> None:
+    assert digest(messages, **same) == digest(messages)
+
+
+def test_the_order_of_a_map_is_no_difference(messages: SearchMessages) -> None:
+    one = digest(messages, boosts={"new": 0.5, "popularity": 0.25})
+    assert one == digest(messages, boosts={"popularity": 0.25, "new": 0.5})
