@@ -29,9 +29,9 @@ from models.bundles.bundle import Bundle
 from models.bundles.extend import link_bundle
 from models.bundles.files import file_sha256
 from models.bundles.manifest import MANIFEST
-from models.bundles.resumable_stages import KeptStages, kept_stages
+from models.bundles.resumable_stages import ResumableStages, resumable_stages
 from models.bundles.source import Source
-from models.bundles.work_folder import check_out
+from models.bundles.work_folder import check_replaceable
 from models.devices import check_training_device
 from models.evaluation.compare_bundles import compare_bundles
 from models.events.event import EventKind
@@ -49,7 +49,7 @@ from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
 from models.ranking.teacher.recipe import PageSample, TeacherRecipe
 from models.ranking.train_ranker import TrainingPages, read_pages
-from models.text_encoder.export import PACKAGED
+from models.text_encoder.hugging_face import PACKAGED
 from models.text_tuning.recipe import RECIPES as TEXT_RECIPES
 from models.text_tuning.recipe import Stage, TextRecipe
 from models.text_tuning.train_text_encoder import train_text_encoder
@@ -152,8 +152,8 @@ def train_all(
     """
     check_training_device(device)
     earlier = _earlier(before, out / BUNDLE)
-    check_out(out / BUNDLE, replace=True)
-    with kept_stages(out / WORK, progress) as stages:
+    check_replaceable(out / BUNDLE, replace=True)
+    with resumable_stages(out / WORK, progress) as stages:
         loop = _Loop(shop, recipe, seed, device, stages, progress)
         bundle = loop.train()
         report = loop.report(bundle, earlier, out, command)
@@ -175,7 +175,7 @@ class _Loop:
     """The stages, one after the other."""
 
     def __init__(
-        self, shop: Shop, recipe: LoopRecipe, seed: int, device: str, stages: KeptStages, progress: Progress
+        self, shop: Shop, recipe: LoopRecipe, seed: int, device: str, stages: ResumableStages, progress: Progress
     ) -> None:
         self._shop, self._recipe, self._seed, self._device = shop, recipe, seed, device
         self._stages, self._progress = stages, progress

@@ -29,7 +29,7 @@ from models.bundles.embedding import Embedding
 from models.bundles.files import record_files, sync_files
 from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest, content_version
 from models.bundles.source import Source
-from models.bundles.work_folder import PROGRESS, BuildState, check_out, put_in_place, work_folder
+from models.bundles.work_folder import PROGRESS, WorkFolder, check_replaceable, move_into_place, open_work_folder
 from models.errors import InputError
 from models.index.tuner import IndexTarget, TuneReport, tune
 from models.products.currency import currency_digits
@@ -71,16 +71,16 @@ def build_bundle(
     `embedding` raises.
     """
     out = out.resolve()  # so that "." has a name, and a link is followed rather than replaced
-    check_out(out, replace)
+    check_replaceable(out, replace)
     currency_digits(recipe.currency)
     partial = out.with_name(out.name + ".partial")
     made_by = [FORMAT_VERSION, importlib.metadata.version("aisle"), embedding.fingerprint()]
     recipe_key = hashlib.sha256(json.dumps([source.fingerprint, asdict(recipe), made_by]).encode()).hexdigest()
     try:
-        with work_folder(partial, recipe_key) as state:
-            check_out(out, replace)  # another build may have finished meanwhile
+        with open_work_folder(partial, recipe_key) as state:
+            check_replaceable(out, replace)  # another build may have finished meanwhile
             manifest = _build(source, recipe, embedding, state, progress)
-            put_in_place(partial, out)
+            move_into_place(partial, out)
     except Exception as error:
         if not _disk_is_full(error, out.parent):
             raise
@@ -99,7 +99,7 @@ def _disk_is_full(error: BaseException, folder: Path) -> bool:
     return "No space left" in str(error) or shutil.disk_usage(folder).free < FULL_DISK_BYTES
 
 
-def _build(source: Source, recipe: Recipe, embedding: Embedding, state: BuildState, progress: Progress) -> Manifest:
+def _build(source: Source, recipe: Recipe, embedding: Embedding, state: WorkFolder, progress: Progress) -> Manifest:
     partial, done = state.folder, state.values
     embedding.prepare(state, progress)
     if "products" not in done:
@@ -146,7 +146,7 @@ def _write_manifest(
     source: Source,
     recipe: Recipe,
     embedding: Embedding,
-    state: BuildState,
+    state: WorkFolder,
     encoder: dict[str, Any],
     report: TuneReport,
 ) -> Manifest:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.arrays import Floats, Progress
-from models.bundles.work_folder import BuildState
+from models.bundles.work_folder import WorkFolder
 from models.products.product_table import ProductTable
 
 
@@ -23,10 +23,10 @@ class Embedding(Protocol):
     def fingerprint(self) -> str:
         """Changes when the same products would get other vectors. Raises when what it needs is not there."""
 
-    def prepare(self, state: BuildState, progress: Progress) -> None:
+    def prepare(self, state: WorkFolder, progress: Progress) -> None:
         """What can be done, or fail, before products are read."""
 
-    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> dict[str, Any]:
+    def embed(self, table: ProductTable, state: WorkFolder, progress: Progress) -> dict[str, Any]:
         """Writes `vectors.npy`, unit vectors and static features (products, num_columns) float16, and the part that encodes queries into
         the folder of `state`. Returns what the manifest states of the encoder, with its `dim`."""
 

@@ -18,7 +18,7 @@ from models.bundles.bundle import Bundle
 from models.bundles.files import file_sha256, record_files, sync_files
 from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest, content_version
 from models.bundles.part import Part
-from models.bundles.work_folder import check_out, put_in_place
+from models.bundles.work_folder import check_replaceable, move_into_place
 
 
 def replace_parts(
@@ -37,7 +37,7 @@ def replace_parts(
     unless `replace`.
     """
     out = out.resolve()
-    check_out(out, replace)
+    check_replaceable(out, replace)
     replaced = tuple(f"{part.name}/" for part in parts)
     files = {name: record for name, record in bundle.manifest.files.items() if not name.startswith(replaced)}
     partial = _linked(bundle, files, out, parts[0].name)
@@ -58,18 +58,18 @@ def replace_parts(
     sync_files(partial, [partial / name for name in files if name.startswith(replaced)])
     (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     sync_files(partial, [partial / MANIFEST])
-    put_in_place(partial, out)
+    move_into_place(partial, out)
     return manifest
 
 
 def link_bundle(bundle: Bundle, out: Path, *, replace: bool = False) -> None:
     """The same bundle under another name. Raises BundleError when `out` exists (unless `replace`, and it is a bundle)."""
     out = out.resolve()
-    check_out(out, replace)
+    check_replaceable(out, replace)
     partial = _linked(bundle, bundle.manifest.files, out, "link")
     _link(bundle.folder / MANIFEST, partial / MANIFEST)
     sync_files(partial, [partial / MANIFEST])
-    put_in_place(partial, out)
+    move_into_place(partial, out)
 
 
 def _linked(bundle: Bundle, names: Iterable[str], out: Path, what: str) -> Path:

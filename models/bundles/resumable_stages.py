@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from models.arrays import Progress
-from models.bundles.work_folder import BuildState, work_folder
+from models.bundles.work_folder import WorkFolder, open_work_folder
 
 
-class KeptStages:
-    """Get one from `kept_stages`."""
+class ResumableStages:
+    """Get one from `resumable_stages`."""
 
-    def __init__(self, state: BuildState, progress: Progress) -> None:
+    def __init__(self, state: WorkFolder, progress: Progress) -> None:
         self._folder, self._state, self._progress = state.folder, state, progress
         self._keys: dict[str, str] = {}
 
@@ -71,7 +71,7 @@ class KeptStages:
 
 
 @contextmanager
-def kept_stages(folder: Path, progress: Progress) -> Iterator[KeptStages]:
+def resumable_stages(folder: Path, progress: Progress) -> Iterator[ResumableStages]:
     """Held against another process. Raises BundleError where one is at work there, or the folder holds something else."""
-    with work_folder(folder, "kept stages") as state:
-        yield KeptStages(state, progress)
+    with open_work_folder(folder, "kept stages") as state:
+        yield ResumableStages(state, progress)

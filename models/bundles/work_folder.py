@@ -18,7 +18,7 @@ from models.bundles.manifest import MANIFEST, BundleError
 PROGRESS = "progress.json"
 
 
-class BuildState:
+class WorkFolder:
     """How far a build has come, kept in its folder through a power cut. Empty where there is none, or it was damaged."""
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class BuildState:
 
 
 @contextmanager
-def work_folder(partial: Path, recipe_key: str) -> Iterator[BuildState]:
+def open_work_folder(partial: Path, recipe_key: str) -> Iterator[WorkFolder]:
     """The folder of an unfinished build of this recipe, made or found, and held against a second build."""
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def work_folder(partial: Path, recipe_key: str) -> Iterator[BuildState]:
             raise BundleError(f"another build is at work in {partial}") from None
         if not partial.exists() or not os.path.samestat(os.fstat(descriptor), partial.stat()):
             raise BundleError(f"another build has just finished in {partial}")
-        state = BuildState(partial)
+        state = WorkFolder(partial)
         if state.values.get("recipe") != recipe_key:
             _empty(partial)
             state.values = {"recipe": recipe_key}
@@ -74,7 +74,7 @@ def _empty(partial: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def check_out(out: Path, replace: bool) -> None:
+def check_replaceable(out: Path, replace: bool) -> None:
     if not out.exists():
         return
     if not replace:
@@ -83,7 +83,7 @@ def check_out(out: Path, replace: bool) -> None:
         raise BundleError(f"{out} exists and is not a bundle, so --force does not replace it; choose another --out")
 
 
-def put_in_place(partial: Path, out: Path) -> None:
+def move_into_place(partial: Path, out: Path) -> None:
     """Killed anywhere in here, the same command ends what is left to do: the progress goes last."""
     old = out.with_name(out.name + ".replaced")
     shutil.rmtree(old, ignore_errors=True)

@@ -22,7 +22,7 @@ from models.query_types.head import AGNOSTIC, HeadSpec
 from models.query_types.head_network import HeadNetwork, Reader, States
 from models.query_types.recipe import ALL_LAYERS, EncoderTuning, LocaleInput, TypesRecipe
 from models.text_encoder.encoder import locale_place
-from models.text_encoder.export import EncoderError
+from models.text_encoder.spec import EncoderError
 from models.text_encoder.torch_backend import PooledEncoder
 from models.text_tuning.encoder_network import Padded, TokenTable, chunks_by_length, computing_in, precision_of
 from models.unified.words import Ragged

@@ -38,7 +38,7 @@ ALL_LAYERS = -1
 class EncoderTuning:
     """How a Hugging Face encoder becomes the encoder of queries, in place of hashed words and n-grams."""
 
-    base: str = "minilm"  # as `models.text_encoder.export.find_encoder` takes it; in a trained model the name alone, without a path
+    base: str = "minilm"  # as `models.text_encoder.hugging_face.find_encoder` takes it; in a trained model the name alone, without a path
     tuned_layers: int = ALL_LAYERS  # the topmost that learn; 0: none, each query is encoded once, before training
     # Of the head alone, on vectors as they are, before layers learn: else these spend their first steps on a head drawn at random (Kumar et
     # al., 2022, arXiv 2202.10054).

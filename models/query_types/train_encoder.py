@@ -18,8 +18,9 @@ from models.query_types.fit_net import Report, fit_network
 from models.query_types.head import HeadSpec
 from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
 from models.text_encoder.encoder import TextEncoder
-from models.text_encoder.export import EncoderError, base_name, export_encoder, find_encoder, load_encoder
-from models.text_encoder.spec import SAME_VECTOR_COSINE, Text
+from models.text_encoder.export import export_encoder, load_encoder
+from models.text_encoder.hugging_face import base_name, find_encoder
+from models.text_encoder.spec import SAME_VECTOR_COSINE, EncoderError, Text
 from models.text_tuning.encoder_network import prefixes_of
 
 _COMPARED = 64  # queries whose vectors must be the same when they are served

@@ -17,7 +17,7 @@ from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing, language_of
 from models.query_types.type_model import Net, TypeModel
 from models.query_types.type_net import NetSpec, TypeNet
-from models.text_encoder.export import base_name
+from models.text_encoder.hugging_face import base_name
 
 _LEAST_BITS = 10
 _ROWS_PER_EXAMPLE = 24  # of the table of a locale's own network (NU): words, pairs and n-grams of a query

@@ -16,7 +16,7 @@ from models.ranking.teacher.soft_labels import soft_labels
 from models.ranking.teacher.teacher import Teacher
 from models.ranking.teacher.train_teacher import CatalogueView, TrainedTeacher, train_teacher
 from models.ranking.train_ranker import TrainedRanker, TrainingPages, train_on
-from models.text_encoder.export import PACKAGED
+from models.text_encoder.hugging_face import PACKAGED
 
 
 def train_teacher_on(

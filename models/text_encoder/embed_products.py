@@ -14,12 +14,13 @@ from models.bundles.build import Recipe
 from models.bundles.bundle import VECTORS
 from models.bundles.embedding import npy_header
 from models.bundles.files import sync_files
-from models.bundles.work_folder import BuildState
+from models.bundles.work_folder import WorkFolder
 from models.products.product import product_text
 from models.products.product_table import ProductTable
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 from models.text_encoder.encoder import TextEncoder
-from models.text_encoder.export import encoder_fingerprint, export_encoder
+from models.text_encoder.export import export_encoder
+from models.text_encoder.hugging_face import encoder_fingerprint
 from models.text_encoder.spec import Text
 
 ENCODE_BLOCK = 1024  # products between two safe points
@@ -54,7 +55,7 @@ class TextEmbedding:
     def fingerprint(self) -> str:
         return encoder_fingerprint(self.encoder)
 
-    def prepare(self, state: BuildState, progress: Progress) -> None:
+    def prepare(self, state: WorkFolder, progress: Progress) -> None:
         if "encoder" in state.values:
             return
         progress("export the encoder", 0, None)
@@ -71,7 +72,7 @@ class TextEmbedding:
         state.values["encoder"] = True
         state.save()
 
-    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> dict[str, Any]:
+    def embed(self, table: ProductTable, state: WorkFolder, progress: Progress) -> dict[str, Any]:
         encoder = TextEncoder(state.folder / TEXT_ENCODER_PART.name)
         _encode_products(table, encoder, self.text_attributes, state, progress)
         return asdict(encoder.spec)
@@ -92,7 +93,7 @@ def _encode_products(
     table: ProductTable,
     encoder: TextEncoder,
     text_attributes: tuple[str, ...],
-    state: BuildState,
+    state: WorkFolder,
     progress: Progress,
 ) -> None:
     """Appends the vectors of products not yet encoded. Plain writes, not a map: a full disk must raise, not kill."""

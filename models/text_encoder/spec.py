@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from models.arrays import Floats, Ints
+from models.errors import InputError
 
 Side = Literal["query", "product"]
 
@@ -17,6 +18,10 @@ OPENVINO_FILE = "openvino_model.xml"
 # The numerical contract between backends. bf16 has 8 bits of mantissa; over MiniLM the lowest cosine against fp32 on 1,000
 # product titles was 0.99996, on a processor with AVX-512 bf16; the bound leaves room for deeper encoders.
 SAME_VECTOR_COSINE = 0.999
+
+
+class EncoderError(InputError):
+    """An encoder cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

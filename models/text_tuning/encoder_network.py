@@ -15,8 +15,8 @@ from torch import Tensor
 
 from models.arrays import Floats, Ints
 from models.bundles.files import file_sha256
-from models.text_encoder.export import _SERVED_MODULES, EncoderError, _modules, _prompts, find_encoder
-from models.text_encoder.spec import SPEC_FILE, EncoderSpec, Side
+from models.text_encoder.hugging_face import check_modules, find_encoder, quiet_transformers, read_prompts
+from models.text_encoder.spec import SPEC_FILE, EncoderError, EncoderSpec, Side
 from models.text_encoder.torch_backend import pooling_of
 from models.unified.words import Ragged
 
@@ -36,13 +36,11 @@ class EncoderNetwork(torch.nn.Module):
         """`folder` holds Hugging Face or sentence-transformers files; without a stated pooling the mean is taken. Raises EncoderError
         where the encoder cannot be loaded, or could not be served when it is tuned."""
         super().__init__()
-        _quiet()
+        quiet_transformers()
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-        unserved = [kind for kind in _modules(folder) if kind not in _SERVED_MODULES]
-        if unserved:
-            raise EncoderError(f"{folder} has the modules {unserved}; Aisle serves {', '.join(_SERVED_MODULES)}")
+        check_modules(folder)
         self.query_prefix, self.product_prefix, prompts = prefixes_of(folder)
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
@@ -154,12 +152,5 @@ def prefixes_of(folder: Path) -> tuple[str, str, dict[str, str]]:
     if (folder / SPEC_FILE).is_file():  # an encoder out of a bundle
         spec = EncoderSpec.load(folder)
         return spec.query_prefix, spec.product_prefix, {"query": spec.query_prefix, "document": spec.product_prefix}
-    prompts = _prompts(folder)
+    prompts = read_prompts(folder)
     return prompts.get("query") or "", prompts.get("document") or prompts.get("passage") or "", prompts
-
-
-def _quiet() -> None:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from models.text_encoder.export import EncoderError
+from models.text_encoder.spec import EncoderError
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, computing_in
+from models.text_tuning.masked_lm import load_masked_lm
 from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.stages import step_seed
 from models.unified.words import Ragged
@@ -138,19 +139,10 @@ class MlmLearner:
 
 def _language_model(base: Path, encoder: EncoderNetwork) -> tuple[Any, bool]:
     """The encoder's weights with a head, and whether any of the head is new."""
-    from transformers import AutoModelForMaskedLM
-
     try:
-        model, info = AutoModelForMaskedLM.from_pretrained(
-            base,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        model, head_is_new = load_masked_lm(base)
     except ValueError as error:
         raise EncoderError(f"{base} cannot be trained by mlm ({str(error)[:200]}); leave the stage out") from error
     weights: dict[str, npt.NDArray[np.generic]] = encoder.transformer.state_dict()
     model.base_model.load_state_dict(weights, strict=False)
-    return model.to(next(encoder.parameters()).device), bool(info["missing_keys"])
+    return model.to(next(encoder.parameters()).device), head_is_new

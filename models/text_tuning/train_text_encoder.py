@@ -18,10 +18,10 @@ import torch
 
 from models.arrays import Codes, Progress
 from models.bundles.source import Source
-from models.bundles.work_folder import BuildState, work_folder
+from models.bundles.work_folder import WorkFolder, open_work_folder
 from models.devices import check_training_device
 from models.errors import TrainingError
-from models.text_encoder.export import PACKAGED, find_encoder
+from models.text_encoder.hugging_face import PACKAGED, find_encoder
 from models.text_tuning.click_stage import ClickLearner
 from models.text_tuning.encoder_network import EncoderNetwork, TokenTable, base_fingerprint, precision_of
 from models.text_tuning.hard_negatives import find_hard_negatives
@@ -119,7 +119,7 @@ def train_text_encoder(
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    with work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, open_scalars(logs) as write:
+    with open_work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, open_scalars(logs) as write:
         training = _Training(folder, texts, pairs, held_out, recipe, seed, device, state, key)
         losses = {stage: training.run(stage, progress, write) for stage in wanted}
         progress("write the encoder", 0, None)
@@ -143,7 +143,7 @@ class _Training:
         recipe: TextRecipe,
         seed: int,
         device: str,
-        state: BuildState,
+        state: WorkFolder,
         key: str,
     ) -> None:
         self._from = base

@@ -17,7 +17,7 @@ from models.arrays import Float16s, Floats, Progress
 from models.bundles.bundle import VECTORS
 from models.bundles.embedding import npy_header
 from models.bundles.files import file_sha256, sync_files
-from models.bundles.work_folder import BuildState
+from models.bundles.work_folder import WorkFolder
 from models.events.event import Event, EventKind
 from models.index.vector_index import num_columns
 from models.products.product_table import ProductTable
@@ -55,10 +55,10 @@ class UnifiedEmbedding:
         made_of = [[file_sha256(file) for file in files], asdict(self.recipe), self.seed]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
-    def prepare(self, state: BuildState, progress: Progress) -> None:
+    def prepare(self, state: WorkFolder, progress: Progress) -> None:
         """Nothing: the model needs the products."""
 
-    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> dict[str, Any]:
+    def embed(self, table: ProductTable, state: WorkFolder, progress: Progress) -> dict[str, Any]:
         from models.unified.saved_model import IDS_FILE, VECTORS_FILE
         from models.unified.shopping_log import ShoppingLog
         from models.unified.train_unified import train_unified

@@ -226,7 +226,7 @@ def train_ranker(
     """
     with needs("train"):
         from models.bundles.bundle import Bundle
-        from models.bundles.resumable_stages import kept_stages
+        from models.bundles.resumable_stages import resumable_stages
         from models.devices import check_training_device
         from models.ranking.add_to_bundle import add_ranker
         from models.ranking.distil import distil_ranker, train_teacher_on
@@ -264,7 +264,7 @@ def train_ranker(
                 FEATURES,
                 seed,
             ]
-            with kept_stages(work, progress) as stages:
+            with resumable_stages(work, progress) as stages:
                 taught_by = stages.run("teacher", inputs, train_teacher)
             trained = distil_ranker(opened, pages, taught_by, chosen, seed=seed, progress=progress)
         else:

@@ -23,7 +23,7 @@ from models.ranking.teacher.soft_labels import soft_labels
 from models.ranking.teacher.spec import HeadSizes, TeacherError
 from models.ranking.teacher.teacher import Teacher
 from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
-from models.text_encoder.export import EncoderError
+from models.text_encoder.spec import EncoderError
 from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.stages import CHECKPOINT_STEPS
 from models.unified.price_bands import PriceBands

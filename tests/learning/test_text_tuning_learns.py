@@ -21,8 +21,8 @@ from models.errors import TrainingError
 from models.events.event import EVENT_SCHEMA
 from models.products.product import Product, product_text
 from models.text_encoder.encoder import TextEncoder
-from models.text_encoder.export import EncoderError, export_encoder
-from models.text_encoder.spec import Text
+from models.text_encoder.export import export_encoder
+from models.text_encoder.spec import EncoderError, Text
 from models.text_tuning.click_stage import ClickLearner, PairBatch, click_loss
 from models.text_tuning.encoder_network import EncoderNetwork
 from models.text_tuning.mlm_recipe import MlmStage

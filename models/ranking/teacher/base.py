@@ -9,27 +9,20 @@ from typing import Any
 import torch
 
 from models.ranking.teacher.fields import Marker
-from models.text_encoder.export import EncoderError
+from models.text_encoder.hugging_face import quiet_transformers
+from models.text_encoder.spec import EncoderError
+from models.text_tuning.masked_lm import load_masked_lm
 
 
 def prepare_base(base: Path, markers: Sequence[Marker], layers: int | None, folder: Path) -> None:
     """Writes the base to `folder` with a token for each marker, which starts as the mean of the words that it means, and with `layers`
     of its layers, spread evenly. Raises EncoderError for what is no BERT or cannot be loaded."""
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
+    from transformers import AutoTokenizer
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-        model, info = AutoModelForMaskedLM.from_pretrained(
-            base,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        model, head_is_new = load_masked_lm(base)
     except Exception as error:
         raise EncoderError(f"{base} cannot be the teacher's base: {str(error)[:300]}") from error
     if not tokenizer.is_fast:
@@ -39,7 +32,7 @@ def prepare_base(base: Path, markers: Sequence[Marker], layers: int | None, fold
     _add_markers(model, tokenizer, markers)
     folder.mkdir(parents=True, exist_ok=True)
     # A head that the base lacks is not saved: the stage "mlm" knows by that that it is new.
-    (model.base_model if info["missing_keys"] else model).save_pretrained(folder)
+    (model.base_model if head_is_new else model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):
         path.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes

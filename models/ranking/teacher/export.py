@@ -11,8 +11,7 @@ import torch
 from models.ranking.teacher.network import TeacherNetwork
 from models.ranking.teacher.openvino_network import OpenVinoNetwork
 from models.ranking.teacher.pair_tokens import PairBatch, TextSpec
-from models.text_encoder.export import EncoderError
-from models.text_encoder.spec import OPENVINO_FILE
+from models.text_encoder.spec import OPENVINO_FILE, EncoderError
 
 # bf16 in both places rounds differently; a logit of this difference moves a chance of 0.1 to 0.125.
 MAX_LOGIT_DIFFERENCE = 0.25

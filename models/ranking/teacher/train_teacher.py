@@ -19,7 +19,7 @@ import torch
 
 from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
-from models.bundles.work_folder import BuildState, work_folder
+from models.bundles.work_folder import WorkFolder, open_work_folder
 from models.devices import check_training_device
 from models.errors import TrainingError
 from models.products.product_table import ProductTable
@@ -37,7 +37,8 @@ from models.ranking.teacher.recipe import SMALL, PageSample, TeacherRecipe
 from models.ranking.teacher.run_text import run_text
 from models.ranking.teacher.samples import RowSample, draw_sample, split_pages
 from models.ranking.teacher.spec import TEACHER_FILE, TeacherSpec
-from models.text_encoder.export import PACKAGED, EncoderError, find_encoder
+from models.text_encoder.hugging_face import PACKAGED, find_encoder
+from models.text_encoder.spec import EncoderError
 from models.text_tuning.encoder_network import base_fingerprint, precision_of
 from models.text_tuning.stages import LossPoint, run_stage
 from models.unified.bundle_part import UNIFIED_PART
@@ -131,7 +132,7 @@ def train_teacher(
         "versions": {name: importlib.metadata.version(name) for name in ("aisle", "transformers", "torch")},
     }
     key = hashlib.sha256(json.dumps([facts, names], sort_keys=True).encode()).hexdigest()
-    with work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, open_scalars(logs) as write:
+    with open_work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, open_scalars(logs) as write:
         training = _Training(shelf, shown, features, recipe, find_encoder(base), seed, device, state, key)
         losses = training.run(progress, write)
         progress("calibrate", 0, None)
@@ -163,7 +164,7 @@ class _Training:
         base: Path,
         seed: int,
         device: str,
-        state: BuildState,
+        state: WorkFolder,
         key: str,
     ) -> None:
         self._recipe, self._seed, self._device, self._state, self._key = recipe, seed, device, state, key

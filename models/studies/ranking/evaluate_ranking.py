@@ -34,7 +34,7 @@ from models.studies.ranking.served import SERVED, served_ranker
 from models.studies.ranking.sparse import SHARES, sparse_curve, sparse_section, tree_answer
 from models.studies.ranking.taught import Taught, TeacherPlan, taught_rankers, taught_section
 from models.studies.ranking.truth import StoreTruth
-from models.text_encoder.export import EncoderError
+from models.text_encoder.spec import EncoderError
 
 DETAILS = "details"
 

@@ -15,7 +15,8 @@ from models.studies.ranking.learned import KeptChances
 from models.studies.ranking.page_metrics import Answer
 from models.studies.ranking.pages import RankingPages
 from models.text_encoder.encoder import TextEncoder
-from models.text_encoder.export import PACKAGED, encoder_fingerprint, export_encoder
+from models.text_encoder.export import export_encoder
+from models.text_encoder.hugging_face import PACKAGED, encoder_fingerprint
 from models.text_encoder.spec import Text
 
 RETRIEVAL, WORDS, POPULAR, FROZEN = "retrieval order", "BM25", "popularity", "MiniLM, frozen"

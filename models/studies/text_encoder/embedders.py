@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from models.arrays import Floats, Progress
 from models.text_encoder.encoder import TextEncoder
-from models.text_encoder.export import PACKAGED, EncoderError, encoder_fingerprint, export_encoder, find_encoder
-from models.text_encoder.spec import Side, Text
+from models.text_encoder.export import export_encoder
+from models.text_encoder.hugging_face import PACKAGED, encoder_fingerprint, find_encoder
+from models.text_encoder.spec import EncoderError, Side, Text
 
 WEIGHTS_FILE = "model.safetensors"
 _WORD_WEIGHTS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight")

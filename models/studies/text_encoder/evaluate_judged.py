@@ -21,7 +21,7 @@ from models.studies.text_encoder.known_items import known_items
 from models.studies.text_encoder.pair_figures import ByBucket, figures_by_bucket
 from models.studies.text_encoder.scorers import Scorer, VectorScorer
 from models.studies.text_encoder.sections import sections_of, summary_of
-from models.text_encoder.export import PACKAGED
+from models.text_encoder.hugging_face import PACKAGED
 
 BM25 = "BM25"
 METHOD = (

@@ -26,7 +26,7 @@ from models.studies.text_encoder.pair_figures import AP, AUC, CLEAR, WITHIN
 from models.studies.text_encoder.sections import ranking_section, shown_name, summary_of
 from models.studies.text_encoder.simulated_judgements import SEEN, Judgements, judge_simulation
 from models.studies.text_encoder.tuned_encoders import Trainer, TrainingData, Tuning, at_full_steps
-from models.text_encoder.export import PACKAGED
+from models.text_encoder.hugging_face import PACKAGED
 from models.text_tuning.pairs import ClickPairs, gather_pairs
 from models.text_tuning.recipe import SMALL, Stage, TextRecipe, Variant
 from models.unified.shopping_log import ShoppingLog

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from models.arrays import Progress
 from models.bundles.source import Source
 from models.events.event import EventKind
-from models.text_encoder.export import PACKAGED, encoder_fingerprint
+from models.text_encoder.hugging_face import PACKAGED, encoder_fingerprint
 from models.text_tuning.recipe import Stage, TextRecipe
 
 

@@ -32,7 +32,7 @@ from models.studies.types.type_tables import (
     metrics_table,
     string_units,
 )
-from models.text_encoder.export import base_name
+from models.text_encoder.hugging_face import base_name
 
 MODEL_NAMES = {Variant.U_AW: "U_aw", Variant.U_AG: "U_ag", Variant.NU: "NU"}
 SUBJECT, OTHERS = "U_aw", ("U_ag", "NU")

@@ -27,7 +27,8 @@ from models.studies.rankers import TextRanker, WithOthersHistories, WithoutHisto
 from models.studies.unified.unified_ranker import UnifiedRanker, told_events
 from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, Variant, chosen, variants_of
 from models.text_encoder.encoder import TextEncoder
-from models.text_encoder.export import PACKAGED, encoder_fingerprint, export_encoder
+from models.text_encoder.export import export_encoder
+from models.text_encoder.hugging_face import PACKAGED, encoder_fingerprint
 from models.unified.model_files import SPEC_FILE
 from models.unified.recipe import STARTER, UnifiedRecipe
 from models.unified.shopping_log import ShoppingLog

@@ -26,7 +26,7 @@ from models.products.errors import CatalogueError
 from models.products.product import Product
 from models.products.product_table import BLOCK
 from models.text_encoder.embed_products import ENCODE_BLOCK, TextEmbedding
-from models.text_encoder.export import EncoderError
+from models.text_encoder.spec import EncoderError
 
 Build = Callable[..., Manifest]
 MakeSource = Callable[..., Source]

@@ -11,7 +11,7 @@ import pytest
 
 from models.arrays import Progress
 from models.bundles.manifest import BundleError
-from models.bundles.resumable_stages import KeptStages, kept_stages
+from models.bundles.resumable_stages import ResumableStages, resumable_stages
 
 
 class Made:
@@ -21,7 +21,7 @@ class Made:
         self.names: list[str] = []
         self._fail = fail
 
-    def __call__(self, stages: KeptStages, name: str, made_of: object) -> Path:
+    def __call__(self, stages: ResumableStages, name: str, made_of: object) -> Path:
         def make(folder: Path, progress: Progress) -> dict[str, Any]:
             assert not folder.exists()
             self.names.append(name)
@@ -37,7 +37,7 @@ class Made:
 
 def run(folder: Path, made: Made, first: object = 1, second: object = 1) -> list[str]:
     """What two stages wrote, the second made of the first."""
-    with kept_stages(folder, lambda *_: None) as stages:
+    with resumable_stages(folder, lambda *_: None) as stages:
         paths = [made(stages, "first", first)]
         paths.append(made(stages, "second", [second, stages.key_of("first")]))
         return [(path / "file").read_text() for path in paths]
@@ -72,14 +72,14 @@ def test_a_stage_that_was_killed_is_done_again(tmp_path: Path) -> None:
     script = f"""
 import os
 from pathlib import Path
-from models.bundles.resumable_stages import kept_stages
+from models.bundles.resumable_stages import resumable_stages
 def make(folder, progress):
     folder.mkdir()
     (folder / "file").write_text("half")
 def die(folder, progress):
     make(folder, progress)
     os._exit(9)
-with kept_stages(Path({str(tmp_path / "work")!r}), lambda *_: None) as stages:
+with resumable_stages(Path({str(tmp_path / "work")!r}), lambda *_: None) as stages:
     stages.run("first", 1, make)
     stages.run("second", [1, stages.key_of("first")], die)
 """
@@ -93,7 +93,7 @@ with kept_stages(Path({str(tmp_path / "work")!r}), lambda *_: None) as stages:
 def test_what_a_stage_took_and_said_is_kept(tmp_path: Path) -> None:
     run(tmp_path / "work", Made(), second=7)
     told: list[str] = []
-    with kept_stages(tmp_path / "work", lambda what, *_: told.append(what)) as stages:
+    with resumable_stages(tmp_path / "work", lambda what, *_: told.append(what)) as stages:
         Made()(stages, "first", 1)
         assert stages.facts("first") == {"of": 1}
         assert stages.seconds("first") >= 0
@@ -103,16 +103,16 @@ def test_what_a_stage_took_and_said_is_kept(tmp_path: Path) -> None:
 
 def test_two_at_once_are_refused_and_so_is_a_strangers_folder(tmp_path: Path) -> None:
     with (
-        kept_stages(tmp_path / "work", lambda *_: None),
+        resumable_stages(tmp_path / "work", lambda *_: None),
         pytest.raises(BundleError, match="another build is at work"),
-        kept_stages(tmp_path / "work", lambda *_: None),
+        resumable_stages(tmp_path / "work", lambda *_: None),
     ):
         pass
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "letter.txt").write_text("dear")
     with (
         pytest.raises(BundleError, match="is not an unfinished build"),
-        kept_stages(tmp_path / "strange", lambda *_: None),
+        resumable_stages(tmp_path / "strange", lambda *_: None),
     ):
         pass
     assert (tmp_path / "strange" / "letter.txt").exists()

@@ -18,7 +18,7 @@ from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import VECTORS, Bundle
 from models.bundles.manifest import Manifest
 from models.bundles.source import Source
-from models.bundles.work_folder import BuildState
+from models.bundles.work_folder import WorkFolder
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
@@ -228,7 +228,7 @@ class FeaturedEmbedding(TextEmbedding):
 
     boosts = ("popularity", "new")
 
-    def embed(self, table: ProductTable, state: BuildState, progress: Progress) -> dict[str, Any]:
+    def embed(self, table: ProductTable, state: WorkFolder, progress: Progress) -> dict[str, Any]:
         stated = super().embed(table, state, progress)
         vectors = np.load(state.folder / VECTORS)
         np.save(state.folder / VECTORS, np.concatenate([vectors, FEATURES, np.zeros((6, 14), np.float16)], axis=1))

@@ -22,8 +22,7 @@ from models.query_types.recipe import ENCODER_RECIPES, EncoderTuning, LocaleInpu
 from models.query_types.train_types import train_types
 from models.query_types.type_model import ENCODER_FOLDER, SPEC_FILE, WEIGHTS_FILE, TypeModel, TypeModelError
 from models.text_encoder.encoder import TextEncoder
-from models.text_encoder.export import EncoderError
-from models.text_encoder.spec import EncoderSpec, Text
+from models.text_encoder.spec import EncoderError, EncoderSpec, Text
 
 ROWS = [
     (f"{word} {noun}", locale, [kind])

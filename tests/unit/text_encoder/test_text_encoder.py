@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from models.devices import cuda_is_usable
 from models.text_encoder.backends import load_backend
 from models.text_encoder.encoder import MAX_CALL_TOKENS, TextEncoder, cut_to, group_by_length
-from models.text_encoder.export import PACKAGED, EncoderError, export_encoder
-from models.text_encoder.spec import SAME_VECTOR_COSINE, EncoderSpec, Text
+from models.text_encoder.export import export_encoder
+from models.text_encoder.hugging_face import PACKAGED
+from models.text_encoder.spec import SAME_VECTOR_COSINE, EncoderError, EncoderSpec, Text
 
 
 @pytest.fixture(scope="module")
