@@ -52,9 +52,9 @@ Who comes and what for follows from the seed and the session's number, so that t
 found again from its id. The same sizes and seed give the same log; a longer log is not the continuation of a shorter one.
 """
 
-from models.sample_store.generate import CURRENCY, MAX_PRODUCTS, SAMPLE_COLUMNS, SampleStore
-from models.sample_store.latents import ABSENT, LatentColumns, ProductLatent
+from models.sample_store.latents import LatentColumns, ProductLatent
 from models.sample_store.locales import (
+    MAIN_LOCALE,
     DialectTrap,
     StorefrontLog,
     StorefrontParameters,
@@ -65,21 +65,30 @@ from models.sample_store.locales import (
 )
 from models.sample_store.oracle import Oracle, OracleRanking
 from models.sample_store.parameters import LogParameters
-from models.sample_store.queries import SampleQuery, write_query
+from models.sample_store.product_types import ProductType, load_product_types
+from models.sample_store.queries import SampleQuery
 from models.sample_store.shopping import ShoppingLog
-from models.sample_store.write_log import write_sample_log
+from models.sample_store.store import CURRENCY, MAX_PRODUCTS, SAMPLE_COLUMNS, SampleStore
+from models.sample_store.words import ABSENT
+from models.sample_store.write_log import CATALOGUE, EVENTS, STOREFRONTS, TRUTH, write_sample_log
 
 __all__ = [
     "ABSENT",
+    "CATALOGUE",
     "CURRENCY",
+    "EVENTS",
+    "MAIN_LOCALE",
     "MAX_PRODUCTS",
     "SAMPLE_COLUMNS",
+    "STOREFRONTS",
+    "TRUTH",
     "DialectTrap",
     "LatentColumns",
     "LogParameters",
     "Oracle",
     "OracleRanking",
     "ProductLatent",
+    "ProductType",
     "SampleQuery",
     "SampleStore",
     "ShoppingLog",
@@ -89,6 +98,6 @@ __all__ = [
     "all_locales",
     "default_volumes",
     "dialect_traps",
-    "write_query",
+    "load_product_types",
     "write_sample_log",
 ]

@@ -1,4 +1,4 @@
-"""The products as the simulated shop and its shoppers see them: attributes as one table, launches, and word lists."""
+"""The products as the simulation uses them: attributes as a table, launches, and lists of the products that share a word."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from models.arrays import Codes, Ints
 from models.draws import draw_uniforms, mix
-from models.sample_store.generate import SampleStore
-from models.sample_store.latents import ABSENT
 from models.sample_store.parameters import LogParameters
-from models.sample_store.product_types import PRODUCT_TYPES
+from models.sample_store.product_types import load_product_types
+from models.sample_store.store import SampleStore
 from models.sample_store.weighted_lists import WeightedLists
+from models.sample_store.words import ABSENT
 
-# What a query can ask for. Each is a column of `Assortment.attributes`, the last the product's own number.
+# What a query can name. Each is a column of `Assortment.attributes`, the last the product's own number.
 FIELDS = ("colour", "material", "style", "size", "feature", "audience", "brand", "price_band", "model")
-_LISTED = 7  # the first fields are words of a product's text, by which it is found
+_NUM_TEXT_FIELDS = 7  # the first fields are words of a product's text and retrieve it
 
-ALWAYS = np.iinfo(np.int64).min  # launch of what was there before the log begins
+ALWAYS = np.iinfo(np.int64).min  # launch of products that are older than the log
 
 
 class Assortment:
@@ -32,23 +32,22 @@ class Assortment:
         draws = draw_uniforms(mix(seed) ^ 1, numbers, 2)
         launches = start_ms + (draws[:, 1] * (end_ms - start_ms)).astype(np.int64)
         self.launch_ms = np.where(draws[:, 0] < parameters.new_share, launches, ALWAYS)  # (num_products,)
-        self.quality = (latents.quality - 128) / 37.0  # (num_products,) in deviations
+        self.quality = (latents.quality - 128) / 37.0  # (num_products,) in standard deviations
         self._demand = latents.popularity.astype(np.float64) ** parameters.exposure_exponent
-        self.lists, self._list_of = self._index()
+        self.lists, self._list_of = self._index()  # first a list for each type, then one for each type and word
         self.related = _related_types()
 
     def list_of_word(self, product: int, field: int) -> int:
-        """The list of the products of the same type that share the product's value of a field; ABSENT without one."""
-        if field >= _LISTED:
+        """Returns the list of products of the same type with the same value of a field, or ABSENT."""
+        if field >= _NUM_TEXT_FIELDS:
             return ABSENT
         return int(self._list_of[field][product])
 
     def _index(self) -> tuple[WeightedLists, list[Codes]]:
-        types = self.latents.type
+        types, num_lists = self.latents.type, len(load_product_types())
         order = np.argsort(types, kind="stable")
-        items, sizes, list_of = [order.astype(np.int32)], [np.bincount(types, minlength=len(PRODUCT_TYPES))], []
-        num_lists = len(PRODUCT_TYPES)
-        for field in range(_LISTED):
+        items, sizes, list_of = [order.astype(np.int32)], [np.bincount(types, minlength=num_lists)], []
+        for field in range(_NUM_TEXT_FIELDS):
             values = self.attributes[:, field].astype(np.int64)
             keys = types * (int(values.max()) + 2) + values + 1
             order = np.argsort(keys, kind="stable")
@@ -62,10 +61,11 @@ class Assortment:
 
 
 def _related_types() -> Ints:
-    """For each type one that shares words with it: an accessory of it, or what it is an accessory of; ABSENT if none."""
-    at = {kind.name: index for index, kind in enumerate(PRODUCT_TYPES)}
-    related = np.full(len(PRODUCT_TYPES), ABSENT)
-    for index, kind in enumerate(PRODUCT_TYPES):
+    """Returns for each type another that shares words with it, an accessory or the type that it is an accessory of, or ABSENT."""
+    types = load_product_types()
+    at = {kind.name: index for index, kind in enumerate(types)}
+    related = np.full(len(types), ABSENT)
+    for index, kind in enumerate(types):
         if kind.accessory_of:
             related[index] = at[kind.accessory_of]
             related[at[kind.accessory_of]] = index

@@ -1,9 +1,9 @@
-"""The result pages of the simulated shop: a lexical ranker that knows words and popularity, and no shopper.
+"""The result pages of the simulated shop: a lexical ranker that uses words and popularity, and nothing about the shopper.
 
-A product's weight is its popularity (to an exponent), times more where it holds a word of the query; a page is drawn without
-replacement in proportion to weight, so that what weighs more tends to stand higher. Chance stands for what moves results
-from hour to hour: stock, place, tests, paging. Nouns of shoppers are known to the ranker (shops keep such lists); other
-words count only as sellers write them: "dark red sofa" finds sofas of all colours.
+A product's weight is its popularity (to an exponent), times more if its text holds a word of the query. A page is drawn without
+replacement in proportion to weight, so that products of a larger weight tend to rank higher. Chance stands for what changes results from
+hour to hour: stock, location, experiments, paging. The ranker has a list of shoppers' nouns, as shops do; other words match only as
+sellers write them: "dark red sofa" retrieves sofas of all colours.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import numpy as np
 
 from models.arrays import Bools, Doubles, Ints
 from models.sample_store.assortment import Assortment
-from models.sample_store.intents import MAX_ASKS, Intents
-from models.sample_store.latents import ABSENT
+from models.sample_store.intents import MAX_CONSTRAINTS, Intents
 from models.sample_store.parameters import PAGE_SIZE, LogParameters
+from models.sample_store.words import ABSENT
 
-NUM_DRAWS = 64  # for a page; a product that is drawn again, or is not launched yet, gives no result
+NUM_DRAWS = 64  # for a page; a repeated product, or one that is not launched yet, gives no result
 
-_TYPE, _WORDS, _RELATED, _EXACT = 0, 1, 1 + MAX_ASKS, 2 + MAX_ASKS
-_NUM_SOURCES = 3 + MAX_ASKS
+_TYPE, _WORDS, _RELATED, _EXACT = 0, 1, 1 + MAX_CONSTRAINTS, 2 + MAX_CONSTRAINTS
+_NUM_SOURCES = 3 + MAX_CONSTRAINTS
 
 
 class ResultPages:
+    """Draws result pages, and states how likely a product is to be examined on them."""
+
     def __init__(self, assortment: Assortment, intents: Intents, parameters: LogParameters) -> None:
         self._assortment = assortment
         related = assortment.related[intents.types]
@@ -36,12 +38,12 @@ class ResultPages:
         weights[:, _EXACT] = parameters.word_weight * (intents.exact >= 0)
         self._shares = weights / weights.sum(axis=1, keepdims=True)  # (num_intents, _NUM_SOURCES) of the draws
         self._depth_below = np.cumsum(parameters.depth_shares)
-        self._look: Doubles = np.arange(1.0, PAGE_SIZE + 1) ** -parameters.look_exponent
-        seen = 1 - np.concatenate(([0.0], self._depth_below[:-1])).repeat(PAGE_SIZE // len(parameters.depth_shares))
-        self._examined = np.concatenate((seen * self._look, [0.0]))  # (PAGE_SIZE + 1,)
+        self._examination: Doubles = np.arange(1.0, PAGE_SIZE + 1) ** -parameters.look_exponent
+        depth_reached = 1 - np.concatenate(([0.0], self._depth_below[:-1])).repeat(PAGE_SIZE // len(parameters.depth_shares))
+        self._examined = np.concatenate((depth_reached * self._examination, [0.0]))  # (PAGE_SIZE + 1,)
 
     def draw(self, intents: Ints, time_ms: Ints, uniforms: Doubles) -> Ints:
-        """Pages (num_searches, PAGE_SIZE) of products by position, ABSENT where there are no more results.
+        """Draws pages (num_searches, PAGE_SIZE) of products by position, ABSENT where there are no more results.
 
         `uniforms` is (num_searches, 2 * NUM_DRAWS).
         """
@@ -56,18 +58,18 @@ class ResultPages:
         return _first_distinct(drawn, is_live)
 
     def depth(self, uniforms: Doubles) -> Ints:
-        """How many results of its page each shopper sees."""
+        """Returns how many results of the page each shopper scrolls to."""
         steps = np.searchsorted(self._depth_below[:-1], uniforms, side="right") + 1
         return steps * (PAGE_SIZE // len(self._depth_below))
 
-    def look(self) -> Doubles:
-        """(PAGE_SIZE,) chance that a result is looked at, if seen."""
-        return self._look
+    def examination(self) -> Doubles:
+        """Returns (PAGE_SIZE,) the probability that a result is examined, given that the shopper scrolls to it."""
+        return self._examination
 
     def candidates(self, intent: int, time_ms: int) -> tuple[Ints, Doubles]:
-        """Products that can be on the page, and the chance that each is on it and is examined.
+        """Returns the products that can be on the page, and the probability of each to be on it and to be examined.
 
-        Exact in the chance of every draw; the position at a draw is taken as its expectation.
+        The probability of each draw is exact; the position at a draw is replaced by its expectation.
         """
         products, weights = self._rates(intent)
         live = self._assortment.launch_ms[products] <= time_ms
@@ -78,12 +80,12 @@ class ResultPages:
         return products, weights * (missed @ examined)
 
     def _rates(self, intent: int) -> tuple[Ints, Doubles]:
-        """Products, and the chance that one draw is each of them."""
+        """Returns products, and the probability of each to be the result of a draw."""
         shares = self._shares[intent]
-        parts = [(number, shares[at]) for at, number in enumerate(self._lists[intent]) if shares[at] > 0]
-        found = [self._assortment.lists.of(int(number)) for number, _ in parts]
-        products = [items for items, _ in found]
-        weights = [share * chances for (_, share), (_, chances) in zip(parts, found, strict=True)]
+        parts = [(int(number), shares[at]) for at, number in enumerate(self._lists[intent]) if shares[at] > 0]
+        lists = [self._assortment.lists.distribution(number) for number, _ in parts]
+        products = [items for items, _ in lists]
+        weights = [share * chances for (_, share), (_, chances) in zip(parts, lists, strict=True)]
         if shares[_EXACT] > 0:
             products.append(self._exact[intent : intent + 1])
             weights.append(shares[_EXACT : _EXACT + 1])
@@ -92,7 +94,7 @@ class ResultPages:
 
 
 def _first_distinct(drawn: Ints, is_valid: Bools) -> Ints:
-    """The first PAGE_SIZE different valid products of each row, in their order, then ABSENT."""
+    """Returns the first PAGE_SIZE distinct valid products of each row, in their order, then ABSENT."""
     slots = np.arange(drawn.shape[1])
     packed = np.sort((drawn << 8) | slots, axis=1)  # by product, then by slot
     product, slot = packed >> 8, packed & 255

@@ -16,12 +16,12 @@ from models.draws import draw_uniforms, mix
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.sample_store.assortment import Assortment
 from models.sample_store.engagement import Engagement
-from models.sample_store.generate import SampleStore
 from models.sample_store.intents import MAX_INTENTS, draw_intents
 from models.sample_store.parameters import MAX_SEARCHES, PAGE_SIZE, LogParameters
 from models.sample_store.result_pages import NUM_DRAWS, ResultPages
 from models.sample_store.sessions import Searches, SessionPlan
 from models.sample_store.shoppers import Shoppers
+from models.sample_store.store import SampleStore
 
 MAX_EVENTS = 100_000_000
 MAX_SHOPPERS = 5_000_000
@@ -29,8 +29,8 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 LOCALE = "en-US"
 
 _BLOCK_EVENTS = 131_072
-_EVENTS_A_SEARCH = 14.6  # about, by the parameters
-_EVENTS_A_SESSION = 29.0
+_EVENTS_PER_SEARCH = 14.6  # about, by the parameters
+_EVENTS_PER_SESSION = 29.0
 _KINDS = tuple(EventKind)
 _LETTERS = pa.array(["i", "c", "a", "p"])  # an event's kind in its id
 
@@ -38,9 +38,8 @@ _LETTERS = pa.array(["i", "c", "a", "p"])  # an event's kind in its id
 class ShoppingLog:
     """`num_events` simulated events of `num_shoppers` shoppers in the `days` after `start`.
 
-    The same arguments give the same events. Events come in the order of time; a session that begins late in the window goes on
-    for minutes after its end. The last session is cut off where the number of events is reached. Memory: about 600 bytes a product,
-    300 a shopper, and 150 MB.
+    The same arguments give the same events. Events are in the order of time; a session that begins late in the window ends minutes after
+    it. The last session is cut off when the number of events is reached. Memory: about 600 bytes a product, 300 a shopper, and 150 MB.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class ShoppingLog:
         self.parameters = parameters or LogParameters()
         self.start_ms = round(start.timestamp() * 1000)
         self.end_ms = round((start + timedelta(days=days)).timestamp() * 1000)
-        num_queries = num_events / _EVENTS_A_SEARCH / self.parameters.searches_a_query
+        num_queries = num_events / _EVENTS_PER_SEARCH / self.parameters.searches_a_query
         num_intents = int(min(MAX_INTENTS, max(1_000, num_queries)))
         self.assortment = Assortment(store, self.parameters, seed, self.start_ms, self.end_ms)
         self.shoppers = Shoppers(num_shoppers, self.parameters, seed, self.start_ms)
@@ -77,50 +76,50 @@ class ShoppingLog:
         self._texts = pa.array(self.intents.texts)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The events from the first on, in EVENT_SCHEMA."""
+        """Yields the events, from the first on, in EVENT_SCHEMA."""
         made, session = 0, 0
         late = _no_rows()
         while made < self.num_events:
-            wanted = min(_BLOCK_EVENTS, self.num_events - made)
-            rows, session = self._block(session, made, wanted)
-            made += wanted
-            rows = _sorted(_joined([late, rows]))
+            count = min(_BLOCK_EVENTS, self.num_events - made)
+            rows, session = self._block(session, made, count)
+            made += count
+            rows = _sorted(_concatenate([late, rows]))
             ends_ms = self._time_of(made) if made < self.num_events else np.iinfo(np.int64).max
             ready = int(np.searchsorted(rows.time_ms, ends_ms))
             if ready:
-                yield self._batch(_part(rows, slice(0, ready)))
-            late = _part(rows, slice(ready, None))
+                yield self._batch(_take(rows, slice(0, ready)))
+            late = _take(rows, slice(ready, None))
 
     def _time_of(self, made: int) -> int:
         return self.start_ms + made * (self.end_ms - self.start_ms) // self.num_events
 
-    def _block(self, session: int, made: int, wanted: int) -> tuple[_Rows, int]:
-        """Exactly `wanted` rows of the sessions from `session` on, and the first session of the next block."""
-        begin_ms, end_ms = self._time_of(made), self._time_of(made + wanted)
+    def _block(self, session: int, made: int, count: int) -> tuple[_Rows, int]:
+        """Returns exactly `count` rows of the sessions from `session` on, and the first session of the next block."""
+        begin_ms, end_ms = self._time_of(made), self._time_of(made + count)
         parts: list[_Rows] = []
-        while wanted > 0:
-            stop = session + int(1.03 * wanted / _EVENTS_A_SESSION) + 8
+        while count > 0:
+            stop = session + int(1.03 * count / _EVENTS_PER_SESSION) + 8
             searches = self.plan.searches(np.arange(session, stop))
             start_ms = begin_ms + (searches.start * (end_ms - begin_ms)).astype(np.int64)
             rows = self._rows(searches, start_ms + searches.later_ms)  # in the order of sessions
-            last = min(wanted, len(rows.session))
+            last = min(count, len(rows.session))
             session = int(rows.session[last - 1]) + 1
-            parts.append(_part(rows, slice(0, last)))
-            wanted -= last
-        return _joined(parts), session
+            parts.append(_take(rows, slice(0, last)))
+            count -= last
+        return _concatenate(parts), session
 
     def _rows(self, searches: Searches, time_ms: Ints) -> _Rows:
-        """What the log says of searches, search by search, from impressions to purchases."""
+        """Returns the events of searches, search by search, from impressions to purchases."""
         seed = mix(self.seed)
         numbers = searches.number()
         pages = self.pages.draw(searches.intent, time_ms, draw_uniforms(seed ^ 8, numbers, 2 * NUM_DRAWS))
-        seen = np.arange(PAGE_SIZE) < self.pages.depth(searches.depth_draw)[:, None]
-        search, place = np.nonzero(seen & (pages >= 0))
+        is_shown = np.arange(PAGE_SIZE) < self.pages.depth(searches.depth_draw)[:, None]
+        search, place = np.nonzero(is_shown & (pages >= 0))
         product = pages[search, place]
         at_ms = time_ms[search]
         chances = self.engagement.chances(searches.intent[search], searches.shopper[search], product, at_ms)
         draws = draw_uniforms(seed ^ 9, numbers[search] * PAGE_SIZE + place, 5)
-        click = draws[:, 0] < chances.click * self.pages.look()[place]
+        click = draws[:, 0] < chances.click * self.pages.examination()[place]
         cart = click & (draws[:, 1] < chances.cart)
         purchase = cart & (draws[:, 2] < chances.purchase)
         waits = (3_000 + draws[:, 3] * 60_000, 10_000 + draws[:, 4] * 60_000, np.full(len(draws), 45_000.0))
@@ -183,16 +182,16 @@ def _no_rows() -> _Rows:
     return _Rows(*(np.empty(0, np.int64) for _ in fields(_Rows)))
 
 
-def _joined(parts: list[_Rows]) -> _Rows:
+def _concatenate(parts: list[_Rows]) -> _Rows:
     return _Rows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(_Rows)))
 
 
-def _part(rows: _Rows, part: slice | npt.NDArray[np.intp]) -> _Rows:
+def _take(rows: _Rows, part: slice | npt.NDArray[np.intp]) -> _Rows:
     return _Rows(*(getattr(rows, field.name)[part] for field in fields(_Rows)))
 
 
 def _sorted(rows: _Rows) -> _Rows:
-    return _part(rows, np.argsort(rows.time_ms, kind="stable"))
+    return _take(rows, np.argsort(rows.time_ms, kind="stable"))
 
 
 def _numbered(prefix: str, numbers: Ints, width: int) -> pa.Array:

@@ -1,4 +1,4 @@
-"""How sellers of the sample store word their products: titles of many shapes, descriptions, attributes."""
+"""The texts that sellers write for products: titles of many shapes, descriptions and attributes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from functools import cache
 
 from models.products.product import Product
+from models.sample_store.brands import load_brands, load_series
 from models.sample_store.latents import ProductLatent
-from models.sample_store.product_types import PRODUCT_TYPES, Kind
-from models.sample_store.vocabulary import AUDIENCES, BRANDS, COLOURS, MATERIALS, SERIES, STYLES, Word
+from models.sample_store.product_types import Kind, load_product_types
+from models.sample_store.words import Word, load_words
 
 NUM_WORDING_WORDS = 1  # random words that the wording of a product is drawn from
 
 _MODEL_LETTERS = "XTSVRGZKMLQDNPBC"
-_SERIES_OF_A_BRAND = 6
+_SERIES_PER_BRAND = 6
 
 
 @dataclass(slots=True)
 class _Parts:
-    """What a title and a description are put together from. Each part begins with a blank, or is empty."""
+    """The parts of a title and a description. Each part begins with a blank, or is empty."""
 
     brand: str
     series: str
@@ -32,30 +33,30 @@ class _Parts:
     feature: str
     noun: str
     colour: str
-    look: str  # colour and material
+    finish: str  # colour and material
     use: str
 
 
 def product_id(number: int) -> str:
-    """The id of a product by its number from 0."""
+    """Returns the id of a product by its number from 0."""
     return f"AS-{number + 1:07d}"
 
 
 def model_code(latent: ProductLatent) -> str:
-    """As "HX-4210"; empty for what has no model number."""
+    """Returns the model number as "HX-4210", or "" for a type without model numbers."""
     if latent.model_number < 0:
         return ""
     letter = _MODEL_LETTERS[(latent.model_number + 5 * latent.type) % len(_MODEL_LETTERS)]
-    return f"{BRANDS[latent.brand].name[0]}{letter}-{latent.model_number}"
+    return f"{load_brands()[latent.brand].name[0]}{letter}-{latent.model_number}"
 
 
 def write_product(number: int, latent: ProductLatent, word: int) -> Product:
-    """The product as its seller states it; `word` is 64 random bits that choose among wordings."""
+    """Writes the product's texts; `word` is 64 random bits that choose among wordings."""
     lexicon = _lexicon()
-    kind = PRODUCT_TYPES[latent.type]
-    of_type = lexicon.types[latent.type]
+    kind = load_product_types()[latent.type]
+    type_lexicon = lexicon.types[latent.type]
     model = model_code(latent)
-    series = (11 * latent.brand + 17 * ((word >> 8) % _SERIES_OF_A_BRAND)) % len(SERIES)
+    series = (11 * latent.brand + 17 * ((word >> 8) % _SERIES_PER_BRAND)) % len(lexicon.series)
     colour = lexicon.colours[latent.colour]
     material = lexicon.materials[latent.material]
     parts = _Parts(
@@ -65,16 +66,16 @@ def write_product(number: int, latent: ProductLatent, word: int) -> Product:
         audience=lexicon.audiences[latent.audience],
         style=lexicon.styles[latent.style],
         material=material,
-        size=of_type.sizes[latent.size],
-        feature=of_type.features[latent.feature],
-        noun=of_type.nouns[latent.noun],
+        size=type_lexicon.sizes[latent.size],
+        feature=type_lexicon.features[latent.feature],
+        noun=type_lexicon.nouns[latent.noun],
         colour=colour,
-        look=colour + material,
-        use=of_type.uses[((word >> 16) & 0xFF) % len(of_type.uses)],
+        finish=colour + material,
+        use=type_lexicon.uses[((word >> 16) & 0xFF) % len(type_lexicon.uses)],
     )
     titles = _TITLES[kind.kind]
     title = titles[(word & 0xFF) % len(titles)](parts)[1:]
-    second_feature = of_type.features[((word >> 24) & 0xFF) % len(kind.features)]
+    second_feature = type_lexicon.features[((word >> 24) & 0xFF) % len(kind.features)]
     attributes = {
         name: part[1:]
         for name, part in (
@@ -100,9 +101,6 @@ def write_product(number: int, latent: ProductLatent, word: int) -> Product:
     )
 
 
-# ---- titles
-
-
 def _after(link: str, part: str) -> str:
     return link + part if part else ""
 
@@ -114,10 +112,10 @@ def _in_brackets(part: str) -> str:
 _TITLES: dict[Kind, tuple[Callable[[_Parts], str], ...]] = {
     "home": (
         lambda p: f"{p.brand}{p.material}{p.size}{p.noun}{_after(' in', p.colour)}",
-        lambda p: f"{p.brand}{p.series}{p.size}{p.noun}{_after(' in', p.look)}",
+        lambda p: f"{p.brand}{p.series}{p.size}{p.noun}{_after(' in', p.finish)}",
         lambda p: f"{p.brand}{p.series}{p.style}{p.noun}{_after(',', p.feature)}{_after(',', p.colour)}",
-        lambda p: f"{p.style}{p.size}{p.noun}{_after(' in', p.look)} by{p.brand}",
-        lambda p: f"{p.brand}{p.series}{p.noun}{_after(',', p.size)}{_after(',', p.look)}",
+        lambda p: f"{p.style}{p.size}{p.noun}{_after(' in', p.finish)} by{p.brand}",
+        lambda p: f"{p.brand}{p.series}{p.noun}{_after(',', p.size)}{_after(',', p.finish)}",
         lambda p: f"{p.brand}{p.style}{p.material}{p.noun}{_after(' -', p.size)}{_in_brackets(p.colour)}",
     ),
     "device": (
@@ -126,13 +124,13 @@ _TITLES: dict[Kind, tuple[Callable[[_Parts], str], ...]] = {
         lambda p: f"{p.brand}{p.style}{p.noun}{p.model}{_after(',', p.size)}{_after(',', p.colour)}",
         lambda p: f"{p.brand}{p.series}{p.model}{p.material}{p.noun}{_after(' -', p.colour)}",
         lambda p: f"{p.size}{p.audience}{p.noun} by{p.brand}{_after(',', p.feature)}{_after(' -', p.model)}",
-        lambda p: f"{p.brand}{p.noun}{_after(',', p.size)}{_after(',', p.feature)}{_after(',', p.look)}{p.model}",
+        lambda p: f"{p.brand}{p.noun}{_after(',', p.size)}{_after(',', p.feature)}{_after(',', p.finish)}{p.model}",
     ),
     "wear": (
         lambda p: f"{p.brand}{p.audience}{p.style}{p.material}{p.noun}{_after(' -', p.colour)}",
-        lambda p: f"{p.brand}{p.series}{p.audience}{p.noun}{_after(' in', p.look)}",
+        lambda p: f"{p.brand}{p.series}{p.audience}{p.noun}{_after(' in', p.finish)}",
         lambda p: f"{p.brand}{p.audience}{p.feature}{p.noun}{_after(',', p.colour)}{_after(',', p.size)}",
-        lambda p: f"{p.audience}{p.style}{p.noun}{_after(' in', p.look)} by{p.brand}",
+        lambda p: f"{p.audience}{p.style}{p.noun}{_after(' in', p.finish)} by{p.brand}",
         lambda p: f"{p.brand}{p.series}{p.noun}{_after(',', p.feature)}{_after(',', p.colour)}{_in_brackets(p.size)}",
     ),
     "goods": (
@@ -140,12 +138,9 @@ _TITLES: dict[Kind, tuple[Callable[[_Parts], str], ...]] = {
         lambda p: f"{p.brand}{p.material}{p.noun}{_after(' -', p.feature)}{_after(' -', p.size)}",
         lambda p: f"{p.brand}{p.feature}{p.noun}{_after(',', p.size)}{_in_brackets(p.colour)}",
         lambda p: f"{p.brand}{p.style}{p.material}{p.noun}{_after(' in', p.colour)}{_after(',', p.size)}",
-        lambda p: f"{p.audience}{p.noun} by{p.brand}{_after(',', p.feature)}{_after(',', p.look)}{_after(',', p.size)}",
+        lambda p: f"{p.audience}{p.noun} by{p.brand}{_after(',', p.feature)}{_after(',', p.finish)}{_after(',', p.size)}",
     ),
 }
-
-
-# ---- descriptions
 
 
 _CAPITALS = re.compile("[A-Z]{2}")
@@ -153,13 +148,13 @@ _CAPITALS = re.compile("[A-Z]{2}")
 
 @cache
 def _low(part: str) -> str:
-    """Lower case, but for words like USB or LED."""
+    """Returns lower case, except for words like USB or LED."""
     return " ".join(word if _CAPITALS.search(word) else word.lower() for word in part.split(" "))
 
 
 _OPENINGS: tuple[Callable[[_Parts], str], ...] = (
     lambda p: f"{p.style}{_low(p.noun)}, made for{p.use}.",
-    lambda p: f" Designed for{p.use}, in{_low(p.look) or ' one classic finish'}.",
+    lambda p: f" Designed for{p.use}, in{_low(p.finish) or ' one classic finish'}.",
     lambda p: f" Part of the{p.series} range by{p.brand}, for{p.use}.",
     lambda p: f" From{p.brand}, in our{_low(p.style)} range:{_low(p.noun)} for{p.use}.",
     lambda p: f" With{p.use} in mind: our{_low(p.material)}{_low(p.noun)}.",
@@ -176,7 +171,7 @@ _CLOSINGS: tuple[Callable[[_Parts, str], str], ...] = (
 
 
 def _description(parts: _Parts, second_feature: str, draw: int) -> str:
-    # Features that end alike exclude each other: "Slim Fit" and "Relaxed Fit", "Lamb Recipe" and "Salmon Recipe".
+    # Features with the same last word exclude each other: "Slim Fit" and "Relaxed Fit", "Lamb Recipe" and "Salmon Recipe".
     more = "" if _last_word(second_feature) == _last_word(parts.feature) else second_feature
     opening = _OPENINGS[(draw & 0xFF) % len(_OPENINGS)](parts)
     return opening + _CLOSINGS[((draw >> 8) & 0xFF) % len(_CLOSINGS)](parts, more)
@@ -184,9 +179,6 @@ def _description(parts: _Parts, second_feature: str, draw: int) -> str:
 
 def _last_word(part: str) -> str:
     return part.rpartition(" ")[2]
-
-
-# ---- the vocabulary as parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +191,7 @@ class _TypeLexicon:
 
 @dataclass(frozen=True, slots=True)
 class _Lexicon:
-    """The seller's words by index, as parts. The last of each list is empty, so that ABSENT (-1) finds it."""
+    """The sellers' words by index, as parts. The last of each list is empty, and ABSENT (-1) indexes it."""
 
     brands: list[str]
     colours: list[str]
@@ -212,13 +204,14 @@ class _Lexicon:
 
 @cache
 def _lexicon() -> _Lexicon:
+    words = load_words()
     return _Lexicon(
-        brands=[f" {brand.name}" for brand in BRANDS],
-        colours=_parts(COLOURS),
-        materials=_parts(MATERIALS),
-        styles=_parts(STYLES),
-        audiences=_parts(AUDIENCES),
-        series=[f" {name}" for name in SERIES],
+        brands=[f" {brand.name}" for brand in load_brands()],
+        colours=_parts(words.colours),
+        materials=_parts(words.materials),
+        styles=_parts(words.styles),
+        audiences=_parts(words.audiences),
+        series=[f" {name}" for name in load_series()],
         types=[
             _TypeLexicon(
                 nouns=[f" {noun}" for noun in kind.nouns],
@@ -226,10 +219,10 @@ def _lexicon() -> _Lexicon:
                 features=_parts(kind.features),
                 uses=[f" {use}" for use in kind.uses],
             )
-            for kind in PRODUCT_TYPES
+            for kind in load_product_types()
         ],
     )
 
 
-def _parts(listed: Iterable[Word]) -> list[str]:
-    return [*(f" {word.seller}" for word in listed), ""]
+def _parts(words: Iterable[Word]) -> list[str]:
+    return [*(f" {word.seller}" for word in words), ""]

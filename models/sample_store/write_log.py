@@ -1,4 +1,4 @@
-"""The verb that writes a simulated shop to disk: its catalogue, its shopping log and what both were made from."""
+"""The verb that writes a simulated shop to disk: its catalogue, its logs and the numbers that they follow from."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from models.arrays import Progress
 from models.events.log import write_events
-from models.sample_store.generate import CURRENCY, SAMPLE_COLUMNS, SampleStore
 from models.sample_store.locales.storefront_parameters import default_volumes
 from models.sample_store.locales.storefronts import StorefrontLog
 from models.sample_store.shopping import ShoppingLog
+from models.sample_store.store import CURRENCY, SAMPLE_COLUMNS, SampleStore
 
 CATALOGUE, EVENTS, STOREFRONTS, TRUTH = "catalogue.parquet", "events.parquet", "storefronts.parquet", "truth.json"
 
-_STOREFRONT_SEARCHES = 0.22  # for each event of the main log; 1.73 events follow from a search
-_OTHERS = "Writing the events of other locales"
+_STOREFRONT_SEARCHES = 0.22  # for each event of the main log; a search has 1.73 events
+_STOREFRONT_STAGE = "Writing the events of other locales"
 
 
 def write_sample_log(
@@ -27,9 +27,8 @@ def write_sample_log(
 ) -> ShoppingLog:
     """Writes catalogue.parquet (read with SAMPLE_COLUMNS), events.parquet, storefronts.parquet and truth.json into `out`.
 
-    The first log is that of the main locale; the second holds searches of all others, about 0.38 events for each of the
-    first, and never an id of the first. All of it is simulated. Files that are there are replaced. Raises ValueError for
-    sizes outside their limits.
+    The first log is that of the main locale; the second has the searches of all other locales, about 0.38 events for each event of the
+    first, and shares no id with it. All of it is simulated. Existing files are replaced. Raises ValueError for sizes outside their limits.
     """
     store = SampleStore(num_products, seed)
     log = ShoppingLog(store, num_shoppers, num_events, seed, days=days)
@@ -41,8 +40,8 @@ def write_sample_log(
     progress("Writing the events", 0, num_events)
     write_events(out / EVENTS, _counted(log.batches(), "Writing the events", num_events, progress))
     storefronts = StorefrontLog(store, default_volumes(round(_STOREFRONT_SEARCHES * num_events)), seed, days=days)
-    progress(_OTHERS, 0, None)
-    write_events(out / STOREFRONTS, _counted(storefronts.batches(), _OTHERS, None, progress))
+    progress(_STOREFRONT_STAGE, 0, None)
+    write_events(out / STOREFRONTS, _counted(storefronts.batches(), _STOREFRONT_STAGE, None, progress))
     truth = {
         "simulated": True,
         "num_products": num_products,

@@ -1,8 +1,12 @@
-"""The simulated store in other languages: what its locales call things, their queries, and the searches of their storefronts."""
+"""The storefronts of other locales: their words for products, their queries, and the log of their searches.
 
-from models.sample_store.locales.language import Language
+`language` has the nouns of the room, `read_locales` reads them from `data/languages/`, `locale_queries` writes queries, `storefronts` is the
+log, and `traps` are the words that mean different things in different locales.
+"""
+
+from models.sample_store.locales.language import Language, Locale, Noun
 from models.sample_store.locales.locale_queries import LocaleQuery, write_locale_query
-from models.sample_store.locales.spoken import MAIN_LOCALE, Locale, all_locales, locale_named
+from models.sample_store.locales.read_locales import MAIN_LOCALE, all_locales, locale_named
 from models.sample_store.locales.storefront_parameters import StorefrontParameters, default_volumes
 from models.sample_store.locales.storefronts import StorefrontLog, StorefrontSearch
 from models.sample_store.locales.traps import DialectTrap, dialect_traps
@@ -13,6 +17,7 @@ __all__ = [
     "Language",
     "Locale",
     "LocaleQuery",
+    "Noun",
     "StorefrontLog",
     "StorefrontParameters",
     "StorefrontSearch",

@@ -1,89 +1,60 @@
-"""A language of the simulated store: its words for product types and attributes, and the notation they are written in.
-
-Nouns stand one product type a line, the commonest first; a mark after a noun states what its ending does not tell:
-
-    dress = robe/f
-    trainers = baskets/fp; chaussures de sport/fp
-
-"m", "f" and "n" are genders, "p" the plural; without a mark `Language.ending` guesses from the first word.
-"""
+"""A language of the storefronts: its words for product types and attributes, and how they stand together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from models.sample_store.vocabulary import names
+from models.sample_store.locales.inflection import Inflection, NounForm
 
-NounForm = str  # "m", "f", "n", "mp" or "fp"
+QueryField = Literal["colour", "material", "audience", "size", "brand", "price"]  # what a query can add to its noun
 
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """A word, or words, for a product type."""
+    """The words for a product type."""
 
     text: str
-    form: NounForm = ""  # "" where its language has nothing to agree with, or where the ending tells
+    form: NounForm | Literal[""] = ""  # "": the ending of the first word tells, or nothing agrees with the noun
 
 
-Nouns = Mapping[str, tuple[Noun, ...]]  # type name -> nouns, the commonest first
+Nouns = Mapping[str, tuple[Noun, ...]]  # type name -> nouns, the most common first
+WordLists = Mapping[str, tuple[str, ...]]  # seller's word -> shoppers' words
 
 
-def _masculine(_: str) -> NounForm:
-    return "m"
-
-
-def _unchanged(adjective: str, _: NounForm) -> str:
-    return adjective
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """What a language says. Words are in lower case; a colour without a word is one that nobody asks for there."""
+    """A language. Words are in lower case; nobody searches for a colour without a word."""
 
     code: str  # BCP 47, "de"
     nouns: Nouns
-    colours: Mapping[str, tuple[str, ...]]  # seller's word -> shoppers' words
-    materials: Mapping[str, tuple[str, ...]]
-    audiences: Mapping[str, tuple[str, ...]]
-    prices: tuple[tuple[str, ...], ...]  # as vocabulary.PRICE_WORDS
+    colours: WordLists
+    materials: WordLists
+    audiences: WordLists
+    price_words: tuple[tuple[str, ...], ...]  # of each price band, as Words.price
     inch: str  # follows a number
-    before: frozenset[
-        str
-    ]  # what mostly stands before the noun: "colour", "material", "audience", "size", "brand", "price"
-    plain: Mapping[
-        int, str
-    ]  # str.translate table of letters that hasty shoppers type plainly; empty where there are none
-    ending: Callable[[str], NounForm] = _masculine  # form of a noun without a mark, from its first word
-    agree: Callable[[str, NounForm], str] = _unchanged  # colour or price word in the form of its noun
+    before_noun: frozenset[str]  # the QueryFields that mostly stand before the noun
+    plain_letters: Mapping[int, str]  # str.translate table of letters that hasty shoppers type plainly
+    invariable: frozenset[str]  # adjectives that never agree
+    inflection: Inflection
+
+    def form_of(self, noun: Noun) -> NounForm:
+        """Returns the form with which adjectives agree."""
+        return noun.form or self.inflection.ending(noun.text.split(" ")[0])
+
+    def agree(self, adjective: str, form: NounForm) -> str:
+        """Returns a colour, price word or audience in the form of its noun."""
+        if adjective in self.invariable or " " in adjective:
+            return adjective
+        return self.inflection.agree(adjective, form)
 
 
-def read_nouns(notation: str) -> dict[str, tuple[Noun, ...]]:
-    """Reads the notation of this module. Raises ValueError for a type that is named twice or has no noun."""
-    read: dict[str, tuple[Noun, ...]] = {}
-    for line in notation.strip().splitlines():
-        if not line.strip():
-            continue
-        name, _, listed = (part.strip() for part in line.partition("="))
-        if name in read:
-            raise ValueError(f"{name!r} is named twice")
-        read[name] = tuple(_noun(item) for item in names(listed))
-        if not read[name]:
-            raise ValueError(f"{name!r} has no noun")
-    return read
+@dataclass(frozen=True, slots=True)
+class Locale:
+    """A country's variety of a language: what its shoppers call the product types, and how many they are."""
 
-
-def read_words(notation: str) -> dict[str, tuple[str, ...]]:
-    """Reads "Navy = dunkelblau | marine; Red = rot": the seller's word, and the language's words for it."""
-    pairs = (item.partition("=") for item in notation.split(";"))
-    return {" ".join(seller.split()): names(said, "|") for seller, _, said in pairs}
-
-
-def plain_letters(accented: str, plain: str, **spelt: str) -> dict[int, str]:
-    """A table for `Language.plain`: letters beside their plain ones, and letters that are spelt with two, as ä = ae."""
-    return {**{ord(a): b for a, b in zip(accented, plain, strict=True)}, **{ord(a): b for a, b in spelt.items()}}
-
-
-def _noun(item: str) -> Noun:
-    text, _, form = item.partition("/")
-    return Noun(text.strip(), form.strip())
+    name: str  # BCP 47, "de-AT"
+    language: Language  # with the spellings and colours of the locale
+    nouns: tuple[tuple[Noun, ...], ...]  # of each of load_product_types(), the most common first
+    share: int  # relative number of searches when all storefronts are simulated; 0 for the main locale

@@ -1,18 +1,18 @@
-"""The simulated storefronts of other locales: searches in their own words, and the clicks, carts and purchases that follow.
+"""The simulated storefronts of other locales: searches in their own words, with clicks, carts and purchases.
 
-It is simulated, and simpler than the shopping log of the main locale: no result page is drawn (so there are no impressions,
-and nothing says what was shown and passed over), shoppers have no taste, and each search of a session is for something else.
-What it is for: telling which product type a query wants in a locale. The truth of every search is known beside its clicks.
+It is simulated, and simpler than the shopping log of the main locale: no result page is drawn (so there are no impressions), shoppers have
+no preferences, and each search of a session is for something else. Its purpose is to learn the product type of a query in a locale. The
+truth of every search is known.
 
-1. A *query* is asked by popularity from the wishes of its locale (`wishes`), each written for a product drawn evenly
-   (`locale_queries`): the same short text, as "sofa", comes from many.
-2. A *search* leads to one to three clicks; searches without one leave no trace. A click goes to a product of the wanted
-   type, more popular ones more often, at times one that has what the query named; else to an accessory of the type or to
-   what it is an accessory of; else to any product by popularity.
-3. A cart and a purchase follow from a click more often where the product is of the wanted type.
+1. A *query* is drawn by popularity from the pool of its locale (`query_pool`). Each is written for a product drawn evenly
+   (`locale_queries`): many queries of the pool have the same short text, as "sofa".
+2. A *search* has one to three clicks; searches without a click leave no trace. A click goes to a product of the target type, to more
+   popular products more often, at times to a product that satisfies the query's constraint; else to an accessory of the type or to the
+   type that it is an accessory of; else to any product by popularity.
+3. A cart and a purchase follow a click more often if the product is of the target type.
 
-The queries of a locale depend on the store, the seed, the locale and the search's number alone: more of a locale begins
-with the same ones, and no locale changes another. Times and shoppers depend on the volume as well.
+The queries of a locale depend only on the store, the seed, the locale and the search's number: a larger volume begins with the same
+queries, and no locale changes another. Times and shoppers depend on the volume as well.
 """
 
 from __future__ import annotations
@@ -30,38 +30,37 @@ from models.arrays import Bools, Ints
 from models.draws import draw_uniforms
 from models.events.event import EVENT_SCHEMA
 from models.sample_store.assortment import Assortment
-from models.sample_store.generate import SampleStore
 from models.sample_store.locales.clicks import Clicks, ClickTargets
-from models.sample_store.locales.spoken import locale_named
+from models.sample_store.locales.query_pool import QueryPool
+from models.sample_store.locales.read_locales import locale_named
 from models.sample_store.locales.storefront_parameters import StorefrontParameters
-from models.sample_store.locales.wishes import Wishes
 from models.sample_store.parameters import LogParameters
-from models.sample_store.product_types import PRODUCT_TYPES
+from models.sample_store.product_types import load_product_types
+from models.sample_store.store import SampleStore
 
-MAX_SEARCHES = 50_000_000  # of a locale
+MAX_SEARCHES = 50_000_000  # in a locale
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 _BLOCK_SEARCHES = 65_536
-_GROUP = 4  # searches; a session never reaches from one group into the next, nor a group from one block into the next
+_GROUP = 4  # searches; a session lies within a group, and a group within a block
 
 
 @dataclass(frozen=True, slots=True)
 class StorefrontSearch:
     """A search and the truth about it."""
 
-    id: str  # how the ids of its events begin
+    id: str  # the ids of its events begin with it
     query: str
     locale: str
-    type: str  # category path that is wanted
+    type: str  # category path of the target
 
 
 class StorefrontLog:
     """Simulated searches of `volumes`, locale -> number of searches, in the `days` after `start`; see the module.
 
-    The same arguments give the same events, in the order of time. Of 100 searches about 139 clicks, 26 carts and 9 purchases
-    follow. `seed` also decides which products are launched when: of the same seed and dates this log and ShoppingLog agree.
-    Memory: about 600 bytes a product, 3 MB a locale, and 100 MB. Raises ValueError for a locale that the store does not
-    know and for a volume outside of 0 to MAX_SEARCHES.
+    The same arguments give the same events, in the order of time. 100 searches have about 139 clicks, 26 carts and 9 purchases. `seed` also
+    decides the launches of products: this log and a ShoppingLog of the same seed and dates agree. Memory: about 600 bytes a product, 3 MB a
+    locale, and 100 MB. Raises ValueError for a locale that the store does not have, and for a volume outside of 0 to MAX_SEARCHES.
     """
 
     def __init__(
@@ -80,18 +79,18 @@ class StorefrontLog:
             raise ValueError(f"days of a simulated log is 1 to 3,650, not {days:,}")
         if start.tzinfo is None:
             raise ValueError(f"start must have a time zone, and {start.isoformat()} has none")
-        named = {name: locale_named(name) for name in volumes}
+        locales = {name: locale_named(name) for name in volumes}
         self.volumes = dict(volumes)
         self.parameters = parameters or StorefrontParameters()
         self.start_ms = round(start.timestamp() * 1000)
         self.end_ms = round((start + timedelta(days=days)).timestamp() * 1000)
         self.assortment = Assortment(store, LogParameters(), seed, self.start_ms, self.end_ms)
         exponent = self.parameters.zipf_exponent
-        self._wishes = {name: Wishes(self.assortment, locale, seed, exponent) for name, locale in named.items()}
+        self._pools = {name: QueryPool(self.assortment, locale, seed, exponent) for name, locale in locales.items()}
         self._targets = ClickTargets(self.assortment, self.parameters)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The events from the first on, in EVENT_SCHEMA."""
+        """Yields the events, from the first on, in EVENT_SCHEMA."""
         num_blocks = -(-sum(self.volumes.values()) // _BLOCK_SEARCHES)
         late = EVENT_SCHEMA.empty_table()
         for block in range(num_blocks):
@@ -106,56 +105,48 @@ class StorefrontLog:
             late = events.slice(ready)
 
     def searches(self) -> Iterator[StorefrontSearch]:
-        """Every search with what it truly wants, locale by locale in the order of `volumes`."""
+        """Yields every search with its target, locale by locale in the order of `volumes`."""
         for name, volume in self.volumes.items():
-            wishes = self._wishes[name]
+            pool = self._pools[name]
             for first in range(0, volume, _BLOCK_SEARCHES):
                 numbers = np.arange(first, min(volume, first + _BLOCK_SEARCHES))
-                wish = self._wish_of(wishes, numbers)
-                told = zip(numbers.tolist(), wishes.texts(wish), wishes.types[wish].tolist(), strict=True)
-                for number, text, kind in told:
-                    yield StorefrontSearch(_search_id(name, number), text, name, PRODUCT_TYPES[kind].category)
-
-    def wanted_types(self, events: pa.Table) -> list[str]:
-        """The category path that was truly wanted at each event of this log; only `id` is read."""
-        found = []
-        for event in events["id"].to_pylist():
-            name, number, _ = event[1:].rsplit("-", 2)
-            wishes = self._wishes[name]
-            found.append(PRODUCT_TYPES[wishes.types[self._wish_of(wishes, np.array([int(number)]))[0]]].category)
-        return found
-
-    def _wish_of(self, wishes: Wishes, numbers: Ints) -> Ints:
-        return wishes.draw(draw_uniforms(wishes.seed ^ 3, numbers, 1)[:, 0])
+                query = _draw_queries(pool, numbers)
+                rows = zip(numbers.tolist(), pool.texts(query), pool.types[query].tolist(), strict=True)
+                for number, text, kind in rows:
+                    yield StorefrontSearch(_search_id(name, number), text, name, load_product_types()[kind].category)
 
     def _rows(self, volume: int, block: int, num_blocks: int) -> Ints:
-        """The numbers of the searches of a locale whose groups begin in a block's part of the window."""
+        """Returns the numbers of the searches of a locale whose groups begin in a block's part of the window."""
         first, stop = (-(-volume * at // (_GROUP * num_blocks)) for at in (block, block + 1))
         return np.arange(_GROUP * first, min(volume, _GROUP * stop))
 
     def _events(self, name: str, numbers: Ints) -> pa.Table:
-        """What the log says of searches, from clicks to purchases; not in the order of time."""
+        """Returns the events of searches, from clicks to purchases; not in the order of time."""
         if not len(numbers):
             return EVENT_SCHEMA.empty_table()
-        wishes = self._wishes[name]
-        wish = self._wish_of(wishes, numbers)
-        texts = wishes.texts(wish)  # before their word lists are read: these are known when a query is written
-        draws = draw_uniforms(wishes.seed ^ 4, numbers, 5)
+        pool = self._pools[name]
+        query = _draw_queries(pool, numbers)
+        texts = pool.texts(query)  # before their word lists are read, since writing a query sets its list
+        draws = draw_uniforms(pool.seed ^ 4, numbers, 5)
         session = _sessions(numbers, draws[:, 0] >= self.parameters.another_search_rate)
-        of_session = draws[session - numbers[0]]
+        session_draws = draws[session - numbers[0]]
         volume = self.volumes[name]
-        begun_ms = (session + of_session[:, 1]) / volume * (self.end_ms - self.start_ms)
+        begun_ms = (session + session_draws[:, 1]) / volume * (self.end_ms - self.start_ms)
         time_ms = self.start_ms + begun_ms.astype(np.int64)
         time_ms += (numbers - session) * 90_000 + (draws[:, 2] * 60_000).astype(np.int64)
         num_shoppers = max(1.0, volume / self.parameters.searches_a_shopper)
-        shopper = (of_session[:, 3] ** 2 * num_shoppers).astype(np.int64)
-        is_anonymous = of_session[:, 4] < self.parameters.anonymous_share
-        clicks = self._targets.draw(wishes.seed, numbers, wishes.types[wish], wishes.word_lists[wish], time_ms)
+        shopper = (session_draws[:, 3] ** 2 * num_shoppers).astype(np.int64)
+        is_anonymous = session_draws[:, 4] < self.parameters.anonymous_share
+        clicks = self._targets.draw(pool.seed, numbers, pool.types[query], pool.word_lists[query], time_ms)
         return _table(name, clicks, numbers, session, np.where(is_anonymous, -1, shopper), texts, self.assortment)
 
 
+def _draw_queries(pool: QueryPool, numbers: Ints) -> Ints:
+    return pool.draw(draw_uniforms(pool.seed ^ 3, numbers, 1)[:, 0])
+
+
 def _sessions(numbers: Ints, is_new: Bools) -> Ints:
-    """The number of the first search of each search's session. The first number begins a group."""
+    """Returns the number of the first search of each search's session. The first number begins a group."""
     starts = is_new | (numbers % _GROUP == 0)
     return np.maximum.accumulate(np.where(starts, numbers, 0))
 
@@ -174,12 +165,12 @@ def _table(
     assortment: Assortment,
 ) -> pa.Table:
     row = clicks.search
-    of_search = pc.binary_join_element_wise(f"f{name}", _padded(numbers[row], 8), clicks.marks(), "-")
-    named = pc.binary_join_element_wise(f"u-{name}-", _padded(np.maximum(shopper[row], 0), 7), "")
+    event = pc.binary_join_element_wise(f"f{name}", _padded(numbers[row], 8), clicks.id_endings(), "-")
+    shopper_id = pc.binary_join_element_wise(f"u-{name}-", _padded(np.maximum(shopper[row], 0), 7), "")
     columns = {
-        "id": of_search,
+        "id": event,
         "time": pa.array(clicks.time_ms).cast(pa.timestamp("ms", tz="UTC")),
-        "shopper_id": pc.if_else(pa.array(shopper[row] >= 0), named, ""),
+        "shopper_id": pc.if_else(pa.array(shopper[row] >= 0), shopper_id, ""),
         "session_id": pc.binary_join_element_wise(f"s-{name}-", _padded(session[row], 8), ""),
         "locale": pa.repeat(name, len(row)),
         "kind": clicks.kinds(),

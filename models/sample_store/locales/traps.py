@@ -1,30 +1,30 @@
-"""Dialect traps: nouns that want one product type in one locale and another one elsewhere, as "pants" do."""
+"""Dialect traps: queries with different product types in different locales, as "pants"."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.sample_store.locales.spoken import all_locales
-from models.sample_store.product_types import PRODUCT_TYPES
+from models.sample_store.locales.read_locales import all_locales
+from models.sample_store.product_types import load_product_types
 
 
 @dataclass(frozen=True, slots=True)
 class DialectTrap:
-    """A query whose product type depends on where it is asked."""
+    """A query whose product type depends on the locale."""
 
     query: str
-    types: Mapping[str, str]  # locale -> category path that is wanted there; locales that do not say it are not named
+    types: Mapping[str, str]  # locale -> category path; without the locales where nobody uses the query
 
     def languages(self) -> frozenset[str]:
         return frozenset(locale.split("-")[0] for locale in self.types)
 
 
 def dialect_traps() -> tuple[DialectTrap, ...]:
-    """All traps in the order of their queries. They follow from the nouns of the locales, dialects and languages alike."""
-    said: dict[str, dict[str, str]] = {}
+    """Returns all traps in the order of their queries: the nouns with different types within a language or across languages."""
+    types_of: dict[str, dict[str, str]] = {}
     for locale in all_locales().values():
-        for kind, nouns in zip(PRODUCT_TYPES, locale.nouns, strict=True):
+        for kind, nouns in zip(load_product_types(), locale.nouns, strict=True):
             for noun in nouns:
-                said.setdefault(noun.text, {})[locale.name] = kind.category
-    return tuple(DialectTrap(query, types) for query, types in sorted(said.items()) if len(set(types.values())) > 1)
+                types_of.setdefault(noun.text, {})[locale.name] = kind.category
+    return tuple(DialectTrap(query, types) for query, types in sorted(types_of.items()) if len(set(types.values())) > 1)

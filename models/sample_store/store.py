@@ -1,4 +1,4 @@
-"""The sample store: any number of products, the same for the same seed, written as a catalogue file."""
+"""The sample store: any number of products, the same for the same seed, and its catalogue file."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class SampleStore:
         return self.num_products
 
     def product(self, number: int) -> Product:
-        """The product of a number; IndexError outside of 0 to num_products - 1."""
+        """Returns a product by its number. Raises IndexError outside of 0 to num_products - 1."""
         self._check_number(number)
         return next(self.products(number, number + 1))
 
     def products(self, start: int = 0, stop: int | None = None) -> Iterator[Product]:
-        """Products start to stop (to the end)."""
+        """Yields the products `start` to stop - 1, by default all."""
         stop = self._check_range(start, stop)
         for first in range(start, stop, _BLOCK):
             words = self._words(first, min(first + _BLOCK, stop))
@@ -60,16 +60,16 @@ class SampleStore:
                 yield write_product(number, row, word)
 
     def latent(self, number: int) -> ProductLatent:
-        """What the product of a number truly is."""
+        """Returns the latent attributes of a product."""
         self._check_number(number)
         return self.latents(number, number + 1).rows()[0]
 
     def latents(self, start: int = 0, stop: int | None = None) -> LatentColumns:
-        """`latent` for products start to stop as arrays; about 115 bytes a product."""
+        """Returns the latent attributes of products `start` to stop - 1 as arrays, about 115 bytes a product."""
         return latent_columns(self._words(start, self._check_range(start, stop)))
 
     def query(self, draws: Draws, product: int | None = None) -> SampleQuery:
-        """A query for a product, or for one drawn evenly, so that types are asked for as often as they are sold."""
+        """Writes a query for a product, by default for one drawn evenly, so that queries for a type are in proportion to its products."""
         number = draws.below(self.num_products) if product is None else product
         return write_query(number, self.latent(number), draws)
 
@@ -81,9 +81,9 @@ class SampleStore:
         stop: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Writes products start to stop as a catalogue that is read with SAMPLE_COLUMNS.
+        """Writes products `start` to stop - 1 as a catalogue that is read with SAMPLE_COLUMNS.
 
-        The file appears under its name when it is complete. `progress` is told the number of products written so far.
+        The file appears under its name when it is complete. `progress` receives the number of products written so far.
         """
         path = Path(path)
         partial = path.with_name(f"{path.name}.partial")
