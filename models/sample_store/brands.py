@@ -26,7 +26,7 @@ class Brand:
 def load_brands() -> tuple[Brand, ...]:
     """Reads the brands, once in a process. Raises DataFileError if the file is wrong."""
     file = read_data_file("brands.toml")
-    brands = tuple(_read_brand(file.table(name), name) for name in file)
+    brands = tuple(read_brand(file.table(name), name) for name in file)
     for department in departments():
         if not any(department in brand.departments for brand in brands):
             raise DataFileError(f"brands.toml: no brand has the department {department!r}")
@@ -39,7 +39,8 @@ def load_series() -> tuple[str, ...]:
     return read_data_file("series.toml").texts("series")
 
 
-def _read_brand(table: DataTable, name: str) -> Brand:
+def read_brand(table: DataTable, name: str) -> Brand:
+    """Reads the table of a brand."""
     brand = Brand(
         name=name,
         departments=table.texts("departments", allowed=departments()),

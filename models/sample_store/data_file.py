@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import NoReturn
 
 
@@ -21,6 +22,14 @@ class DataTable:
     def __init__(self, file: str, key: str, values: dict[str, object]) -> None:
         self._file, self._key, self._values = file, key, values
         self._read: set[str] = set()
+
+    @classmethod
+    def parse(cls, file: str, text: str) -> DataTable:
+        """Parses the text of a file. Raises DataFileError if it is no valid TOML, as with a repeated key."""
+        try:
+            return cls(file, "", tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise DataFileError(f"{file}: {error}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -48,9 +57,17 @@ class DataTable:
             self.fail(name, f"must be [lowest, highest], not {value!r}")
         return first, second
 
-    def texts(self, name: str, *, allowed: Collection[str] = (), is_optional: bool = False) -> tuple[str, ...]:
+    def texts(
+        self, name: str, *, allowed: Collection[str] = (), is_optional: bool = False, can_be_empty: bool = False
+    ) -> tuple[str, ...]:
         """Returns a list of different strings, all of `allowed` if there are any; () if the key is optional and missing."""
-        return self._texts(name, self._value(name, [] if is_optional else None), allowed)
+        if is_optional and name not in self._values:
+            self._read.add(name)
+            return ()
+        values = self._texts(name, self._value(name, None), allowed)
+        if not values and not can_be_empty:
+            self.fail(name, "must be a list of one or more different texts, not []")
+        return values
 
     def text_lists(self, name: str, length: int) -> tuple[tuple[str, ...], ...]:
         """Returns `length` lists of strings."""
@@ -66,10 +83,12 @@ class DataTable:
             self.fail(name, f"must be a table, not {value!r}")
         return DataTable(self._file, self._path(name), value)
 
-    def all_texts(self, *, names: Collection[str] = (), allowed: Collection[str] = ()) -> dict[str, tuple[str, ...]]:
+    def all_texts(
+        self, *, names: Collection[str] = (), allowed: Collection[str] = (), can_be_empty: bool = False
+    ) -> dict[str, tuple[str, ...]]:
         """Returns all keys with their lists of strings; the keys are of `names` and the strings of `allowed`, if there are any."""
         self._check_names(names)
-        return {name: self.texts(name, allowed=allowed) for name in self}
+        return {name: self.texts(name, allowed=allowed, can_be_empty=can_be_empty) for name in self}
 
     def all_integers(self, low: int, high: int, *, names: Collection[str]) -> dict[str, int]:
         """Returns all keys, which are of `names`, with their integers."""
@@ -100,7 +119,7 @@ class DataTable:
 
     def _texts(self, name: str, value: object, allowed: Collection[str]) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(map(_is_text, value)) or len(set(value)) < len(value):
-            self.fail(name, f"must be a list of different texts without outer blanks, not {value!r}")
+            self.fail(name, f"must be a list of one or more different texts without outer blanks, not {value!r}")
         if allowed:
             for item in value:
                 self._check_allowed(name, item, allowed)
@@ -121,11 +140,12 @@ class DataTable:
 
 def read_data_file(path: str) -> DataTable:
     """Reads a file by its path in `data/`, as "languages/german.toml". Raises DataFileError if it is no valid TOML."""
-    text = resources.files("models.sample_store").joinpath("data", path).read_text(encoding="utf-8")
-    try:
-        return DataTable(path, "", tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise DataFileError(f"{path}: {error}") from None
+    return DataTable.parse(path, data_folder().joinpath(path).read_text(encoding="utf-8"))
+
+
+def data_folder() -> Traversable:
+    """Returns the folder of the data files, inside of a wheel as well."""
+    return resources.files("models.sample_store").joinpath("data")
 
 
 def _is_text(value: object) -> bool:

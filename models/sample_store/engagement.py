@@ -74,4 +74,6 @@ class Engagement:
         num_sizes = self._num_sizes[latents.type[products]]
         own_size = (self._shoppers.body_size[shoppers] * num_sizes).astype(np.int64)
         fits = (num_sizes > 0) & (latents.size[products] == own_size)
-        return self._shoppers.strength[shoppers] * (preference @ self._weights - p.price_dislike * distance + p.size_liking * fits)
+        return self._shoppers.strength[shoppers] * (
+            preference @ self._weights - p.price_dislike * distance + p.size_liking * fits
+        )

@@ -81,8 +81,8 @@ class Oracle:
         return OracleRanking(products, chances)
 
     def chances(self, events: pa.Table, event: Ints, products: Ints, *, knows_shopper: bool = True) -> Doubles:
-        """Returns (rows, 3) for products (rows,) that are examined in the search of event[row]: the probabilities of a click, of a click and a
-        cart, and of all three. Takes the mean over shoppers for anonymous searches, and without `knows_shopper` for all."""
+        """Returns (rows, 3) for products (rows,) that are examined in the search of event[row]: the probabilities of a click, of a click
+        and a cart, and of all three. Takes the mean over shoppers for anonymous searches, and without `knows_shopper` for all."""
         searches = self.searches(events)
         times = events["time"].cast(pa.int64()).to_numpy(zero_copy_only=False)
         result = np.empty((len(products), 3))

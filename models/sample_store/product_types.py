@@ -63,7 +63,7 @@ def load_product_types() -> tuple[ProductType, ...]:
     """Reads the product types, once in a process. Raises DataFileError if a file is wrong."""
     files = [read_data_file(f"product_types/{name}.toml") for name in DEPARTMENT_FILES]
     names = [name for file in files for name in file]
-    return tuple(_read_type(file, name, names) for file in files for name in file)
+    return tuple(read_product_type(file, name, names) for file in files for name in file)
 
 
 @cache
@@ -72,7 +72,8 @@ def departments() -> tuple[str, ...]:
     return tuple(dict.fromkeys(kind.department for kind in load_product_types()))
 
 
-def _read_type(file: DataTable, name: str, names: list[str]) -> ProductType:
+def read_product_type(file: DataTable, name: str, names: list[str]) -> ProductType:
+    """Reads a type of a department's file; `names` are those of all types."""
     words, table = load_words(), file.table(name)
     if names.count(name) > 1:
         file.fail(name, "is defined in another file as well")

@@ -49,7 +49,9 @@ class SampleQuery:
     text: str
     type: int  # index of the target in load_product_types()
     product: int  # number of the product that the query was written for
-    constraints: Mapping[str, str]  # "brand", "price_band", "model" or an attribute's name -> value, in the seller's words
+    constraints: Mapping[
+        str, str
+    ]  # "brand", "price_band", "model" or an attribute's name -> value, in the seller's words
     has_typo: bool = False
 
 

@@ -39,7 +39,9 @@ class ResultPages:
         self._shares = weights / weights.sum(axis=1, keepdims=True)  # (num_intents, _NUM_SOURCES) of the draws
         self._depth_below = np.cumsum(parameters.depth_shares)
         self._examination: Doubles = np.arange(1.0, PAGE_SIZE + 1) ** -parameters.look_exponent
-        depth_reached = 1 - np.concatenate(([0.0], self._depth_below[:-1])).repeat(PAGE_SIZE // len(parameters.depth_shares))
+        depth_reached = 1 - np.concatenate(([0.0], self._depth_below[:-1])).repeat(
+            PAGE_SIZE // len(parameters.depth_shares)
+        )
         self._examined = np.concatenate((depth_reached * self._examination, [0.0]))  # (PAGE_SIZE + 1,)
 
     def draw(self, intents: Ints, time_ms: Ints, uniforms: Doubles) -> Ints:

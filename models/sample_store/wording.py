@@ -138,7 +138,9 @@ _TITLES: dict[Kind, tuple[Callable[[_Parts], str], ...]] = {
         lambda p: f"{p.brand}{p.material}{p.noun}{_after(' -', p.feature)}{_after(' -', p.size)}",
         lambda p: f"{p.brand}{p.feature}{p.noun}{_after(',', p.size)}{_in_brackets(p.colour)}",
         lambda p: f"{p.brand}{p.style}{p.material}{p.noun}{_after(' in', p.colour)}{_after(',', p.size)}",
-        lambda p: f"{p.audience}{p.noun} by{p.brand}{_after(',', p.feature)}{_after(',', p.finish)}{_after(',', p.size)}",
+        lambda p: (
+            f"{p.audience}{p.noun} by{p.brand}{_after(',', p.feature)}{_after(',', p.finish)}{_after(',', p.size)}"
+        ),
     ),
 }
 

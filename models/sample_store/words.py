@@ -60,7 +60,7 @@ def load_words() -> Words:
 
 def read_words(table: DataTable) -> tuple[Word, ...]:
     """Reads a table of seller's word = [shoppers' words]."""
-    return tuple(Word(seller, shopper) for seller, shopper in table.all_texts().items())
+    return tuple(Word(seller, shopper) for seller, shopper in table.all_texts(can_be_empty=True).items())
 
 
 def sellers(words: tuple[Word, ...]) -> list[str]:

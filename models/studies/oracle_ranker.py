@@ -13,10 +13,7 @@ import pyarrow as pa
 from models.arrays import Ints
 from models.errors import InputError
 from models.evaluation.cases import Cases
-from models.sample_store.generate import SampleStore
-from models.sample_store.oracle import Oracle
-from models.sample_store.parameters import LogParameters
-from models.sample_store.shopping import ShoppingLog
+from models.sample_store import LogParameters, Oracle, SampleStore, ShoppingLog
 
 ORACLES = ("oracle", "oracle without the shopper")
 

@@ -283,7 +283,7 @@ def send_log(service: ServiceOptions, events: Path, shoppers: list[str], as_of_n
 def try_query(query: str, service: ServiceOptions, store: Path | None) -> None:
     """Shows the answer to a query, or the answers for the two busiest shoppers of a simulated store, whose log it records first."""
     from aisle.v1 import search_pb2
-    from models.sample_store.write_log import EVENTS
+    from models.sample_store import EVENTS
     from serving.cli.record_log import busiest_shoppers
 
     shoppers = busiest_shoppers(store / EVENTS, 2) if store else []

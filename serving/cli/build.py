@@ -81,7 +81,7 @@ def simulate(
 
     Measurements on it show how well a model learns the simulation, not how well it serves real shoppers.
     """
-    from models.sample_store.write_log import write_sample_log
+    from models.sample_store import write_sample_log
 
     with progress_bars() as progress:
         write_sample_log(out_folder, products, shoppers, events, seed, progress)

@@ -88,7 +88,7 @@ def evaluate_unified(
     """
     started = time.monotonic()
     with evaluating() as progress:
-        from models.sample_store.write_log import TRUTH
+        from models.sample_store import TRUTH
         from models.studies.unified.evaluate_unified import UnifiedEvaluation
         from models.studies.unified.evaluate_unified import evaluate_unified as evaluate
         from models.unified.recipe import RECIPES

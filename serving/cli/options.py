@@ -184,8 +184,7 @@ class ShopData:
 
 def shop_data(store: Path | None, catalogue: Path | None, events: Path | None, columns: CatalogueColumns) -> ShopData:
     """Returns the data of a simulated store, or of --catalogue and --events. Raises CatalogueError."""
-    from models.sample_store import CURRENCY, SAMPLE_COLUMNS
-    from models.sample_store.write_log import CATALOGUE, EVENTS
+    from models.sample_store import CATALOGUE, CURRENCY, EVENTS, SAMPLE_COLUMNS
 
     if store is None:
         if catalogue is None or events is None:
@@ -206,7 +205,7 @@ def shop_data(store: Path | None, catalogue: Path | None, events: Path | None, c
 
 def log_paths(store: Path | None, events: list[Path] | None) -> list[Path]:
     """Returns the logs of a simulated store, the main locale's first, or those of --events."""
-    from models.sample_store.write_log import EVENTS, STOREFRONTS
+    from models.sample_store import EVENTS, STOREFRONTS
 
     if (store is None) == (not events):
         fail("give either --store with a folder of 'aisle simulate', or --events")

@@ -24,8 +24,7 @@ from models.ranking.teacher.recipe import FeatureStage, PageSample, TeacherRecip
 from models.ranking.teacher.spec import HeadSizes
 from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
 from models.ranking.train_ranker import ranker_rows, train_ranker, training_impressions
-from models.sample_store import SAMPLE_COLUMNS
-from models.sample_store.write_log import CATALOGUE, EVENTS, write_sample_log
+from models.sample_store import CATALOGUE, EVENTS, SAMPLE_COLUMNS, write_sample_log
 from models.text_encoder.embed_products import TextEmbedding
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.embed_products import UnifiedEmbedding

@@ -33,7 +33,7 @@ from loadtest.benchmarks.service import Service, served
 from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
-from models.sample_store.write_log import EVENTS
+from models.sample_store import EVENTS
 from serving.cli.main import app
 from serving.cli.record_log import busiest_shoppers
 

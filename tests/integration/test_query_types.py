@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from aisle.v1 import info_pb2, info_pb2_grpc, product_pb2, query_pb2, query_pb2_grpc, search_pb2, search_pb2_grpc
 from loadtest.benchmarks.service import Service, served
 from models.bundles.bundle import Bundle
-from models.sample_store.write_log import write_sample_log
+from models.sample_store import write_sample_log
 from serving.cli.main import app
 
 SEARCH = search_pb2.SearchRequest

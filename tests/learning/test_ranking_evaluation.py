@@ -14,8 +14,7 @@ from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.sources import catalogue_source
 from models.ranking.recipe import RankerRecipe
-from models.sample_store.generate import SAMPLE_COLUMNS
-from models.sample_store.write_log import write_sample_log
+from models.sample_store import SAMPLE_COLUMNS, write_sample_log
 from models.studies.ranking.evaluate_ranking import RankingPlan, evaluate_ranking
 from models.studies.ranking.learned import MULTI_TASK
 from models.studies.ranking.sections import ORACLE

@@ -26,8 +26,7 @@ from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.ranking.teacher.recipe import FeatureStage, PageSample, TeacherRecipe, TextStage
 from models.ranking.teacher.spec import HeadSizes
-from models.sample_store import CURRENCY, SAMPLE_COLUMNS
-from models.sample_store.write_log import CATALOGUE, EVENTS, STOREFRONTS, write_sample_log
+from models.sample_store import CATALOGUE, CURRENCY, EVENTS, SAMPLE_COLUMNS, STOREFRONTS, write_sample_log
 from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.recipe import ClickStage, TextRecipe
 from models.train_all import STAGES, LoopRecipe, Shop, TrainedAll, train_all

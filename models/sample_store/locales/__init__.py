@@ -1,7 +1,7 @@
 """The storefronts of other locales: their words for products, their queries, and the log of their searches.
 
-`language` has the nouns of the room, `read_locales` reads them from `data/languages/`, `locale_queries` writes queries, `storefronts` is the
-log, and `traps` are the words that mean different things in different locales.
+`language` defines a language and a locale, `read_locales` reads them from `data/languages/`, `locale_queries` writes queries, `storefronts`
+makes the log, and `traps` lists the queries that mean different products in different locales.
 """
 
 from models.sample_store.locales.language import Language, Locale, Noun

@@ -42,7 +42,8 @@ _MAX_SHARE = 1_000_000
 @cache
 def all_locales() -> Mapping[str, Locale]:
     """Reads all locales by name, once in a process. Raises DataFileError if a file is wrong."""
-    return {locale.name: locale for file_name in LANGUAGE_FILES for locale in _read_file(file_name)}
+    files = (read_data_file(f"languages/{name}.toml") for name in LANGUAGE_FILES)
+    return {locale.name: locale for file in files for locale in read_language_file(file)}
 
 
 def locale_named(name: str) -> Locale:
@@ -53,8 +54,8 @@ def locale_named(name: str) -> Locale:
     return locales[name]
 
 
-def _read_file(file_name: str) -> list[Locale]:
-    file = read_data_file(f"languages/{file_name}.toml")
+def read_language_file(file: DataTable) -> list[Locale]:
+    """Reads the locales of a language."""
     language = _read_language(file)
     tables = file.table("locales")
     own_nouns: dict[str, Nouns] = {}
@@ -77,7 +78,7 @@ def _read_file(file_name: str) -> list[Locale]:
 def _read_language(file: DataTable) -> Language:
     code, inch = file.text("code"), file.text("inch")
     before_noun = frozenset(
-        cast(tuple[QueryField, ...], file.texts("before_noun", allowed=get_args(QueryField)))
+        cast(tuple[QueryField, ...], file.texts("before_noun", allowed=get_args(QueryField), can_be_empty=True))
     )
     if code == "en":
         return american_english(inch=inch, before_noun=before_noun)

@@ -15,7 +15,7 @@ from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.page import Cell, Section, Table
 from models.evaluation.plots import groups_plot
 from models.ranking.ranker import Ranker, blend
-from models.sample_store.shopping import ShoppingLog
+from models.sample_store import ShoppingLog
 from models.studies.rankers import nearest
 from models.studies.ranking.pages import RankingPages
 from models.studies.ranking.truth import StoreTruth
@@ -115,9 +115,9 @@ def whole_searches(
 def examined(log: ShoppingLog, top: int) -> Doubles:
     """(top,) the chance that a simulated shopper looks at each place of a page."""
     shares = np.asarray(log.parameters.depth_shares)
-    step = log.pages.look().size // len(shares)
+    step = log.pages.examination().size // len(shares)
     seen = (1 - np.concatenate(([0.0], np.cumsum(shares)[:-1]))).repeat(step)
-    return np.asarray((seen * log.pages.look())[:top], np.float64)
+    return np.asarray((seen * log.pages.examination())[:top], np.float64)
 
 
 def _values(ranked: Ints, true: Doubles, relevance: Relevance, looked: Doubles) -> dict[str, Doubles]:

@@ -30,7 +30,7 @@ from models.ranking.parse_log import concat_logs
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.train_ranker import ranker_rows
-from models.sample_store.write_log import EVENTS, STOREFRONTS
+from models.sample_store import EVENTS, STOREFRONTS
 from models.studies.ranking.segments import page_segments, searches_before
 from models.studies.types.store_queries import category_of
 from models.studies.types.trained_types import TrainedTypes

@@ -14,9 +14,7 @@ import pyarrow.parquet as pq
 from models.arrays import Doubles, Ints
 from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
-from models.sample_store.oracle import Oracle
-from models.sample_store.shopping import ShoppingLog
-from models.sample_store.write_log import EVENTS, TRUTH
+from models.sample_store import EVENTS, TRUTH, Oracle, ShoppingLog
 from models.studies.oracle_ranker import TruthError, load_simulated_log
 
 FIT, TASTE, QUALITY = "fit to the query", "the shopper's taste", "the product's quality"

@@ -17,7 +17,7 @@ from models.evaluation.page import Section, Table, write_sections
 from models.evaluation.plots import lines_plot
 from models.evaluation.run_facts import RunFacts
 from models.products.product import product_text
-from models.sample_store.write_log import EVENTS, TRUTH
+from models.sample_store import EVENTS, TRUTH
 from models.studies.oracle_ranker import load_simulated_log
 from models.studies.text_encoder.embedders import Embedder, EncoderEmbedder, StaticEmbedder
 from models.studies.text_encoder.evaluate_judged import METHOD, JudgedFigures, judged_figures, known_items_of

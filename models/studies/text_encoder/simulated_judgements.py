@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from models.arrays import Codes, Ints
 from models.evaluation.buckets import Bucket, frequency_codes
-from models.sample_store.shopping import ShoppingLog as Simulation
+from models.sample_store import ShoppingLog as Simulation
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 from models.studies.text_encoder.wording import near_duplicates
 from models.text_tuning.pairs import ClickPairs

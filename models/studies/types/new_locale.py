@@ -17,7 +17,7 @@ from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.labels import LabelRule, label_log
 from models.query_types.recipe import TypesRecipe, Variant
 from models.query_types.tokens import language_of, normalise
-from models.sample_store.locales import MAIN_LOCALE
+from models.sample_store import MAIN_LOCALE
 from models.studies.types.store_queries import (
     StoreQueries,
     category_of,

@@ -27,8 +27,7 @@ from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER, TypesRecipe
 from models.query_types.train_types import train_types
 from models.query_types.type_model import TypeModel
-from models.sample_store.locales import MAIN_LOCALE
-from models.sample_store.write_log import EVENTS, STOREFRONTS
+from models.sample_store import EVENTS, MAIN_LOCALE, STOREFRONTS
 from models.studies.types.store_queries import category_of
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower

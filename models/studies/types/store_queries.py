@@ -24,10 +24,18 @@ from models.arrays import Progress
 from models.query_types.examples import TypeExamples
 from models.query_types.labels import LabelRule, label_log
 from models.query_types.tokens import normalise
-from models.sample_store.generate import SampleStore
-from models.sample_store.locales import MAIN_LOCALE, StorefrontLog, StorefrontParameters, dialect_traps
-from models.sample_store.product_types import PRODUCT_TYPES
-from models.sample_store.write_log import CATALOGUE, EVENTS, STOREFRONTS, TRUTH
+from models.sample_store import (
+    CATALOGUE,
+    EVENTS,
+    MAIN_LOCALE,
+    STOREFRONTS,
+    TRUTH,
+    SampleStore,
+    StorefrontLog,
+    StorefrontParameters,
+    dialect_traps,
+    load_product_types,
+)
 from models.studies.oracle_ranker import TruthError, load_simulated_log
 from models.unified.words import Ragged
 
@@ -109,7 +117,7 @@ def read_wanted(folder: Path) -> Wanted:
     popularity = np.round(1e6 * main.intents.probabilities()).astype(np.int64) + 1
     wanted = count_wanted(asked)
     for text, kind, times in zip(main.intents.texts, main.intents.types.tolist(), popularity.tolist(), strict=True):
-        wanted[normalise(text), MAIN_LOCALE][PRODUCT_TYPES[kind].category] += times
+        wanted[normalise(text), MAIN_LOCALE][load_product_types()[kind].category] += times
     return wanted
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from models.sample_store.write_log import write_sample_log
+from models.sample_store import write_sample_log
 from serving.cli.main import app
 
 

@@ -1,11 +1,10 @@
-"""The sample store is the same everywhere, looks like a shop, and is asked for in shoppers' words."""
+"""The sample store is the same everywhere, and its products, prices and titles are those of a shop."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.draws import Draws
 from models.products.currency import currency_digits
 from models.products.product import Product
 from models.products.reader import CatalogueReader
-from models.sample_store import ABSENT, CURRENCY, SAMPLE_COLUMNS, LatentColumns, ProductLatent, SampleQuery, SampleStore
+from models.sample_store import ABSENT, CURRENCY, SAMPLE_COLUMNS, LatentColumns, ProductLatent, SampleStore
+from models.sample_store.brands import load_brands
 from models.sample_store.latents import OUT_OF_STOCK_SHARE
-from models.sample_store.product_types import PRODUCT_TYPES
-from models.sample_store.queries import SHOPPER_NOUN_RATE, TYPO_RATE
-from models.sample_store.vocabulary import (
-    AUDIENCES,
-    BRANDS,
-    COLOURS,
-    MATERIALS,
-    PALETTES,
-    STYLE_FAMILIES,
-    STYLES,
-    Word,
-    names,
-    words,
-)
+from models.sample_store.product_types import load_product_types
+from models.sample_store.words import load_words
 
 # Changes when a list, a draw or a wording changes; then bundles, logs and figures made before no longer match.
 FIRST_1000_DIGEST = "3c09f9fbf7ef68f6d5885396d0ad1ca89352abcb955b5886c9c35efabd41418f"
@@ -57,14 +44,8 @@ def latents(store: SampleStore) -> list[ProductLatent]:
     return store.latents().rows()
 
 
-@pytest.fixture(scope="module")
-def queries(store: SampleStore) -> list[SampleQuery]:
-    draws = Draws(1)
-    return [store.query(draws) for _ in range(6000)]
-
-
 class TestSameEverywhere:
-    def test_first_products_are_the_known_ones(self, products: list[Product]) -> None:
+    def test_first_products_have_the_recorded_digest(self, products: list[Product]) -> None:
         assert digest(products[:1000]) == FIRST_1000_DIGEST
 
     def test_same_seed_gives_the_same_products_and_another_seed_others(self) -> None:
@@ -105,66 +86,30 @@ class TestSameEverywhere:
                 SampleStore(num_products)
 
 
-class TestVocabulary:
-    def test_notation(self) -> None:
-        assert words("Navy = dark blue | midnight; Red") == (Word("Navy", ("dark blue", "midnight")), Word("Red"))
-
-    def test_every_type_has_shopper_words_that_no_seller_of_it_uses(self) -> None:
-        for kind in PRODUCT_TYPES:
-            sellers = {noun.lower() for noun in kind.nouns}
-            assert kind.shopper_nouns
-            assert not sellers & set(kind.shopper_nouns), kind.name
-
-    def test_lists_name_only_what_exists(self) -> None:
-        known = {
-            group: {word.seller for word in listed}
-            for group, listed in (("m", MATERIALS), ("a", AUDIENCES), ("s", STYLES), ("c", COLOURS))
-        }
-        type_names = {kind.name for kind in PRODUCT_TYPES}
-        departments = {department for brand in BRANDS for department in brand.departments}
-        for kind in PRODUCT_TYPES:
-            assert set(kind.materials) <= known["m"], kind.name
-            assert set(kind.audiences) <= known["a"], kind.name
-            assert kind.style_family in STYLE_FAMILIES
-            assert not kind.palette or kind.palette in PALETTES
-            assert kind.accessory_of in type_names | {""}
-            assert kind.department in departments
-            assert 0 < kind.min_price_minor < kind.max_price_minor
-        assert all(set(names(family)) <= known["s"] for family in STYLE_FAMILIES.values())
-        assert all(set(names(palette)) <= known["c"] for palette in PALETTES.values())
-        assert all(set(brand.styles) <= known["s"] for brand in BRANDS)
-
-    def test_it_is_large_and_without_repeats(self) -> None:
-        assert len({kind.name for kind in PRODUCT_TYPES}) == len(PRODUCT_TYPES) >= 72
-        assert len({brand.name for brand in BRANDS}) == len(BRANDS) >= 100
-        assert len({kind.department for kind in PRODUCT_TYPES}) >= 8
-        assert sum(bool(kind.accessory_of) for kind in PRODUCT_TYPES) >= 8
-
-
 class TestProducts:
     def test_first_thousand_show_most_types(self, latents: list[ProductLatent]) -> None:
         assert len({latent.type for latent in latents[:1000]}) >= 90
-        assert len({latent.type for latent in latents}) == len(PRODUCT_TYPES)
+        assert len({latent.type for latent in latents}) == len(load_product_types())
 
     def test_prices_lie_in_the_range_of_their_type_and_end_as_prices_do(
         self, products: list[Product], latents: list[ProductLatent]
     ) -> None:
         for product, latent in zip(products, latents, strict=True):
-            kind = PRODUCT_TYPES[latent.type]
+            kind = load_product_types()[latent.type]
             assert product.price_minor is not None
             assert kind.min_price_minor <= product.price_minor <= kind.max_price_minor
             assert product.price_minor % 100 in {0, 49, 95, 99}
 
     def test_prices_rise_with_the_price_band(self, store: SampleStore) -> None:
         columns = store.latents()
-        for kind in range(len(PRODUCT_TYPES)):
+        for kind in range(len(load_product_types())):
             mine = columns.type == kind
             means = [columns.price_minor[mine & (columns.price_band == band)].mean() for band in range(5)]
             assert means == sorted(means)
 
     def test_brands_of_a_higher_tier_cost_more(self, store: SampleStore) -> None:
         columns = store.latents()
-        tiers = np.array([brand.tier for brand in BRANDS])[columns.brand]
+        tiers = np.array([brand.tier for brand in load_brands()])[columns.brand]
         assert columns.price_band[tiers == 2].mean() > columns.price_band[tiers == -2].mean() + 0.5
 
     def test_shares(self, store: SampleStore) -> None:
@@ -172,25 +117,27 @@ class TestProducts:
         assert 1 - columns.in_stock.mean() == pytest.approx(OUT_OF_STOCK_SHARE, abs=0.01)
         assert np.bincount(columns.price_band) / len(columns.price_band) == pytest.approx(0.2, abs=0.03)
         types = np.bincount(columns.type) / len(columns.type)
-        shares = np.array([kind.share for kind in PRODUCT_TYPES])
+        shares = np.array([kind.share for kind in load_product_types()])
         assert types == pytest.approx(shares / shares.sum(), abs=0.005)
 
     def test_popularity_is_heavy_tailed(self, store: SampleStore) -> None:
         popularity = np.sort(store.latents().popularity)[::-1]
         assert popularity[:200].sum() > 0.3 * popularity.sum()
 
-    def test_latent_is_what_the_product_says(self, products: list[Product], latents: list[ProductLatent]) -> None:
+    def test_the_product_states_its_latent_attributes(
+        self, products: list[Product], latents: list[ProductLatent]
+    ) -> None:
         for product, latent in zip(products[:2000], latents, strict=False):
-            kind = PRODUCT_TYPES[latent.type]
+            kind = load_product_types()[latent.type]
             assert product.category == kind.category
-            assert product.brand == BRANDS[latent.brand].name
-            assert kind.department in BRANDS[latent.brand].departments
+            assert product.brand == load_brands()[latent.brand].name
+            assert kind.department in load_brands()[latent.brand].departments
             assert kind.nouns[latent.noun] in product.title
             for name, listed, at in (
-                ("colour", COLOURS, latent.colour),
-                ("material", MATERIALS, latent.material),
-                ("style", STYLES, latent.style),
-                ("audience", AUDIENCES, latent.audience),
+                ("colour", load_words().colours, latent.colour),
+                ("material", load_words().materials, latent.material),
+                ("style", load_words().styles, latent.style),
+                ("audience", load_words().audiences, latent.audience),
                 ("size", kind.sizes, latent.size),
                 ("feature", kind.features, latent.feature),
             ):
@@ -205,69 +152,31 @@ class TestProducts:
     ) -> None:
         assert len({product.title for product in products}) > 0.95 * len(products)
         for product, latent in zip(products, latents, strict=True):
-            assert ("model" in product.attributes) == (PRODUCT_TYPES[latent.type].kind == "device")
+            assert ("model" in product.attributes) == (load_product_types()[latent.type].kind == "device")
         with_model = [product for product in products if "model" in product.attributes]
         named = sum(product.attributes["model"] in product.title for product in with_model)
         assert 0.5 < named / len(with_model) < 0.95
 
     def test_brands_lean_to_their_styles(self, latents: list[ProductLatent]) -> None:
         def share(brand_name: str) -> float:
-            mine = [latent for latent in latents if BRANDS[latent.brand].name == brand_name]
-            return sum(STYLES[latent.style].seller == "Gaming" for latent in mine) / len(mine)
+            mine = [latent for latent in latents if load_brands()[latent.brand].name == brand_name]
+            return sum(load_words().styles[latent.style].seller == "Gaming" for latent in mine) / len(mine)
 
         assert share("Teravane") > share("Ohmsley") + 0.2
-
-
-class TestQueries:
-    def test_same_draws_give_the_same_queries(self, store: SampleStore, queries: list[SampleQuery]) -> None:
-        draws = Draws(1)
-        assert [store.query(draws) for _ in range(50)] == queries[:50]
-
-    def test_types_are_asked_for_as_often_as_they_are_sold(self, queries: list[SampleQuery]) -> None:
-        counts = Counter(query.type for query in queries)
-        total = sum(kind.share for kind in PRODUCT_TYPES)
-        for at, kind in enumerate(PRODUCT_TYPES):
-            assert counts[at] / len(queries) == pytest.approx(kind.share / total, abs=0.008)
-
-    def test_typing_errors_come_at_their_rate(self, queries: list[SampleQuery]) -> None:
-        could = [query for query in queries if "model" not in query.asks]
-        assert sum(query.has_typo for query in could) / len(could) == pytest.approx(TYPO_RATE, abs=0.015)
-
-    def test_shoppers_use_their_own_nouns_at_their_rate(self, queries: list[SampleQuery]) -> None:
-        plain = [query for query in queries if not query.has_typo and "model" not in query.asks]
-        own = sum(any(noun in query.text for noun in PRODUCT_TYPES[query.type].shopper_nouns) for query in plain)
-        assert own / len(plain) == pytest.approx(SHOPPER_NOUN_RATE, abs=0.05)
-
-    def test_query_asks_for_what_its_product_is(self, store: SampleStore, queries: list[SampleQuery]) -> None:
-        for query in queries[:1500]:
-            product, latent = store.product(query.product), store.latent(query.product)
-            assert query.text == query.text.lower().strip()
-            assert query.type == latent.type
-            facts = {**product.attributes, "brand": product.brand, "price_band": str(latent.price_band)}
-            assert {name: facts[name] for name in query.asks} == dict(query.asks)
-
-    def test_query_for_a_given_product(self, store: SampleStore) -> None:
-        draws = Draws(2)
-        assert {store.query(draws, product=17).product for _ in range(20)} == {17}
-
-    def test_all_kinds_of_asking_occur(self, queries: list[SampleQuery]) -> None:
-        asked = {name for query in queries for name in query.asks}
-        assert asked >= {"brand", "price_band", "model", "colour", "material", "style", "size", "feature", "audience"}
-        assert any(not query.asks for query in queries)
 
 
 class TestParquet:
     def test_what_is_written_is_read_back_without_a_problem(
         self, store: SampleStore, products: list[Product], tmp_path: Path
     ) -> None:
-        told: list[int] = []
-        store.write_parquet(tmp_path / "store.parquet", progress=told.append)
+        progress: list[int] = []
+        store.write_parquet(tmp_path / "store.parquet", progress=progress.append)
         reader = CatalogueReader(tmp_path / "store.parquet", SAMPLE_COLUMNS, currency_digits=currency_digits(CURRENCY))
         assert reader.num_rows == len(store)
         assert list(reader.products()) == products
         assert not reader.report.skipped
         assert not reader.report.repaired
-        assert told == [20_000]
+        assert progress == [20_000]
 
     def test_parts_written_apart_are_the_whole(self, tmp_path: Path) -> None:
         store = SampleStore(1000)

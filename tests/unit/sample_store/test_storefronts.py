@@ -1,4 +1,4 @@
-"""Storefronts of other locales: as many searches as are asked for, the same for the same seed, with the truth beside the clicks."""
+"""The logs of storefronts have the requested number of searches, are the same for the same seed, and follow their truth."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ import pytest
 
 from models.events.event import EVENT_SCHEMA
 from models.events.log import EventReport, read_events
-from models.sample_store import SampleStore, StorefrontLog, StorefrontParameters, all_locales, write_sample_log
-from models.sample_store.product_types import PRODUCT_TYPES
+from models.sample_store import (
+    SampleStore,
+    StorefrontLog,
+    StorefrontParameters,
+    StorefrontSearch,
+    all_locales,
+    load_product_types,
+    write_sample_log,
+)
 
 VOLUMES = {"en-GB": 60_000, "pl-PL": 10_000, "ja-JP": 300, "de-AT": 1}
 
@@ -41,7 +48,16 @@ def search_ids(events: pa.Table) -> list[str]:
 
 def category_of(log: StorefrontLog, events: pa.Table) -> list[str]:
     types = log.assortment.latents.type
-    return [PRODUCT_TYPES[types[int(product[3:]) - 1]].category for product in events["product_id"].to_pylist()]
+    return [load_product_types()[types[int(product[3:]) - 1]].category for product in events["product_id"].to_pylist()]
+
+
+def searches_of(log: StorefrontLog) -> dict[str, StorefrontSearch]:
+    return {search.id: search for search in log.searches()}
+
+
+def targets_of(log: StorefrontLog, events: pa.Table) -> list[str]:
+    truth = searches_of(log)
+    return [truth[search].type for search in search_ids(events)]
 
 
 class TestShape:
@@ -84,26 +100,24 @@ class TestShape:
 
 
 class TestTruth:
-    def test_it_is_exposed_and_found_again_from_events(self, log: StorefrontLog, events: pa.Table) -> None:
-        truth = {search.id: search for search in log.searches()}
+    def test_it_is_that_of_the_events(self, log: StorefrontLog, events: pa.Table) -> None:
+        truth = searches_of(log)
         assert len(truth) == sum(VOLUMES.values())
         part = events.slice(20_000, 500)
-        wanted = [truth[search].type for search in search_ids(part)]
-        assert log.wanted_types(part) == wanted
         assert part["query"].to_pylist() == [truth[search].query for search in search_ids(part)]
         assert part["locale"].to_pylist() == [truth[search].locale for search in search_ids(part)]
 
-    def test_clicks_go_to_the_wanted_type_as_often_as_stated(self, log: StorefrontLog, events: pa.Table) -> None:
+    def test_clicks_go_to_the_target_type_as_often_as_stated(self, log: StorefrontLog, events: pa.Table) -> None:
         clicks = events.slice(0, 20_000)
         clicks = clicks.filter(pc.equal(clicks["kind"].cast(pa.string()), "click"))
-        hits = [a == b for a, b in zip(category_of(log, clicks), log.wanted_types(clicks), strict=True)]
+        hits = [a == b for a, b in zip(category_of(log, clicks), targets_of(log, clicks), strict=True)]
         assert np.mean(hits) == pytest.approx(log.parameters.wanted_share, abs=0.02)
 
-    def test_without_noise_every_click_goes_to_the_wanted_type(self) -> None:
+    def test_without_noise_every_click_goes_to_the_target_type(self) -> None:
         exact = replace(StorefrontParameters(), wanted_share=1.0, related_share=0.0)
         log = StorefrontLog(SampleStore(5_000), {"fr-CA": 2_000}, parameters=exact)
         events = pa.Table.from_batches(log.batches())
-        hits = [a == b for a, b in zip(category_of(log, events), log.wanted_types(events), strict=True)]
+        hits = [a == b for a, b in zip(category_of(log, events), targets_of(log, events), strict=True)]
         assert np.mean(hits) > 0.995  # the rest: nothing of the type was launched yet
 
     def test_short_queries_come_often_and_most_seldom(self, log: StorefrontLog) -> None:

@@ -10,8 +10,7 @@ import pytest
 from models.evaluation.numbered_log import read_log
 from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions, read_impressions
-from models.sample_store.generate import SampleStore
-from models.sample_store.write_log import write_sample_log
+from models.sample_store import SampleStore, write_sample_log
 from models.studies.oracle_ranker import TruthError
 from models.studies.ranking.segments import HISTORY, QUERY, SHOPPER, page_segments, query_segments, searches_before
 from models.studies.ranking.truth import FIT, QUALITY, TASTE, StoreTruth

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.sample_store import SampleStore, write_sample_log
-from models.sample_store.write_log import EVENTS, TRUTH
+from models.sample_store import EVENTS, TRUTH, SampleStore, write_sample_log
 from models.studies.oracle_ranker import load_simulated_log
 from models.studies.text_encoder.judged_set import JudgedSetError
 from models.studies.text_encoder.simulated_judgements import FREQUENCY, SEEN, Judgements, judge_simulation

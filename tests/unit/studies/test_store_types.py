@@ -14,8 +14,7 @@ from models.query_types.examples import TypeExamples
 from models.query_types.labels import LabelRule
 from models.query_types.recipe import TypesRecipe
 from models.query_types.tokens import QueryHashing, language_of, normalise
-from models.sample_store.locales import MAIN_LOCALE, dialect_traps
-from models.sample_store.write_log import TRUTH, write_sample_log
+from models.sample_store import MAIN_LOCALE, TRUTH, dialect_traps, write_sample_log
 from models.studies.oracle_ranker import TruthError
 from models.studies.types.evaluate_store_types import StoreTypesPlan, evaluate_types
 from models.studies.types.new_locale import SIZES, new_locales, open_locale

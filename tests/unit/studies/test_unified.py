@@ -14,8 +14,7 @@ from models.bundles.sources import catalogue_source
 from models.evaluation.cases import Cases, Split, build_cases
 from models.evaluation.numbered_log import read_log
 from models.evaluation.page import JSON_FILE
-from models.sample_store.generate import SAMPLE_COLUMNS
-from models.sample_store.write_log import write_sample_log
+from models.sample_store import SAMPLE_COLUMNS, write_sample_log
 from models.studies.oracle_ranker import TruthError, load_oracles
 from models.studies.unified.evaluate_unified import UnifiedEvaluation, evaluate_unified
 from models.studies.unified.unified_ranker import told_events
