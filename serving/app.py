@@ -23,7 +23,7 @@ from models.arrays import Floats
 from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
 from models.devices import cuda_is_usable
-from models.index.vector_index import Device
+from models.index.spec import Device
 from models.query_types.bundle_part import TYPES_PART
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART

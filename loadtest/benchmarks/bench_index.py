@@ -8,8 +8,9 @@ from loadtest.benchmarks.jittered_vectors import jitter
 from loadtest.benchmarks.service import bundle_queries
 from loadtest.benchmarks.setup import Setup
 from models.bundles.bundle import Bundle
+from models.index.spec import IndexSpec
 from models.index.tuner import IndexTarget, p50_ms, recall_of, tune
-from models.index.vector_index import IndexSpec, VectorIndex
+from models.index.vector_index import VectorIndex
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.spec import Text
@@ -36,7 +37,7 @@ def bench_index(setup: Setup) -> None:
         vectors, near = grown[kept], grown[held].astype(np.float32)
         queries = np.concatenate([near, short])
         exact = VectorIndex.build(vectors, IndexSpec("exact"))
-        report = tune(vectors, queries, IndexTarget(recall=0.95), setup.say)
+        report = tune(vectors, queries, IndexTarget(recall=0.95), lambda stage, _done, _total: setup.say(stage))
         truth = exact.search(near, 100, num_threads=2)
         found = report.index.search(near, 100)
         exact_ms, index_ms = [], []

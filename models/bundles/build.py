@@ -123,7 +123,7 @@ def _build(source: Source, recipe: Recipe, embedding: Embedding, state: WorkFold
         vectors,
         queries,
         recipe.index,
-        lambda step: progress(f"index: {step}", 0, None),
+        lambda stage, done, total: progress(f"index: {stage}", done, total),
         num_features=len(embedding.boosts),
     )
     shutil.rmtree(partial / INDEX, ignore_errors=True)  # of a build that was interrupted and may have chosen another

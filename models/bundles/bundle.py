@@ -24,7 +24,8 @@ import numpy as np
 from models.arrays import Float16s
 from models.bundles.files import file_sha256
 from models.bundles.manifest import MANIFEST, BundleError, Manifest, content_version
-from models.index.vector_index import Device, VectorIndex
+from models.index.spec import Device
+from models.index.vector_index import VectorIndex
 from models.products.identifiers import IdentifierIndex
 from models.products.product_table import ProductTable
 

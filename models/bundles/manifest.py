@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from models.errors import InputError
-from models.index.vector_index import num_columns
+from models.index.spec import num_columns
 
 FORMAT_VERSION = 4
 READ_VERSIONS = (1, 2, 3, 4)  # 1 has no boosts, 1 and 2 have no classifier of queries, 1 to 3 have no ranker

@@ -1,7 +1,7 @@
 """Inner products of a batch of queries with every vector, as one bf16 matrix product on the CPU.
 
-Reading 20,000 x 384 float16 vectors takes FAISS 0.57 ms a query, however many are asked together; the matrix units of a processor
-with AMX need 0.8 ms for 1 to 16 queries and 1.1 ms for 52 (one core). What comes out is rounded, so it chooses candidates only.
+FAISS reads 20,000 x 384 float16 vectors in 0.57 ms a query, however many queries are searched at once; the matrix units of a processor
+with AMX need 0.8 ms for 1 to 16 queries and 1.1 ms for 52 (one core). The products are rounded, so they serve to choose candidates only.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ class Bf16Product:
         self._model = openvino.Core().compile_model(openvino.Model([product], [queries]), "CPU", settings)
         self._local = threading.local()
         self._dim = vectors.shape[1] - num_static
-        self._longest = 0.0  # of the vectors without their features
-        self._largest = np.zeros(num_static, np.float32)  # of each feature
+        self._longest = 0.0  # length of the longest vector, features left out
+        self._largest = np.zeros(num_static, np.float32)  # (num_static,) greatest absolute value of each feature
         for start in range(0, len(vectors), BLOCK):
             block = np.asarray(vectors[start : start + BLOCK], np.float32)
             self._longest = max(self._longest, float(np.linalg.norm(block[:, : self._dim], axis=1).max()))
             np.maximum(self._largest, np.abs(block[:, self._dim :]).max(axis=0), out=self._largest)
 
     def max_error(self, queries: Floats) -> Floats:
-        """(batch,) how far a product of each query may be off. Features count one by one: a query without weights pays nothing."""
+        """Returns how far a product of each query may be off, (batch,).
+
+        Features count separately, so that a query without weights has the bound that it has without features.
+        """
         lengths = np.linalg.norm(queries[:, : self._dim], axis=1) * self._longest
         return np.asarray(MAX_ERROR * (lengths + np.abs(queries[:, self._dim :]) @ self._largest), np.float32)
 
     def __call__(self, queries: Floats) -> Floats:
-        """Queries (batch, width) -> (batch, vectors), each within `max_error`. Valid until this thread's next call."""
+        """Multiplies queries (batch, width) to (batch, vectors), each within `max_error`. Valid until this thread's next call."""
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._model.create_infer_request()

@@ -19,7 +19,7 @@ from models.bundles.embedding import npy_header
 from models.bundles.files import file_sha256, sync_files
 from models.bundles.work_folder import WorkFolder
 from models.events.event import Event, EventKind
-from models.index.vector_index import num_columns
+from models.index.spec import num_columns
 from models.products.product_table import ProductTable
 from models.text_encoder.spec import EncoderSpec
 from models.unified.bundle_part import UNIFIED_PART

@@ -14,7 +14,8 @@ import numpy as np
 from models.arrays import Bools, Doubles, Floats, Ints
 from models.bundles.bundle import Bundle
 from models.index.float16 import to_float32
-from models.index.vector_index import Device, Neighbours
+from models.index.neighbours import Neighbours
+from models.index.spec import Device
 from models.products.identifiers import IdentifierMatch
 from models.ranking.bundle_part import RANKER_PART
 from models.unified.bundle_part import UNIFIED_PART

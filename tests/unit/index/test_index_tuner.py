@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from models.index import tuner as index_tuner
-from models.index.tuner import IndexTarget, TuneReport, lists_for, recall_of, tune, weighed
-from models.index.vector_index import IndexSpec, Neighbours, VectorIndex, num_columns
+from models.index.neighbours import Neighbours
+from models.index.spec import IndexSpec, num_columns
+from models.index.tuner import IndexTarget, TuneReport, num_lists_for, recall_of, tune, with_random_weights
+from models.index.vector_index import VectorIndex
 
 DIM = 32
 
@@ -94,7 +96,7 @@ def test_the_report_is_json_and_holds_the_spec(report: TuneReport) -> None:
 
 def test_lists_grow_with_the_root_of_the_catalogue() -> None:
     sizes = (10_000, 45_000, 200_000, 1_000_000, 10_000_000)
-    assert [lists_for(size) for size in sizes] == [256, 512, 1024, 2048, 8192]
+    assert [num_lists_for(size) for size in sizes] == [256, 512, 1024, 2048, 8192]
 
 
 def test_features_are_tuned_for_with_weights_and_without() -> None:
@@ -109,6 +111,6 @@ def test_features_are_tuned_for_with_weights_and_without() -> None:
     exact = VectorIndex.build(vectors, IndexSpec("exact", num_static=width - DIM))
     recalls = [
         recall_of(report.index.search(queries, 50), exact.search(queries, 50))
-        for queries in (plain, weighed(plain, width - DIM, 4))
+        for queries in (plain, with_random_weights(plain, width - DIM, 4))
     ]
     assert min(recalls) == report.chosen.recall >= 0.9

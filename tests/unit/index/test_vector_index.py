@@ -13,16 +13,11 @@ import pytest
 
 from models.arrays import Float16s, Floats
 from models.devices import cpu_computes_bf16
+from models.index.neighbours import Neighbours
+from models.index.spec import IndexSpec, num_columns
+from models.index.torch_search import TorchSearch
 from models.index.tuner import recall_of
-from models.index.vector_index import (
-    GATHERED_SHARE,
-    LISTS_FILE,
-    IndexSpec,
-    Neighbours,
-    VectorIndex,
-    _TorchMatrix,
-    num_columns,
-)
+from models.index.vector_index import GATHERED_SHARE, LISTS_FILE, VectorIndex
 
 SIZE, DIM, K = 30_000, 64, 100
 NUM_CLUSTERS = 200
@@ -274,9 +269,9 @@ def test_a_batch_finds_what_its_queries_find_alone_even_where_bf16_cannot_tell_p
 )
 def test_the_matrix_product_returns_what_brute_force_returns(device: str, vectors: Float16s, queries: Floats) -> None:
     pytest.importorskip("torch")
-    matrix = _TorchMatrix(vectors, device)
+    matrix = TorchSearch(vectors, device)
     for allowed in (None, random_mask(0.1), random_mask(0.001), np.zeros(SIZE, bool)):
-        found, truth = matrix.search(queries, K, allowed), brute_force(vectors, queries, K, allowed)
+        found, truth = matrix.nearest(queries, K, allowed), brute_force(vectors, queries, K, allowed)
         assert recall_of(found, truth) == 1.0
         np.testing.assert_array_equal(found.ids >= 0, truth.ids >= 0)
         np.testing.assert_allclose(found.scores, truth.scores, atol=1e-5)
@@ -373,9 +368,9 @@ def test_an_index_with_features_is_saved_with_their_number(
 
 def test_the_matrix_product_weighs_features_too(featured: Float16s, queries: Floats) -> None:
     pytest.importorskip("torch")
-    matrix = _TorchMatrix(featured, "cpu", NUM_STATIC)
+    matrix = TorchSearch(featured, "cpu", NUM_STATIC)
     for weights in ((0,), *WEIGHTS.values()):
         asked = with_weights(queries, weights)
         for allowed in (None, random_mask(0.1)):
             truth = brute_force(featured, asked, K, allowed)
-            assert recall_of(matrix.search(asked, K, allowed), truth) == 1.0
+            assert recall_of(matrix.nearest(asked, K, allowed), truth) == 1.0

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from models.arrays import Ints
-from models.index.vector_index import IndexSpec, VectorIndex
+from models.index.spec import IndexSpec
+from models.index.vector_index import VectorIndex
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.spec import Text
 

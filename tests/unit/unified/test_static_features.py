@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.index.vector_index import num_columns
+from models.index.spec import num_columns
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.unified.embed_products import _write_vectors

@@ -1,0 +1,74 @@
+"""Exact inner products with the float16 vectors of a bundle, read where they are mapped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+
+from models.arrays import Float16s, Floats, Ints
+from models.index.float16 import to_float32
+from models.index.neighbours import QueryNeighbours
+
+# Products scored at a time: 8,192 x 384 float16 stay in the caches, which halves the time per product against one pass over 50,000.
+ROWS_AT_ONCE = 1 << 13
+# Pairs of a query and a product scored at a time, each with a copy of both in float32: 56 us for 290 pairs, at once 72.
+PAIRS_AT_ONCE = 1 << 10
+
+
+class ExactSearch:
+    """Scores queries against vectors (size, width), the last `num_static` columns of which are static features.
+
+    A query is [q; w] of width `width`, float32 and C-ordered. The vectors are kept, not copied.
+    """
+
+    def __init__(self, vectors: Float16s, num_static: int = 0) -> None:
+        self.vectors = np.asarray(vectors)  # a plain view: indexing a memmap costs more
+        self.size, self.width = self.vectors.shape
+        self.dim = self.width - num_static
+        self._flat = _flat_index(self.vectors)
+
+    def nearest(self, query: Floats, k: int, selector: Any = None) -> QueryNeighbours:
+        """Returns the nearest of all products that the FAISS `selector` passes, at most `k`. Reads every vector, on one thread."""
+        faiss.omp_set_num_threads(1)
+        settings = faiss.SearchParameters(sel=selector)
+        scores, ids = self._flat.search(query[None], min(k, self.size), params=settings)
+        return QueryNeighbours(ids[ids >= 0], scores[ids >= 0])
+
+    def nearest_among(self, query: Floats, rows: Ints, k: int) -> QueryNeighbours:
+        """Returns the nearest of the products `rows` (ascending), at most `k`. Reads them block by block, on one thread."""
+        faiss.omp_set_num_threads(1)
+        best = QueryNeighbours.none()
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            block = rows[start : start + ROWS_AT_ONCE]
+            scores, places = _flat_index(np.take(self.vectors, block, axis=0)).search(query[None], min(k, len(block)))
+            best = best.merge(QueryNeighbours(block[places[0]], scores[0]), k)
+        return best
+
+    def score_pairs(self, queries: Floats, numbers: Ints, rows: Ints) -> Floats:
+        """Returns the inner products (pairs,) of `queries[numbers]` and the products `rows`.
+
+        Each is computed the same way whatever else is in the batch. Where a query weighs no feature, it equals to the last bit the product
+        without features.
+        """
+        scores = np.empty(len(rows), np.float32)
+        unit, static = np.s_[:, : self.dim], np.s_[:, self.dim :]
+        for start in range(0, len(rows), PAIRS_AT_ONCE):
+            at = slice(start, start + PAIRS_AT_ONCE)
+            vectors, query = to_float32(np.take(self.vectors, rows[at], axis=0)), queries[numbers[at]]
+            np.einsum("ij,ij->i", vectors[unit], query[unit], out=scores[at])
+            if self.dim < self.width:
+                scores[at] += np.einsum("ij,ij->i", vectors[static], query[static])
+        return scores
+
+
+def _flat_index(vectors: Float16s) -> Any:
+    """Returns a FAISS index that reads float16 vectors (n, width) where they are. It copies nothing and keeps them alive."""
+    index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    address = faiss.cast_integer_to_void_ptr(vectors.ctypes.data)
+    no_owner = index.codes.owner  # the null shared_ptr, which Python cannot make
+    index.codes = faiss.MaybeOwnedVectorUInt8.create_view(address, vectors.nbytes, no_owner)
+    index.ntotal = len(vectors)
+    index.referenced_objects = [vectors]
+    return index
