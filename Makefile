@@ -13,10 +13,10 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 PROTOS := $(wildcard protos/aisle/v1/*.proto)
 
-.PHONY: help serve train test check lint stubs bench loadtest wheel client clean
+.PHONY: help serve train test check lint stubs bench loadtest wheel client docs docs-serve docs-config clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/serve.stamp: pyproject.toml constraints.txt
 	@test -d .venv || $(PYTHON) -m venv .venv
@@ -30,11 +30,17 @@ help:  ## List the targets
 	@$(PIP) --editable ".[tune,minilm]"
 	@touch $@ .venv/serve.stamp
 
+.venv/docs.stamp: pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@echo "installing Aisle and what builds its documentation into .venv (a few minutes the first time)"
+	@$(PIP) --editable ".[docs]"
+	@touch $@
+
 .venv/dev.stamp: pyproject.toml constraints.txt
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@echo "installing Aisle and its development tools into .venv (a few minutes the first time)"
 	@$(PIP) --editable ".[dev]"
-	@touch $@ .venv/serve.stamp .venv/tune.stamp
+	@touch $@ .venv/serve.stamp .venv/tune.stamp .venv/docs.stamp
 
 $(BUNDLE)/manifest.json: | .venv/serve.stamp
 	$(BIN)/aisle build --sample 20000 --out $(BUNDLE)
@@ -91,5 +97,14 @@ wheel: .venv/dev.stamp  ## Build dist/aisle-*.whl
 client: .venv/dev.stamp  ## Build dist/aisle_client-*.whl, the typed client alone
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist ./protos
 
+docs: .venv/docs.stamp  ## Build the documentation into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: .venv/docs.stamp  ## Serve the documentation on :8000, and follow edits
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+docs-config: .venv/serve.stamp  ## Write docs/aisle.toml anew, the configuration reference
+	$(BIN)/aisle config > docs/aisle.toml
+
 clean:  ## Remove caches and build output (keeps .venv and bundles)
-	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build site

@@ -1,8 +1,9 @@
-"""The README's promises: its code runs, its commands exist, its configuration is the real one."""
+"""The examples of README and docs run against a real service. `tests/unit/test_docs.py` checks what needs none."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,59 +11,66 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from loadtest.benchmarks.service import Service
+from loadtest.benchmarks.service import Service, served
 from serving.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "protos/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def indented_lines() -> list[str]:
-    joined = README.replace("\\\n", " ")
-    return [line.strip() for line in joined.splitlines() if line.startswith("    ")]
+def python_examples(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_python_example_finds_products(service: Service) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    code = code.replace("127.0.0.1:9000", service.address)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert len(done.stdout.splitlines()) == 10
+def search_commands() -> list[str]:
+    """Of the default service: those that name a --server are of the tutorial's own one."""
+    lines = (
+        line.strip()
+        for page in PAGES
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("    ")
+    )
+    return [
+        line for line in dict.fromkeys(lines) if line.startswith(".venv/bin/aisle search") and "--server" not in line
+    ]
+
+
+def run(code: str, service: Service) -> list[str]:
+    code = (
+        code.replace("127.0.0.1:9000", service.address)
+        .replace("timeout_s=1.0", "timeout_s=10")
+        .replace("timeout=1)", "timeout=10)")
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "protos/README.md", ROOT / "docs/contract.md"], ids=lambda page: page.name
+)
+def test_the_python_examples_find_products(service: Service, page: Path) -> None:
+    examples = python_examples(page)
+    assert examples
+    for code in examples:
+        assert len(run(code, service)) == 10
+
+
+def test_the_tutorial_records_an_event_that_personalises_the_next_search(personal_folder: Path) -> None:
+    (code,) = python_examples(ROOT / "docs/tutorial.md")
+    with served(personal_folder) as running:
+        reason, *lines = run(code, running)
+    assert reason
+    assert lines == ["1 recorded", "1 in the history", "1 used by the next search"]
 
 
 def test_the_search_commands_find_products(service: Service) -> None:
-    commands = [line for line in indented_lines() if line.startswith(".venv/bin/aisle search")]
-    assert len(commands) >= 2
+    commands = search_commands()
+    assert len(commands) >= 8
     for command in commands:
-        arguments = [part.strip('"') for part in re.findall(r'"[^"]*"|\S+', command)][1:]
-        result = CliRunner().invoke(app, [*arguments, "--server", service.address])
-        if "--boost" in arguments:  # for a bundle of the unified model: test_personalisation.py runs it
+        result = CliRunner().invoke(app, [*shlex.split(command)[1:], "--server", service.address])
+        if "--boost" in command:  # for a bundle of the unified model: test_personalisation.py runs it
             assert "the served bundle has no boosts" in result.output
             continue
-        assert result.exit_code == 0, result.output
-        assert ("everybody" if "--compare" in arguments else "hits in") in result.output
-
-
-@pytest.mark.parametrize("command", [line for line in indented_lines() if line.startswith(".venv/bin/aisle")])
-def test_every_option_of_a_shown_command_exists(command: str) -> None:
-    group, name, *rest = command.split()[1:]
-    names = [group, name] if group in ("train", "evaluate", "bundle") else [group]
-    shown = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
-    assert shown.exit_code == 0
-    for option in (part for part in rest if part.startswith("--")):
-        assert option in shown.output
-
-
-def test_every_make_target_of_the_readme_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
-def test_the_configuration_reference_is_what_the_command_prints() -> None:
-    (shown,) = re.findall(r"<!-- config -->\n```toml\n(.*?)```\n<!-- /config -->", README, re.DOTALL)
-    assert shown.strip() == CliRunner().invoke(app, ["config"]).output.strip()
-
-
-def test_the_service_config_is_the_documented_one() -> None:
-    assert "service_config.json" in README
-    assert (ROOT / "protos/aisle/v1/service_config.json").is_file()
+        assert result.exit_code == 0, (command, result.output)
+        assert ("everybody" if "--compare" in command else "hits in") in result.output
