@@ -37,7 +37,8 @@ from serving.compute.teacher import CPU_BATCH_TOKENS as CPU_TEACHER_TOKENS
 from serving.compute.teacher import CUDA_BATCH_TOKENS as CUDA_TEACHER_TOKENS
 from serving.compute.teacher import TeacherReader
 from serving.config import AisleConfig, ConfigError, StageConfig
-from serving.gateway.replica import NOTICE_S, Gateway
+from serving.gateway.listener import NOTICE_S
+from serving.gateway.replica import Gateway
 from serving.gateway.security import read_keys
 from serving.shoppers.open_store import check_shoppers
 from serving.stages.stage import StagePlan, stage_deployment

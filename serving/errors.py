@@ -1,24 +1,37 @@
-"""What can go wrong with a call, each with its gRPC status. `serving.gateway.rpc` is the one place that catches them."""
+"""The errors of calls, each with the code that its caller gets. `serving.gateway.rpc` alone catches them and speaks gRPC."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-import grpc
+
+class Code(StrEnum):
+    """How a call ends. The names are those of gRPC's status codes."""
+
+    INTERNAL = "INTERNAL"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    UNAVAILABLE = "UNAVAILABLE"
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One field of a request that breaks a rule. `field` is its path in the proto, as `filter.brands[3]`."""
+    """One field of a request that breaks a rule. `field` is its path in the proto, such as `filter.brands[3]`."""
 
     field: str
     description: str
 
 
 class AisleError(Exception):
-    """A refusal or failure that the caller is told about. `message` is for the caller: no paths, no internals."""
+    """A refusal or failure that is reported to the caller. `message` is for the caller: no paths, no internals."""
 
-    code = grpc.StatusCode.INTERNAL
+    code = Code.INTERNAL
     reason = "INTERNAL"
 
     def __init__(self, message: str, *, reason: str = "", retry_after_s: float | None = None) -> None:
@@ -30,7 +43,7 @@ class AisleError(Exception):
 
 
 class InvalidRequest(AisleError):
-    code = grpc.StatusCode.INVALID_ARGUMENT
+    code = Code.INVALID_ARGUMENT
     reason = "INVALID_REQUEST"
 
     def __init__(self, *violations: Violation) -> None:
@@ -39,33 +52,33 @@ class InvalidRequest(AisleError):
 
 
 class Unauthenticated(AisleError):
-    code = grpc.StatusCode.UNAUTHENTICATED
+    code = Code.UNAUTHENTICATED
     reason = "API_KEY_INVALID"
 
 
 class NotPermitted(AisleError):
-    code = grpc.StatusCode.PERMISSION_DENIED
+    code = Code.PERMISSION_DENIED
     reason = "SCOPE_MISSING"
 
 
 class StaleVersion(AisleError):
     """The request was made against another version of the served data."""
 
-    code = grpc.StatusCode.FAILED_PRECONDITION
+    code = Code.FAILED_PRECONDITION
     reason = "STALE_VERSION"
 
 
 class NotServed(AisleError):
     """The bundle lacks what the call needs."""
 
-    code = grpc.StatusCode.FAILED_PRECONDITION
+    code = Code.FAILED_PRECONDITION
     reason = "NOT_SERVED"
 
 
 class Overloaded(AisleError):
-    """More work is queued than can be done in time. Nothing was computed; the same call may be sent again."""
+    """More work is queued than can be done in time. Nothing was computed; the same call can be sent again."""
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    code = Code.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
 
     def __init__(
@@ -77,12 +90,12 @@ class Overloaded(AisleError):
 
 
 class DeadlineExceeded(AisleError):
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    code = Code.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
 
 
 class Unavailable(AisleError):
-    """A part of the service is starting, stopping or was lost. The same call may be sent again."""
+    """A part of the service is starting, stopping or was lost. The same call can be sent again."""
 
-    code = grpc.StatusCode.UNAVAILABLE
+    code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"

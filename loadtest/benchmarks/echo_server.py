@@ -17,7 +17,7 @@ from ray import serve
 from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc
 from serving import app
 from serving.config import AisleConfig, LogConfig, ServerConfig
-from serving.gateway.replica import Listener
+from serving.gateway.listener import Listener
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
 
 METHOD = "/aisle.v1.SearchService/Search"
@@ -45,6 +45,8 @@ class BareEcho(search_pb2_grpc.SearchServiceServicer):
 
 
 class GuardedEcho(Servicer):
+    descriptor = search_pb2.DESCRIPTOR.services_by_name["SearchService"]
+
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
         self._answer = prepared_answer()
@@ -58,10 +60,8 @@ class EchoGateway:
     """What the gateway deployment is, less the pipeline."""
 
     async def __init__(self, port: int) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._listener = Listener(AisleConfig(server=ServerConfig(port=port)), lambda: True)
-        guard = Guard(None, 10.0, LogConfig())
-        service = search_pb2.DESCRIPTOR.services_by_name["SearchService"]
-        self._listener.add_service(service, GuardedEcho(guard))
+        echo = GuardedEcho(Guard(None, 10.0, LogConfig()))
+        self._listener = Listener(AisleConfig(server=ServerConfig(port=port)), [echo], lambda: True)
         await self._listener.start()
 
 

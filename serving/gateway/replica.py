@@ -10,18 +10,12 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
-from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from aisle.v1 import embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2, shopper_pb2
 from models.bundle_parts import load_speller
 from models.bundles.bundle import Bundle
 from models.query_types.bundle_part import TYPES_PART
@@ -33,6 +27,7 @@ from serving.compute.filter_masks import FilterMasks
 from serving.compute.shopper_encoder import light_tower
 from serving.compute.teacher import PairCosts
 from serving.config import AisleConfig
+from serving.gateway.listener import Listener
 from serving.gateway.messages.embedding import EmbeddingMessages
 from serving.gateway.messages.events import EventMessages
 from serving.gateway.messages.fields import RequestFields
@@ -41,8 +36,8 @@ from serving.gateway.messages.query import QueryMessages
 from serving.gateway.messages.rank import RankMessages
 from serving.gateway.messages.ranking_fields import RankingFields
 from serving.gateway.messages.search import SearchMessages
-from serving.gateway.rpc import Guard, Servicer, add_service
-from serving.gateway.security import KeyRing, server_credentials
+from serving.gateway.rpc import Guard, Servicer
+from serving.gateway.security import KeyRing
 from serving.gateway.services import EmbeddingService, InfoService, QueryService, RankingService, SearchService
 from serving.gateway.shopper_service import ShopperService
 from serving.logs import configure_logging, log
@@ -52,92 +47,6 @@ from serving.search.ranker import TeacherStage
 from serving.shoppers.open_store import open_shoppers
 from serving.stages.lone_calls import LoneCalls
 from serving.stages.stage import LocalStage, RemoteStage, Stage, StagePlan
-
-SERVICES: tuple[ServiceDescriptor, ...] = tuple(
-    service
-    for contract in (search_pb2, embedding_pb2, query_pb2, ranking_pb2, info_pb2, shopper_pb2)
-    for service in contract.DESCRIPTOR.services_by_name.values()
-)
-SERVICE_NAMES = tuple(service.full_name for service in SERVICES)
-READINESS_S = 0.5
-# Between NOT_SERVING and GOAWAY: the time in which a client that watches health turns elsewhere.
-NOTICE_S = 0.5
-# A `grpc.aio` server takes in one call for each few turns of its loop, and beside busy stages a turn takes milliseconds. At four times
-# the capacity 4, 16 and 32 servers on one port kept 0.40, 0.49 and 0.63 of the peak; since batches are ranked in few calls 32 add nothing.
-NUM_ACCEPTORS = 16
-
-
-def server_options(config: AisleConfig) -> list[tuple[str, int]]:
-    """The channel arguments of the gateway's server."""
-    server = config.server
-    return [
-        ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", server.max_message_bytes),
-        ("grpc.max_send_message_length", server.max_message_bytes),
-        ("grpc.keepalive_time_ms", int(server.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        ("grpc.max_connection_age_ms", int(server.max_connection_age_s * 1000)),
-        ("grpc.max_connection_age_grace_ms", server.max_deadline_ms),
-    ]
-
-
-class Listener:
-    """The gRPC servers of a port, with health and reflection. Binds only when it may serve, so that a starting replica takes no call."""
-
-    def __init__(self, config: AisleConfig, is_ready: Callable[[], bool]) -> None:
-        self._config = config
-        self._is_ready = is_ready
-        self._health = health.aio.HealthServicer()
-        self._ready = True
-        self._acceptors = [grpc.aio.server(options=server_options(config)) for _ in range(NUM_ACCEPTORS)]
-        for server in self._acceptors:
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-            if config.server.reflection:
-                reflection.enable_server_reflection(
-                    (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-                )
-
-    def add_service(self, service: ServiceDescriptor, servicer: Servicer) -> None:
-        for server in self._acceptors:
-            add_service(server, service, servicer)
-
-    async def start(self) -> None:
-        """Raises OSError when the address cannot be had."""
-        host = self._config.server.host
-        address = f"[{host}]:{self._config.server.port}" if ":" in host else f"{host}:{self._config.server.port}"
-        try:
-            for server in self._acceptors:
-                if self._config.tls.certificate:
-                    server.add_secure_port(address, server_credentials(self._config.tls))
-                else:
-                    server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: {error}") from None
-        await self._set_health(True)
-        for server in self._acceptors:
-            await server.start()
-
-    async def follow_readiness(self) -> None:
-        """Turns health with the readiness of the stages, for ever."""
-        while True:
-            await asyncio.sleep(READINESS_S)
-            if self._is_ready() != self._ready:
-                await self._set_health(not self._ready)
-                log.warning("health", extra={"fields": {"serving": self._ready}})
-
-    async def drain(self) -> None:
-        """NOT_SERVING, then GOAWAY, then the end of the calls in progress or of their time."""
-        await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(NOTICE_S)
-        await asyncio.gather(*(server.stop(self._config.server.drain_s) for server in self._acceptors))
-
-    async def _set_health(self, ready: bool) -> None:
-        self._ready = ready
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", *SERVICE_NAMES):
-            await self._health.set(service, status)
 
 
 class Gateway:
@@ -218,17 +127,15 @@ class Gateway:
             relevance_threshold=threshold,
         )
         forget = personaliser.shoppers.forget if personaliser else None
-        services: dict[str, Servicer] = {
-            "SearchService": SearchService(pipeline, search_messages, guard),
-            "EmbeddingService": EmbeddingService(pipeline, embedding_messages, guard),
-            "QueryService": QueryService(pipeline, query_messages, guard),
-            "RankingService": RankingService(pipeline, rank_messages, guard),
-            "InfoService": InfoService(pipeline, info_messages, guard, self._replica_id),
-            "ShopperService": ShopperService(self._shoppers, event_messages, guard, forget),
-        }
-        self._listener = Listener(config, pipeline.is_ready)
-        for descriptor in SERVICES:
-            self._listener.add_service(descriptor, services[descriptor.name])
+        services: list[Servicer] = [
+            SearchService(pipeline, search_messages, guard),
+            EmbeddingService(pipeline, embedding_messages, guard),
+            QueryService(pipeline, query_messages, guard),
+            RankingService(pipeline, rank_messages, guard),
+            InfoService(pipeline, info_messages, guard, self._replica_id),
+            ShopperService(self._shoppers, event_messages, guard, forget),
+        ]
+        self._listener = Listener(config, services, pipeline.is_ready)
         await self._listener.start()
         self._readiness = asyncio.ensure_future(self._listener.follow_readiness())
         gc.collect()

@@ -19,6 +19,8 @@ from serving.search.pipeline import SearchPipeline
 
 
 class SearchService(Servicer):
+    descriptor = search_pb2.DESCRIPTOR.services_by_name["SearchService"]
+
     def __init__(self, pipeline: SearchPipeline, messages: SearchMessages, guard: Guard) -> None:
         self.guard = guard
         self._pipeline = pipeline
@@ -39,6 +41,8 @@ class SearchService(Servicer):
 
 
 class EmbeddingService(Servicer):
+    descriptor = embedding_pb2.DESCRIPTOR.services_by_name["EmbeddingService"]
+
     def __init__(self, pipeline: SearchPipeline, messages: EmbeddingMessages, guard: Guard) -> None:
         self.guard = guard
         self._pipeline = pipeline
@@ -97,6 +101,8 @@ class EmbeddingService(Servicer):
 
 
 class QueryService(Servicer):
+    descriptor = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
+
     def __init__(self, pipeline: SearchPipeline, messages: QueryMessages, guard: Guard) -> None:
         self.guard = guard
         self._pipeline = pipeline
@@ -115,6 +121,8 @@ class QueryService(Servicer):
 
 
 class RankingService(Servicer):
+    descriptor = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"]
+
     def __init__(self, pipeline: SearchPipeline, messages: RankMessages, guard: Guard) -> None:
         self.guard = guard
         self._pipeline = pipeline
@@ -137,6 +145,8 @@ class RankingService(Servicer):
 
 
 class InfoService(Servicer):
+    descriptor = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
+
     def __init__(self, pipeline: SearchPipeline, messages: InfoMessages, guard: Guard, replica_id: str) -> None:
         self.guard = guard
         self._pipeline = pipeline

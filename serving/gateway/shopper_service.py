@@ -1,14 +1,13 @@
-"""The gRPC service of what shoppers did: records it, reads it, forgets it."""
+"""ShopperService: records the events of shoppers, returns them, forgets them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from aisle.v1 import shopper_pb2
-from serving.errors import AisleError, InvalidRequest, Violation
+from serving.errors import AisleError, Code, InvalidRequest, Violation
 from serving.gateway.messages.events import EventMessages
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
 from serving.shoppers.store import ShopperStore
@@ -17,12 +16,15 @@ MAX_STREAM_BATCHES = 1000
 
 
 class ShoppersOff(AisleError):
-    code = grpc.StatusCode.UNIMPLEMENTED
+    code = Code.UNIMPLEMENTED
     reason = "SHOPPERS_OFF"
 
 
 class ShopperService(Servicer):
-    """`store` is None where no events are kept: every call is then refused. `forget` is told whose derived data has to go."""
+    """`store` is None if no events are stored: then every call is refused. `forget` drops what the gateway derived from a shopper's
+    events."""
+
+    descriptor = shopper_pb2.DESCRIPTOR.services_by_name["ShopperService"]
 
     def __init__(
         self,
@@ -33,7 +35,7 @@ class ShopperService(Servicer):
     ) -> None:
         self.guard = guard
         self._forget = forget
-        self._kept = store
+        self._configured_store = store
         self._messages = messages
 
     @guarded("events")
@@ -59,12 +61,12 @@ class ShopperService(Servicer):
         response = shopper_pb2.StreamEventsResponse(request_id=call.request_id)
         spent_bytes = 0
         async for request in requests:
-            where = f"batches[{len(response.batches)}]"
+            path = f"batches[{len(response.batches)}]"
             if isinstance(request, DecodeError):
-                raise InvalidRequest(Violation(where, "is not a valid message (strings must be UTF-8)"))
+                raise InvalidRequest(Violation(path, "is not a valid message (strings must be UTF-8)"))
             if len(response.batches) == MAX_STREAM_BATCHES:
-                raise InvalidRequest(Violation(where, f"is one too many; a stream has at most {MAX_STREAM_BATCHES}"))
-            batch = self._messages.read_batch(request, where + ".")
+                raise InvalidRequest(Violation(path, f"is one too many; a stream has at most {MAX_STREAM_BATCHES}"))
+            batch = self._messages.read_batch(request, f"{path}.")
             totals, spent_bytes = self._messages.write_totals(batch, await store.record(batch.events), spent_bytes)
             response.batches.append(totals)
         return response
@@ -89,6 +91,6 @@ class ShopperService(Servicer):
         return shopper_pb2.ForgetShopperResponse(forgotten=forgotten, request_id=call.request_id)
 
     def _store(self) -> ShopperStore:
-        if self._kept is None:
+        if self._configured_store is None:
             raise ShoppersOff("this service keeps no events of shoppers (shoppers.store is off)")
-        return self._kept
+        return self._configured_store

@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import grpc
-
 from models.events.event import Event, EventKind
-from serving.errors import AisleError
+from serving.errors import AisleError, Code
 from serving.logs import log
 
 DAY_MS = 24 * 3600 * 1000
@@ -87,7 +85,7 @@ class ShopperStore(Protocol):
 class StoreFull(AisleError):
     """There is no space for new events. Those that were acknowledged are kept, and can be read."""
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    code = Code.RESOURCE_EXHAUSTED
     reason = "STORE_FULL"
 
 

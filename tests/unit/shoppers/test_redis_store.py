@@ -9,13 +9,12 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 
-import grpc
 import pytest
 from redis.asyncio import Redis
 
 from loadtest.benchmarks.redis_server import RedisServer, redis_is_installed, redis_server
 from models.events.event import Event, EventKind
-from serving.errors import Unavailable
+from serving.errors import Code, Unavailable
 from serving.shoppers.redis_store import RedisStore
 from serving.shoppers.store import DAY_MS, Recorded, Retention, StoreFull, now_ms
 
@@ -113,7 +112,7 @@ async def test_a_full_redis_says_so_and_keeps_what_it_acknowledged(server: Redis
         for n in range(10_000):
             await store.record([event(n, f"s{n}", "p" * 200)])
             acknowledged += 1
-    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
     for n in range(acknowledged):
         assert len((await store.history(f"s{n}", 10)).events) == 1
     await client.config_set("maxmemory", 0)

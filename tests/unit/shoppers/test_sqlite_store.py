@@ -13,12 +13,11 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from models.events.event import Event, EventKind
 from serving.config import ConfigError
-from serving.errors import AisleError, Overloaded, Unavailable
+from serving.errors import AisleError, Code, Overloaded, Unavailable
 from serving.shoppers.sqlite_file import create
 from serving.shoppers.sqlite_store import SqliteStore
 from serving.shoppers.sqlite_writer import MAX_QUEUED_EVENTS
@@ -32,7 +31,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from models.events.event import Event, EventKind
-from serving.errors import AisleError
+from serving.errors import Code, AisleError
 from serving.shoppers.store import Retention
 from serving.shoppers.sqlite_store import SqliteStore
 
@@ -147,7 +146,7 @@ class TestFullDisk:
             for batch in range(1000):
                 await store.record([event(batch * 100 + n, f"s{n}") for n in range(100)])
                 acknowledged += 100
-        assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.code is Code.RESOURCE_EXHAUSTED
         assert "no space" in caught.value.message
         assert str(path) not in caught.value.message
         assert len((await store.history("s7", 1000)).events) == acknowledged // 100
