@@ -1,7 +1,7 @@
-"""Bootstrap intervals of means: how far a figure would move if other shoppers had come.
+"""Bootstrap confidence intervals: how much a figure would vary with another sample of shoppers.
 
-Cases of one shopper resemble each other, so shoppers are drawn, not cases (the cluster bootstrap; Efron and Tibshirani, 1993). All columns
-of one call see the same drawn shoppers, so that differences and ratios between models are paired.
+Cases of one shopper are correlated, so the bootstrap resamples shoppers, not cases (cluster bootstrap; Efron and Tibshirani, 1993). All
+columns of one call share the same resamples, so differences and ratios between models are paired.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from models.arrays import Doubles, Ints
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
 
-_BLOCK = 1 << 22  # drawn units at a time
+_BLOCK = 1 << 22  # resampled units at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with its percentile interval. NaN where it cannot be told: no case, or fewer than two units."""
+    """A figure with its percentile interval. The figure is NaN without cases, the bounds are NaN with fewer than two units."""
 
     value: float
     low: float
@@ -31,7 +31,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is told from none at this level."""
+        """Whether a difference is significant at this level."""
         return self.low > 0 or self.high < 0
 
 
@@ -43,11 +43,12 @@ def mean_intervals(
     level: float = LEVEL,
     seed: int = 0,
 ) -> list[Interval]:
-    """Of each column of `values` (cases, columns), its mean over the cases where it is not NaN.
+    """Returns the mean of each column of `values` (cases, columns), over the cases where it is not NaN.
 
-    `units` (cases,) names the shopper of each case, any integers; None: each case is its own. The same seed gives the same intervals.
+    `units` (cases,) identifies the shopper of each case by any integer; None: each case is a unit of its own. The same seed gives the same
+    intervals.
     """
-    table = _UnitSums.of(values, units)
+    table = _UnitSums.from_cases(values, units)
     with np.errstate(invalid="ignore"):
         drawn = np.concatenate([sums / counts for sums, counts in table.resampled(num_resamples, seed)])
         means = table.sums.sum(0) / table.counts.sum(0)
@@ -62,7 +63,7 @@ def mean_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """`mean_intervals` of one column (cases,)."""
+    """Returns the mean of one column (cases,), as `mean_intervals` does."""
     return mean_intervals(values[:, None], units, num_resamples=num_resamples, level=level, seed=seed)[0]
 
 
@@ -75,7 +76,7 @@ def difference_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """The mean of `ours - theirs` (cases,), over the cases where both are known. Both rank the same cases in the same order."""
+    """Returns the mean of `ours - theirs` (cases,), over the cases where neither is NaN. Both have the same cases in the same order."""
     _check_paired(ours, theirs)
     return mean_interval(ours - theirs, units, num_resamples=num_resamples, level=level, seed=seed)
 
@@ -89,11 +90,11 @@ def ratio_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """The mean of `ours` over the mean of `theirs` (cases,), over the cases where both are known; NaN where theirs is 0."""
+    """Returns the mean of `ours` divided by the mean of `theirs` (cases,), over the cases where neither is NaN; NaN if theirs is 0."""
     _check_paired(ours, theirs)
     both = np.isfinite(ours) & np.isfinite(theirs)
     values = np.where(both[:, None], np.stack([ours, theirs], axis=1), np.nan)
-    table = _UnitSums.of(values, units)
+    table = _UnitSums.from_cases(values, units)
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = np.concatenate([sums[:, 0] / sums[:, 1] for sums, _ in table.resampled(num_resamples, seed)])
         ratio = table.sums[:, 0].sum() / table.sums[:, 1].sum()
@@ -108,10 +109,10 @@ def statistic_intervals(
     level: float = LEVEL,
     seed: int = 0,
 ) -> list[Interval]:
-    """Of figures that are no means of cases, as a macro F1: `statistic` takes how often each case counts (cases,) and gives (columns,).
+    """Returns intervals of figures that are not means over cases, such as a macro F1.
 
-    `units` (cases,) as for `mean_intervals`. It is called `num_resamples` times and once with ones; columns of one call are paired, so one
-    may be the difference of two others.
+    `statistic` takes the weight of each case (cases,) and returns (columns,); it is called once with ones and once per resample. `units`
+    (cases,) are as in `mean_intervals`. Columns of one call are paired, so a column may be the difference of two others.
     """
     names, codes = np.unique(units, return_inverse=True)
     value = statistic(np.ones(len(units)))
@@ -121,37 +122,37 @@ def statistic_intervals(
         times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
         drawn[at] = statistic(times[codes].astype(np.float64))
     return [
-        Interval(float(one), *_percentiles(drawn[:, column], level), len(units), len(names))
-        for column, one in enumerate(value)
+        Interval(float(figure), *_percentiles(drawn[:, column], level), len(units), len(names))
+        for column, figure in enumerate(value)
     ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _UnitSums:
-    """The sums over the cases of each unit, which are all that a mean over drawn units needs."""
+    """Sums over the cases of each unit: all that a mean over resampled units needs."""
 
     sums: Doubles  # (units, columns)
     counts: Doubles  # (units, columns)
 
     @classmethod
-    def of(cls, values: Doubles, units: Ints | None) -> _UnitSums:
+    def from_cases(cls, values: Doubles, units: Ints | None) -> _UnitSums:
         if values.ndim != 2:
-            raise ValueError(f"values have shape {values.shape}, (cases, columns) is wanted")
+            raise ValueError(f"values have shape {values.shape}, it must be (cases, columns)")
         if units is None:
             units = np.arange(len(values))
         if units.shape != values.shape[:1]:
             raise ValueError(f"there are {len(values)} cases and units of shape {units.shape}")
         names, codes = np.unique(units, return_inverse=True)
-        known = np.isfinite(values)
-        filled = np.where(known, values, 0.0)
+        is_given = np.isfinite(values)
+        filled = np.where(is_given, values, 0.0)
         sums, counts = np.zeros((len(names), values.shape[1])), np.zeros((len(names), values.shape[1]))
         for column in range(values.shape[1]):
             sums[:, column] = np.bincount(codes, filled[:, column], len(names))
-            counts[:, column] = np.bincount(codes, known[:, column], len(names))
+            counts[:, column] = np.bincount(codes, is_given[:, column], len(names))
         return cls(sums, counts)
 
     def resampled(self, num_resamples: int, seed: int) -> Iterator[tuple[Doubles, Doubles]]:
-        """Sums and counts (block, columns) of as many units as there are, drawn with replacement, in blocks of resamples."""
+        """Yields sums and counts (block, columns) of resamples: each draws as many units as there are, with replacement."""
         rng = np.random.default_rng(seed)
         num_units = len(self.sums)
         step = max(1, _BLOCK // max(1, num_units))
@@ -163,14 +164,14 @@ class _UnitSums:
             yield times @ self.sums, times @ self.counts
 
     def interval(self, column: int, value: float, drawn: Doubles, level: float) -> Interval:
-        """`drawn` (resamples,) without a value, as of units that hold no such case, are left out."""
+        """Returns the interval of `value`. Resamples that are NaN in `drawn` (resamples,), having no case of the column, are left out."""
         num_units = int(np.count_nonzero(self.counts[:, column]))
         low, high = _percentiles(drawn if num_units >= 2 else drawn[:0], level)
         return Interval(float(value), low, high, int(self.counts[:, column].sum()), num_units)
 
 
 def _percentiles(drawn: Doubles, level: float) -> tuple[float, float]:
-    """Of what is finite among `drawn` (resamples,); NaN where nothing is."""
+    """Returns both bounds over the finite values of `drawn` (resamples,); NaN if none is finite."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level} and must be between 0 and 1")
     finite = drawn[np.isfinite(drawn)]

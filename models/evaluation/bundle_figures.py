@@ -219,7 +219,7 @@ def _types(bundle: Bundle, logs: Sequence[Path], since_ms: int, progress: Progre
     first, third, coverage, precision = (
         float(np.mean(one[np.isfinite(one)])) if np.isfinite(one).any() else np.nan for one in known
     )
-    error = CalibrationError.of(ranked)(np.ones(len(ranked)))
+    error = CalibrationError.from_ranked(ranked)(np.ones(len(ranked)))
     return {
         "queries": float(len(ranked)),
         "accuracy": first,

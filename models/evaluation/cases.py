@@ -1,8 +1,8 @@
-"""Evaluation cases: what shoppers asked after the training window, and what they then bought.
+"""Evaluation cases: searches after the training window, with the products that the shopper then engaged with.
 
-A case is one search: a query in a session, together with all that followed from it. It begins with its first event, usually an impression,
-so that what a ranker may know of the shopper, the events strictly before, holds nothing of the case itself. Searches that began within
-the training window are no cases.
+A case is one search: a query in a session, with all events that followed from it. It begins with its first event, usually an impression.
+A ranker sees only the events strictly before, so the history holds nothing of the case itself. A search that began within the training
+window is not a case.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from models.evaluation.numbered_log import NumberedLog
 from models.events.event import EventKind
 from models.events.kinds import CLICK, KINDS
 
-HABITUAL_EVENTS = 10  # clicks, carts and purchases before the case; fewer are an occasional shopper's
+HABITUAL_EVENTS = 10  # clicks, carts and purchases before the case, from which a shopper is habitual
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Events before `train_end_ms` may be learned from; cases begin from there to before `test_end_ms` (None: to the end)."""
+    """Training uses events before `train_end_ms`; cases begin from then until `test_end_ms`, exclusive (None: the end of the log)."""
 
     train_end_ms: int
     test_end_ms: int | None = None
@@ -36,7 +36,7 @@ class Split:
 
     @classmethod
     def by_share(cls, events: NumberedLog, test_share: float = 0.2) -> Split:
-        """The last `test_share` of the events are after the window."""
+        """Returns the split that leaves the last `test_share` of the events for cases."""
         if not 0 < test_share < 1:
             raise ValueError(f"test_share is {test_share} and must be between 0 and 1")
         return cls(int(events.times_ms[int(len(events) * (1 - test_share))]))
@@ -44,7 +44,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histories:
-    """Events of each owner of a past, so that what one did before an event is a slice of `rows`."""
+    """Events grouped by owner, so that an owner's events before a moment are a slice of `rows`."""
 
     rows: Ints  # (n,) rows of the events, by owner, then time
     keys: Ints  # (n,) ascending: owner * (events + 1) + row
@@ -53,20 +53,23 @@ class Histories:
 
     @classmethod
     def of_engagements(cls, events: NumberedLog) -> Histories:
-        """Of clicks, carts and purchases of products of the catalogue."""
-        return cls.of(events, np.flatnonzero((events.kinds >= CLICK) & (events.products >= 0)))
+        """Builds histories of the clicks, carts and purchases of catalogue products."""
+        return cls.of_rows(events, np.flatnonzero((events.kinds >= CLICK) & (events.products >= 0)))
 
     @classmethod
-    def of(cls, events: NumberedLog, told: Ints) -> Histories:
-        """Of the events `told` (n,), rows of the log."""
+    def of_rows(cls, events: NumberedLog, rows: Ints) -> Histories:
+        """Builds histories of the events `rows` (n,) of the log."""
         owners = events.owners
-        keys = owners[told] * (len(events) + 1) + told
+        keys = owners[rows] * (len(events) + 1) + rows
         order = np.argsort(keys, kind="stable")
-        return cls(told[order], keys[order], owners, events.times_ms)
+        return cls(rows[order], keys[order], owners, events.times_ms)
 
     def before(self, moments: Ints) -> tuple[Ints, Ints]:
-        """starts, stops (n,) in `rows` of what the owner of each event row in `moments` (n,) did strictly before it; of -1 nothing."""
-        # Up to the first event of the same millisecond, since of what happens at once none is known before the other.
+        """Returns (n,) starts and stops in `rows`: what the owner of each event row in `moments` (n,) did strictly before it.
+
+        The slice of moment -1 is empty.
+        """
+        # Up to the first event of the same millisecond: simultaneous events do not precede each other.
         first = np.searchsorted(self.times_ms, self.times_ms[moments])
         owners = self.owners[moments] * (len(self.owners) + 1)
         starts, stops = np.searchsorted(self.keys, owners), np.searchsorted(self.keys, owners + first)
@@ -75,16 +78,16 @@ class Histories:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cases:
-    """Searches to be ranked, in the order of time. Arrays have one entry a case."""
+    """Searches to be ranked, ordered by time. Arrays have one entry per case."""
 
     events: NumberedLog  # the whole log
     split: Split
-    target: EventKind  # the weakest engagement that makes a product `relevant`
+    target: EventKind  # the weakest event that makes a product `relevant`
     first_events: Ints  # rows of the events with which the searches began
-    moments: Ints  # rows of the events before which the past is the case's history; -1: nobody is known
+    moments: Ints  # the case's history is what comes before these event rows; -1: there is no history
     histories: Histories
-    relevant: Relevance  # products of the target kind or a stronger one, each of grade 1
-    engaged: Relevance  # all that was clicked (grade 1), put into the cart (2) or bought (3)
+    relevant: Relevance  # products with a target event or a stronger one, each of grade 1
+    engaged: Relevance  # products that were clicked (grade 1), put into the cart (2) or bought (3)
     buckets: Mapping[str, Bucket]
 
     def __len__(self) -> int:
@@ -92,7 +95,7 @@ class Cases:
 
     @property
     def queries(self) -> Codes:
-        """(cases,) places in events.query_names."""
+        """The query of each case (cases,), as a position in events.query_names."""
         return self.events.queries[self.first_events]
 
     @property
@@ -106,15 +109,15 @@ class Cases:
 
     @property
     def units(self) -> Ints:
-        """(cases,) what intervals draw: the shopper, or the session of an anonymous one."""
+        """The resampling unit of each case (cases,): the shopper, or the session if the shopper is anonymous."""
         return self.histories.owners[self.first_events]
 
     def history_slices(self) -> tuple[Ints, Ints]:
-        """starts, stops (cases,) of each case's history in `histories.rows`, oldest first."""
+        """Returns (cases,) starts and stops of each case's history in `histories.rows`, oldest first."""
         return self.histories.before(self.moments)
 
     def take(self, chosen: Ints) -> Cases:
-        """The cases `chosen` (n,), in their order."""
+        """Returns the cases `chosen` (n,), in this order."""
         return dataclasses.replace(
             self,
             first_events=self.first_events[chosen],
@@ -125,12 +128,14 @@ class Cases:
         )
 
     def without_histories(self) -> Cases:
-        """The same cases as if nobody were known."""
+        """Returns the same cases with empty histories."""
         return dataclasses.replace(self, moments=np.full(len(self), -1))
 
     def with_permuted_histories(self, seed: int = 0) -> Cases:
-        """The control of personalisation: each case that has a history gets that of another shopper's case, as long as no shopper has
-        more than half of these cases."""
+        """Returns the same cases with histories swapped between shoppers: the control of personalisation.
+
+        Each case that has a history gets that of another shopper, as long as no shopper has more than half of these cases.
+        """
         starts, stops = self.history_slices()
         with_history = np.flatnonzero(stops > starts)
         if not len(with_history):
@@ -153,20 +158,20 @@ def build_cases(
     max_cases: int | None = None,
     seed: int = 0,
 ) -> Cases:
-    """The searches after the training window that ended in a `target` (or stronger) event on a product of the catalogue.
+    """Returns the searches after the training window that led to a `target` (or stronger) event on a catalogue product.
 
-    Of more than `max_cases`, a random sample by `seed`. Buckets: "query" (head, torso, tail by its share of the searches in training;
-    unseen), "shopper" by the events known before the case (anonymous: none; occasional; habitual), "product" (new: nothing relevant
-    had an event in training; known: all had; mixed), "locale". Raises ValueError when there is no case.
+    If there are more than `max_cases`, draws a random sample by `seed`. The buckets are "query" (head, torso or tail by frequency in
+    training; unseen), "shopper" by the length of the history (anonymous: none; occasional; habitual), "product" (new: no relevant product had an
+    event in training; known: all had; mixed) and "locale". Raises ValueError if there is no case.
     """
     if KINDS.index(target) < CLICK:
-        raise ValueError(f"target is {target}; what was only shown is not relevant")
+        raise ValueError(f"target is {target}; a product that was only shown is not relevant")
     searches = _searches(events, split)
     pairs = _engagements(events, searches)
     is_relevant = pairs.grades >= KINDS.index(target)
     chosen = np.unique(pairs.cases[is_relevant])
     if not len(chosen):
-        raise ValueError(f"no search after the training window ({split}) ended in a {target}")
+        raise ValueError(f"no search after the training window ({split}) led to a {target}")
     if max_cases is not None and len(chosen) > max_cases:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, max_cases, replace=False))
     relevant = Relevance(
@@ -197,11 +202,11 @@ def build_cases(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Searches:
-    """The searches that began after the window, in the order of time."""
+    """The searches that began after the window, ordered by time."""
 
-    first_events: Ints  # (searches,) row of each one's first event
+    first_events: Ints  # (searches,) row of the first event
     events: Ints  # rows of all their events, ascending
-    search_of: Ints  # (events,) to which search each of these belongs
+    search_of: Ints  # (events,) the search of each of these events
 
 
 def _searches(events: NumberedLog, split: Split) -> _Searches:
@@ -220,13 +225,13 @@ def _searches(events: NumberedLog, split: Split) -> _Searches:
 
 
 def search_keys(events: NumberedLog) -> Ints:
-    """(events,) one number for each session and query, -1 where no search led to the event."""
+    """Returns (events,) one number for each pair of session and query; -1 if no search led to the event."""
     keys = events.sessions.astype(np.int64) * len(events.query_names) + events.queries
     return np.where((events.queries >= 0) & (events.sessions >= 0), keys, -1)
 
 
 def _engagements(events: NumberedLog, searches: _Searches) -> Relevance:
-    """The products that each search led to, with the strongest kind as grade."""
+    """Returns the products that each search led to, graded by the strongest kind of event."""
     kinds, products = events.kinds[searches.events], events.products[searches.events]
     counts = np.flatnonzero((kinds >= CLICK) & (products >= 0))
     keys = searches.search_of[counts] * events.num_products + products[counts]
@@ -239,12 +244,12 @@ def _engagements(events: NumberedLog, searches: _Searches) -> Relevance:
 
 
 def num_train_events(events: NumberedLog, split: Split) -> int:
-    """How many of the events, the first ones, may be learned from."""
+    """Returns the number of events in the training window: the first of the log."""
     return int(np.searchsorted(events.times_ms, split.train_end_ms))
 
 
 def _query_codes(events: NumberedLog, num_train: int) -> Codes:
-    """(queries,) 0 head, 1 torso, 2 tail, 3 unseen."""
+    """Returns (queries,) positions in FREQUENCIES by the searches of the training window."""
     keys = np.unique(search_keys(events)[:num_train])
     keys = keys[keys >= 0]
     num_queries = len(events.query_names)
@@ -261,8 +266,8 @@ def _shopper_bucket(num_prior: Ints) -> Bucket:
 
 def _product_bucket(events: NumberedLog, num_train: int, relevant: Relevance) -> Bucket:
     in_training = np.zeros(events.num_products, np.bool_)
-    known = events.products[:num_train]
-    in_training[known[known >= 0]] = True
+    products = events.products[:num_train]
+    in_training[products[products >= 0]] = True
     num_known = np.bincount(relevant.cases, in_training[relevant.rows], relevant.num_cases)
     codes = np.where(num_known == 0, 0, np.where(num_known < relevant.counts, 1, 2))
     return Bucket(("new", "mixed", "known"), codes.astype(np.int32))

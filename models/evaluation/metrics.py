@@ -1,14 +1,13 @@
-"""Ranking metrics of many queries at once, from the rows of the products that each got and of those that were right.
+"""Ranking metrics of many cases at once, computed from ranked product rows and relevant product rows.
 
-All of them follow from the *places*: where in its case's ranking each relevant product stands. Finding the places costs one comparison
-of each relevant product with its case's ranking, so 20,000 rankings of 1,000 take less than a second.
+All metrics follow from the *places*: the position of each relevant product in the ranking of its case. `places` compares each relevant
+product with its case's ranking once, so 20,000 rankings of depth 1,000 take less than a second.
 
-A case without a relevant product has no recall, so its value is NaN; means leave it out. Definitions are those of trec_eval.
+A case without relevant products has no recall: its value is NaN, and means leave it out. The definitions are those of trec_eval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ _NAMES = {"recall": "Recall", "ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relevance:
-    """Which products are right for each case, and how much: one row a pair, ordered by case."""
+    """The relevant products of each case with their grades: one row per pair, ordered by case."""
 
     cases: Ints  # (pairs,) ascending, 0 to num_cases - 1
     rows: Ints  # (pairs,) of products, each once in a case
@@ -40,26 +39,15 @@ class Relevance:
         ):
             raise ValueError(f"cases must ascend from 0 to at most {self.num_cases - 1}")
         if not (self.grades > 0).all():
-            raise ValueError("grades must be above 0: what has none is not relevant")
-
-    @classmethod
-    def of(cls, sets: Sequence[Iterable[int] | Mapping[int, float]]) -> Relevance:
-        """From a set of rows, or rows with grades, for each case; the grade of a mere set is 1."""
-        graded = [dict(one) if isinstance(one, Mapping) else dict.fromkeys(one, 1.0) for one in sets]
-        return cls(
-            np.repeat(np.arange(len(graded)), [len(one) for one in graded]),
-            np.array([row for one in graded for row in one], np.int64),
-            np.array([grade for one in graded for grade in one.values()], np.float64),
-            len(graded),
-        )
+            raise ValueError("grades must be above 0: leave irrelevant products out")
 
     @property
     def counts(self) -> Ints:
-        """(num_cases,) relevant products of each case."""
+        """The number of relevant products of each case (num_cases,)."""
         return np.bincount(self.cases, minlength=self.num_cases)
 
     def take(self, chosen: Ints) -> Relevance:
-        """The cases `chosen` (n,), numbered anew in their order."""
+        """Returns the cases `chosen` (n,), renumbered in this order."""
         counts = self.counts
         starts = np.cumsum(counts) - counts
         lengths = counts[chosen]
@@ -69,42 +57,47 @@ class Relevance:
 
 
 def places(ranked: Ints, relevance: Relevance) -> Ints:
-    """(pairs,) place of each relevant product in its case's row of `ranked` (num_cases, k), from 0; -1 where it is not there.
+    """Returns (pairs,) the place, from 0, of each relevant product in its case's row of `ranked` (num_cases, k); -1 if it is absent.
 
-    -1 in `ranked` is no product. Of a product that is there twice the first place counts. Raises ValueError for another number of cases.
+    -1 in `ranked` is no product. If a product is repeated, its first place counts. Raises ValueError for another number of cases.
     """
     if ranked.ndim != 2 or len(ranked) != relevance.num_cases:
         raise ValueError(f"the ranking has shape {ranked.shape}, there are {relevance.num_cases} cases")
-    found = np.full(len(relevance.rows), -1, np.int64)
+    positions = np.full(len(relevance.rows), -1, np.int64)
     step = max(1, _BLOCK // max(1, ranked.shape[1]))
-    for start in range(0, len(found) if ranked.shape[1] else 0, step):
+    for start in range(0, len(positions) if ranked.shape[1] else 0, step):
         pairs = slice(start, start + step)
         same = ranked[relevance.cases[pairs]] == relevance.rows[pairs, None]  # (block, k)
         first = same.argmax(axis=1)
-        found[pairs] = np.where(same[np.arange(len(first)), first], first, -1)
-    return found
+        positions[pairs] = np.where(same[np.arange(len(first)), first], first, -1)
+    return positions
 
 
 def recall_at(places: Ints, relevance: Relevance, k: int) -> Doubles:
-    """(num_cases,) share of the relevant products among the first `k`."""
-    found = _sums(relevance.cases, (places >= 0) & (places < _checked(k)), relevance)
-    return _where_relevant(found, relevance.counts, relevance)
+    """Returns (num_cases,) the share of the relevant products that are among the first `k`."""
+    hits = _sums(relevance.cases, (places >= 0) & (places < _checked(k)), relevance)
+    return _where_relevant(hits, relevance.counts, relevance)
 
 
 def ndcg_at(places: Ints, relevance: Relevance, k: int) -> Doubles:
-    """(num_cases,) discounted cumulative gain of the first `k` over that of the best ranking: gain the grade, discount log2(place + 1)
-    for places from 1 (Järvelin and Kekäläinen, 2002)."""
+    """Returns (num_cases,) the discounted cumulative gain of the first `k` divided by that of the ideal ranking.
+
+    The gain is the grade; the discount is log2(place + 1) for places from 1 (Järvelin and Kekäläinen, 2002).
+    """
     is_in = (places >= 0) & (places < _checked(k))
     gains = np.where(is_in, relevance.grades / np.log2(np.maximum(places, 0) + 2.0), 0.0)
     order = np.lexsort((-relevance.grades, relevance.cases))
-    best = _rank_in_case(relevance.cases[order])  # place of each in the best ranking
+    best = _rank_in_case(relevance.cases[order])  # place in the ideal ranking
     ideal = np.where(best < k, relevance.grades[order] / np.log2(best + 2.0), 0.0)
     best_gains = _sums(relevance.cases, ideal, relevance)
     return _where_relevant(_sums(relevance.cases, gains, relevance), best_gains, relevance)
 
 
 def reciprocal_rank(places: Ints, relevance: Relevance, k: int | None = None) -> Doubles:
-    """(num_cases,) 1 / place from 1 of the first relevant product, 0 where none is among the first `k` (None: all). Its mean is MRR."""
+    """Returns (num_cases,) 1 / place, from 1, of the first relevant product. Its mean is MRR.
+
+    The value is 0 if no relevant product is among the first `k` (None: all).
+    """
     is_in = _within(places, k)
     inverse = np.zeros(relevance.num_cases)
     np.maximum.at(inverse, relevance.cases[is_in], 1.0 / (places[is_in] + 1.0))
@@ -112,13 +105,15 @@ def reciprocal_rank(places: Ints, relevance: Relevance, k: int | None = None) ->
 
 
 def average_precision(places: Ints, relevance: Relevance, k: int | None = None) -> Doubles:
-    """(num_cases,) mean over the relevant products of the precision at their places, 0 for those not among the first `k` (None: all).
-    Its mean is MAP."""
+    """Returns (num_cases,) the mean over the relevant products of the precision at their places. Its mean is MAP.
+
+    A relevant product that is not among the first `k` (None: all) has precision 0.
+    """
     is_in = _within(places, k)
-    cases, found = relevance.cases[is_in], places[is_in]
-    order = np.lexsort((found, cases))
-    cases, found = cases[order], found[order]
-    precisions = (_rank_in_case(cases) + 1.0) / (found + 1.0)
+    cases, positions = relevance.cases[is_in], places[is_in]
+    order = np.lexsort((positions, cases))
+    cases, positions = cases[order], positions[order]
+    precisions = (_rank_in_case(cases) + 1.0) / (positions + 1.0)
     return _where_relevant(_sums(cases, precisions, relevance), relevance.counts, relevance)
 
 
@@ -140,12 +135,12 @@ def _within(places: Ints, k: int | None) -> Bools:
 
 
 def _rank_in_case(cases: Ints) -> Ints:
-    """(pairs,) 0, 1, 2 ... within each run of equal `cases`, which ascend."""
+    """Returns (pairs,) 0, 1, 2 ... within each run of equal `cases`, which ascend."""
     return np.arange(len(cases)) - np.searchsorted(cases, cases, "left")
 
 
 def _sums(cases: Ints, values: npt.NDArray[Any], relevance: Relevance) -> Doubles:
-    """(num_cases,) of the values (n,) of pairs of these cases (n,)."""
+    """Sums the values (n,) of pairs by their cases (n,), and returns (num_cases,)."""
     return np.asarray(np.bincount(cases, values, relevance.num_cases), np.float64)
 
 

@@ -1,6 +1,6 @@
-"""A shopping log as arrays of numbers: what evaluation counts and sorts.
+"""A shopping log as arrays of integer codes, for evaluation.
 
-The log is read batch by batch; what stays of an event is its id and 29 bytes, beside each distinct query, shopper and session once.
+The log is read batch by batch. Memory holds the id and 29 bytes per event, and each distinct query, shopper and session once.
 """
 
 from __future__ import annotations
@@ -29,50 +29,48 @@ _BATCH_ROWS = 1 << 17
 
 
 class EventLogError(InputError):
-    """The log cannot be used; the message names the column and what is wanted."""
+    """The log cannot be used; the message names the column and the expected content."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NumberedLog:
-    """Events in the order of time. Codes are places in the lists of names; -1 stands for none."""
+    """Events ordered by time. Codes are positions in the lists of names; -1 is none."""
 
     ids: pa.ChunkedArray  # (events,)
     times_ms: Ints  # (events,) since 1970-01-01 UTC, ascending
-    kinds: Kinds  # (events,) places in KINDS
-    products: Codes  # (events,) rows of the catalogue, -1 for products that are not in it
-    shoppers: Codes  # (events,) -1 is anonymous
+    kinds: Kinds  # (events,) positions in KINDS
+    products: Codes  # (events,) catalogue rows; -1: not in the catalogue
+    shoppers: Codes  # (events,) -1: anonymous
     sessions: Codes  # (events,)
-    queries: Codes  # (events,) -1 where no search led to the event
+    queries: Codes  # (events,) -1: no search led to the event
     locales: Codes  # (events,)
-    num_products: int  # of the catalogue
-    query_names: list[str]  # as `plain_query` writes them
+    num_products: int  # in the catalogue
+    query_names: list[str]  # normalised by `plain_query`
     shopper_names: list[str]
     session_names: list[str]
     locale_names: list[str]
-    num_repeated: int  # events left out because their id had come before
+    num_repeated: int  # events left out because their id is a duplicate
 
     def __len__(self) -> int:
         return len(self.times_ms)
 
     @property
     def owners(self) -> Ints:
-        """(events,) whose past an event belongs to: the shopper's, or of an anonymous one the session's own."""
-        of_session = len(self.shopper_names) + self.sessions.astype(np.int64)
-        return np.where(self.shoppers >= 0, self.shoppers, of_session)
-
-    @property
-    def num_unknown_products(self) -> int:
-        """Events whose product is not in the catalogue."""
-        return int(np.count_nonzero(self.products < 0))
+        """The owner of each event's history (events,): the shopper, or the session if the shopper is anonymous."""
+        session_owners = len(self.shopper_names) + self.sessions.astype(np.int64)
+        return np.where(self.shoppers >= 0, self.shoppers, session_owners)
 
 
 def plain_query(text: str) -> str:
-    """The form by which queries are the same: NFC, case folded, single blanks."""
+    """Normalises a query for comparison: NFC, case folding, single blanks."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def read_log(log: Path, product_ids: Sequence[str], progress: Progress | None = None) -> NumberedLog:
-    """Reads a Parquet file, or a folder of them, with the columns of EVENT_SCHEMA. Raises EventLogError."""
+    """Reads a Parquet file, or a folder of them, with the columns of EVENT_SCHEMA. `product_ids` are the catalogue's, in order of row.
+
+    Raises EventLogError.
+    """
     files = sorted(log.rglob("*.parquet")) if log.is_dir() else [log]
     if not files or not all(file.is_file() for file in files):
         raise EventLogError(f"{log}: there is no Parquet file")
@@ -95,9 +93,9 @@ def _batches(files: Sequence[Path], total: int, progress: Progress) -> Iterator[
 
 
 def numbered_log(batches: Iterable[pa.RecordBatch], product_ids: Sequence[str]) -> NumberedLog:
-    """The events of record batches with the columns of EVENT_SCHEMA. `product_ids` are the catalogue's, by row."""
+    """Converts record batches with the columns of EVENT_SCHEMA. `product_ids` are the catalogue's, in order of row."""
     products = _Names({product_id: row for row, product_id in enumerate(product_ids)}, grows=False)
-    kinds = _Names({str(kind): place for place, kind in enumerate(KINDS)}, grows=False)
+    kinds = _Names({str(kind): code for code, kind in enumerate(KINDS)}, grows=False)
     shoppers, sessions = _Names({"": -1}), _Names({"": -1})
     queries, locales = _QueryNames(), _Names({})
     tables: list[tuple[npt.NDArray[Any], ...]] = []
@@ -140,7 +138,7 @@ def numbered_log(batches: Iterable[pa.RecordBatch], product_ids: Sequence[str]) 
 
 
 class _Names:
-    """Numbers for strings, in the order in which they first come; names that are given have the numbers that are given."""
+    """Codes of strings. `given` names have given codes; further names are numbered in order of appearance if the table `grows`."""
 
     def __init__(self, given: dict[str, int], *, grows: bool = True) -> None:
         self._code_of = dict(given)
@@ -148,12 +146,12 @@ class _Names:
         self.names: list[str] = []
 
     def codes(self, strings: pa.Array) -> Codes:
-        """(n,) codes; -1 for what is not there and cannot be added. One look-up for each distinct string."""
+        """Returns the codes (n,); -1 for a name that is neither given nor added. Looks each distinct string up once."""
         if not pa.types.is_dictionary(strings.type):
             strings = strings.dictionary_encode()
-        of_distinct = np.fromiter((self._code(name) for name in strings.dictionary.to_pylist()), np.int32)
-        places = pc.fill_null(strings.indices, -1).to_numpy(zero_copy_only=False)
-        return np.append(of_distinct, np.int32(-1))[places]
+        codes = np.fromiter((self._code(name) for name in strings.dictionary.to_pylist()), np.int32)
+        indices = pc.fill_null(strings.indices, -1).to_numpy(zero_copy_only=False)
+        return np.append(codes, np.int32(-1))[indices]
 
     def _code(self, name: str) -> int:
         code = self._code_of.get(name)
@@ -179,9 +177,7 @@ class _QueryNames(_Names):
 
 def _times_ms(times: pa.Array) -> Ints:
     if not pa.types.is_timestamp(times.type) or times.null_count:
-        raise EventLogError(
-            f"column time is {times.type} with {times.null_count} nulls, a timestamp in each row is wanted"
-        )
+        raise EventLogError(f"column time is {times.type} with {times.null_count} nulls; each row needs a timestamp")
     converted: Ints = times.cast(pa.timestamp("ms", times.type.tz), safe=False).cast(pa.int64()).to_numpy()
     return converted
 
@@ -190,12 +186,12 @@ def _checked_kinds(kinds: _Names, column: pa.Array) -> Kinds:
     codes = kinds.codes(column)
     if (codes < 0).any():
         unknown = column[int(np.argmax(codes < 0))].as_py()
-        raise EventLogError(f"column kind holds {unknown!r}; known are {', '.join(KINDS)}")
+        raise EventLogError(f"column kind holds {unknown!r}; the kinds are {', '.join(KINDS)}")
     return codes.astype(np.int8)
 
 
 def _first_of_each(ids: pa.ChunkedArray, order: Ints) -> Ints:
-    """`order` (events,) without the events whose id comes earlier in it."""
+    """Returns `order` (events,) without the events whose id appears earlier in it."""
     if pc.count_distinct(ids, mode="all").as_py() == len(ids):
         return order
     codes = ids.dictionary_encode().unify_dictionaries()

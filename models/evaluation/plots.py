@@ -1,4 +1,4 @@
-"""The plots of a report as inline SVG, drawn by matplotlib: figures as dots with their intervals as lines."""
+"""Plots for reports as inline SVG, drawn by matplotlib: means as dots, intervals as lines."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from models.evaluation.summary import ByRanker, Differences, Summary
 
 _COLOURS = ("#1f5fa8", "#d1731f", "#3b8f5a", "#8d4fa8", "#b23a48", "#5c6b77", "#a68a00", "#1d8a99")
 _GREY, _INK, _GRID = "#8a949e", "#1d2733", "#e3e7eb"
-_MAX_LINES = 6  # rankers side by side in the plot by bucket; more cannot be told apart
-_MAX_VALUES = 8  # of a bucket in its plot, the largest; the table has all
+_MAX_LINES = 6  # rankers side by side in the plot by bucket; more are hard to distinguish
+_MAX_VALUES = 8  # parts of a bucket in its plot, the largest; the table has all
 
 
 def overall_plot(summary: Summary, unit: str) -> str:
-    """One dot a ranker, the best on top; the subject stands out, oracles are grey."""
+    """Plots one dot per ranker, the best on top; the subject is highlighted, oracles are grey."""
     rankers = summary.ranked[::-1]
     figure, axes = _figure(6.8, 0.9 + 0.3 * len(rankers))
     for row, ranker in enumerate(rankers):
@@ -32,7 +32,7 @@ def overall_plot(summary: Summary, unit: str) -> str:
 
 
 def differences_plot(differences: Differences, metric: str, unit: str) -> str:
-    """One dot a ranker; what does not touch the line at 0 differs from the reference."""
+    """Plots one dot per ranker; an interval that does not cross the line at 0 is a significant difference from the reference."""
     by_ranker = {ranker: by_metric[metric] for ranker, by_metric in differences.overall.items()}
     rankers = list(by_ranker)[::-1]
     figure, axes = _figure(6.8, 0.9 + 0.3 * len(rankers))
@@ -42,12 +42,12 @@ def differences_plot(differences: Differences, metric: str, unit: str) -> str:
         colour = _GREY if not interval.excludes_zero else _COLOURS[2] if interval.value > 0 else _COLOURS[4]
         _dot(axes, interval, row, colour)
     _name_rows(axes, np.arange(len(rankers)), rankers)
-    axes.set_xlabel(f"{unit}, minus {differences.comparison.reference}")
+    axes.set_xlabel(f"{unit}, difference from {differences.comparison.reference}")
     return _svg(figure)
 
 
 def buckets_plot(by_value: Mapping[str, ByRanker], summary: Summary, unit: str) -> str:
-    """One group of dots a value of the bucket, one colour a ranker: the subject, the best of the others, and the oracle in grey."""
+    """Plots one group of dots per part of the bucket, one colour per ranker: the subject, the best others, and the oracle in grey."""
     oracle = list(summary.oracles[:1])
     shown = [summary.subject, *summary.others[: _MAX_LINES - 1 - len(oracle)], *oracle]
     colours = [_COLOURS[1], _COLOURS[0], *_COLOURS[2:]][: len(shown) - len(oracle)] + [_GREY] * len(oracle)
@@ -55,7 +55,9 @@ def buckets_plot(by_value: Mapping[str, ByRanker], summary: Summary, unit: str) 
     groups = {
         f"{value} ({_num_cases(by_ranker):,})": by_ranker for value, by_ranker in by_value.items() if value in values
     }
-    return groups_plot({group: {one: by[one] for one in shown} for group, by in groups.items()}, unit, colours)
+    return groups_plot(
+        {group: {ranker: by_ranker[ranker] for ranker in shown} for group, by_ranker in groups.items()}, unit, colours
+    )
 
 
 def groups_plot(
@@ -65,7 +67,7 @@ def groups_plot(
     *,
     from_zero: bool = True,
 ) -> str:
-    """One group of dots a name, the first on top; within it one colour a name, the same names in every group."""
+    """Plots one group of dots per name of `groups`, the first on top; every group has the same names, each with its own colour."""
     shown = list(next(iter(groups.values())))
     figure, axes = _figure(6.8, 0.9 + len(groups) * (0.16 * len(shown) + 0.16))
     middles = []
@@ -84,14 +86,28 @@ def groups_plot(
 
 
 def lines_plot(lines: Mapping[str, Sequence[Interval]], steps: Sequence[str], unit: str, x_label: str) -> str:
-    """One line a name over the same steps, which stand at even distances, with its intervals."""
+    """Plots one line per name, with intervals, over evenly spaced steps."""
     figure, axes = _figure(6.8, 3.4)
     axes.grid(axis="y", color=_GRID)
     places = np.arange(len(steps))
     for shift, (name, colour) in enumerate(zip(lines, _COLOURS, strict=False)):
         at = places + 0.04 * (shift - len(lines) / 2)
-        axes.plot(at, [one.value for one in lines[name]], "o-", color=colour, markersize=5, linewidth=1.4, label=name)
-        axes.vlines(at, [one.low for one in lines[name]], [one.high for one in lines[name]], color=colour, alpha=0.45)
+        axes.plot(
+            at,
+            [interval.value for interval in lines[name]],
+            "o-",
+            color=colour,
+            markersize=5,
+            linewidth=1.4,
+            label=name,
+        )
+        axes.vlines(
+            at,
+            [interval.low for interval in lines[name]],
+            [interval.high for interval in lines[name]],
+            color=colour,
+            alpha=0.45,
+        )
     axes.set_xticks(places, steps)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(x_label)
@@ -101,10 +117,14 @@ def lines_plot(lines: Mapping[str, Sequence[Interval]], steps: Sequence[str], un
 
 
 def reliability_plot(
-    bins: Mapping[str, Sequence[tuple[float, float]]], unit: str, x_label: str = "probability of the most probable type"
+    bins: Mapping[str, Sequence[tuple[float, float]]],
+    unit: str,
+    x_label: str = "predicted probability of the first type",
 ) -> str:
-    """Of each name the mean probability said and the share that was right, by bin; the diagonal is a calibrated model. The axes end at 1,
-    or beyond the highest of small chances."""
+    """Plots mean predicted probability against observed share, by bin, one line per name; a calibrated model is on the diagonal.
+
+    The axes end at 1, or just above the highest value if all probabilities are small.
+    """
     figure, axes = _figure(4.6, 4.0)
     axes.grid(axis="y", color=_GRID)
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
@@ -121,7 +141,7 @@ def reliability_plot(
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
-    """Of inches. No pyplot: it keeps state, and looks for a screen."""
+    """Creates a figure, sizes in inches, without pyplot: pyplot keeps global figures and looks for a display."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -140,7 +160,7 @@ def _name_rows(axes: Any, rows: np.ndarray[Any, Any], names: Sequence[str]) -> N
 
 
 def _num_cases(by_ranker: ByRanker) -> int:
-    return max(one.num_cases for one in by_ranker.values())
+    return max(interval.num_cases for interval in by_ranker.values())
 
 
 def _dot(axes: Any, interval: Interval, row: float, colour: str, label: str = "") -> None:
@@ -150,7 +170,7 @@ def _dot(axes: Any, interval: Interval, row: float, colour: str, label: str = ""
 
 
 def _svg(figure: Any) -> str:
-    """Inline SVG without a prologue, the same for the same figures; text stays text."""
+    """Returns inline SVG without a prologue. Text stays text, and the same figure always gives the same SVG."""
     from matplotlib import rc_context
 
     buffer = io.StringIO()

@@ -1,4 +1,4 @@
-"""Results as figures with intervals: overall, by bucket, against a reference, and as a share of what could be reached."""
+"""Summarises results as means with intervals: overall, by bucket, relative to a reference, and as a share of an oracle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ByBucket = Mapping[str, Mapping[str, ByRanker]]  # dimension -> value -> ranker
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A table of paired differences: each ranker minus the reference, on the same cases."""
+    """A planned table of paired differences: each ranker minus the reference, on the same cases."""
 
     title: str
     reference: str
@@ -29,49 +29,47 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """A comparison with its figures."""
+    """A comparison with its results."""
 
     comparison: Comparison
     overall: Mapping[str, Mapping[str, Interval]]  # ranker -> metric
-    by_bucket: ByBucket  # of the main metric
+    by_bucket: ByBucket  # differences of the main metric
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All figures of a report."""
+    """All figures of a report. `by_bucket` and `share_of_oracle` are of the main metric."""
 
     metrics: tuple[str, ...]
     main_metric: str
     subject: str  # the ranker that the report is about
-    oracles: tuple[
-        str, ...
-    ]  # rankers that know more than a model can, the one that knows the most first; empty without
+    oracles: tuple[str, ...]  # rankers that see the simulation's truth, the best informed first; may be empty
     num_cases: int
-    num_shoppers: int  # the sessions of anonymous ones count as shoppers
+    num_shoppers: int  # each anonymous session counts as a shopper
     overall: Mapping[str, Mapping[str, Interval]]  # ranker -> metric
-    by_bucket: ByBucket  # of the main metric
-    too_small: Mapping[str, Mapping[str, int]]  # dimension -> value -> cases, where they are too few for a mean
+    by_bucket: ByBucket
+    too_small: Mapping[str, Mapping[str, int]]  # dimension -> value -> number of cases, where too few for a mean
     differences: tuple[Differences, ...]
-    share_of_oracle: ByRanker  # the main metric over that of the first oracle
-    rank_ms: Mapping[str, float]  # ranker -> milliseconds a case, ranked in bulk
+    share_of_oracle: ByRanker  # relative to the first oracle
+    rank_ms: Mapping[str, float]  # ranker -> milliseconds per case, ranked in bulk
     num_resamples: int
     seed: int
 
     @property
     def others(self) -> list[str]:
-        """Neither the subject nor an oracle, the highest main metric first."""
-        return [one for one in self.ranked if one not in (self.subject, *self.oracles)]
+        """All rankers except the subject and the oracles, best first by the main metric."""
+        return [ranker for ranker in self.ranked if ranker not in (self.subject, *self.oracles)]
 
     @property
     def ranked(self) -> list[str]:
-        """All rankers, the highest main metric first."""
-        return sorted(self.overall, key=lambda one: -np.nan_to_num(self.main(one).value))
+        """All rankers, best first by the main metric."""
+        return sorted(self.overall, key=lambda ranker: -np.nan_to_num(self.main(ranker).value))
 
     def main(self, ranker: str) -> Interval:
         return self.overall[ranker][self.main_metric]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; what cannot be told is null."""
+        """Returns plain values, with None for NaN."""
         return dict(without_nan(asdict(self)))
 
 
@@ -85,34 +83,34 @@ def summarise(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Summary:
-    """Every figure with its 95 % interval, by drawing shoppers.
+    """Computes every mean with its 95 % interval, resampling shoppers.
 
-    `subject` is the ranker that the report is about ("": the one with the highest main metric), `oracles` those that know what shoppers
-    want, the one that knows the most first.
-
-    Raises ValueError for a ranker or metric that is not among the results.
+    `subject` is the ranker that the report is about ("": the best one that is no oracle). `oracles` are rankers that see the simulation's
+    truth, the best informed first. Raises ValueError for a ranker or metric that is not among the results.
     """
-    _check_known(results, main_metric, comparisons, [*([subject] if subject else []), *oracles])
+    _check_names(results, main_metric, comparisons, [*([subject] if subject else []), *oracles])
     rankers = list(results.scores)
-    draw = _Drawing(num_resamples, seed)
+    resampling = _Resampling(num_resamples, seed)
     buckets, too_small = _bucket_cases(results)
-    main = np.stack([results.of(ranker, main_metric) for ranker in rankers], axis=1)
+    main = np.stack([results.values(ranker, main_metric) for ranker in rankers], axis=1)
     competing = [ranker for ranker in rankers if ranker not in oracles]
     return Summary(
         metrics=results.metrics,
         main_metric=main_metric,
-        subject=subject or max(competing, key=lambda one: float(np.nanmean(results.of(one, main_metric)))),
+        subject=subject or max(competing, key=lambda ranker: float(np.nanmean(results.values(ranker, main_metric)))),
         oracles=tuple(oracles),
         num_cases=len(results.units),
         num_shoppers=len(np.unique(results.units)),
-        overall={ranker: draw.columns(results.metrics, results.scores[ranker], results.units) for ranker in rankers},
-        by_bucket=draw.by_bucket(rankers, main, results.units, buckets),
+        overall={
+            ranker: resampling.columns(results.metrics, results.scores[ranker], results.units) for ranker in rankers
+        },
+        by_bucket=resampling.by_bucket(rankers, main, results.units, buckets),
         too_small=too_small,
-        differences=tuple(_differences(results, main, one, buckets, draw) for one in comparisons),
+        differences=tuple(_differences(results, main, comparison, buckets, resampling) for comparison in comparisons),
         share_of_oracle={
             ranker: ratio_interval(
-                results.of(ranker, main_metric),
-                results.of(oracles[0], main_metric),
+                results.values(ranker, main_metric),
+                results.values(oracles[0], main_metric),
                 results.units,
                 num_resamples=num_resamples,
                 seed=seed,
@@ -127,14 +125,14 @@ def summarise(
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawing:
-    """How intervals are drawn."""
+class _Resampling:
+    """How intervals are computed."""
 
     num_resamples: int
     seed: int
 
     def columns(self, names: Sequence[str], values: Doubles, units: Ints) -> dict[str, Interval]:
-        """Of named columns (cases, names)."""
+        """Returns the mean of each named column of `values` (cases, names)."""
         intervals = mean_intervals(values, units, num_resamples=self.num_resamples, seed=self.seed)
         return dict(zip(names, intervals, strict=True))
 
@@ -148,25 +146,29 @@ class _Drawing:
 
 
 def _differences(
-    results: Results, main: Doubles, comparison: Comparison, buckets: Mapping[str, Mapping[str, Ints]], draw: _Drawing
+    results: Results,
+    main: Doubles,
+    comparison: Comparison,
+    buckets: Mapping[str, Mapping[str, Ints]],
+    resampling: _Resampling,
 ) -> Differences:
     rankers = list(results.scores)
     reference = results.scores[comparison.reference]
-    ours = main[:, [rankers.index(one) for one in comparison.rankers]]
+    ours = main[:, [rankers.index(ranker) for ranker in comparison.rankers]]
     return Differences(
         comparison,
         {
-            ranker: draw.columns(results.metrics, results.scores[ranker] - reference, results.units)
+            ranker: resampling.columns(results.metrics, results.scores[ranker] - reference, results.units)
             for ranker in comparison.rankers
         },
-        draw.by_bucket(
+        resampling.by_bucket(
             comparison.rankers, ours - main[:, [rankers.index(comparison.reference)]], results.units, buckets
         ),
     )
 
 
 def _bucket_cases(results: Results) -> tuple[dict[str, dict[str, Ints]], dict[str, dict[str, int]]]:
-    """dimension -> value -> cases, and the numbers of those that are too small. A dimension of one value divides nothing."""
+    """Returns dimension -> value -> cases, and the sizes of the parts that are too small. Leaves out a dimension with a single value."""
     large: dict[str, dict[str, Ints]] = {}
     small: dict[str, dict[str, int]] = {}
     for dimension, bucket in results.buckets.items():
@@ -180,11 +182,10 @@ def _bucket_cases(results: Results) -> tuple[dict[str, dict[str, Ints]], dict[st
     return large, small
 
 
-def _check_known(results: Results, main_metric: str, comparisons: Sequence[Comparison], named: Sequence[str]) -> None:
+def _check_names(results: Results, main_metric: str, comparisons: Sequence[Comparison], named: Sequence[str]) -> None:
     if main_metric not in results.metrics:
         raise ValueError(f"metric {main_metric!r} is not among {', '.join(results.metrics)}")
-    wanted = [*named]
-    wanted += [ranker for one in comparisons for ranker in (one.reference, *one.rankers)]
-    unknown = sorted(set(wanted) - set(results.scores))
+    compared = [ranker for comparison in comparisons for ranker in (comparison.reference, *comparison.rankers)]
+    unknown = sorted({*named, *compared} - set(results.scores))
     if unknown:
         raise ValueError(f"rankers {', '.join(unknown)} are not among {', '.join(results.scores)}")

@@ -1,7 +1,7 @@
-"""What answers about types are worth. Figures of one query are columns that can be averaged; the others take weights of queries.
+"""Metrics of predicted product types. Metrics per query are columns to average; metrics per type take weights of the queries.
 
-A query may have several right types. For the metrics by type it counts as one of the most probable type where that is right, otherwise as
-one of the first right type; recall at a precision counts it for every right type.
+A query may have several correct types. For metrics per type it counts for its most probable type if that is correct, otherwise for its
+first correct type; recall at a precision counts it for every correct type.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ QUERY_METRICS = ("accuracy@1", "accuracy@3", "coverage", "precision when answeri
 TYPE_METRICS = ("macro F1", "recall at 0.8 precision", "calibration error")
 METRICS = QUERY_METRICS + TYPE_METRICS
 
-MIN_POSITIVES = 10  # queries that want a type, below which its recall at a precision is left out
+MIN_POSITIVES = 10  # a type with fewer labelled queries has no recall at a precision
 PRECISION = 0.8
-NUM_BINS = 15  # of equally many queries
+NUM_BINS = 15  # each holds equally many queries
 
-Statistic = Callable[[Doubles], float]  # of how often each query counts (queries,)
+Statistic = Callable[[Doubles], float]  # takes the weight of each query (queries,)
 
 
 def accuracy_at(ranked: RankedTypes, k: int) -> Doubles:
-    """(queries,) 1 where a right type is among the first `k`."""
+    """Returns (queries,) 1 where a correct type is among the first `k`, else 0."""
     return np.asarray(ranked.is_right[:, :k].any(axis=1), np.float64)
 
 
 def query_metrics(ranked: RankedTypes) -> Doubles:
-    """(queries, QUERY_METRICS). Precision when answering is NaN where the model abstained."""
+    """Returns (queries, QUERY_METRICS). Precision when answering is NaN where the model abstained."""
     first = accuracy_at(ranked, 1)
     answered = ~ranked.abstained
     return np.stack(
@@ -40,8 +40,8 @@ def query_metrics(ranked: RankedTypes) -> Doubles:
 
 
 def type_statistics(ranked: RankedTypes) -> Callable[[Doubles], Doubles]:
-    """TYPE_METRICS as a function of how often each query counts."""
-    parts: tuple[Statistic, ...] = (MacroF1.of(ranked), RecallAtPrecision.of(ranked), CalibrationError.of(ranked))
+    """Returns a function from the weight of each query (queries,) to TYPE_METRICS."""
+    parts: tuple[Statistic, ...] = (MacroF1.from_ranked(ranked), RecallAtPrecision.from_ranked(ranked), CalibrationError.from_ranked(ranked))
 
     def statistic(weights: Doubles) -> Doubles:
         return np.array([part(weights) for part in parts])
@@ -51,31 +51,31 @@ def type_statistics(ranked: RankedTypes) -> Callable[[Doubles], Doubles]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MacroF1:
-    """The mean, over the types that a query wants, of the harmonic mean of precision and recall of the most probable type.
+    """The mean over the correct types of their F1, where each query predicts its most probable type.
 
-    As scikit-learn's `f1_score(average="macro", labels=wanted)`, 30 times as fast, which a thousand resamples need.
+    Equals scikit-learn's `f1_score(average="macro", labels=correct)` and is 30 times as fast, which hundreds of resamples need.
     """
 
-    wanted: Ints  # (queries,)
-    said: Ints  # (queries,)
-    types: Ints  # those that count
+    correct: Ints  # (queries,)
+    predicted: Ints  # (queries,)
+    types: Ints  # the types that are correct for a query
     num_types: int
 
     @classmethod
-    def of(cls, ranked: RankedTypes) -> MacroF1:
-        said = ranked.types[:, 0]
+    def from_ranked(cls, ranked: RankedTypes) -> MacroF1:
+        predicted = ranked.types[:, 0]
         first = ranked.labels.values[ranked.labels.offsets[:-1]]
-        wanted = np.where(ranked.is_right[:, 0], said, first).astype(np.int64)
-        return cls(wanted, said, np.unique(wanted), ranked.num_types)
+        correct = np.where(ranked.is_right[:, 0], predicted, first).astype(np.int64)
+        return cls(correct, predicted, np.unique(correct), ranked.num_types)
 
     def __call__(self, weights: Doubles) -> float:
-        wanted = np.bincount(self.wanted, weights, self.num_types)
-        known = self.said >= 0
-        said = np.bincount(self.said[known], weights[known], self.num_types)
-        right = self.wanted == self.said
-        both = np.bincount(self.wanted[right], weights[right], self.num_types)
-        counts = (wanted + said)[self.types]
-        present = wanted[self.types] > 0
+        correct = np.bincount(self.correct, weights, self.num_types)
+        has_type = self.predicted >= 0
+        predicted = np.bincount(self.predicted[has_type], weights[has_type], self.num_types)
+        right = self.correct == self.predicted
+        both = np.bincount(self.correct[right], weights[right], self.num_types)
+        counts = (correct + predicted)[self.types]
+        present = correct[self.types] > 0
         f1 = 2 * both[self.types] / np.maximum(counts, 1e-12)
         return float(f1[present].mean()) if present.any() else np.nan
 
@@ -84,21 +84,21 @@ class MacroF1:
 class RecallAtPrecision:
     """The mean over types of the highest recall at which the type's own threshold keeps a precision of at least `PRECISION`.
 
-    The threshold of each type is chosen on the evaluated queries themselves (so the figure says what the scores allow, not what a
-    threshold chosen elsewhere reaches); a type whose precision never gets there has recall 0. Types that fewer than `MIN_POSITIVES`
-    queries want are left out: `num_types` counts the others.
+    The threshold of each type is chosen on the evaluated queries themselves, so the figure is an upper bound for thresholds chosen
+    elsewhere. A type that never reaches the precision has recall 0. Types with fewer than `MIN_POSITIVES` labelled queries are left out;
+    `num_types` counts the others.
     """
 
-    cases: Ints  # (scores,) query of each score, by type and from the highest score
+    cases: Ints  # (scores,) query of each score; sorted by type, then by falling score
     groups: Ints  # (scores,) 0 to num_types - 1, ascending
     is_right: Bools  # (scores,)
-    is_last: Bools  # (scores,) no further score of the type is as high: a threshold can lie here
-    wanted_cases: Ints  # (labels,)
-    wanted_groups: Ints  # (labels,)
+    is_last: Bools  # (scores,) the next score of the type is lower, so a threshold can lie here
+    label_cases: Ints  # (labels,)
+    label_groups: Ints  # (labels,)
     num_types: int
 
     @classmethod
-    def of(cls, ranked: RankedTypes, min_positives: int = MIN_POSITIVES) -> RecallAtPrecision:
+    def from_ranked(cls, ranked: RankedTypes, min_positives: int = MIN_POSITIVES) -> RecallAtPrecision:
         labels = ranked.labels
         counts = np.bincount(labels.values, minlength=ranked.num_types)
         chosen = np.flatnonzero(counts >= min_positives)
@@ -112,30 +112,30 @@ class RecallAtPrecision:
         groups, scores = groups[order], scores[order]
         is_last = np.ones(len(groups), np.bool_)
         is_last[:-1] = (groups[1:] != groups[:-1]) | (scores[1:] != scores[:-1])
-        wanted_groups = group_of[labels.values]
-        wanted_cases = np.repeat(np.arange(len(ranked)), labels.lengths)
-        has_group = wanted_groups >= 0
+        label_groups = group_of[labels.values]
+        label_cases = np.repeat(np.arange(len(ranked)), labels.lengths)
+        has_group = label_groups >= 0
         return cls(
             cases[order],
             groups,
             ranked.is_right.ravel()[kept][order],
             is_last,
-            wanted_cases[has_group],
-            wanted_groups[has_group],
+            label_cases[has_group],
+            label_groups[has_group],
             len(chosen),
         )
 
     def by_type(self, weights: Doubles) -> Doubles:
-        """(num_types,) of the types that count, in order of their numbers; NaN where no query is left."""
+        """Returns (num_types,) the recall of each counted type, in order of type number; NaN if no query is left."""
         counted = weights[self.cases]
         starts = np.searchsorted(self.groups, np.arange(self.num_types))
-        found = _sums_within(np.where(self.is_right, counted, 0.0), self.groups, starts)
-        said = _sums_within(counted, self.groups, starts)
-        allowed = self.is_last & (found >= PRECISION * said - 1e-9) & (said > 0)
+        right = _sums_within(np.where(self.is_right, counted, 0.0), self.groups, starts)
+        predicted = _sums_within(counted, self.groups, starts)
+        allowed = self.is_last & (right >= PRECISION * predicted - 1e-9) & (predicted > 0)
         best = np.zeros(self.num_types)
-        np.maximum.at(best, self.groups[allowed], found[allowed])
-        wanted = np.bincount(self.wanted_groups, weights[self.wanted_cases], self.num_types)
-        return np.divide(best, wanted, out=np.full(self.num_types, np.nan), where=wanted > 0)
+        np.maximum.at(best, self.groups[allowed], right[allowed])
+        labelled = np.bincount(self.label_groups, weights[self.label_cases], self.num_types)
+        return np.divide(best, labelled, out=np.full(self.num_types, np.nan), where=labelled > 0)
 
     def __call__(self, weights: Doubles) -> float:
         recalls = self.by_type(weights)
@@ -144,26 +144,29 @@ class RecallAtPrecision:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationError:
-    """Expected calibration error of the most probable type: over `NUM_BINS` bins of equally many queries by its probability, the mean
-    distance of the mean probability from the share that is right, weighted by the bins' queries (Naeini et al., 2015)."""
+    """Expected calibration error of the most probable type (Naeini et al., 2015).
+
+    Queries are sorted by probability into `NUM_BINS` bins of equal size; the error is the mean over bins, weighted by their queries, of the
+    distance between mean probability and share of correct predictions.
+    """
 
     probabilities: Doubles  # (queries,)
     is_right: Doubles  # (queries,)
     bins: Ints  # (queries,)
 
     @classmethod
-    def of(cls, ranked: RankedTypes) -> CalibrationError:
-        said = ranked.probabilities[:, 0].astype(np.float64)
-        places = np.empty(len(said), np.int64)
-        places[np.argsort(said, kind="stable")] = np.arange(len(said))
-        return cls(said, accuracy_at(ranked, 1), places * NUM_BINS // max(1, len(said)))
+    def from_ranked(cls, ranked: RankedTypes) -> CalibrationError:
+        probabilities = ranked.probabilities[:, 0].astype(np.float64)
+        ranks = np.empty(len(probabilities), np.int64)
+        ranks[np.argsort(probabilities, kind="stable")] = np.arange(len(probabilities))
+        return cls(probabilities, accuracy_at(ranked, 1), ranks * NUM_BINS // max(1, len(probabilities)))
 
     def points(self) -> list[tuple[float, float]]:
-        """Mean probability and share that is right of each bin, ascending."""
+        """Returns the mean probability and the share of correct predictions of each bin, by rising probability."""
         size = np.bincount(self.bins, minlength=NUM_BINS)
-        said = np.bincount(self.bins, self.probabilities, NUM_BINS)
+        predicted = np.bincount(self.bins, self.probabilities, NUM_BINS)
         right = np.bincount(self.bins, self.is_right, NUM_BINS)
-        return [(said[at] / size[at], right[at] / size[at]) for at in np.flatnonzero(size)]
+        return [(predicted[at] / size[at], right[at] / size[at]) for at in np.flatnonzero(size)]
 
     def __call__(self, weights: Doubles) -> float:
         gaps = np.bincount(self.bins, weights * (self.probabilities - self.is_right), NUM_BINS)
@@ -172,7 +175,7 @@ class CalibrationError:
 
 
 def _sums_within(values: Doubles, groups: Ints, starts: Ints) -> Doubles:
-    """(n,) sums of the values of a group up to each; `groups` ascend, `starts` (groups,) are their first places."""
+    """Returns (n,) cumulative sums within each group; `groups` ascend, `starts` (groups,) are their first positions."""
     sums = np.cumsum(values)
     before = np.concatenate(([0.0], sums))[starts]
     return sums - before[groups]

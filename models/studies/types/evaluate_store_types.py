@@ -215,7 +215,7 @@ def _curve_section(curve: LocaleCurve, num_tests: int) -> Section:
 
 
 def _calibration_section(answers: TypeAnswers) -> Section:
-    points = {name: CalibrationError.of(one).points() for name, one in answers.by_model.items()}
+    points = {name: CalibrationError.from_ranked(one).points() for name, one in answers.by_model.items()}
     rows = [(name, [float(value) for point in found for value in point]) for name, found in points.items()]
     most = max(len(cells) for _, cells in rows)
     columns = [f"{what} {at + 1}" for at in range(most // 2) for what in ("said", "right")]

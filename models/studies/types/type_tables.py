@@ -98,7 +98,7 @@ def compare(answers: TypeAnswers, reference: str, others: Sequence[str], *, seed
 def metrics_table(answers: TypeAnswers, caption: str, *, seed: int = 0) -> Table:
     figures = measure(answers, seed=seed)
     first = next(iter(answers.by_model.values()))
-    num_types = RecallAtPrecision.of(first).num_types
+    num_types = RecallAtPrecision.from_ranked(first).num_types
     said = f"{caption}; {len(answers):,} queries, {num_types} types with enough of them for their recall; 95 % intervals over query strings"
     return Table(said, "model", METRICS, [(model, [one[name] for name in METRICS]) for model, one in figures.items()])
 

@@ -77,7 +77,7 @@ def evaluate_unified(
     results = evaluate_rankers(_baselines(source, table, cases, plan, work, truth, progress), cases, progress=progress)
     for variant in [Variant(FULL, "", plan.recipe), *variants]:
         folder = _trained(variant, table, log, plan, work, progress)
-        results = results.joined(_ranked(variant.name, folder, table, told, cases, progress))
+        results = results.with_rankers_of(_ranked(variant.name, folder, table, told, cases, progress))
     progress("draw intervals", 0, None)
     summary = _summary(results, variants, truth is not None, plan)
     facts = _facts(source, cases, plan, simulated=truth is not None, command=command)

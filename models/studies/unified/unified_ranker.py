@@ -76,4 +76,4 @@ def told_events(log: NumberedLog) -> Histories:
     keys = search_keys(log)
     searches, first = np.unique(keys, return_index=True)
     engaged = np.flatnonzero(log.kinds >= CLICK)
-    return Histories.of(log, np.union1d(first[searches >= 0], engaged))
+    return Histories.of_rows(log, np.union1d(first[searches >= 0], engaged))

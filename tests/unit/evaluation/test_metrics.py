@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -22,8 +24,19 @@ cases = st.lists(st.tuples(rankings, relevance_sets), min_size=1, max_size=6)
 Case = tuple[list[int], dict[int, float]]
 
 
+def relevance_of(sets: Sequence[Iterable[int] | Mapping[int, float]]) -> Relevance:
+    """Of a set of rows, or rows with grades, per case; rows of a set have grade 1."""
+    graded = [dict(rows) if isinstance(rows, Mapping) else dict.fromkeys(rows, 1.0) for rows in sets]
+    return Relevance(
+        np.repeat(np.arange(len(graded)), [len(rows) for rows in graded]),
+        np.array([row for rows in graded for row in rows], np.int64),
+        np.array([grade for rows in graded for grade in rows.values()], np.float64),
+        len(graded),
+    )
+
+
 def arrays(cases: list[Case]) -> tuple[Ints, Relevance]:
-    return np.array([ranking for ranking, _ in cases]), Relevance.of([relevant for _, relevant in cases])
+    return np.array([ranking for ranking, _ in cases]), relevance_of([relevant for _, relevant in cases])
 
 
 def all_metrics(ranked: Ints, relevance: Relevance, k: int) -> npt.NDArray[np.float64]:
@@ -34,7 +47,7 @@ def all_metrics(ranked: Ints, relevance: Relevance, k: int) -> npt.NDArray[np.fl
 
 def test_a_case_computed_by_hand() -> None:
     ranked = np.array([[5, 3, 9, 1], [0, 1, 2, 3]])
-    relevance = Relevance.of([{3: 2.0, 1: 1.0, 7: 3.0}, {8: 1.0}])
+    relevance = relevance_of([{3: 2.0, 1: 1.0, 7: 3.0}, {8: 1.0}])
     found = places(ranked, relevance)
     assert found.tolist() == [1, 3, -1, -1]
     assert recall_at(found, relevance, 2).tolist() == [pytest.approx(1 / 3), 0.0]
@@ -93,7 +106,7 @@ def test_recall_never_falls_with_depth(cases: list[Case]) -> None:
 def test_the_best_ranking_scores_one(relevant: dict[int, float]) -> None:
     best = sorted(relevant, key=lambda row: -relevant[row])
     ranked = np.array([[*best, *[-1] * (DEPTH - len(best))]])
-    assert all_metrics(ranked, Relevance.of([relevant]), DEPTH) == pytest.approx(1.0)
+    assert all_metrics(ranked, relevance_of([relevant]), DEPTH) == pytest.approx(1.0)
 
 
 @given(cases=cases, order=st.randoms(use_true_random=False))
@@ -106,19 +119,19 @@ def test_taken_cases_keep_their_figures(cases: list[Case], order: np.random.Gene
 
 
 def test_a_product_ranked_twice_counts_once_at_its_first_place() -> None:
-    relevance = Relevance.of([{4}])
+    relevance = relevance_of([{4}])
     found = places(np.array([[1, 4, 4]]), relevance)
     assert recall_at(found, relevance, 3).tolist() == [1.0]
     assert average_precision(found, relevance).tolist() == [0.5]
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    relevance = Relevance.of([{1}, {2}])
+    relevance = relevance_of([{1}, {2}])
     with pytest.raises(ValueError, match=r"shape \(1, 3\), there are 2 cases"):
         places(np.zeros((1, 3), np.int64), relevance)
     with pytest.raises(ValueError, match="k is 0 and must be 1 or more"):
         recall_at(np.array([0, 0]), relevance, 0)
     with pytest.raises(ValueError, match="grades must be above 0"):
-        Relevance.of([{1: 0.0}])
+        relevance_of([{1: 0.0}])
     with pytest.raises(ValueError, match="cases must ascend"):
         Relevance(np.array([1, 0]), np.array([1, 1]), np.ones(2), 2)

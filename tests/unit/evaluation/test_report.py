@@ -56,21 +56,21 @@ def facts(*, simulated: bool) -> RunFacts:
 
 
 def test_figures_are_those_of_the_results(results: Results, summary: Summary) -> None:
-    assert summary.main("BM25").value == pytest.approx(results.of("BM25", "recall@100").mean())
+    assert summary.main("BM25").value == pytest.approx(results.values("BM25", "recall@100").mean())
     assert summary.subject == "unified <b>"  # of whom else nothing is said; the oracle does not compete
     assert summary.others == ["no graph", "BM25"]
     assert summary.share_of_oracle["BM25"].value == pytest.approx(0.5)
     assert summary.differences[0].overall["no graph"]["mrr"].value == pytest.approx(-0.05)
     assert summary.differences[0].by_bucket["shopper"]["habitual"]["no graph"].value == pytest.approx(-0.05)
     habitual = summary.by_bucket["shopper"]["habitual"]["oracle"]
-    assert habitual.value == pytest.approx(results.of("oracle", "recall@100")[:200].mean())
+    assert habitual.value == pytest.approx(results.values("oracle", "recall@100")[:200].mean())
     assert summary.rank_ms["oracle"] == pytest.approx(10.0)
 
 
 def test_the_head_is_about_the_subject_and_the_best_of_the_others(results: Results) -> None:
     about = summarise(results, "mrr", subject="no graph", oracles=("oracle",), num_resamples=20)
     said = html_report(about, facts(simulated=True)).split("<dl>")[0]
-    mean = results.of("no graph", "mrr").mean()
+    mean = results.values("no graph", "mrr").mean()
     assert f"<strong>no graph</strong> has MRR {mean:.3f}" in said
     assert "The best of 2 others: <strong>unified &lt;b&gt;</strong>" in said
     assert "of the oracle (simulated)" in said

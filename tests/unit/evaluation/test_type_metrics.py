@@ -72,12 +72,12 @@ def test_macro_f1_is_that_of_scikit_learn(seed: int) -> None:
     expected = f1_score(
         labels, scores.argmax(axis=1), labels=np.unique(labels[kept]), average="macro", sample_weight=weights
     )
-    assert MacroF1.of(answers)(weights) == pytest.approx(expected)
+    assert MacroF1.from_ranked(answers)(weights) == pytest.approx(expected)
 
 
 def test_a_query_of_two_types_counts_as_the_one_that_was_said() -> None:
     answers = ranked([[1], [0]], [[1.0], [1.0]], [[0, 1], [0]], 2)
-    assert MacroF1.of(answers)(np.ones(2)) == 1.0
+    assert MacroF1.from_ranked(answers)(np.ones(2)) == 1.0
 
 
 def test_recall_at_precision_of_a_hand_worked_type() -> None:
@@ -86,18 +86,18 @@ def test_recall_at_precision_of_a_hand_worked_type() -> None:
     labels = [[0] if right else [1] for right in is_right] + [[0]]
     scores = [[0.9], [0.8], [0.7], [0.6], [0.5], [0.4], [0.3], [0.2]]
     answers = ranked([[0]] * 7 + [[1]], scores, labels, 2)
-    assert RecallAtPrecision.of(answers, min_positives=5).by_type(np.ones(8)) == pytest.approx([5 / 6])
+    assert RecallAtPrecision.from_ranked(answers, min_positives=5).by_type(np.ones(8)) == pytest.approx([5 / 6])
 
 
 def test_a_threshold_cannot_lie_within_equal_scores() -> None:
     """Of four equal scores three are right: all four must be taken, at a precision of 0.75."""
     answers = ranked([[0]] * 4, [[0.5]] * 4, [[0], [0], [0], [1]], 2)
-    assert RecallAtPrecision.of(answers, min_positives=1).by_type(np.ones(4)).tolist() == [0, 0]
+    assert RecallAtPrecision.from_ranked(answers, min_positives=1).by_type(np.ones(4)).tolist() == [0, 0]
 
 
 def test_types_that_few_queries_want_are_left_out() -> None:
     answers = ranked([[0]] * 11, [[0.5]] * 11, [[0]] * 10 + [[1]], 2)
-    recall = RecallAtPrecision.of(answers)
+    recall = RecallAtPrecision.from_ranked(answers)
     assert recall.num_types == 1
     assert recall(np.ones(11)) == 1.0
 
@@ -110,13 +110,13 @@ def test_recall_at_precision_is_that_of_scikit_learns_curve(seed: int) -> None:
     for kind in range(5):
         precision, recall, _ = precision_recall_curve(labels == kind, scores[:, kind], sample_weight=weights)
         expected.append(recall[:-1][precision[:-1] >= 0.8].max(initial=0.0))
-    assert RecallAtPrecision.of(answers, min_positives=1).by_type(weights) == pytest.approx(expected)
+    assert RecallAtPrecision.from_ranked(answers, min_positives=1).by_type(weights) == pytest.approx(expected)
 
 
 def test_calibration_error_is_the_mean_gap_of_the_bins() -> None:
     """Fifteen bins of two: half are right throughout, and 0.7 is said: each bin is 0.2 off."""
     answers = ranked([[0]] * 30, [[0.7]] * 30, [[at % 2] for at in range(30)], 2)
-    error = CalibrationError.of(answers)
+    error = CalibrationError.from_ranked(answers)
     assert error(np.ones(30)) == pytest.approx(0.2, abs=1e-6)
     assert np.allclose(error.points(), (0.7, 0.5))
 

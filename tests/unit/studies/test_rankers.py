@@ -167,7 +167,7 @@ def test_a_model_that_lives_on_histories_loses_by_others_and_by_none() -> None:
     results = evaluate_rankers(
         [model, WithoutHistories(model, "no history"), WithOthersHistories(model, "others' histories")], cases, ks=(1,)
     )
-    means = {name: results.of(name, "recall@1").mean() for name in results.scores}
+    means = {name: results.values(name, "recall@1").mean() for name in results.scores}
     assert means["model"] == 1.0
     assert means["no history"] < 0.5
     assert means["others' histories"] < 0.5
@@ -177,9 +177,9 @@ class TestEvaluation:
     def test_figures_are_those_of_each_case(self, cases: Cases) -> None:
         results = evaluate_rankers([PopularRanker(cases.events, cases.split)], cases, ks=(1, 4))
         assert results.metrics == ("recall@1", "recall@4", "ndcg@10", "mrr", "map")
-        assert results.of("popular", "recall@1").tolist() == [1, 0, 0, 0]
-        assert results.of("popular", "recall@4").tolist() == [1, 0, 1, 1]
-        assert results.of("popular", "mrr").tolist() == pytest.approx([1, 1 / 5, 1 / 2, 1 / 4])
+        assert results.values("popular", "recall@1").tolist() == [1, 0, 0, 0]
+        assert results.values("popular", "recall@4").tolist() == [1, 0, 1, 1]
+        assert results.values("popular", "mrr").tolist() == pytest.approx([1, 1 / 5, 1 / 2, 1 / 4])
 
     def test_blocks_change_nothing(self, cases: Cases, monkeypatch: pytest.MonkeyPatch) -> None:
         ranker = BuyAgainRanker(Bm25Ranker(TITLES))
@@ -190,10 +190,10 @@ class TestEvaluation:
     def test_models_can_be_evaluated_one_by_one(self, cases: Cases) -> None:
         first = PopularRanker(cases.events, cases.split, "a")
         second = PopularRanker(cases.events, cases.split, "b")
-        joined = evaluate_rankers([first], cases).joined(evaluate_rankers([second], cases))
-        assert list(joined.scores) == ["a", "b"]
+        both = evaluate_rankers([first], cases).with_rankers_of(evaluate_rankers([second], cases))
+        assert list(both.scores) == ["a", "b"]
         with pytest.raises(ValueError, match="other cases"):
-            joined.joined(evaluate_rankers([second], cases.take(np.array([0]))))
+            both.with_rankers_of(evaluate_rankers([second], cases.take(np.array([0]))))
 
     def test_progress_is_told(self, cases: Cases) -> None:
         told: list[tuple[str, int, int | None]] = []
@@ -214,7 +214,7 @@ class TestEvaluation:
             def rank(self, cases: Cases, k: int) -> Ints:  # noqa: ARG002
                 return np.zeros((len(cases), 1), np.int64)
 
-        with pytest.raises(ValueError, match=r"short gave a ranking of shape \(4, 1\), \(4, 1000\) was asked for"):
+        with pytest.raises(ValueError, match=r"short returned a ranking of shape \(4, 1\), not \(4, 1000\)"):
             evaluate_rankers([Short()], cases)
 
 

@@ -120,7 +120,7 @@ def test_nothing_beats_the_oracle_and_it_gains_by_knowing_the_shopper(simulated:
 
     popular = PopularRanker(simulated_cases.events, simulated_cases.split)
     results = evaluate_rankers([*load_oracles(simulated / "truth.json"), popular], simulated_cases, ks=(5,))
-    knowing, anyone, guess = (results.of(name, "recall@5").mean() for name in results.scores)
+    knowing, anyone, guess = (results.values(name, "recall@5").mean() for name in results.scores)
     assert knowing > anyone > guess
 
 
