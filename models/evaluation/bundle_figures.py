@@ -1,4 +1,4 @@
-"""What a bundle is worth on the pages of a log after a moment: search, ranking, types, and what it weighs."""
+"""Measures a bundle on the result pages of a log after a given time: search, ranking, product types and size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.bundles.bundle import INDEX, Bundle
 from models.bundles.manifest import BundleError
 from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.ranked_types import rank_types
-from models.evaluation.type_metrics import CalibrationError, query_metrics
+from models.evaluation.type_metrics import QUERY_METRICS, CalibrationError, query_metrics
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.calibration import expected_calibration_error
 from models.query_types.examples import ExamplesError
@@ -42,8 +42,8 @@ SHOWN, RETRIEVED, STUDENT, BLEND, TEACHER_BLEND = (
     "teacher, blend",
 )
 SEARCH_METRICS = ("recall@10", "recall@100", "ndcg@10")
-JUDGED_PAGES = 800  # at most, that a teacher orders: it takes milliseconds a product
-DEPTH = 200  # candidates that are ranked, as a search does
+TEACHER_PAGES = 800  # the most pages that the teacher ranks: it takes milliseconds per product
+DEPTH = 200  # candidates that are ranked, as in a search
 _BLOCK = 128
 
 PageKey = tuple[int, str, str]
@@ -51,14 +51,14 @@ PageKey = tuple[int, str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BundleFigures:
-    """By page of the log; NaN of pages without what the figure is about."""
+    """Figures by page of the log; NaN for a page where a figure is undefined, such as a page without a purchase."""
 
-    pages: list[PageKey]  # when, what and where was asked
+    pages: list[PageKey]  # time, query and locale
     units: Ints  # (pages,) shoppers
     search: Mapping[
         str, Doubles
-    ]  # RETRIEVED or BLEND -> (pages, SEARCH_METRICS) of what was bought, over the whole catalogue
-    ranking: Mapping[str, Doubles]  # SHOWN, RETRIEVED ... -> (pages, TASKS) NDCG@10 of the page's products
+    ]  # RETRIEVED or BLEND -> (pages, SEARCH_METRICS) of bought products in the whole catalogue
+    ranking: Mapping[str, Doubles]  # SHOWN, RETRIEVED ... -> (pages, TASKS) NDCG@10 over the page's products
     calibration: Mapping[str, tuple[float, ...]]  # ranker or teacher -> error by task
     types: Mapping[str, float] = field(default_factory=dict)
     sizes: Mapping[str, float] = field(default_factory=dict)  # part -> MB
@@ -75,12 +75,12 @@ def bundle_figures(
     max_pages: int = 3_000,
     seed: int = 0,
 ) -> BundleFigures:
-    """Figures of the pages asked from `since_ms` on, of which `max_pages` are drawn. `log` is all of `logs`.
+    """Measures the bundle on at most `max_pages` random pages from `since_ms` on. `log` holds the events of all `logs`.
 
-    Raises BundleError for a bundle without the unified model, LogError where no page is left.
+    Raises BundleError for a bundle without the unified model, LogError if there is no page.
     """
     if not UNIFIED_PART.is_in(bundle):
-        raise BundleError(f"{bundle.folder} has no unified model, and no figure here is about text encoders")
+        raise BundleError(f"{bundle.folder} has no unified model; these figures need one")
     progress("read the log", 0, None)
     folder = UNIFIED_PART.open(bundle)
     table, bands = bundle.products(), PriceBands.load(folder)
@@ -93,24 +93,24 @@ def bundle_figures(
     )
     rows = ranker_rows(features, shown, progress)
     page_scores = {
-        SHOWN: _alike(-shown.position.astype(np.float32)),
-        RETRIEVED: _alike(rows.features[:, FEATURES.index("search_cosine")]),
+        SHOWN: _same_for_all_tasks(-shown.position.astype(np.float32)),
+        RETRIEVED: _same_for_all_tasks(rows.features[:, FEATURES.index("search_cosine")]),
     }
     calibration: dict[str, tuple[float, ...]] = {}
     if ranker is not None:
-        chances = ranker.probabilities(rows.features)
-        page_scores |= {STUDENT: chances, BLEND: _alike(blend(chances))}
-        calibration["ranker"] = _calibration(chances, shown)
+        probabilities = ranker.probabilities(rows.features)
+        page_scores |= {STUDENT: probabilities, BLEND: _same_for_all_tasks(blend(probabilities))}
+        calibration["ranker"] = _calibration(probabilities, shown)
     if TEACHER_PART.is_in(bundle):
         teacher = Teacher.load(TEACHER_PART.open(bundle), features=FEATURES)
-        count = min(JUDGED_PAGES, shown.num_pages)
-        judged = np.unique(np.linspace(0, shown.num_pages - 1, count).astype(np.int64))
-        at, some = np.flatnonzero(np.isin(shown.page, judged)), shown.take(judged)
-        chances = soft_labels(teacher, some, rows.features[at], table, bands, progress)
-        told = np.full(len(shown), np.nan, np.float32)
-        told[at] = blend(chances)
-        page_scores[TEACHER_BLEND] = _alike(told)
-        calibration["teacher"] = _calibration(chances, some)
+        count = min(TEACHER_PAGES, shown.num_pages)
+        pages = np.unique(np.linspace(0, shown.num_pages - 1, count).astype(np.int64))
+        at, sample = np.flatnonzero(np.isin(shown.page, pages)), shown.take(pages)
+        probabilities = soft_labels(teacher, sample, rows.features[at], table, bands, progress)
+        teacher_scores = np.full(len(shown), np.nan, np.float32)
+        teacher_scores[at] = blend(probabilities)
+        page_scores[TEACHER_BLEND] = _same_for_all_tasks(teacher_scores)
+        calibration["teacher"] = _calibration(probabilities, sample)
     return BundleFigures(
         pages=list(zip(shown.time_ms.tolist(), shown.queries, shown.locales, strict=True)),
         units=shown.shopper.astype(np.int64),
@@ -133,40 +133,41 @@ def _ranker(bundle: Bundle, notes: list[str]) -> Ranker | None:
         return None
 
 
-def _alike(scores: Floats) -> Floats:
-    """(rows, TASKS) the same for each task."""
+def _same_for_all_tasks(scores: Floats) -> Floats:
+    """Returns (rows, TASKS)."""
     return np.repeat(scores[:, None], len(TASKS), axis=1)
 
 
-def _calibration(chances: Floats, shown: Impressions) -> tuple[float, ...]:
-    return tuple(expected_calibration_error(chances[:, at], shown.labels[:, at] > 0) for at in range(len(TASKS)))
+def _calibration(probabilities: Floats, shown: Impressions) -> tuple[float, ...]:
+    return tuple(
+        expected_calibration_error(probabilities[:, task], shown.labels[:, task] > 0) for task in range(len(TASKS))
+    )
 
 
 def _page_ndcg(scores: Floats, shown: Impressions) -> Doubles:
-    """(pages, TASKS) NDCG@10 of each page in the order of scores (rows, TASKS), by what came of it."""
-    found = []
+    """Returns (pages, TASKS) NDCG@10 of each page ordered by `scores` (rows, TASKS); NaN where a score is NaN."""
+    by_task = []
     for task in range(len(TASKS)):
         order = np.lexsort((-scores[:, task], shown.page))
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order)) - shown.offsets[shown.page[order]]
-        wanted = np.flatnonzero(shown.labels[:, task] > 0)
+        positive = np.flatnonzero(shown.labels[:, task] > 0)
         relevance = Relevance(
-            shown.page[wanted].astype(np.int64),
-            shown.product[wanted].astype(np.int64),
-            np.ones(len(wanted)),
+            shown.page[positive].astype(np.int64),
+            shown.product[positive].astype(np.int64),
+            np.ones(len(positive)),
             shown.num_pages,
         )
-        found.append(ndcg_at(place[wanted], relevance, 10))
-    unknown = np.unique(shown.page[np.isnan(scores).any(axis=1)])
-    every = np.stack(found, axis=1)
-    every[unknown] = np.nan
-    return every
+        by_task.append(ndcg_at(place[positive], relevance, 10))
+    ndcg = np.stack(by_task, axis=1)
+    ndcg[np.unique(shown.page[np.isnan(scores).any(axis=1)])] = np.nan
+    return ndcg
 
 
 def _search(
     bundle: Bundle, features: CandidateFeatures, ranker: Ranker | None, shown: Impressions, progress: Progress
 ) -> dict[str, Doubles]:
-    """Of pages on which something was bought: where the whole catalogue's search puts it, by exact search."""
+    """Repeats the searches that led to a purchase, by exact search over the whole catalogue; returns (pages, SEARCH_METRICS) by order."""
     vectors = np.asarray(bundle.unit_vectors(), np.float32)
     bought = np.flatnonzero(shown.labels[:, TASKS.index("purchase")] > 0)
     relevance = Relevance(
@@ -175,38 +176,42 @@ def _search(
         np.ones(len(bought)),
         shown.num_pages,
     )
-    asked = np.unique(shown.page[bought])
+    searched = np.unique(shown.page[bought])
     depth = min(DEPTH, len(vectors))
     orders = {RETRIEVED: np.full((shown.num_pages, depth), -1, np.int64)}
     if ranker is not None:
         orders[BLEND] = np.full((shown.num_pages, depth), -1, np.int64)
-    for start in range(0, len(asked), _BLOCK):
-        pages = asked[start : start + _BLOCK].tolist()
+    for start in range(0, len(searched), _BLOCK):
+        pages = searched[start : start + _BLOCK].tolist()
         inputs = features.inputs(
             [shown.queries[page] for page in pages],
             [shown.locales[page] for page in pages],
             [shown.histories[page] for page in pages],
         )
-        scores = np.stack([one.search for one in inputs]) @ vectors.T
+        scores = np.stack([query.search for query in inputs]) @ vectors.T
         for page, query, score in zip(pages, inputs, scores, strict=True):
             near = np.argpartition(-score, depth - 1)[:depth]
             near = near[np.argsort(-score[near], kind="stable")]
             orders[RETRIEVED][page] = near
             if ranker is not None:
-                worth = blend(ranker.probabilities(features.compute(query, near)))
-                orders[BLEND][page] = near[np.argsort(-worth, kind="stable")]
-        progress("search", min(start + _BLOCK, len(asked)), len(asked))
-    found = {}
-    for name, order in orders.items():
-        at = places(order, relevance)
-        found[name] = np.stack(
-            [recall_at(at, relevance, 10), recall_at(at, relevance, 100), ndcg_at(at, relevance, 10)], axis=1
-        )
-    return found
+                scores_of_near = blend(ranker.probabilities(features.compute(query, near)))
+                orders[BLEND][page] = near[np.argsort(-scores_of_near, kind="stable")]
+        progress("search", min(start + _BLOCK, len(searched)), len(searched))
+    return {name: _search_metrics(places(order, relevance), relevance) for name, order in orders.items()}
+
+
+def _search_metrics(positions: Ints, relevance: Relevance) -> Doubles:
+    """Returns (pages, SEARCH_METRICS)."""
+    metrics = (
+        recall_at(positions, relevance, 10),
+        recall_at(positions, relevance, 100),
+        ndcg_at(positions, relevance, 10),
+    )
+    return np.stack(metrics, axis=1)
 
 
 def _types(bundle: Bundle, logs: Sequence[Path], since_ms: int, progress: Progress) -> dict[str, float]:
-    """Of all locales' queries after the moment, labelled by clicks."""
+    """Measures the classifier of queries on all locales' queries from `since_ms` on, labelled by clicks; empty without one."""
     if not TYPES_PART.is_in(bundle):
         return {}
     model, category_of = TYPES_PART.open(bundle), bundle.products().category_by_id()
@@ -215,27 +220,24 @@ def _types(bundle: Bundle, logs: Sequence[Path], since_ms: int, progress: Progre
     except ExamplesError:
         return {}
     ranked = rank_types(model, labelled.examples, progress=progress, name="types")
-    known = query_metrics(ranked).T
-    first, third, coverage, precision = (
-        float(np.mean(one[np.isfinite(one)])) if np.isfinite(one).any() else np.nan for one in known
-    )
+    means = [
+        float(np.mean(column[np.isfinite(column)])) if np.isfinite(column).any() else np.nan
+        for column in query_metrics(ranked).T
+    ]
     error = CalibrationError.from_ranked(ranked)(np.ones(len(ranked)))
     return {
         "queries": float(len(ranked)),
-        "accuracy": first,
-        "among three": third,
-        "answered": coverage,
-        "right when answering": precision,
+        **dict(zip(QUERY_METRICS, means, strict=True)),
         "calibration error": error,
     }
 
 
 def _sizes(bundle: Bundle) -> dict[str, float]:
-    """MB by part."""
+    """Returns the size of each part of the bundle in MB."""
     parts = {"all": ""} | {
         name: f"{name}/" for name in (UNIFIED_PART.name, TYPES_PART.name, RANKER_PART.name, TEACHER_PART.name, INDEX)
     }
     return {
-        name: sum(one.bytes for file, one in bundle.manifest.files.items() if file.startswith(prefix)) / 1e6
+        name: sum(entry.bytes for file, entry in bundle.manifest.files.items() if file.startswith(prefix)) / 1e6
         for name, prefix in parts.items()
     }

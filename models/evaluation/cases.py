@@ -161,8 +161,8 @@ def build_cases(
     """Returns the searches after the training window that led to a `target` (or stronger) event on a catalogue product.
 
     If there are more than `max_cases`, draws a random sample by `seed`. The buckets are "query" (head, torso or tail by frequency in
-    training; unseen), "shopper" by the length of the history (anonymous: none; occasional; habitual), "product" (new: no relevant product had an
-    event in training; known: all had; mixed) and "locale". Raises ValueError if there is no case.
+    training; unseen), "shopper" by the length of the history (anonymous: none; occasional; habitual), "product" (new: no relevant product
+    had an event in training; known: all had; mixed) and "locale". Raises ValueError if there is no case.
     """
     if KINDS.index(target) < CLICK:
         raise ValueError(f"target is {target}; a product that was only shown is not relevant")

@@ -1,4 +1,4 @@
-"""The report at the end of a training: the new bundle, and the one before it, on later pages of the log than either should know."""
+"""The report at the end of training: compares the new bundle with the previous one on log pages later than their training data."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from models.evaluation.bootstrap import Interval, mean_intervals
 from models.evaluation.bundle_figures import (
     BLEND,
     DEPTH,
-    JUDGED_PAGES,
     RETRIEVED,
     SEARCH_METRICS,
     STUDENT,
     TEACHER_BLEND,
+    TEACHER_PAGES,
     BundleFigures,
     bundle_figures,
 )
@@ -49,72 +49,68 @@ def compare_bundles(
     seed: int = 0,
     max_pages: int = 3_000,
 ) -> Path:
-    """Writes report.json and report.html into `out` and returns the path of the latter.
+    """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
-    `log` is all of `logs`; its pages from `since_ms` on are what both are measured on. `seconds` is what each stage of the new bundle's
-    training took. Raises BundleError, LogError.
+    Both bundles are measured on the pages of the log from `since_ms` on; `log` holds the events of all `logs`. `seconds` is the training
+    time of each stage of the new bundle. Raises BundleError, LogError.
     """
-    found = {}
-    notes = []
+    notes: list[str] = [] if before else ["There was no previous bundle."]
+    figures: dict[str, BundleFigures] = {}
     for name, bundle in ((NEW, new), (BEFORE, before)):
         if bundle is None:
-            notes.append("There was no bundle before this one.")
             continue
-        if name == BEFORE:
-            notes += _warnings(bundle, since_ms)
-            if not UNIFIED_PART.is_in(bundle):
-                continue
         try:
-            found[name] = bundle_figures(
-                bundle,
-                logs,
-                log,
-                since_ms,
-                lambda what, done, total, name=name: progress(f"{name}: {what}", done, total),  # type: ignore[misc]
-                max_pages=max_pages,
-                seed=seed,
+            if name == BEFORE:
+                notes += _warnings(bundle, since_ms)
+            figures[name] = bundle_figures(
+                bundle, logs, log, since_ms, _named(progress, name), max_pages=max_pages, seed=seed
             )
         except BundleError as error:
             if name == NEW:
                 raise
-            notes.append(f"The bundle before is left out: {error}")
-            continue
-        notes += [f"The bundle {name}: {note}" for note in found[name].notes]
+            notes.append(f"The previous bundle is not measured: {error}")
+        else:
+            notes += [f"The bundle {name}: {note}" for note in figures[name].notes]
     facts = RunFacts.of_this_run(
-        "A trained bundle, and the one before it",
+        "New bundle compared with the previous one",
         simulated=simulated,
         command=command,
         data={
             "bundle": f"{new.manifest.name}, version {new.manifest.version}",
             "before": f"{before.folder}, version {before.manifest.version}" if before else "none",
             "products": new.manifest.products,
-            "pages": len(found[NEW].pages),
+            "pages": len(figures[NEW].pages),
             "pages from": f"{_day(since_ms)} UTC",
         },
         seeds={"pages and intervals": seed},
         notes=notes,
     )
-    both = _aligned(found)
+    both = _aligned(figures)
     sections = [
         _search_section(both, seed),
         _ranking_section(both, seed),
-        *_types_section(found),
-        _cost_section(found, seconds),
+        *_types_section(figures),
+        _cost_section(figures, seconds),
     ]
-    return write_sections(out, facts, _finding(both, found, seed), sections, _METHOD)
+    return write_sections(out, facts, _finding(both, figures, seed), sections, _METHOD)
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    """Returns a callback that puts `name` before what is going on."""
+    return lambda what, done, total: progress(f"{name}: {what}", done, total)
 
 
 def _warnings(before: Bundle, since_ms: int) -> list[str]:
-    """Why figures of the bundle before may be too good, or are not there."""
+    """Returns the reasons why figures of the previous bundle are too high."""
     if not UNIFIED_PART.is_in(before):
-        return ["The bundle before has no unified model, so that nothing of it is measured here."]
+        return []  # `bundle_figures` refuses it
     last = int(before.manifest.ranker.get("last_page_ms", 0))
     last = max(last, int(read_spec(UNIFIED_PART.open(before))["until_ms"]))
     if last < since_ms:
         return []
     return [
-        f"The bundle before has learned from the log up to {_day(last)} UTC, and so from pages that it is measured on here: its figures "
-        "are too good."
+        f"The previous bundle was trained on the log up to {_day(last)} UTC, which includes pages that it is measured on: its figures are "
+        "too high."
     ]
 
 
@@ -122,16 +118,16 @@ def _day(time_ms: int) -> str:
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
-def _aligned(found: Mapping[str, BundleFigures]) -> dict[str, BundleFigures]:
-    """The same pages in the same order: another catalogue leaves out other pages."""
-    numbers = {name: {key: at for at, key in enumerate(one.pages)} for name, one in found.items()}
-    common = [key for key in found[NEW].pages if all(key in of for of in numbers.values())]
+def _aligned(figures: Mapping[str, BundleFigures]) -> dict[str, BundleFigures]:
+    """Returns the pages that all bundles have, in the same order. Bundles of different catalogues leave out different pages."""
+    numbers = {name: {key: at for at, key in enumerate(one.pages)} for name, one in figures.items()}
+    common = [key for key in figures[NEW].pages if all(key in of for of in numbers.values())]
     aligned = {}
-    for name, one in found.items():
+    for name, one in figures.items():
         rows = np.array([numbers[name][key] for key in dict.fromkeys(common)], np.int64)
         aligned[name] = BundleFigures(
             pages=[one.pages[row] for row in rows.tolist()],
-            units=found[NEW].units[np.array([numbers[NEW][key] for key in dict.fromkeys(common)], np.int64)],
+            units=figures[NEW].units[np.array([numbers[NEW][key] for key in dict.fromkeys(common)], np.int64)],
             search={key: values[rows] for key, values in one.search.items()},
             ranking={key: values[rows] for key, values in one.ranking.items()},
             calibration=one.calibration,
@@ -145,97 +141,97 @@ def _means(values: Doubles, units: Ints, seed: int) -> list[Interval]:
     return mean_intervals(values, units, seed=seed)
 
 
-def _search_section(found: Mapping[str, BundleFigures], seed: int) -> Section:
+def _search_section(figures: Mapping[str, BundleFigures], seed: int) -> Section:
     rows: list[tuple[str, list[Cell]]] = []
     differences: list[tuple[str, list[Cell]]] = []
     groups: dict[str, dict[str, Interval]] = {metric: {} for metric in SEARCH_METRICS}
-    for name, one in found.items():
+    for name, one in figures.items():
         for way, values in one.search.items():
             means = _means(values, one.units, seed)
             rows.append((f"{name}: {_WAYS[way]}", list(means)))
             for metric, mean in zip(SEARCH_METRICS, means, strict=True):
                 groups[metric][f"{name}: {_WAYS[way]}"] = mean
-    for way, values in found[NEW].search.items():
-        if BEFORE in found and way in found[BEFORE].search:
-            gain = values - found[BEFORE].search[way]
-            differences.append((f"{_WAYS[way]}: new - before", list(_means(gain, found[NEW].units, seed))))
+    for way, values in figures[NEW].search.items():
+        if BEFORE in figures and way in figures[BEFORE].search:
+            lift = values - figures[BEFORE].search[way]
+            differences.append((f"{_WAYS[way]}: new minus before", list(_means(lift, figures[NEW].units, seed))))
         if way == BLEND:
-            gain = values - found[NEW].search[RETRIEVED]
-            differences.append(("new: ranked - retrieval alone", list(_means(gain, found[NEW].units, seed))))
+            lift = values - figures[NEW].search[RETRIEVED]
+            differences.append(("new: ranked minus retrieval alone", list(_means(lift, figures[NEW].units, seed))))
     columns = list(SEARCH_METRICS)
-    tables = [Table("Of purchases, over the whole catalogue", "search", columns, rows)]
+    tables = [Table("Purchased products in the ranking of the whole catalogue", "search", columns, rows)]
     if differences:
-        tables.append(Table("Differences, on the same searches", "search", columns, differences, signed=True))
+        tables.append(Table("Differences on the same searches", "search", columns, differences, signed=True))
     return Section(
-        "Searches",
-        f"Searches that led to a purchase, asked again with the shopper's history up to then. Ranked are the first {DEPTH}; recall@100 of "
-        "the retrieval alone is what it can find at all.",
-        [groups_plot(groups, "of purchases")],
+        "Search",
+        f"Searches that led to a purchase, repeated with the shopper's history at that time. The ranker orders the first {DEPTH} "
+        "candidates; recall@100 of retrieval alone shows how many purchased products retrieval finds among its first 100.",
+        [groups_plot(groups, "over purchased products")],
         tables,
     )
 
 
-def _ranking_section(found: Mapping[str, BundleFigures], seed: int) -> Section:
+def _ranking_section(figures: Mapping[str, BundleFigures], seed: int) -> Section:
     rows: list[tuple[str, list[Cell]]] = []
     differences: list[tuple[str, list[Cell]]] = []
     groups: dict[str, dict[str, Interval]] = {task: {} for task in TASKS}
-    for name, one in found.items():
+    for name, one in figures.items():
         for way, values in one.ranking.items():
             means = _means(values, one.units, seed)
             rows.append((f"{name}: {way}", list(means)))
             for task, mean in zip(TASKS, means, strict=True):
                 groups[task][f"{name}: {way}"] = mean
-    if BEFORE in found:
+    if BEFORE in figures:
         for way in (RETRIEVED, STUDENT, BLEND):
-            if way in found[NEW].ranking and way in found[BEFORE].ranking:
-                gain = found[NEW].ranking[way] - found[BEFORE].ranking[way]
-                differences.append((f"{way}: new - before", list(_means(gain, found[NEW].units, seed))))
-    ours = found[NEW].ranking
+            if way in figures[NEW].ranking and way in figures[BEFORE].ranking:
+                lift = figures[NEW].ranking[way] - figures[BEFORE].ranking[way]
+                differences.append((f"{way}: new minus before", list(_means(lift, figures[NEW].units, seed))))
+    ours = figures[NEW].ranking
     if BLEND in ours and TEACHER_BLEND in ours:
-        gain = ours[TEACHER_BLEND] - ours[BLEND]  # not a number of pages that the teacher did not judge
-        differences.append(("new: teacher - ranker, blend", list(_means(gain, found[NEW].units, seed))))
-    tables = [Table("NDCG@10 of each task", "order", list(TASKS), rows)]
+        lift = ours[TEACHER_BLEND] - ours[BLEND]  # NaN for pages that the teacher did not rank
+        differences.append(("new: teacher minus ranker, blend", list(_means(lift, figures[NEW].units, seed))))
+    tables = [Table("NDCG@10 by task", "order", list(TASKS), rows)]
     if differences:
-        tables.append(Table("Differences, on the same pages", "order", list(TASKS), differences, signed=True))
+        tables.append(Table("Differences on the same pages", "order", list(TASKS), differences, signed=True))
     errors: list[tuple[str, list[Cell]]] = [
-        (f"{name}: {who}", list(values)) for name, one in found.items() for who, values in one.calibration.items()
+        (f"{name}: {who}", list(values)) for name, one in figures.items() for who, values in one.calibration.items()
     ]
     if errors:
-        tables.append(Table("Calibration error of the chances", "model", list(TASKS), errors))
+        tables.append(Table("Calibration error of the predicted probabilities", "model", list(TASKS), errors))
     return Section(
-        "Logged pages in another order",
-        "The products that were shown, ordered anew; what was clicked, put into the cart or bought of them is known. "
-        f"The teacher orders {JUDGED_PAGES} of the pages at most.",
+        "Reranking of logged pages",
+        "The products of logged result pages, reordered. The log says which of them were clicked, put into the cart or bought. "
+        f"The teacher ranks at most {TEACHER_PAGES} of the pages.",
         [groups_plot(groups, "NDCG@10")],
         tables,
     )
 
 
-def _types_section(found: Mapping[str, BundleFigures]) -> list[Section]:
-    names = [name for name, one in found.items() if one.types]
+def _types_section(figures: Mapping[str, BundleFigures]) -> list[Section]:
+    names = [name for name, one in figures.items() if one.types]
     if not names:
         return []
-    columns = list(found[names[0]].types)
+    columns = list(figures[names[0]].types)
     rows: list[tuple[str, list[Cell]]] = [
-        (name, [int(value) if key == "queries" else value for key, value in found[name].types.items()])
+        (name, [int(value) if key == "queries" else value for key, value in figures[name].types.items()])
         for name in names
     ]
     return [
         Section(
-            "Types of queries",
-            "Of the queries of all locales that were asked after the moment, by the types of what was clicked.",
-            tables=[Table("Types told", "bundle", columns, rows)],
+            "Product types of queries",
+            "Queries of all locales after the training data, labelled by the types of the clicked products.",
+            tables=[Table("Predicted product types", "bundle", columns, rows)],
         )
     ]
 
 
-def _cost_section(found: Mapping[str, BundleFigures], seconds: Mapping[str, float]) -> Section:
-    parts = list(found[NEW].sizes)
-    sizes: list[tuple[str, list[Cell]]] = [(name, list(one.sizes.values())) for name, one in found.items()]
+def _cost_section(figures: Mapping[str, BundleFigures], seconds: Mapping[str, float]) -> Section:
+    parts = list(figures[NEW].sizes)
+    sizes: list[tuple[str, list[Cell]]] = [(name, list(one.sizes.values())) for name, one in figures.items()]
     times: list[tuple[str, list[Cell]]] = [(stage, [round(spent)]) for stage, spent in seconds.items()]
     times.append(("all", [round(sum(seconds.values()))]))
     return Section(
-        "What it costs",
+        "Size and training time",
         tables=[
             Table("Size in MB, by part", "bundle", parts, sizes),
             Table("Training of the new bundle", "stage", ["seconds"], times),
@@ -243,27 +239,28 @@ def _cost_section(found: Mapping[str, BundleFigures], seconds: Mapping[str, floa
     )
 
 
-def _finding(found: Mapping[str, BundleFigures], whole: Mapping[str, BundleFigures], seed: int) -> str:
-    new = found[NEW]
+def _finding(figures: Mapping[str, BundleFigures], whole: Mapping[str, BundleFigures], seed: int) -> str:
+    new = figures[NEW]
     at = SEARCH_METRICS.index("ndcg@10")
-    parts = [f"On {len(new.pages):,} pages after the training:"]
+    parts = [f"On {len(new.pages):,} pages later than the training data:"]
     for way, values in new.search.items():
         mean = _means(values, new.units, seed)[at]
         parts.append(f"NDCG@10 of purchases {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}], {_WAYS[way]};")
-    if BEFORE in found and BLEND in new.search and BLEND in found[BEFORE].search:
-        gain = _means(new.search[BLEND] - found[BEFORE].search[BLEND], new.units, seed)[at]
+    if BEFORE in figures and BLEND in new.search and BLEND in figures[BEFORE].search:
+        lift = _means(new.search[BLEND] - figures[BEFORE].search[BLEND], new.units, seed)[at]
         parts.append(
-            f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] against the ranked search of the bundle before;"
+            f"{lift.value:+.3f} [{lift.low:+.3f}, {lift.high:+.3f}] compared with the ranked search of the previous bundle;"
         )
     if whole[NEW].types:
-        parts.append(f"types right for {whole[NEW].types['accuracy']:.3f} of queries.")
+        parts.append(f"first product type correct for {whole[NEW].types['accuracy@1']:.3f} of queries.")
     return " ".join(parts).rstrip(";") + ("" if whole[NEW].types else ".")
 
 
 _WAYS = {RETRIEVED: "retrieval alone", BLEND: "ranked"}
 
 _METHOD = (
-    "Every stage learned from an earlier part of the log than these pages: text encoder, retrieval and types from the first part, teacher "
-    "and ranker from the next. A page is a search with the products that it showed; intervals are 95 % bootstrap intervals over shoppers. "
-    "Retrieval is exact here; an index loses a little. Calibration error is the mean distance between chances told and what came of them."
+    "Every stage was trained on earlier parts of the log: text encoder, retrieval and product types on the first part, teacher and "
+    "ranker on the next. These pages come last. A page is a search with the products that it showed. Intervals are 95 % bootstrap "
+    "intervals over shoppers. Retrieval is exact here; an approximate index loses a little recall. Calibration error is the mean distance "
+    "between predicted probabilities and observed shares."
 )

@@ -41,7 +41,11 @@ def query_metrics(ranked: RankedTypes) -> Doubles:
 
 def type_statistics(ranked: RankedTypes) -> Callable[[Doubles], Doubles]:
     """Returns a function from the weight of each query (queries,) to TYPE_METRICS."""
-    parts: tuple[Statistic, ...] = (MacroF1.from_ranked(ranked), RecallAtPrecision.from_ranked(ranked), CalibrationError.from_ranked(ranked))
+    parts: tuple[Statistic, ...] = (
+        MacroF1.from_ranked(ranked),
+        RecallAtPrecision.from_ranked(ranked),
+        CalibrationError.from_ranked(ranked),
+    )
 
     def statistic(weights: Doubles) -> Doubles:
         return np.array([part(weights) for part in parts])

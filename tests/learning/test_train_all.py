@@ -137,13 +137,13 @@ def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Pa
     report = json.loads((out / "report.json").read_text())
     assert report["facts"]["data"]["before"] == "none"
     titles = [section["title"] for section in report["sections"]]
-    assert titles == ["Searches", "Logged pages in another order", "Types of queries", "What it costs"]
+    assert titles == ["Search", "Reranking of logged pages", "Product types of queries", "Size and training time"]
     rows = dict(report["sections"][1]["tables"][0]["rows"])
     assert {"new: as shown", "new: retrieval", "new: ranker, blend", "new: teacher, blend"} <= set(rows)
     assert all(0 < cell["value"] < 1 for cells in rows.values() for cell in cells)
     (gain,) = report["sections"][1]["tables"][1]["rows"]
     teacher, ranker = rows["new: teacher, blend"][2], rows["new: ranker, blend"][2]
-    assert gain[0] == "new: teacher - ranker, blend"
+    assert gain[0] == "new: teacher minus ranker, blend"
     assert gain[1][2]["value"] == pytest.approx(teacher["value"] - ranker["value"])
     page = trained.report.read_text()
     assert "(simulated)" in page
@@ -174,7 +174,7 @@ def test_another_ranker_is_compared_with_the_one_before(
         "retrieval: new - before",
         "ranker, its task: new - before",
         "ranker, blend: new - before",
-        "new: teacher - ranker, blend",
+        "new: teacher minus ranker, blend",
     ]
     assert differences[0][1][0]["value"] == 0
 

@@ -71,7 +71,7 @@ def read_esci(
     )
     texts = _texts(folder / PRODUCTS_FILE, fields, locale, product_ids)
     judgements = (query_rows, product_rows, _labels(examples["esci_label"]))
-    return JudgedSet.of(f"ESCI {locale}", protocol, queries, texts, judgements)
+    return JudgedSet.from_judgements(f"ESCI {locale}", protocol, queries, texts, judgements)
 
 
 def _read(path: Path, columns: Sequence[str], filters: list[tuple[str, str, Any]]) -> pa.Table:

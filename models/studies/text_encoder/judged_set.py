@@ -61,7 +61,7 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedSet:
-    """Judgements are by query, then product, each pair once. Make one with `JudgedSet.of`."""
+    """Judgements are by query, then product, each pair once. Make one with `JudgedSet.from_judgements`."""
 
     name: str
     protocol: Protocol
@@ -89,7 +89,7 @@ class JudgedSet:
                 raise JudgedSetError(f"{self.name}: judgements must name {name} rows 0 to {size - 1:,}")
 
     @classmethod
-    def of(
+    def from_judgements(
         cls,
         name: str,
         protocol: Protocol,

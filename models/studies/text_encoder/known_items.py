@@ -93,7 +93,7 @@ def known_items(
         text="title, brand, category" + "".join(f", {field}" for field in text_fields),
         source="Derived queries: no shopper typed them.",
     )
-    return JudgedSet.of(
+    return JudgedSet.from_judgements(
         f"known items{' of ' + name if name else ''}, derived queries",
         protocol,
         queries,

@@ -85,7 +85,7 @@ def judge_simulation(
         text="title, brand, category, description",
         source="Simulated: judged by what the simulation wrote the query for.",
     )
-    ranking = JudgedSet.of(
+    ranking = JudgedSet.from_judgements(
         "simulated store",
         protocol,
         texts,
@@ -100,7 +100,7 @@ def judge_simulation(
     )
     shown = [asked.shown[at] for at in chosen.tolist()]
     judged = _drawn_pairs(grades, shown, side, max_pairs, rng)
-    pairs = JudgedSet.of(
+    pairs = JudgedSet.from_judgements(
         "simulated store, pairs",
         replace(protocol, pool=Pool.JUDGED, source=NEGATIVES.format(each=max_pairs)),
         texts,

@@ -53,7 +53,9 @@ def read_wands(folder: Path, *, fields: Sequence[str] = FIELDS, pool: Pool = Poo
         text=", ".join(fields),
         source="Chen et al., ECIR 2022; gains are the usual ones, a choice.",
     )
-    return JudgedSet.of("WANDS", protocol, query_texts, texts, (table[:, 0], table[:, 1], table[:, 2].astype(np.int32)))
+    return JudgedSet.from_judgements(
+        "WANDS", protocol, query_texts, texts, (table[:, 0], table[:, 1], table[:, 2].astype(np.int32))
+    )
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:

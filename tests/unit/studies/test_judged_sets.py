@@ -157,4 +157,4 @@ def test_judgements_of_rows_that_are_not_there_are_refused() -> None:
     protocol = Protocol({"yes": 1.0}, ("yes",), Pool.JUDGED)
     rows = np.array([0]), np.array([3]), np.array([0], np.int32)
     with pytest.raises(JudgedSetError, match="product rows 0 to 1"):
-        JudgedSet.of("set", protocol, ["a"], ["b", "c"], rows)
+        JudgedSet.from_judgements("set", protocol, ["a"], ["b", "c"], rows)

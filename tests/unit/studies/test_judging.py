@@ -45,7 +45,7 @@ def judged_set(pool: Pool = Pool.CATALOGUE, ndcg_at: int | None = 10) -> JudgedS
     """Four products, of which the last two are unseen. "red sofa" is seen, "lamp" is not; of "lamp" product 3 was not judged."""
     rows = [(0, 0, 0), (0, 1, 1), (0, 2, 0), (0, 3, 2), (1, 2, 2), (1, 1, 0)]
     query_rows, product_rows, labels = np.array(rows).T
-    return JudgedSet.of(
+    return JudgedSet.from_judgements(
         "set",
         Protocol(GAINS, ("exact",), pool, ndcg_at=ndcg_at, ks=(1, 2)),
         ["red sofa", "lamp"],
@@ -63,27 +63,29 @@ def test_rankings_of_the_catalogue_are_worked_out_by_hand() -> None:
     ranking = judge([SCORER], judged_set(), lambda *_: None).ranking
     # "red sofa": 1 (partial), 3, 0 (exact), 2 (exact). "lamp": 3 (not judged), 2 (wrong), 1 (exact).
     ideal = 1 + 1 / np.log2(3) + 0.5 / 2
-    assert ranking.of("fixed", "ndcg@10").tolist() == pytest.approx(
+    assert ranking.values("fixed", "ndcg@10").tolist() == pytest.approx(
         [(0.5 + 1 / 2 + 1 / np.log2(5)) / ideal, 1 / np.log2(4)]
     )
-    assert ranking.of("fixed", "map").tolist() == pytest.approx([(1 / 3 + 2 / 4) / 2, 1 / 3])
-    assert ranking.of("fixed", "mrr").tolist() == pytest.approx([1 / 3, 1 / 3])
-    assert ranking.of("fixed", "recall@1").tolist() == [0, 0]
+    assert ranking.values("fixed", "map").tolist() == pytest.approx([(1 / 3 + 2 / 4) / 2, 1 / 3])
+    assert ranking.values("fixed", "mrr").tolist() == pytest.approx([1 / 3, 1 / 3])
+    assert ranking.values("fixed", "recall@1").tolist() == [0, 0]
 
 
 def test_of_the_judged_alone_what_was_not_judged_is_not_ranked() -> None:
     ranking = judge([SCORER], judged_set(Pool.JUDGED, ndcg_at=None), lambda *_: None).ranking
     assert ranking.metrics[0] == "ndcg"
-    assert ranking.of("fixed", "mrr").tolist() == pytest.approx([1 / 3, 1 / 2])
-    assert ranking.of("fixed", "ndcg")[1] == pytest.approx(1 / np.log2(3))
+    assert ranking.values("fixed", "mrr").tolist() == pytest.approx([1 / 3, 1 / 2])
+    assert ranking.values("fixed", "ndcg")[1] == pytest.approx(1 / np.log2(3))
 
 
 def test_a_query_whose_best_is_partly_right_counts_in_ndcg_alone() -> None:
     rows = np.array([0, 1, 1]), np.array([1, 0, 2]), np.array([1, 0, 2], np.int32)
-    judged = JudgedSet.of("set", judged_set(Pool.JUDGED).protocol, ["red sofa", "lamp"], judged_set().products, rows)
+    judged = JudgedSet.from_judgements(
+        "set", judged_set(Pool.JUDGED).protocol, ["red sofa", "lamp"], judged_set().products, rows
+    )
     ranking = judge([SCORER], judged, lambda *_: None).ranking
-    assert ranking.of("fixed", "ndcg@10").tolist() == pytest.approx([1.0, 1 / np.log2(3)])
-    assert np.isnan(ranking.of("fixed", "map")[0])
+    assert ranking.values("fixed", "ndcg@10").tolist() == pytest.approx([1.0, 1 / np.log2(3)])
+    assert np.isnan(ranking.values("fixed", "map")[0])
     assert ranking.buckets[OVERLAP].codes.tolist()[0] == -1
 
 
@@ -91,7 +93,7 @@ def test_relevant_products_of_the_other_side_are_taken_out_of_a_side_s_ranking()
     quadrants = judge([SCORER], judged_set(), lambda *_: None, sides=SIDES).quadrants
     assert quadrants is not None
     named = [quadrants.buckets[QUADRANT].values[code] for code in quadrants.buckets[QUADRANT].codes]
-    by_case = dict(zip(named, quadrants.of("fixed", "mrr").tolist(), strict=True))
+    by_case = dict(zip(named, quadrants.values("fixed", "mrr").tolist(), strict=True))
     # Seen side of "red sofa": 1, 3, 0, without the exact 2. Unseen side: 1, 3, 2, without the exact 0; the partial 1 stays. "lamp" has
     # nothing right that is unseen.
     assert by_case == pytest.approx(
@@ -102,7 +104,7 @@ def test_relevant_products_of_the_other_side_are_taken_out_of_a_side_s_ranking()
         }
     )
     # For NDCG the partial 1 is taken out as well: 3, 2.
-    by_case = dict(zip(named, quadrants.of("fixed", "ndcg@10").tolist(), strict=True))
+    by_case = dict(zip(named, quadrants.values("fixed", "ndcg@10").tolist(), strict=True))
     assert by_case["seen query, unseen product"] == pytest.approx(1 / np.log2(3))
 
 
