@@ -1,55 +1,53 @@
-"""The sample store: a synthetic shop of 1 to 10,000,000 products, for trying, testing and measuring.
+"""The sample store: a synthetic shop of 1 to 10,000,000 products with simulated shoppers, for trials, tests and measurements.
 
-**All of it is simulated.** Products, brands, prices and queries were made up here; nothing measured on them says how
-well search works for real shoppers.
+**Everything is simulated.** Products, brands, prices, queries and behaviour were made up for this store. No figure measured on them
+predicts how well search works for real shoppers.
 
-The model, from the product's number and the seed alone (splitmix64, integers only, so any slice can be made anywhere):
+The words are data: `data/` holds the product types, brands, attributes and languages as TOML files, which `product_types`, `brands`,
+`words` and `locales.read_locales` read once and check. A change of a word or of an order makes another store; the digest in the tests
+reports it.
 
-1. A product has a *type* (115 in 12 departments, each with a share), and by it a *brand* that sells in the department
-   (a few lead, many follow), a colour, material, style, size, feature and audience where the type has them. Half of a
-   brand's products are in its own styles.
-2. Its *price* is log-normal within the range of its type, moved by the brand's tier, the material and the size, and
-   ends as prices do. The *price band* says where it stands among its type. 8% are out of stock.
-3. *Quality* and *popularity* (Pareto, exponent 1) can be seen by no reader of the catalogue; they are for simulating
-   shoppers.
-4. The *seller* words it: one of five or six title shapes, a product line or a model number, a description of one or
-   two sentences.
-5. A *shopper* asks for it in other words: 60% of nouns are the shopper's ("couch" for sofa), as are half of the
-   colours, materials and so on ("dark red" for burgundy); 5% of queries hold a typing error.
+**Products** follow from their number and the seed alone (splitmix64, integers only), so any range can be made on any machine. A smaller
+store is the beginning of a larger store with the same seed.
 
-The vocabulary is in `vocabulary` and `product_types`, the draws in `latents`, the words in `wording` and `queries`.
-A smaller store is the beginning of a larger one with the same seed. Changing a list changes the store: the digest in
-its tests says when.
+1. A product has a *type* (115 in 12 departments, each with a share), a *brand* of the department (few brands have many products), and a
+   colour, material, style, size, feature and audience if its type has them. Half of a brand's products are in the brand's styles.
+2. Its *price* is log-normal within the range of its type, shifted by the brand's tier, the material and the size, with the usual endings.
+   The *price band* is its fifth among the products of its type. 8% are out of stock.
+3. *Quality* and *popularity* (Pareto, exponent 1) are not in the catalogue; they are for the simulation of shoppers.
+4. The *seller* writes the texts (`wording`): one of five or six forms of titles, a product line or a model number, and a description of
+   one or two sentences.
+5. A *shopper* writes queries in other words (`queries`): 60% of nouns are the shopper's ("couch" for sofa), and half of the colours,
+   materials and so on ("dark red" for burgundy); 5% of queries have a typing error.
 
-**The shopping log is simulated too**, by a model with a known truth; its numbers are in `parameters` (chosen, not measured),
-and are written beside every log. It is for trying and testing what learns from logs.
+**The shopping log** (`simulated_log`) is drawn from a model with a known truth. Its numbers are in `parameters`; they are chosen, not
+measured, and `truth.json` states them next to every log. It is for trials and tests of models that learn from logs.
 
-1. *Shoppers* (`shoppers`): a tenth are habitual and come 14 times as often as the others; within a class activity is
-   log-normal. A shopper prefers three departments, two brands in each department, two styles of each style family, two
-   colours of each palette, an audience, a size and a price band. Tastes drift: the first brands and styles change once, at a
-   moment within a year of the log's start, and the price band by up to one a year. Occasional shoppers feel half as much.
-   Three sessions in ten are anonymous, by anyone.
-2. *Searches* (`sessions`, `intents`): 1 to 6 a session, mostly for one product type; the queries of a type are those of
-   `queries`, with Zipf's popularity, so that "sofa" is common and "burgundy velvet sofa" rare. Of two that come to mind a
-   shopper takes the one nearer to own taste.
-3. *Result pages* (`result_pages`): 24 products by a lexical ranker that knows popularity, but neither shopper nor synonyms of
-   attributes. 15% of products are launched within the window and appear nowhere before. Stock is not simulated over time.
-4. *Engagement* (`engagement`): a shopper sees 4 to 24 results; the log has these as impressions. A seen result is looked at
-   less the lower it stands; a click, a cart and a purchase each follow from the one before with a chance that rises with
-   the fit to the query, the shopper's taste and the product's quality. The query decides the type; within it habitual
-   shoppers buy by taste more than by anything else. Nobody returns to a product out of memory.
-5. *The oracle* (`oracle`) ranks by the true chances: no model can do better, and none knows as much.
+1. *Shoppers* (`shoppers`, `preferences`): a tenth are habitual and come 14 times as often as the others; within a class activity is
+   log-normal. A shopper prefers three departments, two brands in each department, two styles of each style family, two colours of each
+   palette, an audience, a size and a price band. Preferences drift: the first brands and styles change once within a year of the log's
+   start, and the price band by up to one band a year. Occasional shoppers have half the strength of preference. Three sessions in ten are
+   anonymous.
+2. *Searches* (`sessions`, `intents`): 1 to 6 in a session, mostly for the same product type. The queries of a type have Zipf's
+   popularity: "sofa" is common and "burgundy velvet sofa" rare. A shopper draws two queries and takes the one nearer to the own
+   preferences.
+3. *Result pages* (`result_pages`): 24 products by a lexical ranker that uses popularity, but neither the shopper nor synonyms of
+   attributes. 15% of products are launched within the window and appear only afterwards. Stock does not change over time.
+4. *Engagement* (`engagement`): a shopper scrolls through 4 to 24 results, which are the impressions of the log, and examines fewer of the
+   lower ones. A click, a cart and a purchase follow with probabilities that rise with the relevance to the query, the shopper's
+   preference and the product's quality. The query decides the type; within it preference has the largest effect on habitual shoppers.
+   Nobody returns to a product from memory.
+5. *The oracle* (`oracle`) ranks by the true probabilities: the upper bound for every model.
 
-**The storefronts of other locales are simulated as well** (`locales`), more simply: for telling which product type a query
-wants where. 27 locales in 12 languages have nouns of their own for every type, by language and dialect; "pants" are
-underwear in Britain and trousers in America (`dialect_traps`). Their searches are asked in the order of words and the
-forms of their language, with its accents, plain letters and typing errors. A click goes to the wanted type in 86% of
-cases; there are no impressions, and shoppers have no taste. Volumes are very unequal: two locales have half of the
-searches, half of the locales 0.3% each. Prices, brands and products are those of the one catalogue. The English of the
-catalogue and of the main log is that of en-US.
+**The storefronts of other locales** (`locales`) have a simpler log, from which the product type of a query can be learned. 27 locales in
+12 languages have their own nouns for every type; "pants" are underwear in Britain and trousers in America (`dialect_traps`). Queries
+follow the word order and the agreement of their language, with its accents, plain letters and typing errors. 86% of clicks go to the
+target type; there are no impressions, and shoppers have no preferences. Volumes are unequal: two locales have half of the searches, half
+of the locales 0.3% each. Prices, brands and products are those of the one catalogue. The English of the catalogue and of the shopping log
+is that of en-US.
 
-Who comes and what for follows from the seed and the session's number, so that the truth about an event can be
-found again from its id. The same sizes and seed give the same log; a longer log is not the continuation of a shorter one.
+Shoppers and intents follow from the seed and the session's number, so the truth about an event can be recovered from its id. The same
+sizes and seed give the same log; a longer log is not the continuation of a shorter one.
 """
 
 from models.sample_store.latents import LatentColumns, ProductLatent
@@ -67,7 +65,7 @@ from models.sample_store.oracle import Oracle, OracleRanking
 from models.sample_store.parameters import LogParameters
 from models.sample_store.product_types import ProductType, load_product_types
 from models.sample_store.queries import SampleQuery
-from models.sample_store.shopping import ShoppingLog
+from models.sample_store.simulated_log import SimulatedLog
 from models.sample_store.store import CURRENCY, MAX_PRODUCTS, SAMPLE_COLUMNS, SampleStore
 from models.sample_store.words import ABSENT
 from models.sample_store.write_log import CATALOGUE, EVENTS, STOREFRONTS, TRUTH, write_sample_log
@@ -91,7 +89,7 @@ __all__ = [
     "ProductType",
     "SampleQuery",
     "SampleStore",
-    "ShoppingLog",
+    "SimulatedLog",
     "StorefrontLog",
     "StorefrontParameters",
     "StorefrontSearch",

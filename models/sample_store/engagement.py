@@ -42,12 +42,12 @@ class Engagement:
     def chances(self, intents: Ints, shoppers: Ints, products: Ints, time_ms: Ints) -> Chances:
         """Returns the probabilities for each (intent, shopper, product, time); the arguments broadcast together."""
         p = self._parameters
-        fit = self.fit(intents, products)
-        taste = self.taste(shoppers, products, time_ms)
+        relevance = self.relevance(intents, products)
+        preference = self.preference(shoppers, products, time_ms)
         quality = p.quality_weight * self._assortment.quality[products]
 
         def chance(bias: float, weights: tuple[float, float, float]) -> Doubles:
-            utility = bias + weights[0] * fit + weights[1] * taste + weights[2] * quality
+            utility = bias + weights[0] * relevance + weights[1] * preference + weights[2] * quality
             return np.asarray(1 / (1 + np.exp(-utility)), np.float64)
 
         return Chances(
@@ -56,7 +56,7 @@ class Engagement:
             purchase=chance(p.purchase_bias, p.purchase_weights),
         )
 
-    def fit(self, intents: Ints, products: Ints) -> Doubles:
+    def relevance(self, intents: Ints, products: Ints) -> Doubles:
         """Returns the relevance of products: 0 if they satisfy type and constraints, less for each violation."""
         targets = self._intents
         violated = np.zeros(np.broadcast(intents, products).shape)
@@ -66,7 +66,7 @@ class Engagement:
         wrong_type = targets.types[intents] != self._assortment.latents.type[products]
         return -self._parameters.unasked_penalty * violated - self._parameters.wrong_type_penalty * wrong_type
 
-    def taste(self, shoppers: Ints, products: Ints, time_ms: Ints) -> Doubles:
+    def preference(self, shoppers: Ints, products: Ints, time_ms: Ints) -> Doubles:
         """Returns how much shoppers prefer products, whatever the query."""
         latents, p = self._assortment.latents, self._parameters
         preference = self._shoppers.preference(shoppers[..., None], self._columns[products], time_ms[..., None])

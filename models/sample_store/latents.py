@@ -77,13 +77,13 @@ class LatentColumns:
 def latent_columns(words: UInt64s) -> LatentColumns:
     """Draws the latents of products from their random words (num_products, at least NUM_LATENT_WORDS)."""
     tables = latent_tables()
-    kind, look, price, demand = (words[:, at] for at in range(NUM_LATENT_WORDS))
-    types = tables.type[_bits(kind, 0, 12)]
-    brand = tables.brand[types, _bits(kind, 12, 10)]
-    material = tables.material[types, _bits(kind, 32, 10)]
-    size = tables.size[types, _bits(look, 0, 10)]
-    brand_style = tables.brand_style[tables.style_family[types], brand, _bits(look, 20, 4)]
-    noise = _bell(price)  # 0 to 1,020, mean 510, deviation 148
+    kind_bits, style_bits, price_bits, demand_bits = (words[:, at] for at in range(NUM_LATENT_WORDS))
+    types = tables.type[_bits(kind_bits, 0, 12)]
+    brand = tables.brand[types, _bits(kind_bits, 12, 10)]
+    material = tables.material[types, _bits(kind_bits, 32, 10)]
+    size = tables.size[types, _bits(style_bits, 0, 10)]
+    brand_style = tables.brand_style[tables.style_family[types], brand, _bits(style_bits, 20, 4)]
+    noise = _bell(price_bits)  # 0 to 1,020, mean 510, deviation 148
     span = tables.price_span[types]
     above_median = (
         tables.tier[brand] * _TIER_STEPS
@@ -96,19 +96,19 @@ def latent_columns(words: UInt64s) -> LatentColumns:
     return LatentColumns(
         type=types,
         brand=brand,
-        colour=tables.colour[types, _bits(kind, 22, 10)],
+        colour=tables.colour[types, _bits(kind_bits, 22, 10)],
         material=material,
-        style=np.where(_bits(look, 24, 1) == 1, brand_style, tables.style[types, _bits(look, 10, 10)]),
-        audience=tables.audience[types, _bits(look, 26, 10)],
+        style=np.where(_bits(style_bits, 24, 1) == 1, brand_style, tables.style[types, _bits(style_bits, 10, 10)]),
+        audience=tables.audience[types, _bits(style_bits, 26, 10)],
         size=size,
-        feature=tables.feature[types, _bits(look, 36, 10)],
-        noun=tables.noun[types, _bits(kind, 42, 10)],
-        model_number=np.where(is_device, 100 + _bits(look, 46, 16) % 9_900, ABSENT),
-        price_minor=_price(tables, types, tables.median_price[types] + above_median, _bits(price, 32, 8)),
+        feature=tables.feature[types, _bits(style_bits, 36, 10)],
+        noun=tables.noun[types, _bits(kind_bits, 42, 10)],
+        model_number=np.where(is_device, 100 + _bits(style_bits, 46, 16) % 9_900, ABSENT),
+        price_minor=_price(tables, types, tables.median_price[types] + above_median, _bits(price_bits, 32, 8)),
         price_band=band,
-        in_stock=_bits(price, 40, 16) >= round(65_536 * OUT_OF_STOCK_SHARE),
-        quality=np.clip((_bell(demand) + 2) // 4 + 8 * (band - 2), 0, 255),
-        popularity=65_536 // (1 + _bits(demand, 32, 16)),
+        in_stock=_bits(price_bits, 40, 16) >= round(65_536 * OUT_OF_STOCK_SHARE),
+        quality=np.clip((_bell(demand_bits) + 2) // 4 + 8 * (band - 2), 0, 255),
+        popularity=65_536 // (1 + _bits(demand_bits, 32, 16)),
     )
 
 

@@ -25,7 +25,7 @@ from models.arrays import Bools, Doubles, Ints
 from models.events.event import EventKind
 from models.sample_store.parameters import MAX_SEARCHES
 from models.sample_store.sessions import Searches
-from models.sample_store.shopping import ShoppingLog
+from models.sample_store.simulated_log import SimulatedLog
 from models.sample_store.words import ABSENT
 
 _NUM_SAMPLED = 256  # shoppers for the mean over all; with 48 the oracle's Recall@100 is 0.01 lower
@@ -43,7 +43,7 @@ class OracleRanking:
 class Oracle:
     """Ranks and scores products by the truth about the searches of a log."""
 
-    def __init__(self, log: ShoppingLog) -> None:
+    def __init__(self, log: SimulatedLog) -> None:
         self._log = log
         evenly = (np.arange(_NUM_SAMPLED) + 0.5) / _NUM_SAMPLED
         self._anyone = (evenly * log.num_shoppers).astype(np.int64)[:, None]  # as anonymous sessions are drawn

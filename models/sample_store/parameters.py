@@ -33,14 +33,7 @@ class LogParameters:
     new_share: float = 0.15  # of products launched within the window
 
     # Examination: shoppers scroll by four results, and examine some of the results that they scroll to
-    depth_shares: tuple[float, ...] = (
-        0.22,
-        0.22,
-        0.16,
-        0.12,
-        0.10,
-        0.18,
-    )  # of pages scrolled to result 4, 8, 12, 16, 20, 24
+    depth_shares: tuple[float, ...] = (0.22, 0.22, 0.16, 0.12, 0.10, 0.18)  # scroll to 4, 8, 12, 16, 20, 24 results
     look_exponent: float = 0.35  # a result is examined with probability position ** -look_exponent
 
     # Preferences

@@ -49,9 +49,8 @@ class SampleQuery:
     text: str
     type: int  # index of the target in load_product_types()
     product: int  # number of the product that the query was written for
-    constraints: Mapping[
-        str, str
-    ]  # "brand", "price_band", "model" or an attribute's name -> value, in the seller's words
+    # "brand", "price_band", "model" or an attribute's name -> the value that satisfies it, in the seller's words
+    constraints: Mapping[str, str]
     has_typo: bool = False
 
 

@@ -13,7 +13,7 @@ from models.arrays import Progress
 from models.events.log import write_events
 from models.sample_store.locales.storefront_parameters import default_volumes
 from models.sample_store.locales.storefronts import StorefrontLog
-from models.sample_store.shopping import ShoppingLog
+from models.sample_store.simulated_log import SimulatedLog
 from models.sample_store.store import CURRENCY, SAMPLE_COLUMNS, SampleStore
 
 CATALOGUE, EVENTS, STOREFRONTS, TRUTH = "catalogue.parquet", "events.parquet", "storefronts.parquet", "truth.json"
@@ -24,14 +24,14 @@ _STOREFRONT_STAGE = "Writing the events of other locales"
 
 def write_sample_log(
     out: Path, num_products: int, num_shoppers: int, num_events: int, seed: int, progress: Progress, *, days: int = 60
-) -> ShoppingLog:
+) -> SimulatedLog:
     """Writes catalogue.parquet (read with SAMPLE_COLUMNS), events.parquet, storefronts.parquet and truth.json into `out`.
 
     The first log is that of the main locale; the second has the searches of all other locales, about 0.38 events for each event of the
     first, and shares no id with it. All of it is simulated. Existing files are replaced. Raises ValueError for sizes outside their limits.
     """
     store = SampleStore(num_products, seed)
-    log = ShoppingLog(store, num_shoppers, num_events, seed, days=days)
+    log = SimulatedLog(store, num_shoppers, num_events, seed, days=days)
     out.mkdir(parents=True, exist_ok=True)
     progress("Writing the catalogue", 0, num_products)
     store.write_parquet(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from models.arrays import Ints
 from models.errors import InputError
 from models.evaluation.cases import Cases
-from models.sample_store import LogParameters, Oracle, SampleStore, ShoppingLog
+from models.sample_store import LogParameters, Oracle, SampleStore, SimulatedLog
 
 ORACLES = ("oracle", "oracle without the shopper")
 
@@ -53,7 +53,7 @@ def load_oracles(truth: Path) -> list[OracleRanker]:
     ]
 
 
-def load_simulated_log(truth: Path) -> ShoppingLog:
+def load_simulated_log(truth: Path) -> SimulatedLog:
     """The simulation that wrote the log beside `truth`, with all that it knows. Raises TruthError."""
     try:
         values = json.loads(truth.read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def load_simulated_log(truth: Path) -> ShoppingLog:
         stated: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["parameters"].items()
         }
-        return ShoppingLog(
+        return SimulatedLog(
             SampleStore(num_products, seed),
             values["num_shoppers"],
             values["num_events"],

@@ -20,9 +20,7 @@ class StorefrontParameters:
     another_click_rate: float = 0.3  # after a click of a search
     wanted_share: float = 0.86  # of clicks are on products of the target type
     related_share: float = 0.05  # are on an accessory of it, or on what it is an accessory of, or else on any product
-    word_share: float = (
-        0.6  # of clicks on the target type are on products with the colour, material or brand of the query
-    )
+    word_share: float = 0.6  # of clicks on the target type are on products that satisfy the query's constraint
 
     # After a click on the target type, and on another
     cart_rates: tuple[float, float] = (0.20, 0.08)

@@ -59,8 +59,8 @@ class StorefrontLog:
     """Simulated searches of `volumes`, locale -> number of searches, in the `days` after `start`; see the module.
 
     The same arguments give the same events, in the order of time. 100 searches have about 139 clicks, 26 carts and 9 purchases. `seed` also
-    decides the launches of products: this log and a ShoppingLog of the same seed and dates agree. Memory: about 600 bytes a product, 3 MB a
-    locale, and 100 MB. Raises ValueError for a locale that the store does not have, and for a volume outside of 0 to MAX_SEARCHES.
+    decides the launches of products: this log and a SimulatedLog of the same seed and dates agree. Memory: about 600 bytes a product, 3 MB
+    a locale, and 100 MB. Raises ValueError for a locale that the store does not have, and for a volume outside of 0 to MAX_SEARCHES.
     """
 
     def __init__(

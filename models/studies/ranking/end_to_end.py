@@ -15,7 +15,7 @@ from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.page import Cell, Section, Table
 from models.evaluation.plots import groups_plot
 from models.ranking.ranker import Ranker, blend
-from models.sample_store import ShoppingLog
+from models.sample_store import SimulatedLog
 from models.studies.rankers import nearest
 from models.studies.ranking.pages import RankingPages
 from models.studies.ranking.truth import StoreTruth
@@ -112,7 +112,7 @@ def whole_searches(
     )
 
 
-def examined(log: ShoppingLog, top: int) -> Doubles:
+def examined(log: SimulatedLog, top: int) -> Doubles:
     """(top,) the chance that a simulated shopper looks at each place of a page."""
     shares = np.asarray(log.parameters.depth_shares)
     step = log.pages.examination().size // len(shares)

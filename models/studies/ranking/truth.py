@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from models.arrays import Doubles, Ints
 from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
-from models.sample_store import EVENTS, TRUTH, Oracle, ShoppingLog
+from models.sample_store import EVENTS, TRUTH, Oracle, SimulatedLog
 from models.studies.oracle_ranker import TruthError, load_simulated_log
 
 FIT, TASTE, QUALITY = "fit to the query", "the shopper's taste", "the product's quality"
@@ -24,7 +24,7 @@ FIT, TASTE, QUALITY = "fit to the query", "the shopper's taste", "the product's 
 class StoreTruth:
     """The simulation beside its log."""
 
-    log: ShoppingLog
+    log: SimulatedLog
     oracle: Oracle
     numbers: Ints  # (rows of the catalogue,) the simulation's number of each product
     events: dict[tuple[int, str], str]  # time and query of a search -> the id of an event of it
@@ -70,9 +70,9 @@ class StoreTruth:
         pages, where nobody can know it), and how good it is."""
         searches = self.oracle.searches(self.searches(shown.time_ms, shown.queries))
         numbers, page, engagement = self.numbers[shown.product], shown.page, self.log.engagement
-        taste = engagement.taste(searches.shopper[page], numbers, shown.time_ms[page])
+        taste = engagement.preference(searches.shopper[page], numbers, shown.time_ms[page])
         return {
-            FIT: np.asarray(engagement.fit(searches.intent[page], numbers), np.float64),
+            FIT: np.asarray(engagement.relevance(searches.intent[page], numbers), np.float64),
             TASTE: np.where(searches.is_anonymous[page], 0.0, taste),
             QUALITY: np.asarray(self.log.assortment.quality[numbers], np.float64),
         }

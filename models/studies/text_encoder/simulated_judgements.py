@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from models.arrays import Codes, Ints
 from models.evaluation.buckets import Bucket, frequency_codes
-from models.sample_store import ShoppingLog as Simulation
+from models.sample_store import SimulatedLog as Simulation
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 from models.studies.text_encoder.wording import near_duplicates
 from models.text_tuning.pairs import ClickPairs
@@ -191,7 +191,7 @@ def _grades(simulation: Simulation, keys: Sequence[str]) -> list[npt.NDArray[np.
         if key not in intents_of:
             raise JudgedSetError(f"the simulation knows no query {key!r}; it is another log's")
         intents = np.array(intents_of[key])[:, None]
-        is_exact = (simulation.engagement.fit(intents, every[None, :]) == 0).any(axis=0)
+        is_exact = (simulation.engagement.relevance(intents, every[None, :]) == 0).any(axis=0)
         is_type = np.isin(types, simulation.intents.types[intents[:, 0]])
         found.append(np.where(is_exact, EXACT, np.where(is_type, PARTIAL, IRRELEVANT)).astype(np.int8))
     return found

@@ -17,6 +17,7 @@ from models.events.event import EVENT_SCHEMA, EventKind
 from models.sample_store.assortment import Assortment
 from models.sample_store.engagement import Engagement
 from models.sample_store.intents import MAX_INTENTS, draw_intents
+from models.sample_store.locales.read_locales import MAIN_LOCALE
 from models.sample_store.parameters import MAX_SEARCHES, PAGE_SIZE, LogParameters
 from models.sample_store.result_pages import NUM_DRAWS, ResultPages
 from models.sample_store.sessions import Searches, SessionPlan
@@ -26,7 +27,6 @@ from models.sample_store.store import SampleStore
 MAX_EVENTS = 100_000_000
 MAX_SHOPPERS = 5_000_000
 START = datetime(2025, 1, 1, tzinfo=UTC)
-LOCALE = "en-US"
 
 _BLOCK_EVENTS = 131_072
 _EVENTS_PER_SEARCH = 14.6  # about, by the parameters
@@ -35,7 +35,7 @@ _KINDS = tuple(EventKind)
 _LETTERS = pa.array(["i", "c", "a", "p"])  # an event's kind in its id
 
 
-class ShoppingLog:
+class SimulatedLog:
     """`num_events` simulated events of `num_shoppers` shoppers in the `days` after `start`.
 
     The same arguments give the same events. Events are in the order of time; a session that begins late in the window ends minutes after
@@ -154,7 +154,7 @@ class ShoppingLog:
             "time": pa.array(rows.time_ms).cast(pa.timestamp("ms", tz="UTC")),
             "shopper_id": shopper,
             "session_id": _numbered("s", rows.session, 9),
-            "locale": pa.repeat(LOCALE, len(rows.kind)),
+            "locale": pa.repeat(MAIN_LOCALE, len(rows.kind)),
             "kind": kind,
             "product_id": _numbered("AS-", rows.product + 1, 7),
             "query": self._texts.take(pa.array(rows.intent)),

@@ -23,7 +23,7 @@ from models.sample_store import (
     Oracle,
     OracleRanking,
     SampleStore,
-    ShoppingLog,
+    SimulatedLog,
     load_product_types,
     write_sample_log,
 )
@@ -38,12 +38,12 @@ NO_PREFERENCES = LogParameters(
 
 
 @pytest.fixture(scope="module")
-def log() -> ShoppingLog:
-    return ShoppingLog(SampleStore(20_000), num_shoppers=800, num_events=150_000)
+def log() -> SimulatedLog:
+    return SimulatedLog(SampleStore(20_000), num_shoppers=800, num_events=150_000)
 
 
 @pytest.fixture(scope="module")
-def events(log: ShoppingLog) -> pa.Table:
+def events(log: SimulatedLog) -> pa.Table:
     return pa.Table.from_batches(log.batches())
 
 
@@ -67,21 +67,21 @@ def of_kind(events: pa.Table, kind: EventKind) -> pa.Table:
     return events.filter(pc.equal(events["kind"].cast(pa.string()), str(kind)))
 
 
-def favourite_brand(log: ShoppingLog, shopper: int, department: str, time_ms: int) -> int:
+def favourite_brand(log: SimulatedLog, shopper: int, department: str, time_ms: int) -> int:
     brands = np.array(brands_of(department))
     preference = log.shoppers.preference(np.full(len(brands), shopper), brands, np.full(len(brands), time_ms))
     return int(brands[preference.argmax()])
 
 
 @pytest.fixture(scope="module")
-def late(log: ShoppingLog, events: pa.Table) -> pa.Table:
+def late(log: SimulatedLog, events: pa.Table) -> pa.Table:
     """Purchases in the last third of the window."""
     bought = of_kind(events, EventKind.PURCHASE)
     return bought.filter(pa.array(times_of(bought) > log.start_ms + (log.end_ms - log.start_ms) * 2 // 3))
 
 
 class TestShape:
-    def test_number_schema_and_order(self, log: ShoppingLog, events: pa.Table) -> None:
+    def test_number_schema_and_order(self, log: SimulatedLog, events: pa.Table) -> None:
         assert events.num_rows == 150_000
         assert events.schema == EVENT_SCHEMA
         times = times_of(events)
@@ -123,7 +123,7 @@ class TestShape:
         _, first = np.unique(search, return_index=True)
         assert (positions[first] == 1).all()
 
-    def test_shares_of_shoppers(self, log: ShoppingLog, events: pa.Table) -> None:
+    def test_shares_of_shoppers(self, log: SimulatedLog, events: pa.Table) -> None:
         sessions = events.group_by(["session_id", "shopper_id"]).aggregate([])
         anonymous = pc.mean(pc.equal(sessions["shopper_id"], "").cast(pa.int8())).as_py()
         assert anonymous == pytest.approx(log.parameters.anonymous_share, abs=0.03)
@@ -139,7 +139,7 @@ class TestShape:
         assert counts[: len(counts) // 10].sum() > 0.3 * counts.sum()
         assert len(counts) > 1_000
 
-    def test_new_products_appear_only_after_their_launch(self, log: ShoppingLog, events: pa.Table) -> None:
+    def test_new_products_appear_only_after_their_launch(self, log: SimulatedLog, events: pa.Table) -> None:
         launches = log.assortment.launch_ms
         is_new = launches >= log.start_ms
         assert is_new.mean() == pytest.approx(log.parameters.new_share, abs=0.01)
@@ -164,13 +164,13 @@ class TestSameForTheSameSeed:
             ((10, 100_000_001), "num_events of a simulated log is 1 to 100,000,000, not 100,000,001"),
         ):
             with pytest.raises(ValueError, match=message):
-                ShoppingLog(store, *sizes)
+                SimulatedLog(store, *sizes)
         with pytest.raises(ValueError, match="must have a time zone"):
-            ShoppingLog(store, 1, 1, start=datetime(2025, 1, 1))
+            SimulatedLog(store, 1, 1, start=datetime(2025, 1, 1))
 
     @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 3, 500), (30, 2, 3_000)])
     def test_smallest_sizes(self, sizes: tuple[int, int, int]) -> None:
-        log = ShoppingLog(SampleStore(sizes[0], seed=4), sizes[1], sizes[2])
+        log = SimulatedLog(SampleStore(sizes[0], seed=4), sizes[1], sizes[2])
         events = pa.Table.from_batches(log.batches())
         assert events.num_rows == sizes[2]
         assert products_of(events).max() < sizes[0]
@@ -184,17 +184,17 @@ class TestWhatWasPlanted:
             return float(rates[0] / rates[1])
 
         flat = LogParameters(look_exponent=0, word_weight=0)
-        control = ShoppingLog(SampleStore(5_000), 300, 60_000, parameters=flat)
+        control = SimulatedLog(SampleStore(5_000), 300, 60_000, parameters=flat)
         assert ratio(events) > 1.5
         assert ratio(pa.Table.from_batches(control.batches())) == pytest.approx(1, abs=0.15)
 
-    def test_the_query_decides_the_type(self, log: ShoppingLog, events: pa.Table) -> None:
+    def test_the_query_decides_the_type(self, log: SimulatedLog, events: pa.Table) -> None:
         bought = of_kind(events, EventKind.PURCHASE)
         target = log.intents.types[Oracle(log).searches(bought).intent]
         assert (log.assortment.latents.type[products_of(bought)] == target).mean() > 0.98
 
     def test_habitual_shoppers_buy_their_brand_and_price_and_not_those_of_another(
-        self, log: ShoppingLog, events: pa.Table
+        self, log: SimulatedLog, events: pa.Table
     ) -> None:
         bought = of_kind(events, EventKind.PURCHASE)
         truth = Oracle(log).searches(bought)
@@ -225,7 +225,7 @@ class TestWhatWasPlanted:
         assert price_distance(shoppers) < 0.7 * price_distance(others)
 
     def test_without_taste_it_is_the_same_brand_for_all(self) -> None:
-        log = ShoppingLog(SampleStore(5_000), 200, 60_000, parameters=NO_PREFERENCES)
+        log = SimulatedLog(SampleStore(5_000), 200, 60_000, parameters=NO_PREFERENCES)
         clicked = of_kind(pa.Table.from_batches(log.batches()), EventKind.CLICK)  # 2,000; of purchases there are 38
         truth = Oracle(log).searches(clicked)
         brands = log.assortment.latents.brand[products_of(clicked)]
@@ -244,7 +244,7 @@ class TestOracle:
         return float(ranking.chances.sum(axis=1).mean())
 
     def test_it_reaches_what_it_expects_and_beats_popularity(
-        self, log: ShoppingLog, events: pa.Table, late: pa.Table
+        self, log: SimulatedLog, events: pa.Table, late: pa.Table
     ) -> None:
         best = Oracle(log).best(late, 10)
         assert late.num_rows > 400
@@ -252,7 +252,7 @@ class TestOracle:
         popular = self.most_bought(log, events, late)
         assert self.recall(best.products, late) > 2 * self.recall(popular, late)
 
-    def most_bought(self, log: ShoppingLog, events: pa.Table, late: pa.Table) -> Numbers:
+    def most_bought(self, log: SimulatedLog, events: pa.Table, late: pa.Table) -> Numbers:
         """Returns the 10 most clicked products of each query's type."""
         before = events.filter(pa.array(times_of(events) < times_of(late)[0]))
         clicks = np.bincount(products_of(of_kind(before, EventKind.CLICK)), minlength=20_000)
@@ -263,24 +263,24 @@ class TestOracle:
         target = log.intents.types[Oracle(log).searches(late).intent]
         return np.stack([top[kind] for kind in target.tolist()])
 
-    def test_preferences_help_much_for_habitual_shoppers(self, log: ShoppingLog, late: pa.Table) -> None:
+    def test_preferences_help_much_for_habitual_shoppers(self, log: SimulatedLog, late: pa.Table) -> None:
         oracle = Oracle(log)
         habitual = late.filter(pa.array(oracle.is_habitual(late)))
         personal, without = (oracle.best(habitual, 10, knows_shopper=knows) for knows in (True, False))
         assert self.recall(personal.products, habitual) > 1.4 * self.recall(without.products, habitual)
 
     def test_preferences_help_nothing_where_none_were_planted(self) -> None:
-        log = ShoppingLog(SampleStore(5_000), 200, 30_000, parameters=NO_PREFERENCES)
+        log = SimulatedLog(SampleStore(5_000), 200, 30_000, parameters=NO_PREFERENCES)
         bought = of_kind(pa.Table.from_batches(log.batches()), EventKind.PURCHASE)
         personal, without = (Oracle(log).best(bought, 10, knows_shopper=knows) for knows in (True, False))
         assert self.expected_recall(personal) == pytest.approx(self.expected_recall(without), abs=1e-9)
 
-    def test_text_alone_is_never_better_than_the_intent(self, log: ShoppingLog, late: pa.Table) -> None:
+    def test_text_alone_is_never_better_than_the_intent(self, log: SimulatedLog, late: pa.Table) -> None:
         oracle = Oracle(log)
         known, guessed = (oracle.best(late, 10, knows_intent=knows) for knows in (True, False))
         assert self.recall(guessed.products, late) <= self.recall(known.products, late) + 0.02
 
-    def test_it_ranks_live_products_once_and_pads_with_none(self, log: ShoppingLog, late: pa.Table) -> None:
+    def test_it_ranks_live_products_once_and_pads_with_none(self, log: SimulatedLog, late: pa.Table) -> None:
         ranked = Oracle(log).best(late.slice(0, 30), 2_000).products
         assert ranked.shape == (30, 2_000)
         for row, time in zip(ranked, times_of(late), strict=False):
@@ -289,7 +289,7 @@ class TestOracle:
             assert (row[len(found) :] == -1).all()
             assert (log.assortment.launch_ms[found] <= time).all()
 
-    def test_the_chance_to_be_examined_is_that_of_the_pages(self, log: ShoppingLog) -> None:
+    def test_the_chance_to_be_examined_is_that_of_the_pages(self, log: SimulatedLog) -> None:
         rng = np.random.default_rng(0)
         intent = int(np.argmax(log.plan.intent_frequencies()))
         count = 4_000
@@ -318,7 +318,7 @@ class TestWeightedLists:
         assert [part.tolist() for part in lists.distribution(0)] == [[5, 6], [0.25, 0.75]]
 
 
-def test_the_log_streams(log: ShoppingLog, events: pa.Table) -> None:
+def test_the_log_streams(log: SimulatedLog, events: pa.Table) -> None:
     batches = list(log.batches())
     assert len(batches) > 1
     assert pa.Table.from_batches(batches) == events  # the second time as well
