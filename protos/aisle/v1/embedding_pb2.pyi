@@ -28,25 +28,25 @@ class _VectorEncoding:
 class _VectorEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorEncoding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     VECTOR_ENCODING_UNSPECIFIED: _VectorEncoding.ValueType  # 0
-    """Means FLOAT32."""
+    """The same as FLOAT32."""
     VECTOR_ENCODING_FLOAT32: _VectorEncoding.ValueType  # 1
-    """4 bytes a component, IEEE 754, little-endian."""
+    """4 bytes for each component, IEEE 754, little-endian."""
     VECTOR_ENCODING_FLOAT16: _VectorEncoding.ValueType  # 2
-    """2 bytes a component, IEEE 754, little-endian."""
+    """2 bytes for each component, IEEE 754, little-endian."""
 
 class VectorEncoding(_VectorEncoding, metaclass=_VectorEncodingEnumTypeWrapper): ...
 
 VECTOR_ENCODING_UNSPECIFIED: VectorEncoding.ValueType  # 0
-"""Means FLOAT32."""
+"""The same as FLOAT32."""
 VECTOR_ENCODING_FLOAT32: VectorEncoding.ValueType  # 1
-"""4 bytes a component, IEEE 754, little-endian."""
+"""4 bytes for each component, IEEE 754, little-endian."""
 VECTOR_ENCODING_FLOAT16: VectorEncoding.ValueType  # 2
-"""2 bytes a component, IEEE 754, little-endian."""
+"""2 bytes for each component, IEEE 754, little-endian."""
 Global___VectorEncoding: _TypeAlias = VectorEncoding  # noqa: Y015
 
 @_typing.final
 class Vectors(_message.Message):
-    """A matrix with one row for each item of the request, in its order."""
+    """A matrix with one row for each item of the request, in the order of the request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -55,7 +55,7 @@ class Vectors(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """Rows one after the other; rows x dimensions x bytes a component."""
+    """The rows, one after the other: rows x dimensions x bytes of a component."""
     rows: _builtins.int
     dimensions: _builtins.int
     encoding: Global___VectorEncoding.ValueType
@@ -86,7 +86,7 @@ class EmbedQueriesRequest(_message.Message):
     locale: _builtins.str
     """As in SearchRequest."""
     dimensions: _builtins.int
-    """Matryoshka prefix: one of `EncoderInfo.dimensions`, cut and scaled to unit length again. Unset: the full vector."""
+    """A Matryoshka prefix, one of `EncoderInfo.dimensions`: vectors are cut to it and scaled to unit length. Unset: the full vector."""
     encoding: Global___VectorEncoding.ValueType
     @_builtins.property
     def queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -144,11 +144,12 @@ class EmbedProductsRequest(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     dimensions: _builtins.int
+    """As in EmbedQueriesRequest."""
     encoding: Global___VectorEncoding.ValueType
     @_builtins.property
     def products(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.Product]:
-        """1 to `Limits.max_embed_items` products, each with a title. Of the attributes, those in
-        `EncoderInfo.text_attributes` are read. Text past `EncoderInfo.max_product_tokens` has no effect.
+        """1 to `Limits.max_embed_items` products, each with a title. Only the attributes in `EncoderInfo.text_attributes` are read. Text
+        past `EncoderInfo.max_product_tokens` has no effect.
         """
 
     def __init__(
@@ -202,7 +203,7 @@ class EmbedShopperRequest(_message.Message):
     RECENT_EVENTS_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     shopper_id: _builtins.str
-    """As in SearchRequest: what ShopperService has of the shopper, or the events of the request."""
+    """As in SearchRequest: the history is what ShopperService keeps of the shopper, or the events of the request."""
     encoding: Global___VectorEncoding.ValueType
     @_builtins.property
     def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[_shopper_pb2.Event]: ...
@@ -230,12 +231,12 @@ class EmbedShopperResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     events: _builtins.int
-    """Events that made it."""
+    """Number of events that were read."""
     request_id: _builtins.str
     bundle_version: _builtins.str
     @_builtins.property
     def vectors(self) -> Global___Vectors:
-        """One row. Neither of unit length nor to be cut: it is what a query's vector is mixed with. All zeros: nothing is known."""
+        """One row, which is mixed with a query's vector. It does not have unit length and cannot be cut. All zeros: the history is empty."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """The served encoders themselves, for callers with an index of their own. Vectors are of unit length; the cosine of two
-    vectors of one `bundle_version` is their inner product.
+    """Exposes the served encoders, for callers with an index of their own. Vectors have unit length; the cosine of two vectors of
+    one `bundle_version` is their inner product. Calls only read; every call may be repeated safely. Needs the scope "embed".
     """
 
     def __init__(self, channel):
@@ -54,8 +54,8 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """The served encoders themselves, for callers with an index of their own. Vectors are of unit length; the cosine of two
-    vectors of one `bundle_version` is their inner product.
+    """Exposes the served encoders, for callers with an index of their own. Vectors have unit length; the cosine of two vectors of
+    one `bundle_version` is their inner product. Calls only read; every call may be repeated safely. Needs the scope "embed".
     """
 
     def EmbedQueries(self, request, context):
@@ -66,16 +66,17 @@ class EmbeddingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EmbedProducts(self, request, context):
-        """Encodes products the way the served catalogue was encoded.
+        """Encodes products as the served catalogue was encoded.
 
-        FAILED_PRECONDITION, reason NOT_SERVED, where the bundle's product tower is not served: its products were encoded before.
+        FAILED_PRECONDITION, reason NOT_SERVED, if the bundle holds the unified model: its product tower runs when a bundle is built and
+        is not served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EmbedShopper(self, request, context):
-        """Encodes what a shopper did. FAILED_PRECONDITION, reason NOT_SERVED, where the bundle has no shopper model.
+        """Encodes the history of a shopper. FAILED_PRECONDITION, reason NOT_SERVED, if the bundle has no shopper model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,8 +109,8 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """The served encoders themselves, for callers with an index of their own. Vectors are of unit length; the cosine of two
-    vectors of one `bundle_version` is their inner product.
+    """Exposes the served encoders, for callers with an index of their own. Vectors have unit length; the cosine of two vectors of
+    one `bundle_version` is their inner product. Calls only read; every call may be repeated safely. Needs the scope "embed".
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """The served encoders themselves, for callers with an index of their own. Vectors are of unit length; the cosine of two
-    vectors of one `bundle_version` is their inner product.
+    """Exposes the served encoders, for callers with an index of their own. Vectors have unit length; the cosine of two vectors of
+    one `bundle_version` is their inner product. Calls only read; every call may be repeated safely. Needs the scope "embed".
     """
 
     @_typing.overload
@@ -38,33 +38,35 @@ class EmbeddingServiceStub:
     EmbedQueries: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedQueriesRequest, _embedding_pb2.EmbedQueriesResponse]
     """Encodes shoppers' queries."""
     EmbedProducts: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedProductsRequest, _embedding_pb2.EmbedProductsResponse]
-    """Encodes products the way the served catalogue was encoded.
+    """Encodes products as the served catalogue was encoded.
 
-    FAILED_PRECONDITION, reason NOT_SERVED, where the bundle's product tower is not served: its products were encoded before.
+    FAILED_PRECONDITION, reason NOT_SERVED, if the bundle holds the unified model: its product tower runs when a bundle is built and
+    is not served.
     """
     EmbedShopper: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedShopperRequest, _embedding_pb2.EmbedShopperResponse]
-    """Encodes what a shopper did. FAILED_PRECONDITION, reason NOT_SERVED, where the bundle has no shopper model."""
+    """Encodes the history of a shopper. FAILED_PRECONDITION, reason NOT_SERVED, if the bundle has no shopper model."""
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
-    """The served encoders themselves, for callers with an index of their own. Vectors are of unit length; the cosine of two
-    vectors of one `bundle_version` is their inner product.
+    """Exposes the served encoders, for callers with an index of their own. Vectors have unit length; the cosine of two vectors of
+    one `bundle_version` is their inner product. Calls only read; every call may be repeated safely. Needs the scope "embed".
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EmbedQueries: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedQueriesRequest, _embedding_pb2.EmbedQueriesResponse]  # type: ignore[assignment]
     """Encodes shoppers' queries."""
     EmbedProducts: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedProductsRequest, _embedding_pb2.EmbedProductsResponse]  # type: ignore[assignment]
-    """Encodes products the way the served catalogue was encoded.
+    """Encodes products as the served catalogue was encoded.
 
-    FAILED_PRECONDITION, reason NOT_SERVED, where the bundle's product tower is not served: its products were encoded before.
+    FAILED_PRECONDITION, reason NOT_SERVED, if the bundle holds the unified model: its product tower runs when a bundle is built and
+    is not served.
     """
     EmbedShopper: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedShopperRequest, _embedding_pb2.EmbedShopperResponse]  # type: ignore[assignment]
-    """Encodes what a shopper did. FAILED_PRECONDITION, reason NOT_SERVED, where the bundle has no shopper model."""
+    """Encodes the history of a shopper. FAILED_PRECONDITION, reason NOT_SERVED, if the bundle has no shopper model."""
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The served encoders themselves, for callers with an index of their own. Vectors are of unit length; the cosine of two
-    vectors of one `bundle_version` is their inner product.
+    """Exposes the served encoders, for callers with an index of their own. Vectors have unit length; the cosine of two vectors of
+    one `bundle_version` is their inner product. Calls only read; every call may be repeated safely. Needs the scope "embed".
     """
 
     @_abc_1.abstractmethod
@@ -81,9 +83,10 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_pb2.EmbedProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedProductsResponse, _abc.Awaitable[_embedding_pb2.EmbedProductsResponse]]:
-        """Encodes products the way the served catalogue was encoded.
+        """Encodes products as the served catalogue was encoded.
 
-        FAILED_PRECONDITION, reason NOT_SERVED, where the bundle's product tower is not served: its products were encoded before.
+        FAILED_PRECONDITION, reason NOT_SERVED, if the bundle holds the unified model: its product tower runs when a bundle is built and
+        is not served.
         """
 
     @_abc_1.abstractmethod
@@ -92,6 +95,6 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_pb2.EmbedShopperRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedShopperResponse, _abc.Awaitable[_embedding_pb2.EmbedShopperResponse]]:
-        """Encodes what a shopper did. FAILED_PRECONDITION, reason NOT_SERVED, where the bundle has no shopper model."""
+        """Encodes the history of a shopper. FAILED_PRECONDITION, reason NOT_SERVED, if the bundle has no shopper model."""
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -106,7 +106,7 @@ class CatalogueInfo(_message.Message):
 
     @_builtins.property
     def product_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What `SearchRequest.product_fields` may name."""
+        """Valid names for `SearchRequest.product_fields`."""
 
     def __init__(
         self,
@@ -139,14 +139,14 @@ class EncoderInfo(_message.Message):
     max_query_tokens: _builtins.int
     max_product_tokens: _builtins.int
     backend: _builtins.str
-    """Where it computes and in which precision, such as "openvino cpu bf16"."""
+    """Runtime, device and precision, such as "openvino cpu bf16"."""
     @_builtins.property
     def dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Offered by `dimensions` in an embed request; the largest is the full vector."""
+        """Valid `dimensions` of an embed request; the largest is the full vector."""
 
     @_builtins.property
     def text_attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Product attributes whose text is encoded, besides title, brand and category."""
+        """Product attributes whose text is encoded, in addition to title, brand and category."""
 
     def __init__(
         self,
@@ -179,17 +179,17 @@ class IndexInfo(_message.Message):
     kind: _builtins.str
     """"exact", "ivf" and so on."""
     recall_at_100: _builtins.float
-    """Share of the exact 100 nearest that the index found when it was built, on the sampled queries; where there are boosts the lesser of
-    the shares with and without weights.
+    """Share of the exact 100 nearest products that the index returned for sampled queries, measured when it was built. If there are boosts,
+    the smaller of the shares with and without weights.
     """
     bytes_per_product: _builtins.float
     @_builtins.property
     def boosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What `SearchRequest.boosts` may weigh, each a feature of 0 to 1. Empty: this bundle has none. Of the unified model:
-          popularity  share of the products of the training log that were engaged less; 0 of those that it did not meet
-          new         1 of products that the training log did not meet, else 0
-          in_stock    1 of what can be bought, else 0
-          value       1 minus the quantile of the price in the product's category, 0.5 without a price
+        """Valid names for `SearchRequest.boosts`. Each is a feature of products, 0 to 1. Empty: the bundle has none. The unified model has
+          popularity  share of the products of the training log with fewer engagements; 0 if the log does not hold the product
+          new         1 if the training log does not hold the product, else 0
+          in_stock    1 if the product can be bought, else 0
+          value       1 minus the quantile of the price in the product's category; 0.5 without a price
         """
 
     def __init__(
@@ -229,19 +229,19 @@ class Limits(_message.Message):
     default_page_size: _builtins.int
     max_page_size: _builtins.int
     max_results: _builtins.int
-    """Hits that paging can reach."""
+    """Number of hits that paging can reach."""
     max_embed_items: _builtins.int
     max_message_bytes: _builtins.int
     max_deadline_ms: _builtins.int
     max_recent_events: _builtins.int
     max_batch_events: _builtins.int
-    """Events of one RecordEvents call."""
+    """Number of events in one RecordEvents call."""
     max_events_per_shopper: _builtins.int
-    """Of a shopper's events, how many of the newest are kept."""
+    """Number of a shopper's newest events that are kept."""
     max_rank_depth: _builtins.int
-    """Of `SearchRequest.rank_depth`."""
+    """Largest `SearchRequest.rank_depth`."""
     max_rank_candidates: _builtins.int
-    """Candidates of one Rank call, known and inline ones together."""
+    """Number of candidates in one Rank call: ids and inline products together."""
     def __init__(
         self,
         *,
@@ -268,7 +268,7 @@ Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
 @_typing.final
 class ShopperModelInfo(_message.Message):
-    """The model that personalises. Absent where the bundle has none."""
+    """The model that personalises. Absent if the bundle has none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -278,9 +278,9 @@ class ShopperModelInfo(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     relevance_threshold: _builtins.float
-    """What `SearchRequest.relevant_only` cuts at."""
+    """The similarity below which `SearchRequest.relevant_only` leaves out hits."""
     max_events: _builtins.int
-    """Of a shopper's events, how many of the newest are read."""
+    """Number of a shopper's newest events that are read."""
     store: _builtins.str
     """Where events are kept: "off", "sqlite" or "redis"."""
     def __init__(
@@ -301,7 +301,7 @@ Global___ShopperModelInfo: _TypeAlias = ShopperModelInfo  # noqa: Y015
 
 @_typing.final
 class TypeModelInfo(_message.Message):
-    """The classifier of queries. Absent where the bundle has none."""
+    """The classifier of queries. Absent if the bundle has none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -311,16 +311,16 @@ class TypeModelInfo(_message.Message):
     DEFAULT_USE_FIELD_NUMBER: _builtins.int
     BOOST_FIELD_NUMBER: _builtins.int
     types: _builtins.int
-    """Product types that it can tell."""
+    """Number of product types that it distinguishes."""
     precision: _builtins.float
-    """Share of the first types told that are right, among queries of which the classifier does not abstain, when it was trained."""
+    """Share of first types that are right, over the queries for which the classifier does not abstain; measured when it was trained."""
     default_use: _search_pb2.ProductTypeUse.ValueType
-    """What SearchRequest.product_types means where it is unset."""
+    """The value that an unset SearchRequest.product_types has."""
     boost: _builtins.float
-    """What SearchRequest.product_type_boost means where it is unset."""
+    """The value that an unset SearchRequest.product_type_boost has."""
     @_builtins.property
     def locales(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """That it learned each for itself; any other is read as all of them together would be."""
+        """Locales that it has learned. A query of any other locale is read as all of them together would be."""
 
     def __init__(
         self,
@@ -341,7 +341,7 @@ Global___TypeModelInfo: _TypeAlias = TypeModelInfo  # noqa: Y015
 
 @_typing.final
 class RankerInfo(_message.Message):
-    """The ranker of candidates. Absent where the bundle has none."""
+    """The ranker of candidates. Absent if the bundle has none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -353,17 +353,17 @@ class RankerInfo(_message.Message):
     DEFAULT_WEIGHTS_FIELD_NUMBER: _builtins.int
     TEACHER_DEPTH_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
-    """How it was trained, by name."""
+    """Name of the recipe that it was trained with."""
     teacher: _builtins.bool
-    """Whether the bundle holds a teacher too, so that RANK_MODEL_TEACHER may be asked for."""
+    """Whether the bundle also holds a teacher, so that RANK_MODEL_TEACHER may be requested."""
     default_model: _search_pb2.RankModel.ValueType
-    """What SearchRequest.rank_model, rank_depth and rank_weights mean where they are unset."""
+    """The values that unset SearchRequest.rank_model, rank_depth and rank_weights have."""
     default_depth: _builtins.int
     teacher_depth: _builtins.int
-    """How many of the student's best the teacher orders again. 0 without a teacher."""
+    """Number of the student's best candidates that the teacher orders again. 0 without a teacher."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it reads of query, shopper and product, in its order: what RankFactor names."""
+        """The features of query, shopper and product that it reads, in its order. RankFactor names them."""
 
     @_builtins.property
     def default_weights(self) -> _search_pb2.RankWeights: ...
@@ -417,7 +417,7 @@ class GetStatsResponse(_message.Message):
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageStats]: ...
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallCount]:
-        """Answered calls by method and gRPC code."""
+        """Number of answered calls, by method and gRPC code."""
 
     def __init__(
         self,
@@ -463,7 +463,7 @@ Global___CallCount: _TypeAlias = CallCount  # noqa: Y015
 
 @_typing.final
 class StageStats(_message.Message):
-    """One batcher's counters. Times are in milliseconds; quantiles are over the most recent items."""
+    """The counters of one batcher. Times are in milliseconds; quantiles are over the most recent items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -507,21 +507,23 @@ class StageStats(_message.Message):
     items: _builtins.int
     batches: _builtins.int
     mean_batch_items: _builtins.float
-    """Mean items in a batch."""
+    """Mean number of items in a batch."""
     mean_batch_cost: _builtins.float
-    """Mean cost (tokens for an encoder and the teacher) of a batch."""
+    """Mean cost of a batch: tokens for a text encoder and the teacher."""
     queue_ms_p50: _builtins.float
     queue_ms_p99: _builtins.float
     compute_ms_p50: _builtins.float
     compute_ms_p99: _builtins.float
     failed: _builtins.int
-    """Items whose computation failed."""
+    """Number of items whose computation failed."""
     queued_items: _builtins.int
     queued_cost: _builtins.int
     replicas: _builtins.int
     @_builtins.property
     def refused(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Items that were not computed, by reason: "full", "hopeless", "expired", "cancelled", "closed"."""
+        """Number of items that were not computed, by reason: "full" (the queue), "hopeless" (the deadline cannot be met), "expired",
+        "cancelled" (the caller left), "closed" (the gateway drains).
+        """
 
     def __init__(
         self,

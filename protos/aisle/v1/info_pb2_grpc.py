@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InfoServiceStub:
-    """What is served, by which versions, within which limits.
+    """Describes what is served: versions, models, limits, counters. Needs the scope "info".
     """
 
     def __init__(self, channel):
@@ -48,18 +48,19 @@ class InfoServiceStub:
 
 
 class InfoServiceServicer:
-    """What is served, by which versions, within which limits.
+    """Describes what is served: versions, models, limits, counters. Needs the scope "info".
     """
 
     def GetInfo(self, request, context):
-        """Constant for the life of a gateway replica; a client may keep the answer until `bundle_version` in a search changes.
+        """Returns bundle, models and limits. The answer is constant for the life of a gateway replica; a client may keep it until the
+        `bundle_version` of a search changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Counters of the gateway replica that answers, since it started. With several replicas, each counts for itself.
+        """Returns the counters of the gateway replica that answers, since its start. Each replica has its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +88,7 @@ def add_InfoServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InfoService:
-    """What is served, by which versions, within which limits.
+    """Describes what is served: versions, models, limits, counters. Needs the scope "info".
     """
 
     @staticmethod

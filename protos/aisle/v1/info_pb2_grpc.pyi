@@ -27,29 +27,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InfoServiceStub:
-    """What is served, by which versions, within which limits."""
+    """Describes what is served: versions, models, limits, counters. Needs the scope "info"."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InfoServiceAsyncStub: ...
     GetInfo: _grpc.UnaryUnaryMultiCallable[_info_pb2.GetInfoRequest, _info_pb2.GetInfoResponse]
-    """Constant for the life of a gateway replica; a client may keep the answer until `bundle_version` in a search changes."""
+    """Returns bundle, models and limits. The answer is constant for the life of a gateway replica; a client may keep it until the
+    `bundle_version` of a search changes.
+    """
     GetStats: _grpc.UnaryUnaryMultiCallable[_info_pb2.GetStatsRequest, _info_pb2.GetStatsResponse]
-    """Counters of the gateway replica that answers, since it started. With several replicas, each counts for itself."""
+    """Returns the counters of the gateway replica that answers, since its start. Each replica has its own."""
 
 @_typing.type_check_only
 class InfoServiceAsyncStub(InfoServiceStub):
-    """What is served, by which versions, within which limits."""
+    """Describes what is served: versions, models, limits, counters. Needs the scope "info"."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetInfo: _aio.UnaryUnaryMultiCallable[_info_pb2.GetInfoRequest, _info_pb2.GetInfoResponse]  # type: ignore[assignment]
-    """Constant for the life of a gateway replica; a client may keep the answer until `bundle_version` in a search changes."""
+    """Returns bundle, models and limits. The answer is constant for the life of a gateway replica; a client may keep it until the
+    `bundle_version` of a search changes.
+    """
     GetStats: _aio.UnaryUnaryMultiCallable[_info_pb2.GetStatsRequest, _info_pb2.GetStatsResponse]  # type: ignore[assignment]
-    """Counters of the gateway replica that answers, since it started. With several replicas, each counts for itself."""
+    """Returns the counters of the gateway replica that answers, since its start. Each replica has its own."""
 
 class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What is served, by which versions, within which limits."""
+    """Describes what is served: versions, models, limits, counters. Needs the scope "info"."""
 
     @_abc_1.abstractmethod
     def GetInfo(
@@ -57,7 +61,9 @@ class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _info_pb2.GetInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_info_pb2.GetInfoResponse, _abc.Awaitable[_info_pb2.GetInfoResponse]]:
-        """Constant for the life of a gateway replica; a client may keep the answer until `bundle_version` in a search changes."""
+        """Returns bundle, models and limits. The answer is constant for the life of a gateway replica; a client may keep it until the
+        `bundle_version` of a search changes.
+        """
 
     @_abc_1.abstractmethod
     def GetStats(
@@ -65,6 +71,6 @@ class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _info_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_info_pb2.GetStatsResponse, _abc.Awaitable[_info_pb2.GetStatsResponse]]:
-        """Counters of the gateway replica that answers, since it started. With several replicas, each counts for itself."""
+        """Returns the counters of the gateway replica that answers, since its start. Each replica has its own."""
 
 def add_InfoServiceServicer_to_server(servicer: InfoServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

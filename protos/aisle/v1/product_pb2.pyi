@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Product(_message.Message):
-    """One product as the catalogue states it. Only the fields that were asked for are filled."""
+    """One product as the catalogue states it. Only requested fields are filled."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -58,11 +58,11 @@ class Product(_message.Message):
     category: _builtins.str
     """Path from the broadest category to the narrowest, joined by " > "."""
     price_minor: _builtins.int
-    """In the minor unit (cents) of `CatalogueInfo.currency`. Absent when the catalogue does not know the price."""
+    """In the minor unit (cents) of `CatalogueInfo.currency`. Absent if the catalogue has no price."""
     in_stock: _builtins.bool
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Every other column that the catalogue was built with, by its own name."""
+        """The other columns that the catalogue was built with, by column name."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ Global___Product: _TypeAlias = Product  # noqa: Y015
 
 @_typing.final
 class ProductFilter(_message.Message):
-    """Restricts an answer to products that pass every part that is set. Filters are exact: a product that fails one is
-    never returned. An empty filter passes everything.
+    """Restricts an answer to the products that pass every field that is set. Filters are exact: a product that fails one is never
+    returned. An empty filter passes all products.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -104,18 +104,18 @@ class ProductFilter(_message.Message):
     MAX_PRICE_MINOR_FIELD_NUMBER: _builtins.int
     IN_STOCK_ONLY_FIELD_NUMBER: _builtins.int
     min_price_minor: _builtins.int
-    """Inclusive bounds in minor units, 0 or more. A product without a price fails a price bound."""
+    """Inclusive bounds in minor units, 0 or more. A product without a price fails every bound."""
     max_price_minor: _builtins.int
     in_stock_only: _builtins.bool
-    """True passes only products in stock. False and unset pass all."""
+    """True passes only products in stock. False passes all."""
     @_builtins.property
     def brands(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Passes a product of any of these brands; compared without case. At most 64."""
+        """Passes products of any of these brands; case is ignored. At most 64."""
 
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Passes a product whose category path starts with any of these paths ("Furniture" passes "Furniture > Sofas");
-        compared without case. At most 64.
+        """Passes products whose category path starts with any of these paths ("Furniture" passes "Furniture > Sofas"); case is
+        ignored. At most 64.
         """
 
     def __init__(

@@ -25,10 +25,10 @@ class ClassifyRequest(_message.Message):
     QUERIES_FIELD_NUMBER: _builtins.int
     MAX_TYPES_FIELD_NUMBER: _builtins.int
     max_types: _builtins.int
-    """Types to tell of each query, 1 to 20. Unset: 3."""
+    """Largest number of types for each query, 1 to 20. Unset: 3."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocaleQuery]:
-        """1 to `Limits.max_embed_items`."""
+        """1 to `Limits.max_embed_items` queries."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class LocaleQuery(_message.Message):
     query: _builtins.str
     """As typed. 1 to `Limits.max_query_chars` characters once surrounding blanks are removed; no control characters."""
     locale: _builtins.str
-    """BCP 47 tag, at most 35 characters. Empty, or one that the classifier has not learned: the query is read as all locales together
-    would, and `QueryTypes.locale_used` is empty.
+    """BCP 47 tag, at most 35 characters. If it is empty or the classifier has not learned it, the query is read as all locales together
+    would be, and `QueryTypes.locale_used` is empty.
     """
     def __init__(
         self,
@@ -111,12 +111,12 @@ class QueryTypes(_message.Message):
     ABSTAINED_FIELD_NUMBER: _builtins.int
     LOCALE_USED_FIELD_NUMBER: _builtins.int
     abstained: _builtins.bool
-    """No type is probable enough for the precision that the bundle promises (`TypeModelInfo.precision`): do not act on `types`."""
+    """True if no type is probable enough for the bundle's precision (`TypeModelInfo.precision`): do not act on `types`."""
     locale_used: _builtins.str
-    """The locale whose words decided; empty where all locales together did."""
+    """The locale in which the query was read; empty if it was read as all locales together."""
     @_builtins.property
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeProbability]:
-        """Most probable first."""
+        """The most probable first."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class TypeProbability(_message.Message):
     type: _builtins.str
     """A category path of the catalogue, "A > B > C"."""
     probability: _builtins.float
-    """Calibrated: of queries that are told 0.8, about 80 % ask for that type. A query may ask for several."""
+    """Calibrated: about 80 % of the queries with 0.8 ask for that type. A query may ask for several types."""
     def __init__(
         self,
         *,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class QueryServiceStub:
-    """What queries mean, before anything is searched. Reads only; every call may be repeated safely. FAILED_PRECONDITION with the reason
-    NOT_SERVED where the served bundle holds no classifier.
+    """Interprets queries without searching. Calls only read; every call may be repeated safely. FAILED_PRECONDITION, reason NOT_SERVED, if the
+    served bundle holds no classifier.
     """
 
     def __init__(self, channel):
@@ -44,12 +44,13 @@ class QueryServiceStub:
 
 
 class QueryServiceServicer:
-    """What queries mean, before anything is searched. Reads only; every call may be repeated safely. FAILED_PRECONDITION with the reason
-    NOT_SERVED where the served bundle holds no classifier.
+    """Interprets queries without searching. Calls only read; every call may be repeated safely. FAILED_PRECONDITION, reason NOT_SERVED, if the
+    served bundle holds no classifier.
     """
 
     def Classify(self, request, context):
-        """Tells the product types that each query asks for, in the words of its locale: "pants" are trousers in en-US, underwear in en-GB.
+        """Returns the product types that each query asks for in its locale: "pants" are trousers in en-US and underwear in en-GB. Needs the
+        scope "search".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,8 +73,8 @@ def add_QueryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class QueryService:
-    """What queries mean, before anything is searched. Reads only; every call may be repeated safely. FAILED_PRECONDITION with the reason
-    NOT_SERVED where the served bundle holds no classifier.
+    """Interprets queries without searching. Calls only read; every call may be repeated safely. FAILED_PRECONDITION, reason NOT_SERVED, if the
+    served bundle holds no classifier.
     """
 
     @staticmethod

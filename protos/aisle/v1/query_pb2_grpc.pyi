@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QueryServiceStub:
-    """What queries mean, before anything is searched. Reads only; every call may be repeated safely. FAILED_PRECONDITION with the reason
-    NOT_SERVED where the served bundle holds no classifier.
+    """Interprets queries without searching. Calls only read; every call may be repeated safely. FAILED_PRECONDITION, reason NOT_SERVED, if the
+    served bundle holds no classifier.
     """
 
     @_typing.overload
@@ -36,21 +36,25 @@ class QueryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QueryServiceAsyncStub: ...
     Classify: _grpc.UnaryUnaryMultiCallable[_query_pb2.ClassifyRequest, _query_pb2.ClassifyResponse]
-    """Tells the product types that each query asks for, in the words of its locale: "pants" are trousers in en-US, underwear in en-GB."""
+    """Returns the product types that each query asks for in its locale: "pants" are trousers in en-US and underwear in en-GB. Needs the
+    scope "search".
+    """
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
-    """What queries mean, before anything is searched. Reads only; every call may be repeated safely. FAILED_PRECONDITION with the reason
-    NOT_SERVED where the served bundle holds no classifier.
+    """Interprets queries without searching. Calls only read; every call may be repeated safely. FAILED_PRECONDITION, reason NOT_SERVED, if the
+    served bundle holds no classifier.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_query_pb2.ClassifyRequest, _query_pb2.ClassifyResponse]  # type: ignore[assignment]
-    """Tells the product types that each query asks for, in the words of its locale: "pants" are trousers in en-US, underwear in en-GB."""
+    """Returns the product types that each query asks for in its locale: "pants" are trousers in en-US and underwear in en-GB. Needs the
+    scope "search".
+    """
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What queries mean, before anything is searched. Reads only; every call may be repeated safely. FAILED_PRECONDITION with the reason
-    NOT_SERVED where the served bundle holds no classifier.
+    """Interprets queries without searching. Calls only read; every call may be repeated safely. FAILED_PRECONDITION, reason NOT_SERVED, if the
+    served bundle holds no classifier.
     """
 
     @_abc_1.abstractmethod
@@ -59,6 +63,8 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _query_pb2.ClassifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.ClassifyResponse, _abc.Awaitable[_query_pb2.ClassifyResponse]]:
-        """Tells the product types that each query asks for, in the words of its locale: "pants" are trousers in en-US, underwear in en-GB."""
+        """Returns the product types that each query asks for in its locale: "pants" are trousers in en-US and underwear in en-GB. Needs the
+        scope "search".
+        """
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

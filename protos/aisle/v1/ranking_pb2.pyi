@@ -37,14 +37,14 @@ class RankRequest(_message.Message):
     DIVERSITY_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """As in SearchRequest, and read as it stands: typing errors are not mended."""
+    """As in SearchRequest, but typing errors are not corrected."""
     locale: _builtins.str
     """As in SearchRequest."""
     shopper_id: _builtins.str
     personalisation: _builtins.float
     model: _search_pb2.RankModel.ValueType
-    """As in SearchRequest, but NONE is INVALID_ARGUMENT, and unset means STUDENT where the service's default is NONE. TEACHER orders the
-    best `RankerInfo.teacher_depth` of the student's again, as in a search.
+    """As in SearchRequest, but NONE is INVALID_ARGUMENT, and unset means STUDENT if the service's default is NONE. TEACHER orders the
+    student's best `RankerInfo.teacher_depth` again, as in a search.
     """
     explain: _builtins.bool
     """Fills `RankedProduct.factors` of the first 100."""
@@ -52,14 +52,14 @@ class RankRequest(_message.Message):
     def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[_shopper_pb2.Event]: ...
     @_builtins.property
     def product_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Candidates by id. An id that the catalogue does not hold is told in `unknown_product_ids` and left out. With `products` 1 to
-        `Limits.max_rank_candidates` candidates, each id once; any other number and an id that comes twice are INVALID_ARGUMENT.
+        """Candidates by id. An id that the catalogue does not hold is left out and returned in `unknown_product_ids`. `product_ids` and
+        `products` together hold 1 to `Limits.max_rank_candidates` candidates; any other number, and a repeated id, is INVALID_ARGUMENT.
         """
 
     @_builtins.property
     def products(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.Product]:
-        """Candidates that the catalogue need not hold, as they are stated here; only `id` is required, 1 to 256 characters. One whose id the
-        catalogue holds is ranked as stated all the same. The bundle has no vector of it: see `RankedProduct.unknown_features`.
+        """Inline candidates, which the catalogue need not hold. Only `id` is required, 1 to 256 characters. A candidate whose id the catalogue
+        holds is ranked as stated here too. The bundle has no vector for inline candidates: see `RankedProduct.unknown_features`.
         """
 
     @_builtins.property
@@ -106,21 +106,21 @@ class RankResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     ranked_by: _search_pb2.RankModel.ValueType
-    """STUDENT where the teacher was asked for and late or failed: `degradations` says so."""
+    """STUDENT if the teacher was requested but was late or failed; `degradations` says so."""
     request_id: _builtins.str
     """As in SearchResponse."""
     bundle_version: _builtins.str
     @_builtins.property
     def products(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedProduct]:
-        """Best first."""
+        """The best first."""
 
     @_builtins.property
     def unknown_product_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those of `product_ids` that the served catalogue does not hold, in their order."""
+        """The `product_ids` that the served catalogue does not hold, in their order."""
 
     @_builtins.property
     def personalisation(self) -> _search_pb2.Personalisation:
-        """Whose history counted."""
+        """Which history was used."""
 
     @_builtins.property
     def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.Degradation]: ...
@@ -158,18 +158,18 @@ class RankedProduct(_message.Message):
     UNKNOWN_FEATURES_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     rank: _builtins.int
-    """Place in this answer, the best being 1. After `diversity` places need not follow `blend`."""
+    """Position in this answer, from 1. With `diversity` positions need not follow `blend`."""
     blend: _builtins.float
     """As in Hit."""
     @_builtins.property
     def chances(self) -> _search_pb2.Chances: ...
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.RankFactor]:
-        """What moved it, the strongest contribution first."""
+        """The contributions of features, the strongest first."""
 
     @_builtins.property
     def unknown_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Of an inline product: those of `RankerInfo.features` that only a product of the catalogue has; they count as average."""
+        """The `RankerInfo.features` that an inline candidate lacks, since only catalogued products have them. They count as average."""
 
     def __init__(
         self,

@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class RankingServiceStub:
-    """Ranks candidates that the caller has found, by the chances that a shopper clicks, puts into the cart and buys them: the last stage of a
-    search by itself. Reads only; every call may be repeated safely.
+    """Ranks the caller's own candidates by the chances that a shopper clicks them, puts them into the cart and buys them: the last step of a
+    search by itself. Calls only read; every call may be repeated safely.
 
     Errors carry the details that SearchService describes. FAILED_PRECONDITION, reason NOT_SERVED: the served bundle holds no ranker.
-    INTERNAL: the ranker failed; there is no lesser answer than the student's.
+    INTERNAL: the student failed; without it there is no answer.
     """
 
     def __init__(self, channel):
@@ -47,15 +47,15 @@ class RankingServiceStub:
 
 
 class RankingServiceServicer:
-    """Ranks candidates that the caller has found, by the chances that a shopper clicks, puts into the cart and buys them: the last stage of a
-    search by itself. Reads only; every call may be repeated safely.
+    """Ranks the caller's own candidates by the chances that a shopper clicks them, puts them into the cart and buys them: the last step of a
+    search by itself. Calls only read; every call may be repeated safely.
 
     Errors carry the details that SearchService describes. FAILED_PRECONDITION, reason NOT_SERVED: the served bundle holds no ranker.
-    INTERNAL: the ranker failed; there is no lesser answer than the student's.
+    INTERNAL: the student failed; without it there is no answer.
     """
 
     def Rank(self, request, context):
-        """Tells the chances of every candidate, best first.
+        """Returns every candidate with its chances, the best first. Needs the scope "search".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,11 +78,11 @@ def add_RankingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RankingService:
-    """Ranks candidates that the caller has found, by the chances that a shopper clicks, puts into the cart and buys them: the last stage of a
-    search by itself. Reads only; every call may be repeated safely.
+    """Ranks the caller's own candidates by the chances that a shopper clicks them, puts them into the cart and buys them: the last step of a
+    search by itself. Calls only read; every call may be repeated safely.
 
     Errors carry the details that SearchService describes. FAILED_PRECONDITION, reason NOT_SERVED: the served bundle holds no ranker.
-    INTERNAL: the ranker failed; there is no lesser answer than the student's.
+    INTERNAL: the student failed; without it there is no answer.
     """
 
     @staticmethod

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RankingServiceStub:
-    """Ranks candidates that the caller has found, by the chances that a shopper clicks, puts into the cart and buys them: the last stage of a
-    search by itself. Reads only; every call may be repeated safely.
+    """Ranks the caller's own candidates by the chances that a shopper clicks them, puts them into the cart and buys them: the last step of a
+    search by itself. Calls only read; every call may be repeated safely.
 
     Errors carry the details that SearchService describes. FAILED_PRECONDITION, reason NOT_SERVED: the served bundle holds no ranker.
-    INTERNAL: the ranker failed; there is no lesser answer than the student's.
+    INTERNAL: the student failed; without it there is no answer.
     """
 
     @_typing.overload
@@ -39,27 +39,27 @@ class RankingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RankingServiceAsyncStub: ...
     Rank: _grpc.UnaryUnaryMultiCallable[_ranking_pb2.RankRequest, _ranking_pb2.RankResponse]
-    """Tells the chances of every candidate, best first."""
+    """Returns every candidate with its chances, the best first. Needs the scope "search"."""
 
 @_typing.type_check_only
 class RankingServiceAsyncStub(RankingServiceStub):
-    """Ranks candidates that the caller has found, by the chances that a shopper clicks, puts into the cart and buys them: the last stage of a
-    search by itself. Reads only; every call may be repeated safely.
+    """Ranks the caller's own candidates by the chances that a shopper clicks them, puts them into the cart and buys them: the last step of a
+    search by itself. Calls only read; every call may be repeated safely.
 
     Errors carry the details that SearchService describes. FAILED_PRECONDITION, reason NOT_SERVED: the served bundle holds no ranker.
-    INTERNAL: the ranker failed; there is no lesser answer than the student's.
+    INTERNAL: the student failed; without it there is no answer.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Rank: _aio.UnaryUnaryMultiCallable[_ranking_pb2.RankRequest, _ranking_pb2.RankResponse]  # type: ignore[assignment]
-    """Tells the chances of every candidate, best first."""
+    """Returns every candidate with its chances, the best first. Needs the scope "search"."""
 
 class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Ranks candidates that the caller has found, by the chances that a shopper clicks, puts into the cart and buys them: the last stage of a
-    search by itself. Reads only; every call may be repeated safely.
+    """Ranks the caller's own candidates by the chances that a shopper clicks them, puts them into the cart and buys them: the last step of a
+    search by itself. Calls only read; every call may be repeated safely.
 
     Errors carry the details that SearchService describes. FAILED_PRECONDITION, reason NOT_SERVED: the served bundle holds no ranker.
-    INTERNAL: the ranker failed; there is no lesser answer than the student's.
+    INTERNAL: the student failed; without it there is no answer.
     """
 
     @_abc_1.abstractmethod
@@ -68,6 +68,6 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ranking_pb2.RankRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ranking_pb2.RankResponse, _abc.Awaitable[_ranking_pb2.RankResponse]]:
-        """Tells the chances of every candidate, best first."""
+        """Returns every candidate with its chances, the best first. Needs the scope "search"."""
 
 def add_RankingServiceServicer_to_server(servicer: RankingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

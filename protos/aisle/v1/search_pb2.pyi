@@ -34,16 +34,15 @@ class _RankModelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RankModel.V
     RANK_MODEL_STUDENT: _RankModel.ValueType  # 2
     """A small network over features of query, shopper and product."""
     RANK_MODEL_TEACHER: _RankModel.ValueType  # 3
-    """The student, whose best `RankerInfo.teacher_depth` are ordered again by a cross-encoder that reads the words of query and product
-    together. Where it would be late or fails, the answer is the student's, and `degradations` says so.
+    """The student, whose best `RankerInfo.teacher_depth` candidates are ordered again by a cross-encoder that reads the words of query and
+    product together. If the cross-encoder would be late or fails, the answer is the student's, and `degradations` says so.
     """
 
 class RankModel(_RankModel, metaclass=_RankModelEnumTypeWrapper):
-    """What orders the candidates that retrieval found.
+    """What orders the candidates of the retrieval.
 
-    Hits that lead the retrieval because they hold an identifier (model number, SKU, product id) of the query stay where they are: they are
-    what was asked for. The candidates after them are ordered by blend, equal blends by `Hit.score`. `min_similarity` and `relevant_only`
-    leave out hits before they are ordered.
+    Hits that hold an identifier (model number, SKU, product id) of the query lead the retrieval and stay there. The candidates after them
+    are ordered by blend, equal blends by `Hit.score`. `min_similarity` and `relevant_only` leave out hits before they are ordered.
     """
 
 RANK_MODEL_UNSPECIFIED: RankModel.ValueType  # 0
@@ -52,8 +51,8 @@ RANK_MODEL_NONE: RankModel.ValueType  # 1
 RANK_MODEL_STUDENT: RankModel.ValueType  # 2
 """A small network over features of query, shopper and product."""
 RANK_MODEL_TEACHER: RankModel.ValueType  # 3
-"""The student, whose best `RankerInfo.teacher_depth` are ordered again by a cross-encoder that reads the words of query and product
-together. Where it would be late or fails, the answer is the student's, and `degradations` says so.
+"""The student, whose best `RankerInfo.teacher_depth` candidates are ordered again by a cross-encoder that reads the words of query and
+product together. If the cross-encoder would be late or fails, the answer is the student's, and `degradations` says so.
 """
 Global___RankModel: _TypeAlias = RankModel  # noqa: Y015
 
@@ -67,11 +66,13 @@ class _ProductTypeUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Produc
     PRODUCT_TYPE_USE_OFF: _ProductTypeUse.ValueType  # 1
     """The query is not classified."""
     PRODUCT_TYPE_USE_FACETS: _ProductTypeUse.ValueType  # 2
-    """The answer tells the types of the query, and how the best hits divide over categories; hits stay what they are."""
+    """The answer holds the types of the query, and the number of the best hits by category; hits are unchanged."""
     PRODUCT_TYPE_USE_BOOST: _ProductTypeUse.ValueType  # 3
-    """The answer tells the types of the query, and products of these gain score. A product of another type can still win by being much more similar."""
+    """The answer holds the types of the query, and products of these types gain score. A much more similar product of another type can
+    still win.
+    """
     PRODUCT_TYPE_USE_FILTER: _ProductTypeUse.ValueType  # 4
-    """As BOOST, and only products of these types are hits."""
+    """The same as BOOST, and only products of these types are hits."""
 
 class ProductTypeUse(_ProductTypeUse, metaclass=_ProductTypeUseEnumTypeWrapper): ...
 
@@ -79,11 +80,13 @@ PRODUCT_TYPE_USE_UNSPECIFIED: ProductTypeUse.ValueType  # 0
 PRODUCT_TYPE_USE_OFF: ProductTypeUse.ValueType  # 1
 """The query is not classified."""
 PRODUCT_TYPE_USE_FACETS: ProductTypeUse.ValueType  # 2
-"""The answer tells the types of the query, and how the best hits divide over categories; hits stay what they are."""
+"""The answer holds the types of the query, and the number of the best hits by category; hits are unchanged."""
 PRODUCT_TYPE_USE_BOOST: ProductTypeUse.ValueType  # 3
-"""The answer tells the types of the query, and products of these gain score. A product of another type can still win by being much more similar."""
+"""The answer holds the types of the query, and products of these types gain score. A much more similar product of another type can
+still win.
+"""
 PRODUCT_TYPE_USE_FILTER: ProductTypeUse.ValueType  # 4
-"""As BOOST, and only products of these types are hits."""
+"""The same as BOOST, and only products of these types are hits."""
 Global___ProductTypeUse: _TypeAlias = ProductTypeUse  # noqa: Y015
 
 class _PersonalisationSource:
@@ -94,20 +97,20 @@ class _PersonalisationSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[
     DESCRIPTOR: _descriptor.EnumDescriptor
     PERSONALISATION_SOURCE_UNSPECIFIED: _PersonalisationSource.ValueType  # 0
     PERSONALISATION_SOURCE_NONE: _PersonalisationSource.ValueType  # 1
-    """The result is the same for everybody; `Personalisation.reason` says why."""
+    """No history: the result is the same for everybody, and `Personalisation.reason` says why."""
     PERSONALISATION_SOURCE_STORED: _PersonalisationSource.ValueType  # 2
-    """What ShopperService has recorded."""
+    """The events that ShopperService has recorded."""
     PERSONALISATION_SOURCE_REQUEST: _PersonalisationSource.ValueType  # 3
     """`SearchRequest.recent_events`."""
 
 class PersonalisationSource(_PersonalisationSource, metaclass=_PersonalisationSourceEnumTypeWrapper):
-    """Where the history behind a personalised result came from."""
+    """Source of the history behind a personalised result."""
 
 PERSONALISATION_SOURCE_UNSPECIFIED: PersonalisationSource.ValueType  # 0
 PERSONALISATION_SOURCE_NONE: PersonalisationSource.ValueType  # 1
-"""The result is the same for everybody; `Personalisation.reason` says why."""
+"""No history: the result is the same for everybody, and `Personalisation.reason` says why."""
 PERSONALISATION_SOURCE_STORED: PersonalisationSource.ValueType  # 2
-"""What ShopperService has recorded."""
+"""The events that ShopperService has recorded."""
 PERSONALISATION_SOURCE_REQUEST: PersonalisationSource.ValueType  # 3
 """`SearchRequest.recent_events`."""
 Global___PersonalisationSource: _TypeAlias = PersonalisationSource  # noqa: Y015
@@ -157,80 +160,84 @@ class SearchRequest(_message.Message):
     RANK_WEIGHTS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """What the shopper typed. 1 to `Limits.max_query_chars` characters once surrounding blanks are removed; no control
+    """What the shopper typed. 1 to `Limits.max_query_chars` characters after surrounding blanks are removed; no control
     characters.
     """
     shopper_id: _builtins.str
-    """The caller's opaque id of the shopper, at most 128 printable characters. Empty: an anonymous shopper. A bundle
-    without a shopper model accepts it and answers the same for everybody.
+    """The caller's opaque id of the shopper, at most 128 printable characters. Empty: an anonymous shopper. A bundle without a
+    shopper model accepts an id and gives everybody the same answer.
     """
     locale: _builtins.str
     """BCP 47 tag, one of `CatalogueInfo.locales`. Empty: the first of them."""
     page_size: _builtins.int
-    """Hits wanted, 1 to `Limits.max_page_size`. Unset: `Limits.default_page_size`."""
+    """Number of hits, 1 to `Limits.max_page_size`. Unset: `Limits.default_page_size`."""
     page_token: _builtins.str
-    """`next_page_token` of the page before, with every other field of the request unchanged. Empty: the first page."""
+    """The `next_page_token` of the previous page; every other field of the request must be unchanged. Empty: the first page."""
     explain: _builtins.bool
     """Fills `Hit.explanation`."""
     verbatim: _builtins.bool
-    """Searches the query as it stands. Unset: words that neither the catalogue nor the encoder knows are taken for typing
-    errors and replaced by the nearest word of the catalogue, if one is near; `corrected_query` says so. Queries in other languages than
-    that of the first of `CatalogueInfo.locales` are never mended.
+    """Searches the query as typed. Unset: a word that neither the catalogue nor the encoder contains is taken for a typing error and
+    replaced by the nearest word of the catalogue, if one is near; `corrected_query` then holds the result. Only queries in the
+    language of the first of `CatalogueInfo.locales` are corrected.
     """
     personalisation: _builtins.float
-    """How much the shopper's history moves the result: 0 (not at all) to 1 (as the model was trained). Unset: 1. A shopper of whom
-    nothing is known gets the plain result.
+    """How much the shopper's history changes the result: 0 (not at all) to 1 (as the model was trained). Unset: 1. A shopper without
+    a history gets the plain result.
     """
     min_similarity: _builtins.float
-    """Leaves out hits whose `Explanation.similarity` is below, -1 to 1. Unset: none. Hits that hold an identifier of the query stay."""
+    """Leaves out hits whose `Explanation.similarity` is below this threshold, -1 to 1. Unset: no threshold. Hits that hold an identifier
+    of the query stay.
+    """
     relevant_only: _builtins.bool
-    """The same with the threshold that the model learned, below which shoppers seldom engage. Refused with `min_similarity`,
-    and by a bundle whose model has no such threshold.
+    """The same with the threshold that the model learned, below which shoppers seldom engage. INVALID_ARGUMENT together with
+    `min_similarity`, and if the bundle's model has no such threshold.
     """
     product_types: Global___ProductTypeUse.ValueType
-    """What becomes of the query's product types. Unset: `TypeModelInfo.default_use`; OFF where the bundle holds no classifier."""
+    """How the query's product types are used. Unset: `TypeModelInfo.default_use`; OFF if the bundle holds no classifier."""
     product_type_boost: _builtins.float
-    """Of BOOST and FILTER: what a product of a type gains for each unit of the type's probability, 0 to 1. Unset: `TypeModelInfo.boost`."""
+    """For BOOST and FILTER: this number times the type's probability is added to the score of a product of the type, 0 to 1. Unset:
+    `TypeModelInfo.boost`.
+    """
     rank_depth: _builtins.int
-    """How many of the best candidates of the retrieval are ranked, 0 to `Limits.max_rank_depth`. 0: none. Unset: `RankerInfo.default_depth`.
-    Candidates past it follow in the order of their `Hit.score`, so that paging goes on.
+    """Number of the best candidates of the retrieval that are ranked, 0 (none) to `Limits.max_rank_depth`. Unset: the
+    `RankerInfo.default_depth`.
+    The candidates after them follow in the order of `Hit.score`, so that paging continues.
     """
     rank_model: Global___RankModel.ValueType
-    """What ranks them. Unset: NONE where a weight of `boosts` is not 0 (who weighs features by hand orders by hand), else
-    `RankerInfo.default_model`;
-    NONE where the bundle holds no ranker. STUDENT and TEACHER are INVALID_ARGUMENT where the bundle does not hold them.
+    """What ranks them. Unset: NONE if a weight of `boosts` is not 0 (a caller who weighs features by hand orders by hand), else
+    `RankerInfo.default_model`; NONE if the bundle holds no ranker. STUDENT and TEACHER are INVALID_ARGUMENT if the bundle does not
+    hold them.
     """
     @_builtins.property
     def filter(self) -> _product_pb2.ProductFilter: ...
     @_builtins.property
     def product_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which fields of `Product` to return: names out of `CatalogueInfo.product_fields`. Empty: all. `Hit.product_id` is
-        always there.
+        """The fields of `Product` to return, by the names in `CatalogueInfo.product_fields`. Empty: all. `Hit.product_id` is always
+        returned.
         """
 
     @_builtins.property
     def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[_shopper_pb2.Event]:
-        """What the shopper did lately, where the caller keeps it: used instead of what ShopperService has of `shopper_id`. At most
-        `Limits.max_recent_events`, the newest of which count. Of an event `kind`, `time_ms` and `product_id` or `query` are
-        read; `id` names it in `Explanation.moved_by`.
+        """The shopper's latest events, for callers that keep them: used instead of the history that ShopperService keeps of `shopper_id`.
+        At most `Limits.max_recent_events`; the newest are read. Of each event `kind`, `time_ms` and `product_id` or `query` are read;
+        `id` names it in `Explanation.moved_by`.
         """
 
     @_builtins.property
     def boosts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """How much static features of the products count, by name out of `IndexInfo.boosts`: what is added to the similarity of a product for
-        each unit of its feature, -1 to 1. Features are 0 to 1, so 0.2 adds at most 0.2: about what the similarities of the second and the
-        hundredth hit differ by. Left out or 0: not at all. Any other name, a weight outside the range, and any weight where the bundle has
-        no boosts are INVALID_ARGUMENT. With `min_similarity` or `relevant_only` the hits are taken from the best `Limits.max_results` by
-        score.
+        """Weights of static features, by the names in `IndexInfo.boosts`, each -1 to 1. Weight times feature is added to the similarity of a
+        product. Features are 0 to 1, so a weight of 0.2 adds at most 0.2: about the difference between the similarities of the second and
+        the hundredth hit. Absent means 0. Any other name, a weight outside the range, and any weight if the bundle has no boosts are
+        INVALID_ARGUMENT. With `min_similarity` or `relevant_only` the hits are taken from the best `Limits.max_results` by score.
         """
 
     @_builtins.property
     def rank_weights(self) -> Global___RankWeights:
-        """What a click, a cart and a purchase are worth. Unset: `RankerInfo.default_weights`."""
+        """Weights of a click, a cart and a purchase. Unset: `RankerInfo.default_weights`."""
 
     @_builtins.property
     def diversity(self) -> Global___Diversity:
-        """Keeps one brand from taking the first page. Unset: it may."""
+        """Limits the products of one brand on the first page. Unset: no limit."""
 
     def __init__(
         self,
@@ -285,8 +292,8 @@ Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 
 @_typing.final
 class RankWeights(_message.Message):
-    """What each chance counts for in a blend: click * P(click) + cart * P(cart) + purchase * P(purchase). Each 0 to 1,000,000, not all 0; a
-    field that is not set is 0. Only their ratios matter for the order.
+    """The weights of the blend: click * P(click) + cart * P(cart) + purchase * P(purchase). Each 0 to 1,000,000, not all 0; an unset field
+    is 0. Only their ratios matter for the order.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -314,9 +321,9 @@ Global___RankWeights: _TypeAlias = RankWeights  # noqa: Y015
 
 @_typing.final
 class Diversity(_message.Message):
-    """At most `max_each_brand` products of one brand among the first `among` hits. Who comes too often waits, and what is next moves up;
-    products without a brand are never too many, and hits that lead by an identifier count but stay. Only the best `rank_depth` candidates
-    move, ranked or not: where too few other brands are among them, those who waited fill the places.
+    """At most `max_each_brand` products of one brand among the first `among` hits. Products over the limit move down, and the next ones move
+    up. Products without a brand have no limit; hits that lead by an identifier count but stay. Only the best `rank_depth` candidates move,
+    ranked or not: if they have too few other brands, products over the limit fill the rest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -343,7 +350,9 @@ Global___Diversity: _TypeAlias = Diversity  # noqa: Y015
 
 @_typing.final
 class Chances(_message.Message):
-    """Calibrated: of candidates that are told 0.1, about one in ten is clicked when it is shown. P(click) >= P(cart) >= P(purchase)."""
+    """Calibrated probabilities: of candidates with P(click) 0.1 about one in ten is clicked when it is shown.
+    P(click) >= P(cart) >= P(purchase).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -370,7 +379,7 @@ Global___Chances: _TypeAlias = Chances  # noqa: Y015
 
 @_typing.final
 class RankFactor(_message.Message):
-    """What one feature does to a candidate's place."""
+    """What one feature contributes to a candidate's blend."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -380,10 +389,10 @@ class RankFactor(_message.Message):
     feature: _builtins.str
     """One of `RankerInfo.features`."""
     value: _builtins.float
-    """As the ranker read it. NaN: not known, and counted as average."""
+    """The value that the ranker read. NaN: the value is missing and counts as average."""
     contribution: _builtins.float
-    """The student's blend, less what it were if the feature had its average value. One feature at a time, so that contributions need not add
-    up to the blend.
+    """The student's blend minus the blend with this feature at its average value. Each feature is replaced by itself, so contributions
+    need not add up to the blend.
     """
     def __init__(
         self,
@@ -410,11 +419,11 @@ class Personalisation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     source: Global___PersonalisationSource.ValueType
     strength: _builtins.float
-    """As asked for; 0 where `source` is NONE."""
+    """`SearchRequest.personalisation`; 0 if `source` is NONE."""
     events: _builtins.int
-    """Events whose product or query the model could use."""
+    """Number of events whose product or query the model could use."""
     reason: _builtins.str
-    """Of NONE: why, for a person."""
+    """Why `source` is NONE, for a person."""
     def __init__(
         self,
         *,
@@ -449,34 +458,33 @@ class SearchResponse(_message.Message):
     RANKED_BY_FIELD_NUMBER: _builtins.int
     RANKED_DEPTH_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page. A token holds for one index version: after a new bundle it is refused with
-    FAILED_PRECONDITION, reason STALE_PAGE_TOKEN, and the caller starts at the first page. At most
-    `Limits.max_results` hits can be reached by paging.
+    """Empty on the last page. A token is valid for one index version: after a new bundle it is FAILED_PRECONDITION, reason
+    STALE_PAGE_TOKEN, and the caller starts at the first page. Paging reaches at most `Limits.max_results` hits.
     """
     request_id: _builtins.str
-    """The caller's `x-request-id` metadata, or one made by the server. Also in the trailing metadata, of errors too, and in
+    """The caller's `x-request-id` metadata, or an id that the server made. It is also in the trailing metadata, of errors too, and in
     every log line.
     """
     bundle_version: _builtins.str
     """The bundle and index that produced this answer."""
     index_version: _builtins.str
     corrected_query: _builtins.str
-    """What was searched, where typing errors of the query were mended; else empty."""
+    """The query that was searched, if typing errors were corrected; else empty."""
     ranked_by: Global___RankModel.ValueType
-    """What ordered the hits: less than was asked for where `degradations` names "rank" or "teacher", and NONE where nothing was to be ranked."""
+    """What ordered the hits. It is less than requested if `degradations` names "rank" or "teacher", and NONE if nothing was to be ranked."""
     ranked_depth: _builtins.int
-    """How many candidates were ranked: at most `rank_depth`, fewer where retrieval found fewer. 0 of NONE."""
+    """Number of candidates that were ranked: at most `rank_depth`, fewer if the retrieval returned fewer. 0 for NONE."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]: ...
     @_builtins.property
     def timing(self) -> Global___Timing: ...
     @_builtins.property
     def degradations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Degradation]:
-        """What was answered in a lesser way than asked for, and why. Empty when all was done."""
+        """Parts of the answer that are missing or worse than requested, and why. Empty if there are none."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What in the request had no effect: a brand or category that the catalogue does not hold."""
+        """Parts of the request that had no effect, such as a brand or category that the catalogue does not hold."""
 
     @_builtins.property
     def personalisation(self) -> Global___Personalisation: ...
@@ -511,7 +519,7 @@ Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class ProductTypes(_message.Message):
-    """What the classifier made of the query, and what was done with it."""
+    """The product types of the query, and how they were used."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -519,12 +527,12 @@ class ProductTypes(_message.Message):
     USED_FIELD_NUMBER: _builtins.int
     FACETS_FIELD_NUMBER: _builtins.int
     used: Global___ProductTypeUse.ValueType
-    """FACETS where the classifier abstained, or where filtering by its types leaves no product; then the hits are those of OFF."""
+    """FACETS if the classifier abstained, or if filtering by its types leaves no product; the hits are then those of OFF."""
     @_builtins.property
     def query(self) -> _query_pb2.QueryTypes: ...
     @_builtins.property
     def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryCount]:
-        """Of FACETS that did not abstain: how many of the first 100 hits are in each category, the most frequent first. At most 20."""
+        """For FACETS, unless the classifier abstained: the categories of the first 100 hits, the most frequent first. At most 20."""
 
     def __init__(
         self,
@@ -575,10 +583,10 @@ class Hit(_message.Message):
     BLEND_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     score: _builtins.float
-    """Of the retrieval: higher is better. Comparable within one answer only. Where candidates are ranked, `blend` orders them instead."""
+    """The score of the retrieval; higher is better. Comparable within one answer only. Ranked candidates are ordered by `blend` instead."""
     blend: _builtins.float
-    """What those chances are worth: what ranked candidates are ordered by. Blends of teacher and student do not compare: those that the
-    teacher judged stand before those that only the student did.
+    """The chances, weighed by `rank_weights`. Ranked candidates are ordered by it. Blends of teacher and student are not comparable:
+    candidates that the teacher scored come before those that only the student scored.
     """
     @_builtins.property
     def product(self) -> _product_pb2.Product: ...
@@ -588,7 +596,7 @@ class Hit(_message.Message):
 
     @_builtins.property
     def chances(self) -> Global___Chances:
-        """Of a candidate that was ranked: by the teacher where it judged this one, else by the student."""
+        """Set for ranked candidates: the teacher's chances if the teacher scored this candidate, else the student's."""
 
     def __init__(
         self,
@@ -610,7 +618,7 @@ Global___Hit: _TypeAlias = Hit  # noqa: Y015
 
 @_typing.final
 class Explanation(_message.Message):
-    """Why a hit stands where it stands."""
+    """Why a hit has its position."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -645,34 +653,34 @@ class Explanation(_message.Message):
     RANK_FACTORS_FIELD_NUMBER: _builtins.int
     RETRIEVAL_RANK_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
-    """Cosine of the search's and the product's vector, -1 to 1. The search's vector is the query's, moved by the shopper's history. With
-    `identifier_boost`, `type_boost` and all of `boosts` it makes `Hit.score`.
+    """Cosine of the search's and the product's vector, -1 to 1. The search's vector is that of the query, moved by the shopper's history.
+    `Hit.score` is the sum of this, `identifier_boost`, `type_boost` and all `boosts`.
     """
     identifier_boost: _builtins.float
-    """Added to `similarity` for each identifier (model number, SKU, product id) of the query that the product holds."""
+    """Added to `similarity` for the identifiers (model number, SKU, product id) of the query that the product holds."""
     rank: _builtins.int
-    """Position among all hits of the query, the best being 1."""
+    """Position among all hits of the query, from 1."""
     personal_gain: _builtins.float
-    """What the shopper's history adds to `similarity`; below 0 where it takes away."""
+    """What the shopper's history adds to `similarity`; may be negative."""
     type_boost: _builtins.float
-    """Added to `similarity` because the product is of one of the query's types."""
+    """Added to `similarity` if the product is of one of the query's types."""
     retrieval_rank: _builtins.int
-    """Position among all candidates by `Hit.score`, the best being 1: where the hit stood before it was ranked or spread."""
+    """Position among all candidates by `Hit.score`, from 1: before ranking and diversity."""
     @_builtins.property
     def matched_identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those identifiers, as they were matched."""
+        """These identifiers, as they were matched."""
 
     @_builtins.property
     def moved_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___MovedBy]:
-        """The events that move this hit most, up or down, by what `similarity` would lose without each; at most three."""
+        """The at most three events that change `similarity` most, up or down, measured by leaving out each."""
 
     @_builtins.property
     def boosts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Added to `similarity` by each of `SearchRequest.boosts`: weight times feature. Absent where that is 0."""
+        """Added to `similarity` by each of `SearchRequest.boosts`: weight times feature. Absent if that is 0."""
 
     @_builtins.property
     def rank_factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankFactor]:
-        """Of a ranked hit: what moved it, the strongest contribution first, all features of the student. Of TEACHER too: what the student saw."""
+        """Set for ranked hits: the contribution of every feature of the student, the strongest first. For TEACHER, too, these are the student's."""
 
     def __init__(
         self,
@@ -698,6 +706,8 @@ Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
 class MovedBy(_message.Message):
+    """An event that changed a hit's similarity."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
@@ -709,11 +719,12 @@ class MovedBy(_message.Message):
     event_id: _builtins.str
     kind: _shopper_pb2.EventKind.ValueType
     product_id: _builtins.str
-    """The product of the event, where the served catalogue holds it."""
+    """The product of the event, if the served catalogue holds it."""
     title: _builtins.str
     query: _builtins.str
-    """Of an event that a search led to."""
+    """The query of the search that led to the event, if one did."""
     gain: _builtins.float
+    """What the event adds to the similarity; may be negative."""
     def __init__(
         self,
         *,
@@ -734,7 +745,7 @@ Global___MovedBy: _TypeAlias = MovedBy  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):
-    """Where a call's time went, in milliseconds."""
+    """The time of a call by phase, in milliseconds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -766,14 +777,13 @@ class Phase(_message.Message):
     COMPUTE_MS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"encode", "shopper", "types", "retrieve", "rank", "teacher" or "fetch". The first three run side by side; where the unified
-    model encodes queries, that is part of "retrieve", and so is what the student does in a search. "rank" is the student's work in
-    RankingService.
+    """"encode", "shopper", "types", "retrieve", "rank", "teacher" or "fetch". The first three run side by side. If the unified model
+    encodes queries, that is part of "retrieve"; so is the student's work in a search. "rank" is the student's work in RankingService.
     """
     queue_ms: _builtins.float
-    """Waiting for the stage."""
+    """Time in the stage's queue."""
     compute_ms: _builtins.float
-    """The batch that this call was part of."""
+    """Time of the batch that held this call."""
     batch_size: _builtins.int
     def __init__(
         self,
@@ -793,13 +803,15 @@ Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 @_typing.final
 class Degradation(_message.Message):
+    """A part of an answer that is missing or worse than requested."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PART_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     part: _builtins.str
-    """The part of the answer: "shopper", "types", "rank" (the student; hits then stay as they were retrieved) or "teacher" (hits then stand
-    as the student ordered them).
+    """"shopper" (the result is the plain one), "types" (the query was not classified), "rank" (hits are in the order of retrieval) or
+    "teacher" (hits are in the student's order).
     """
     reason: _builtins.str
     """What happened, for a person."""

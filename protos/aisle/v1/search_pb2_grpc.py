@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class SearchServiceStub:
-    """Product search. Reads only; every call may be repeated safely.
+    """Searches the served catalogue. Calls only read; every call may be repeated safely.
 
-    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the
-    fields of an INVALID_ARGUMENT, RetryInfo the wait after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") the reason of
-    any of them. Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
+    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the fields of an
+    INVALID_ARGUMENT, RetryInfo holds the delay after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") holds the reason of every error.
+    Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel):
@@ -47,15 +47,15 @@ class SearchServiceStub:
 
 
 class SearchServiceServicer:
-    """Product search. Reads only; every call may be repeated safely.
+    """Searches the served catalogue. Calls only read; every call may be repeated safely.
 
-    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the
-    fields of an INVALID_ARGUMENT, RetryInfo the wait after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") the reason of
-    any of them. Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
+    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the fields of an
+    INVALID_ARGUMENT, RetryInfo holds the delay after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") holds the reason of every error.
+    Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
     """
 
     def Search(self, request, context):
-        """Returns the products of the served catalogue that fit the query best, best first.
+        """Returns the products that fit the query best, the best first. Needs the scope "search".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,11 +78,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SearchService:
-    """Product search. Reads only; every call may be repeated safely.
+    """Searches the served catalogue. Calls only read; every call may be repeated safely.
 
-    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the
-    fields of an INVALID_ARGUMENT, RetryInfo the wait after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") the reason of
-    any of them. Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
+    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the fields of an
+    INVALID_ARGUMENT, RetryInfo holds the delay after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") holds the reason of every error.
+    Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
     """
 
     @staticmethod

@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SearchServiceStub:
-    """Product search. Reads only; every call may be repeated safely.
+    """Searches the served catalogue. Calls only read; every call may be repeated safely.
 
-    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the
-    fields of an INVALID_ARGUMENT, RetryInfo the wait after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") the reason of
-    any of them. Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
+    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the fields of an
+    INVALID_ARGUMENT, RetryInfo holds the delay after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") holds the reason of every error.
+    Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
     """
 
     @_typing.overload
@@ -39,27 +39,27 @@ class SearchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchServiceAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]
-    """Returns the products of the served catalogue that fit the query best, best first."""
+    """Returns the products that fit the query best, the best first. Needs the scope "search"."""
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
-    """Product search. Reads only; every call may be repeated safely.
+    """Searches the served catalogue. Calls only read; every call may be repeated safely.
 
-    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the
-    fields of an INVALID_ARGUMENT, RetryInfo the wait after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") the reason of
-    any of them. Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
+    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the fields of an
+    INVALID_ARGUMENT, RetryInfo holds the delay after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") holds the reason of every error.
+    Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]  # type: ignore[assignment]
-    """Returns the products of the served catalogue that fit the query best, best first."""
+    """Returns the products that fit the query best, the best first. Needs the scope "search"."""
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Product search. Reads only; every call may be repeated safely.
+    """Searches the served catalogue. Calls only read; every call may be repeated safely.
 
-    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the
-    fields of an INVALID_ARGUMENT, RetryInfo the wait after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") the reason of
-    any of them. Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
+    Deadlines: a call without one gets `Limits.max_deadline_ms`. Errors carry google.rpc details: BadRequest names the fields of an
+    INVALID_ARGUMENT, RetryInfo holds the delay after RESOURCE_EXHAUSTED, ErrorInfo (domain "aisle") holds the reason of every error.
+    Retry only UNAVAILABLE and RESOURCE_EXHAUSTED.
     """
 
     @_abc_1.abstractmethod
@@ -68,6 +68,6 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.SearchResponse, _abc.Awaitable[_search_pb2.SearchResponse]]:
-        """Returns the products of the served catalogue that fit the query best, best first."""
+        """Returns the products that fit the query best, the best first. Needs the scope "search"."""
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

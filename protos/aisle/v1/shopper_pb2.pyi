@@ -31,7 +31,7 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """The product was shown."""
     EVENT_KIND_CLICK: _EventKind.ValueType  # 2
     EVENT_KIND_CART: _EventKind.ValueType  # 3
-    """Put into the cart."""
+    """The product was put into the cart."""
     EVENT_KIND_PURCHASE: _EventKind.ValueType  # 4
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper): ...
@@ -42,13 +42,13 @@ EVENT_KIND_IMPRESSION: EventKind.ValueType  # 1
 """The product was shown."""
 EVENT_KIND_CLICK: EventKind.ValueType  # 2
 EVENT_KIND_CART: EventKind.ValueType  # 3
-"""Put into the cart."""
+"""The product was put into the cart."""
 EVENT_KIND_PURCHASE: EventKind.ValueType  # 4
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """One thing that a shopper did. Texts hold no control characters."""
+    """One thing that a shopper did. Strings hold no control characters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -63,10 +63,10 @@ class Event(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     PRICE_MINOR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Chosen by the caller, 1 to 128 printable characters, unique among the shopper's events."""
+    """The caller's choice: 1 to 128 printable characters, unique among the shopper's events."""
     time_ms: _builtins.int
-    """When it happened, milliseconds since 1970-01-01 UTC. Refused when it is older than what is kept, or more than the
-    allowed clock difference (60 s unless configured otherwise) in the future.
+    """When it happened, in milliseconds since 1970-01-01 UTC. Refused if it is older than the retention, or further in the future
+    than the allowed clock difference (60 s unless configured otherwise).
     """
     shopper_id: _builtins.str
     """The caller's opaque id, as in SearchRequest; 1 to 128 printable characters. Events of anonymous shoppers are refused."""
@@ -78,11 +78,11 @@ class Event(_message.Message):
     product_id: _builtins.str
     """1 to 256 printable characters. It need not be in the served catalogue: it may be newer than the bundle."""
     query: _builtins.str
-    """What was searched, where a search led to the event; at most `Limits.max_query_chars` characters."""
+    """The query of the search that led to the event; empty if none did. At most `Limits.max_query_chars` characters."""
     position: _builtins.int
-    """Place on the result page, from 1."""
+    """Position on the result page, from 1."""
     price_minor: _builtins.int
-    """Price of one when it happened, 0 or more, in the minor unit (cents) of `CatalogueInfo.currency`."""
+    """Price of one item at that time, 0 or more, in the minor unit (cents) of `CatalogueInfo.currency`."""
     def __init__(
         self,
         *,
@@ -144,15 +144,15 @@ class RecordEventsResponse(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     recorded: _builtins.int
-    """Events that are kept now and were not before."""
+    """Number of events that are kept now and were not before."""
     duplicates: _builtins.int
-    """Events that were known already, or came earlier in the same batch."""
+    """Number of events that were kept already, or came earlier in the same batch."""
     refused: _builtins.int
-    """Events that were refused. The three counts make the size of the batch."""
+    """Number of events that were refused. The three counts add up to the size of the batch."""
     request_id: _builtins.str
     @_builtins.property
     def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rejection]:
-        """Why, by `index`. Ends early where the answer would become too large; correct these and send the batch again."""
+        """The reasons, by `index`. Incomplete if the answer would become too large: correct these events and send the batch again."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ Global___RecordEventsResponse: _TypeAlias = RecordEventsResponse  # noqa: Y015
 
 @_typing.final
 class Rejection(_message.Message):
-    """One rule that one event breaks. An event that breaks several rules has several."""
+    """A rule that an event breaks. An event that breaks several rules has several rejections."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -181,9 +181,9 @@ class Rejection(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Which of the batch's events, from 0."""
+    """Position of the event in the batch, from 0."""
     field: _builtins.str
-    """The field of `Event`. Empty: the event as such."""
+    """The field of `Event`. Empty: the event as a whole."""
     reason: _builtins.str
     def __init__(
         self,
@@ -231,7 +231,7 @@ class StreamEventsResponse(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchTotals]:
-        """One for each batch, in their order. A stream has at most 1000."""
+        """One for each batch, in their order. A stream has at most 1000 batches."""
 
     def __init__(
         self,
@@ -249,7 +249,7 @@ Global___StreamEventsResponse: _TypeAlias = StreamEventsResponse  # noqa: Y015
 
 @_typing.final
 class BatchTotals(_message.Message):
-    """What RecordEventsResponse says, of one batch of a stream."""
+    """The counts of one batch of a stream, as in RecordEventsResponse."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -262,7 +262,7 @@ class BatchTotals(_message.Message):
     refused: _builtins.int
     @_builtins.property
     def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rejection]:
-        """Ends early where the whole answer would become too large."""
+        """Incomplete if the whole answer would become too large."""
 
     def __init__(
         self,
@@ -288,7 +288,7 @@ class GetHistoryRequest(_message.Message):
     MAX_EVENTS_FIELD_NUMBER: _builtins.int
     shopper_id: _builtins.str
     max_events: _builtins.int
-    """Wanted, 1 or more. Unset: all that are kept."""
+    """Largest number of events to return, 1 or more. Unset: all that are kept."""
     def __init__(
         self,
         *,
@@ -313,13 +313,13 @@ class GetHistoryResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Changes with every event that is recorded, and never returns to an earlier value; 0 when nothing is kept. Events that
-    fall out for their age need not change it.
+    """Changes with every recorded event and never returns to an earlier value; 0 if nothing is kept. The deletion of old events need
+    not change it.
     """
     request_id: _builtins.str
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
-        """The newest first. Empty for a shopper of whom nothing is kept."""
+        """The newest first. Empty if nothing is kept of the shopper."""
 
     def __init__(
         self,
@@ -362,7 +362,7 @@ class ForgetShopperResponse(_message.Message):
     FORGOTTEN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     forgotten: _builtins.int
-    """Events that were deleted."""
+    """Number of events that were deleted."""
     request_id: _builtins.str
     def __init__(
         self,

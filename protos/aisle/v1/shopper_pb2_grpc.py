@@ -26,17 +26,17 @@ if _version_not_supported:
 
 
 class ShopperServiceStub:
-    """What shoppers did with products, kept as one bounded history for each shopper.
+    """Keeps what shoppers did with products, as one bounded history for each shopper.
 
-    Consistency: an event that an answer counts as recorded is durable as the service's store is configured to be, and
-    every search and GetHistory of its shopper that begins after the answer sees it, on every gateway that shares the store.
-    Calls of different callers have no order among each other.
+    Consistency: an event that an answer counts as recorded is as durable as the service's store is configured to be. Every search
+    and GetHistory of its shopper that begins after the answer sees it, on every gateway that shares the store. Calls of different
+    callers have no order among each other.
 
-    Repeating is safe: `shopper_id` and `id` identify an event, and what comes again counts as a duplicate and changes
-    nothing. A call that failed may have recorded some or all of its events; send it again as it was.
+    Repeating is safe: `shopper_id` and `id` identify an event. An event that comes again counts as a duplicate and changes
+    nothing. A call that failed may have recorded some or all of its events; send it again unchanged.
 
-    A history holds the newest events by `time_ms` (equal times: by `id`), whatever the order in which they came: 200 of a
-    shopper and none older than 365 days, unless the service is configured otherwise. What falls out is deleted.
+    A history holds a shopper's newest events by `time_ms` (equal times: by `id`), in whatever order they came: 200 events, none
+    older than 365 days, unless the service is configured otherwise. Events beyond these bounds are deleted.
 
     Errors carry the details that SearchService describes. UNIMPLEMENTED, reason SHOPPERS_OFF: this service keeps no
     events. UNAVAILABLE: the store cannot be reached. RESOURCE_EXHAUSTED: the store's queue (reason OVERLOADED) or its
@@ -72,17 +72,17 @@ class ShopperServiceStub:
 
 
 class ShopperServiceServicer:
-    """What shoppers did with products, kept as one bounded history for each shopper.
+    """Keeps what shoppers did with products, as one bounded history for each shopper.
 
-    Consistency: an event that an answer counts as recorded is durable as the service's store is configured to be, and
-    every search and GetHistory of its shopper that begins after the answer sees it, on every gateway that shares the store.
-    Calls of different callers have no order among each other.
+    Consistency: an event that an answer counts as recorded is as durable as the service's store is configured to be. Every search
+    and GetHistory of its shopper that begins after the answer sees it, on every gateway that shares the store. Calls of different
+    callers have no order among each other.
 
-    Repeating is safe: `shopper_id` and `id` identify an event, and what comes again counts as a duplicate and changes
-    nothing. A call that failed may have recorded some or all of its events; send it again as it was.
+    Repeating is safe: `shopper_id` and `id` identify an event. An event that comes again counts as a duplicate and changes
+    nothing. A call that failed may have recorded some or all of its events; send it again unchanged.
 
-    A history holds the newest events by `time_ms` (equal times: by `id`), whatever the order in which they came: 200 of a
-    shopper and none older than 365 days, unless the service is configured otherwise. What falls out is deleted.
+    A history holds a shopper's newest events by `time_ms` (equal times: by `id`), in whatever order they came: 200 events, none
+    older than 365 days, unless the service is configured otherwise. Events beyond these bounds are deleted.
 
     Errors carry the details that SearchService describes. UNIMPLEMENTED, reason SHOPPERS_OFF: this service keeps no
     events. UNAVAILABLE: the store cannot be reached. RESOURCE_EXHAUSTED: the store's queue (reason OVERLOADED) or its
@@ -90,18 +90,17 @@ class ShopperServiceServicer:
     """
 
     def RecordEvents(self, request, context):
-        """Records a batch. A bad event is refused alone, and the answer says why; the others are recorded. A batch that breaks
-        a rule as a whole is refused with INVALID_ARGUMENT, and nothing of it is recorded. Needs the scope "events".
+        """Records a batch. An invalid event is refused alone, and the answer says why; the others are recorded. A batch that breaks a
+        rule as a whole is INVALID_ARGUMENT, and none of it is recorded. Needs the scope "events".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvents(self, request_iterator, context):
-        """Records the batches of a stream, each as RecordEvents does and in their order, and answers once when the caller has
-        closed its side. A batch that is refused as a whole ends the stream with INVALID_ARGUMENT; those before it stay
-        recorded. The stream ends at the call's deadline, at most `Limits.max_deadline_ms` after it began. Needs the scope
-        "events".
+        """Records the batches of a stream in their order, each as RecordEvents does. Answers once, after the caller has closed its side.
+        A batch that is refused as a whole ends the stream with INVALID_ARGUMENT; batches before it stay recorded. The stream ends at
+        the call's deadline, at most `Limits.max_deadline_ms` after its begin. Needs the scope "events".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,8 +114,8 @@ class ShopperServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ForgetShopper(self, request, context):
-        """Deletes all that is kept of one shopper, identifiers included. No call that begins after the answer sees any of it.
-        Events of the shopper that come later are new ones, also those that were sent before. Needs the scope "history".
+        """Deletes everything that is kept of one shopper, identifiers included. No call that begins after the answer sees any of it.
+        Events of the shopper that come later count as new, even if they were sent before. Needs the scope "history".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,17 +153,17 @@ def add_ShopperServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ShopperService:
-    """What shoppers did with products, kept as one bounded history for each shopper.
+    """Keeps what shoppers did with products, as one bounded history for each shopper.
 
-    Consistency: an event that an answer counts as recorded is durable as the service's store is configured to be, and
-    every search and GetHistory of its shopper that begins after the answer sees it, on every gateway that shares the store.
-    Calls of different callers have no order among each other.
+    Consistency: an event that an answer counts as recorded is as durable as the service's store is configured to be. Every search
+    and GetHistory of its shopper that begins after the answer sees it, on every gateway that shares the store. Calls of different
+    callers have no order among each other.
 
-    Repeating is safe: `shopper_id` and `id` identify an event, and what comes again counts as a duplicate and changes
-    nothing. A call that failed may have recorded some or all of its events; send it again as it was.
+    Repeating is safe: `shopper_id` and `id` identify an event. An event that comes again counts as a duplicate and changes
+    nothing. A call that failed may have recorded some or all of its events; send it again unchanged.
 
-    A history holds the newest events by `time_ms` (equal times: by `id`), whatever the order in which they came: 200 of a
-    shopper and none older than 365 days, unless the service is configured otherwise. What falls out is deleted.
+    A history holds a shopper's newest events by `time_ms` (equal times: by `id`), in whatever order they came: 200 events, none
+    older than 365 days, unless the service is configured otherwise. Events beyond these bounds are deleted.
 
     Errors carry the details that SearchService describes. UNIMPLEMENTED, reason SHOPPERS_OFF: this service keeps no
     events. UNAVAILABLE: the store cannot be reached. RESOURCE_EXHAUSTED: the store's queue (reason OVERLOADED) or its
