@@ -144,14 +144,14 @@ def search(
         fail("--compare needs --shopper: without a shopper both results are the same")
     wanted = product_pb2.ProductFilter(
         brands=brand or (), categories=category or (), min_price_minor=min_price, max_price_minor=max_price,
-        in_stock_only=in_stock,
+        in_stock_only=in_stock
     )  # fmt: skip
     request = search_pb2.SearchRequest(
         query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True, verbatim=verbatim,
         filter=wanted if wanted.ByteSize() else None, personalisation=personalisation, relevant_only=relevant,
         boosts=_boosts(boost or []), product_types=_enum_value("--types", types, search_pb2.ProductTypeUse),
         rank_model=ranking.rank_model(), rank_depth=rank_depth, rank_weights=ranking.rank_weights(),
-        diversity=ranking.diversity(),
+        diversity=ranking.diversity()
     )  # fmt: skip
     show_search(service, request, compare=compare, explain=explain)
 
@@ -214,7 +214,7 @@ def rank(
     request = ranking_pb2.RankRequest(
         query=query, locale=locale, shopper_id=shopper, product_ids=products, model=ranking.rank_model(),
         products=[product_pb2.Product(id=f"new-{number}", title=text) for number, text in enumerate(titles, 1)],
-        weights=ranking.rank_weights(), diversity=ranking.diversity(len(products) + len(titles)), explain=explain,
+        weights=ranking.rank_weights(), diversity=ranking.diversity(len(products) + len(titles)), explain=explain
     )  # fmt: skip
     with connected(service) as connection:
         answer = connection.call(ranking_pb2_grpc.RankingServiceStub(connection.channel).Rank, request)

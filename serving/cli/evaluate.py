@@ -48,14 +48,12 @@ UnifiedBundle = Annotated[Path, typer.Option("--bundle", help="A bundle that 'ai
 
 
 @contextmanager
-def evaluating() -> Iterator[Progress]:
-    """Yields the progress callback of a resumable study."""
+def study(out_folder: Path) -> Iterator[Progress]:
+    """Shows the progress of a study, which resumes if it was interrupted, and the path of its report."""
+    started = time.monotonic()
     with needs("evaluate,tune"), resumable(), progress_bars() as progress:
         yield progress
-
-
-def print_written(report: Path, started: float) -> None:
-    out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
+    out.print(f"{out_folder / 'report.html'}, {time.monotonic() - started:.0f} s", highlight=False)
 
 
 @evaluate_app.command("unified")
@@ -86,9 +84,8 @@ def evaluate_unified(
 
     The cases are purchases in the last 15 % of the log; every figure has a confidence interval. If interrupted, the same command resumes.
     """
-    started = time.monotonic()
-    with evaluating() as progress:
-        from models.sample_store import TRUTH
+    with study(out_folder) as progress:
+        from models.sample_store.write_log import TRUTH
         from models.studies.unified.evaluate_unified import UnifiedEvaluation
         from models.studies.unified.evaluate_unified import evaluate_unified as evaluate
         from models.unified.recipe import RECIPES
@@ -96,7 +93,7 @@ def evaluate_unified(
         chosen = choice("recipe", recipe, RECIPES)
         data = shop_data(store, catalogue, events, columns)
         variants = None if variant is None else tuple(name for name in variant if name != "none")
-        report = evaluate(
+        evaluate(
             data.source,
             data.log,
             out_folder,
@@ -105,12 +102,13 @@ def evaluate_unified(
             truth=store / TRUTH if store else None,
             command=command_line(),
         )
-    print_written(report, started)
 
 
 @evaluate_app.command("purchases")
 def evaluate_purchases(
-    data: Annotated[Path, typer.Option(help="online_retail_purchases.parquet: UCI Online Retail (2012), CC BY 4.0.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, help="online_retail_purchases.parquet: UCI Online Retail (2012), CC BY 4.0.")
+    ],
     out_folder: Report,
     recipe: RecipeName = "small",
     max_cases: Annotated[int | None, typer.Option(min=100, help="Number of cases to draw. Default: all.")] = None,
@@ -122,7 +120,7 @@ def evaluate_purchases(
     confidence intervals.
     """
     started = time.monotonic()
-    with needs("evaluate"), progress_bars() as progress:
+    with needs("evaluate"), progress_bars() as progress:  # not resumable
         from models.evaluation.report import write_report
         from models.studies.purchases.evaluate_online_retail import evaluate_online_retail, trained_rankers
         from models.unified.recipe import RECIPES
@@ -136,7 +134,7 @@ def evaluate_purchases(
             seed=seed,
         )
         report = write_report(out_folder, found.summary, found.facts)
-    print_written(report, started)
+    out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
 
 
 @evaluate_app.command("types")
@@ -158,8 +156,7 @@ def evaluate_types(
     The cases are held-out queries of a simulated store, by resource tier, locale, language and type; strings whose meaning depends on the
     locale; and a new locale with few queries. Every figure has a confidence interval. If interrupted, the same command resumes.
     """
-    started = time.monotonic()
-    with evaluating() as progress:
+    with study(out_folder) as progress:
         from models.studies.types.evaluate_store_types import StoreTypesPlan
         from models.studies.types.evaluate_store_types import evaluate_types as evaluate
 
@@ -169,14 +166,16 @@ def evaluate_types(
             encoder=None if encoder is None else types_recipe("starter", encoder),
             seed=seed,
         )
-        report = evaluate(store, out_folder, progress, plan=plan, command=command_line())
-    print_written(report, started)
+        evaluate(store, out_folder, progress, plan=plan, command=command_line())
 
 
 @evaluate_app.command("taxonomy")
 def evaluate_taxonomy(
     data: Annotated[
-        Path, typer.Option(help="Folder with taxonomy_categories.parquet and taxonomy_attribute_values.parquet.")
+        Path,
+        typer.Option(
+            exists=True, help="Folder with taxonomy_categories.parquet and taxonomy_attribute_values.parquet."
+        ),
     ],
     out_folder: Report,
     locale: Annotated[
@@ -185,36 +184,34 @@ def evaluate_taxonomy(
     seed: Seed = 0,
 ) -> None:
     """Trains the classifier on the category names of a real taxonomy in many locales; the queries are names with a word missing."""
-    started = time.monotonic()
-    with evaluating() as progress:
+    with study(out_folder) as progress:
         from models.studies.types.evaluate_taxonomy import TaxonomyPlan
         from models.studies.types.evaluate_taxonomy import evaluate_taxonomy as evaluate
 
         plan = TaxonomyPlan(locales=tuple(locale) if locale else None, seed=seed)
-        report = evaluate(data, out_folder, progress, plan=plan, command=command_line())
-    print_written(report, started)
+        evaluate(data, out_folder, progress, plan=plan, command=command_line())
 
 
 @evaluate_app.command("query-paths")
 def evaluate_query_paths(
     data: Annotated[
-        Path, typer.Option(help="CSV with language, origin_query, category_path and label (1: the path fits).")
+        Path,
+        typer.Option(exists=True, help="CSV with language, origin_query, category_path and label (1: the path fits)."),
     ],
     out_folder: Report,
     dictionary: Annotated[
-        Path | None, typer.Option(help="Folder of the taxonomy, whose names in many languages are training data too.")
+        Path | None,
+        typer.Option(exists=True, help="Folder of the taxonomy, whose names in many languages are training data too."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
     """Trains a matcher of real queries in many languages with category paths; compares it with BM25, n-gram overlap and path frequency."""
-    started = time.monotonic()
-    with evaluating() as progress:
+    with study(out_folder) as progress:
         from models.studies.types.evaluate_query_paths import QueryPathsPlan
         from models.studies.types.evaluate_query_paths import evaluate_query_paths as evaluate
 
         plan = QueryPathsPlan(dictionary=dictionary, seed=seed)
-        report = evaluate(data, out_folder, progress, plan=plan, command=command_line())
-    print_written(report, started)
+        evaluate(data, out_folder, progress, plan=plan, command=command_line())
 
 
 @evaluate_app.command("type-use")
@@ -223,13 +220,11 @@ def evaluate_type_use(bundle: UnifiedBundle, store: SimulatedStore, out_folder: 
 
     Figures are given for the catalogue's language and for other locales, and separately for wrong predictions of the classifier.
     """
-    started = time.monotonic()
-    with evaluating() as progress:
+    with study(out_folder) as progress:
         from models.bundles.bundle import Bundle
         from models.studies.types.search_effect import evaluate_type_use as evaluate
 
-        report = evaluate(Bundle(bundle), store, out_folder, progress, command=command_line(), seed=seed)
-    print_written(report, started)
+        evaluate(Bundle(bundle), store, out_folder, progress, command=command_line(), seed=seed)
 
 
 @evaluate_app.command("text-encoder")
@@ -253,13 +248,12 @@ def evaluate_text_encoder(
     Every figure has a confidence interval. --id, --title, --brand and --text name the columns of --other-catalogue. If interrupted, the
     same command resumes.
     """
-    started = time.monotonic()
-    with evaluating() as progress:
+    with study(out_folder) as progress:
         from models.studies.text_encoder.evaluate_text_encoder import evaluate_text_encoder as evaluate
         from models.text_tuning.recipe import Variant
 
         names = {one.value: one for one in Variant}
-        report = evaluate(
+        evaluate(
             store,
             out_folder,
             progress,
@@ -268,7 +262,6 @@ def evaluate_text_encoder(
             command=command_line(),
             seed=seed,
         )
-    print_written(report, started)
 
 
 @evaluate_app.command("judged")
@@ -276,11 +269,13 @@ def evaluate_judged(
     out_folder: Report,
     encoder: Encoders,
     wands: Annotated[
-        Path | None, typer.Option(help="Folder of WANDS with query.csv, product.csv and label.csv.")
+        Path | None, typer.Option(exists=True, help="Folder of WANDS with query.csv, product.csv and label.csv.")
     ] = None,
     esci: Annotated[
         Path | None,
-        typer.Option(help="Folder of ESCI with shopping_queries_dataset_examples.parquet and ..._products.parquet."),
+        typer.Option(
+            exists=True, help="Folder of ESCI with shopping_queries_dataset_examples.parquet and ..._products.parquet."
+        ),
     ] = None,
     locale: Annotated[str, typer.Option(help="Locale of ESCI: us, es or jp.")] = "us",
     max_queries: Annotated[int | None, typer.Option(min=10, help="Only the first queries of ESCI, this many.")] = None,
@@ -289,16 +284,14 @@ def evaluate_judged(
     """Evaluates text encoders on a public set of judgements by its own protocol, which the report states."""
     if (wands is None) == (esci is None):
         fail("give either --wands FOLDER or --esci FOLDER")
-    started = time.monotonic()
-    with evaluating() as progress:
+    with study(out_folder) as progress:
         from models.studies.text_encoder.esci import read_esci
         from models.studies.text_encoder.evaluate_judged import evaluate_judged as evaluate
         from models.studies.text_encoder.wands import read_wands
 
         progress("read the judgements", 0, None)
         judged = read_wands(wands) if wands else read_esci(esci or Path(), locale=locale, max_queries=max_queries)
-        report = evaluate(encoder, judged, out_folder, progress, command=command_line(), seed=seed)
-    print_written(report, started)
+        evaluate(encoder, judged, out_folder, progress, command=command_line(), seed=seed)
 
 
 @evaluate_app.command("known-items")
@@ -314,11 +307,10 @@ def evaluate_known_items(
     seed: Seed = 0,
 ) -> None:
     """Evaluates text encoders by known-item search: queries are titles with words dropped, the brand misspelt, or synonyms."""
-    started = time.monotonic()
-    with evaluating() as progress:
+    with study(out_folder) as progress:
         from models.studies.text_encoder.evaluate_judged import evaluate_known_items as evaluate
 
-        report = evaluate(
+        evaluate(
             encoder,
             columns.source(catalogue),
             out_folder,
@@ -328,7 +320,6 @@ def evaluate_known_items(
             command=command_line(),
             seed=seed,
         )
-    print_written(report, started)
 
 
 @evaluate_app.command("ranking")
@@ -358,8 +349,7 @@ def evaluate_ranking(
     Further tables: few purchase labels; with and without personal features; position bias. Every figure has a confidence interval. If
     interrupted, the same command resumes.
     """
-    started = time.monotonic()
-    with evaluating() as progress:
+    with study(out_folder) as progress:
         from models.bundles.bundle import Bundle
         from models.devices import check_training_device
         from models.ranking.recipe import RECIPES
@@ -371,7 +361,6 @@ def evaluate_ranking(
         check_training_device(device)
         taught = None if teacher == NO_TEACHER else TeacherPlan.named(teacher, device)
         plan = RankingPlan(chosen, taught, seed=seed)
-        report = evaluate(
+        evaluate(
             Bundle(bundle), store, out_folder, progress, plan=plan.quick() if quick else plan, command=command_line()
         )
-    print_written(report, started)

@@ -32,8 +32,19 @@ Logs = Annotated[list[Path] | None, typer.Option(help=f"A shopping log: {_LOG}. 
 Store = Annotated[
     Path | None, typer.Option(help="A folder that 'aisle simulate' wrote, instead of a catalogue and logs of your own.")
 ]
+
+
+def _simulated(store: Path) -> Path:
+    from models.sample_store.write_log import TRUTH
+
+    if not (store / TRUTH).is_file():
+        fail(f"{store} holds no {TRUTH}; make a store with 'aisle simulate --out {store}'")
+    return store
+
+
 SimulatedStore = Annotated[
-    Path, typer.Option("--store", help="A folder that 'aisle simulate' wrote: its true parameters are in it.")
+    Path,
+    typer.Option("--store", callback=_simulated, help="A folder that 'aisle simulate' wrote, with its truth.json."),
 ]
 Report = Annotated[
     Path, typer.Option("--out", help="Folder for report.html, report.json and the models trained for it.")

@@ -60,9 +60,11 @@ def train_unified(
     """
     with needs("train"):
         from models.bundles.build import build_bundle
+        from models.devices import check_training_device
         from models.unified.embed_products import UnifiedEmbedding
         from models.unified.recipe import RECIPES
     chosen = choice("recipe", recipe, RECIPES)
+    check_training_device(device)
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)
     embedding = UnifiedEmbedding(data.log, chosen, seed, device, tensorboard)
@@ -169,24 +171,17 @@ def train_text_encoder(
 ) -> None:
     """Fine-tunes a text encoder on the clicks of a shopping log. If interrupted, the same command resumes."""
     with needs("tune"):
+        from models.devices import check_training_device
         from models.text_tuning.recipe import RECIPES, Stage
         from models.text_tuning.train_text_encoder import train_text_encoder as train
     chosen = choice("recipe", recipe, RECIPES)
+    check_training_device(device)
     stages = [choice("stage", name, {one.value: one for one in Stage}) for name in stage or [Stage.CLICK.value]]
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)
     with needs("tune"), resumable(), progress_bars() as progress:
         trained = train(
-            data.source,
-            [data.log],
-            out_folder,
-            chosen,
-            stages,
-            base,
-            seed,
-            progress,
-            device=device,
-            logs=tensorboard,
+            data.source, [data.log], out_folder, chosen, stages, base, seed, progress, device=device, logs=tensorboard
         )
     for name, losses in trained.losses.items():
         out.print(f"{name}: loss {losses[0].loss:.3f} to {losses[-1].loss:.3f}", highlight=False)
