@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.markup import escape
+from typer import Argument, Option
 
 from serving.cli.options import ServiceOptions, expand_groups
 from serving.cli.terminal import fail, out, progress_bars
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 DEFAULT_AMONG = 10  # of --max-each-brand N
 
-Query = Annotated[str, typer.Argument(help="What a shopper would type.")]
-Locale = Annotated[str, typer.Option(help="Locale of the shopper, a BCP 47 tag such as en-GB.")]
-Shopper = Annotated[str, typer.Option(help="Id of the shopper.")]
+Query = Annotated[str, Argument(help="What a shopper would type.")]
+Locale = Annotated[str, Option(help="Locale of the shopper, a BCP 47 tag such as en-GB.")]
+Shopper = Annotated[str, Option(help="Id of the shopper.")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,15 +30,15 @@ class RankingOptions:
 
     model: Annotated[
         str,
-        typer.Option(
+        Option(
             "--rank",
             help="What orders the candidates: student (a small network, run with the retrieval), teacher (a cross-encoder that reranks the "
-            "student's best) or none (the retrieval score). Default: as the service is configured.",
+            "student's best) or none (the retrieval score). Default: as configured.",
         ),
     ] = ""
     weights: Annotated[
         str,
-        typer.Option(
+        Option(
             metavar="CLICK,CART,PURCHASE",
             help="Weights of the three probabilities, such as 1,4,16. Only their ratios count: 1,0,0 orders by the probability of a click, "
             "0,0,1 by that of a purchase.",
@@ -46,7 +46,7 @@ class RankingOptions:
     ] = ""
     max_each_brand: Annotated[
         str,
-        typer.Option(
+        Option(
             metavar="N[/AMONG]",
             help=f"At most N products of one brand among the first AMONG hits, such as 2/24. AMONG is {DEFAULT_AMONG} by default.",
         ),
@@ -91,51 +91,34 @@ def search(
     service: ServiceOptions,
     locale: Locale = "",
     shopper: Shopper = "",
-    personalisation: Annotated[float, typer.Option(help="Weight of the shopper's history, from 0 to 1.")] = 1.0,
+    personalisation: Annotated[float, Option(help="Weight of the shopper's history, from 0 to 1.")] = 1.0,
     compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare",
-            help="Show the result for everybody next to the shopper's, and which events moved each hit. Needs --shopper.",
-        ),
+        bool, Option("--compare", help="Show the result without personalisation next to the shopper's.")
     ] = False,
-    relevant: Annotated[
-        bool, typer.Option("--relevant", help="Leave out hits that the model considers irrelevant.")
-    ] = False,
+    relevant: Annotated[bool, Option("--relevant", help="Leave out hits that the model finds irrelevant.")] = False,
     boost: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="NAME=WEIGHT",
             help="Boost products by a static feature, such as popularity=0.2 or new=0.1. The weight, from -1 to 1, times the value of the "
-            "feature is added to the similarity. Repeat it for several features; 'aisle bundle show' lists their names.",
+            "feature is added to the similarity. Repeatable; 'aisle bundle show' lists the names.",
         ),
     ] = None,
     types: Annotated[
-        str,
-        typer.Option(
-            help="How the product types of the query are used: off, facets, boost or filter. Default: as the service is configured."
-        ),
+        str, Option(help="Use of the query's product types: off, facets, boost or filter. Default: as configured.")
     ] = "",
     ranking: RankingOptions,
-    rank_depth: Annotated[
-        int | None,
-        typer.Option(help="Number of candidates to rank. Default: as the service is configured, 200 unless changed."),
-    ] = None,
+    rank_depth: Annotated[int | None, Option(help="Number of candidates to rank. Default: as configured.")] = None,
     explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Also show the query's product types and the features that moved each ranked hit."
-        ),
+        bool, Option("--explain", help="Also show product types and the features behind each rank.")
     ] = False,
-    page_size: Annotated[int, typer.Option(help="Number of hits.")] = 10,
-    brand: Annotated[list[str] | None, typer.Option(help="Only this brand. Repeat it for several brands.")] = None,
-    category: Annotated[
-        list[str] | None, typer.Option(help="Only products below this category path. Repeat it for several paths.")
-    ] = None,
-    min_price: Annotated[int | None, typer.Option(help="Lowest price, in minor units (cents).")] = None,
-    max_price: Annotated[int | None, typer.Option(help="Highest price, in minor units (cents).")] = None,
-    in_stock: Annotated[bool, typer.Option("--in-stock", help="Only products that can be bought now.")] = False,
-    verbatim: Annotated[bool, typer.Option("--verbatim", help="Do not correct spelling.")] = False,
+    page_size: Annotated[int, Option(help="Number of hits.")] = 10,
+    brand: Annotated[list[str] | None, Option(help="Only this brand. Repeatable.")] = None,
+    category: Annotated[list[str] | None, Option(help="Only below this category path. Repeatable.")] = None,
+    min_price: Annotated[int | None, Option(help="Lowest price, in minor units (cents).")] = None,
+    max_price: Annotated[int | None, Option(help="Highest price, in minor units (cents).")] = None,
+    in_stock: Annotated[bool, Option("--in-stock", help="Only products that can be bought now.")] = False,
+    verbatim: Annotated[bool, Option("--verbatim", help="Do not correct spelling.")] = False,
 ) -> None:
     """Searches with a running service; shows the hits, why each was retrieved, and the time of each phase."""
     from aisle.v1 import product_pb2, search_pb2
@@ -181,22 +164,16 @@ def show_search(
 def rank(
     *,
     query: Query,
-    product: Annotated[
-        list[str] | None, typer.Option(help="Id of a candidate from the served catalogue. Repeat it for several.")
-    ] = None,
+    product: Annotated[list[str] | None, Option(help="Id of a candidate in the catalogue. Repeatable.")] = None,
     title: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Title of a candidate that need not be in the catalogue. Repeat it for several: they are called new-1, new-2, ..."
-        ),
+        Option(help="Title of a candidate that need not be in the catalogue: new-1, new-2, ... Repeatable."),
     ] = None,
     service: ServiceOptions,
     locale: Locale = "",
     shopper: Shopper = "",
     ranking: RankingOptions,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Also show the features that moved each candidate, the strongest first.")
-    ] = False,
+    explain: Annotated[bool, Option("--explain", help="Also show the strongest features of each candidate.")] = False,
 ) -> None:
     """Ranks candidates that you name by the probabilities that a shopper clicks, carts and buys them.
 
@@ -224,15 +201,12 @@ def rank(
 @expand_groups
 def classify(
     *,
-    queries: Annotated[list[str], typer.Argument(help="What shoppers would type.")],
+    queries: Annotated[list[str], Argument(help="What shoppers would type.")],
     service: ServiceOptions,
     locale: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Locale of the queries, a BCP 47 tag. Repeat it to compare locales. Default: the locale is unknown."
-        ),
+        list[str] | None, Option(help="Locale of the queries, a BCP 47 tag. Repeatable. Default: none.")
     ] = None,
-    max_types: Annotated[int, typer.Option(help="Number of product types to show for each query.")] = 3,
+    max_types: Annotated[int, Option(help="Number of product types for each query.")] = 3,
 ) -> None:
     """Predicts with a running service which product types queries ask for, for each locale."""
     from aisle.v1 import query_pb2, query_pb2_grpc
@@ -251,16 +225,10 @@ def classify(
 @expand_groups
 def record(
     *,
-    events: Annotated[
-        Path, typer.Argument(help="A shopping log in Parquet; models/events/event.py describes the columns.")
-    ],
+    events: Annotated[Path, Argument(help="A shopping log: Parquet, as models/events/event.py says.")],
     service: ServiceOptions,
-    shopper: Annotated[
-        list[str] | None, typer.Option(help="Only the events of this shopper. Repeat it for several shoppers.")
-    ] = None,
-    as_of_now: Annotated[
-        bool, typer.Option("--as-of-now", help="Shift all times so that the last event happened now.")
-    ] = False,
+    shopper: Annotated[list[str] | None, Option(help="Only the events of this shopper. Repeatable.")] = None,
+    as_of_now: Annotated[bool, Option("--as-of-now", help="Shift all times so that the last event is now.")] = False,
 ) -> None:
     """Records a log in a running service: the clicks, carts and purchases of identified shoppers. Repeating it changes nothing."""
     send_log(service, events, shopper or [], as_of_now)

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from serving.cli.failures import needs, resumable
-from serving.cli.options import BundleOptions, Catalogue, CatalogueColumns, Force, Out, expand_groups
+from serving.cli.options import ENCODER_NAME, BundleOptions, Catalogue, CatalogueColumns, Force, Out, expand_groups
 from serving.cli.terminal import fail, out, print_built, progress_bars
 
 
@@ -19,21 +19,13 @@ def build(
     out_folder: Out,
     catalogue: Catalogue = None,
     sample: Annotated[
-        int | None,
-        typer.Option(min=1000, max=10_000_000, help="Generate a sample store of this many products instead."),
+        int | None, Option(min=1000, max=10_000_000, help="Generate a sample store of so many products.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sample store.")] = 0,
+    seed: Annotated[int, Option(help="Seed of the sample store.")] = 0,
     columns: CatalogueColumns,
-    encoder: Annotated[
-        str, typer.Option(help="'minilm' (packaged), a Hugging Face model directory, or a model name.")
-    ] = "minilm",
-    dimensions: Annotated[
-        list[int] | None,
-        typer.Option(help="Matryoshka prefix that the encoder was trained for. Repeat it for several prefixes."),
-    ] = None,
-    max_product_tokens: Annotated[
-        int, typer.Option(min=8, help="Product texts are truncated to this many tokens.")
-    ] = 128,
+    encoder: Annotated[str, Option(help=ENCODER_NAME)] = "minilm",
+    dimensions: Annotated[list[int] | None, Option(help="Matryoshka prefix of the encoder. Repeatable.")] = None,
+    max_product_tokens: Annotated[int, Option(min=8, help="Product texts are truncated to this many tokens.")] = 128,
     bundle: BundleOptions,
     force: Force = False,
 ) -> None:
@@ -67,15 +59,12 @@ def build(
 
 def simulate(
     out_folder: Annotated[
-        Path,
-        typer.Option("--out", help="Folder for catalogue.parquet, events.parquet, storefronts.parquet and truth.json."),
+        Path, Option("--out", help="Folder for catalogue.parquet, events.parquet, storefronts.parquet and truth.json.")
     ],
-    products: Annotated[int, typer.Option(min=1000, max=10_000_000, help="Number of products.")] = 20_000,
-    shoppers: Annotated[int, typer.Option(min=10, max=10_000_000, help="Number of shoppers.")] = 4_000,
-    events: Annotated[
-        int, typer.Option(min=10_000, max=100_000_000, help="Number of events in the main locale.")
-    ] = 500_000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    products: Annotated[int, Option(min=1000, max=10_000_000, help="Number of products.")] = 20_000,
+    shoppers: Annotated[int, Option(min=10, max=10_000_000, help="Number of shoppers.")] = 4_000,
+    events: Annotated[int, Option(min=10_000, max=100_000_000, help="Number of events in the main locale.")] = 500_000,
+    seed: Annotated[int, Option(help="The same seed gives the same files.")] = 0,
 ) -> None:
     """Simulates a store: a catalogue, and 60 days of shoppers with their own tastes who search, click and buy.
 

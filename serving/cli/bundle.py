@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.markup import escape
 from rich.table import Table
+from typer import Argument, Typer
 
 from serving.cli.terminal import out, print_report
 
-bundle_app = typer.Typer(no_args_is_help=True, help="Inspect a bundle.")
-Folder = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
+bundle_app = Typer(no_args_is_help=True, help="Inspect a bundle.")
+Folder = Annotated[Path, Argument(help="Folder of the bundle.")]
 
 
 @bundle_app.command()

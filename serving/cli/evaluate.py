@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option, Typer
 
 from serving.cli.failures import needs, resumable
 from serving.cli.options import (
+    ENCODER_NAME,
     Catalogue,
     CatalogueColumns,
     Device,
@@ -35,16 +36,12 @@ if TYPE_CHECKING:
 
 NO_TEACHER = "none"
 
-evaluate_app = typer.Typer(no_args_is_help=True, help="Train models, compare them with baselines, and write a report.")
+evaluate_app = Typer(no_args_is_help=True, help="Train models, compare them with baselines, and write a report.")
 
 Encoders = Annotated[
-    list[str],
-    typer.Option(
-        "--encoder",
-        help="'minilm' (packaged), a model directory, or a model name. Repeat it for several: they are compared with the first.",
-    ),
+    list[str], Option("--encoder", help=f"{ENCODER_NAME} Repeatable: all are compared with the first.")
 ]
-UnifiedBundle = Annotated[Path, typer.Option("--bundle", help="A bundle that 'aisle train unified' made of the store.")]
+UnifiedBundle = Annotated[Path, Option("--bundle", help="A bundle that 'aisle train unified' made of the store.")]
 
 
 @contextmanager
@@ -66,17 +63,10 @@ def evaluate_unified(
     events: Events = None,
     recipe: RecipeName = "small",
     variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Compare the full model with this variant only, or with none of them: 'none'. Repeat it. Default: all variants."
-        ),
+        list[str] | None, Option(help="Compare with this variant only, or with 'none'. Repeatable. Default: all.")
     ] = None,
-    text_encoder: Annotated[
-        str, typer.Option(help="Text encoder to compare with, not fine-tuned; '' for none.")
-    ] = "minilm",
-    max_cases: Annotated[
-        int, typer.Option(min=100, help="Number of searches to evaluate on, drawn from those after the training data.")
-    ] = 5_000,
+    text_encoder: Annotated[str, Option(help="Text encoder to compare with, not fine-tuned; '' for none.")] = "minilm",
+    max_cases: Annotated[int, Option(min=100, help="Number of searches to draw as cases.")] = 5_000,
     seed: Seed = 0,
     columns: CatalogueColumns,
 ) -> None:
@@ -106,12 +96,10 @@ def evaluate_unified(
 
 @evaluate_app.command("purchases")
 def evaluate_purchases(
-    data: Annotated[
-        Path, typer.Option(exists=True, help="online_retail_purchases.parquet: UCI Online Retail (2012), CC BY 4.0.")
-    ],
+    data: Annotated[Path, Option(exists=True, help="online_retail_purchases.parquet (UCI Online Retail).")],
     out_folder: Report,
     recipe: RecipeName = "small",
-    max_cases: Annotated[int | None, typer.Option(min=100, help="Number of cases to draw. Default: all.")] = None,
+    max_cases: Annotated[int | None, Option(min=100, help="Number of cases to draw. Default: all.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Trains the unified model on real purchases and compares it with popularity, earlier purchases and BM25.
@@ -142,13 +130,8 @@ def evaluate_types(
     store: SimulatedStore,
     out_folder: Report,
     recipe: TypesRecipeName = "starter",
-    ablations: Annotated[
-        bool, typer.Option("--ablations", help="Also other ways to input the locale, and other temperatures.")
-    ] = False,
-    encoder: Annotated[
-        str | None,
-        typer.Option("--encoder", help="Also U_aw with this text encoder, as 'aisle train types --encoder' trains it."),
-    ] = None,
+    ablations: Annotated[bool, Option("--ablations", help="Also other locale inputs and temperatures.")] = False,
+    encoder: Annotated[str | None, Option("--encoder", help="Also U_aw with this text encoder.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Compares classifiers of queries: one for each locale (NU), one for all (U_ag), one for all with the locale as input (U_aw).
@@ -172,15 +155,10 @@ def evaluate_types(
 @evaluate_app.command("taxonomy")
 def evaluate_taxonomy(
     data: Annotated[
-        Path,
-        typer.Option(
-            exists=True, help="Folder with taxonomy_categories.parquet and taxonomy_attribute_values.parquet."
-        ),
+        Path, Option(exists=True, help="Folder with taxonomy_categories.parquet and taxonomy_attribute_values.parquet.")
     ],
     out_folder: Report,
-    locale: Annotated[
-        list[str] | None, typer.Option(help="Only this locale. Repeat it for several. Default: all.")
-    ] = None,
+    locale: Annotated[list[str] | None, Option(help="Only this locale. Repeatable. Default: all.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Trains the classifier on the category names of a real taxonomy in many locales; the queries are names with a word missing."""
@@ -194,14 +172,10 @@ def evaluate_taxonomy(
 
 @evaluate_app.command("query-paths")
 def evaluate_query_paths(
-    data: Annotated[
-        Path,
-        typer.Option(exists=True, help="CSV with language, origin_query, category_path and label (1: the path fits)."),
-    ],
+    data: Annotated[Path, Option(exists=True, help="CSV: language, origin_query, category_path, label (0 or 1).")],
     out_folder: Report,
     dictionary: Annotated[
-        Path | None,
-        typer.Option(exists=True, help="Folder of the taxonomy, whose names in many languages are training data too."),
+        Path | None, Option(exists=True, help="Folder of the taxonomy, as more training data.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -234,12 +208,9 @@ def evaluate_text_encoder(
     store: SimulatedStore,
     out_folder: Report,
     variant: Annotated[
-        list[str] | None,
-        typer.Option(help="raw, general, mlm, click or mlm+click. Repeat it for several. Default: all."),
+        list[str] | None, Option(help="raw, general, mlm, click or mlm+click. Repeatable. Default: all.")
     ] = None,
-    other_catalogue: Annotated[
-        Path | None, typer.Option(help="Catalogue of another shop, for a known-item search without fine-tuning on it.")
-    ] = None,
+    other_catalogue: Annotated[Path | None, Option(help="Catalogue of another shop, for known-item search.")] = None,
     columns: TextColumns,
     seed: Seed = 0,
 ) -> None:
@@ -269,16 +240,13 @@ def evaluate_judged(
     out_folder: Report,
     encoder: Encoders,
     wands: Annotated[
-        Path | None, typer.Option(exists=True, help="Folder of WANDS with query.csv, product.csv and label.csv.")
+        Path | None, Option(exists=True, help="Folder of WANDS: query.csv, product.csv, label.csv.")
     ] = None,
     esci: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, help="Folder of ESCI with shopping_queries_dataset_examples.parquet and ..._products.parquet."
-        ),
+        Path | None, Option(exists=True, help="Folder of ESCI (shopping_queries_dataset_*.parquet).")
     ] = None,
-    locale: Annotated[str, typer.Option(help="Locale of ESCI: us, es or jp.")] = "us",
-    max_queries: Annotated[int | None, typer.Option(min=10, help="Only the first queries of ESCI, this many.")] = None,
+    locale: Annotated[str, Option(help="Locale of ESCI: us, es or jp.")] = "us",
+    max_queries: Annotated[int | None, Option(min=10, help="Number of queries of ESCI to read.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Evaluates text encoders on a public set of judgements by its own protocol, which the report states."""
@@ -298,11 +266,11 @@ def evaluate_judged(
 @expand_groups
 def evaluate_known_items(
     *,
-    catalogue: Annotated[Path, typer.Option(help="Products as .csv, .jsonl or .parquet.")],
+    catalogue: Annotated[Path, Option(help="Products as .csv, .jsonl or .parquet.")],
     out_folder: Report,
     encoder: Encoders,
-    queries: Annotated[int, typer.Option(min=100, help="Number of queries to derive from titles.")] = 2_000,
-    max_products: Annotated[int | None, typer.Option(min=100, help="Number of products to draw. Default: all.")] = None,
+    queries: Annotated[int, Option(min=100, help="Number of queries to derive from titles.")] = 2_000,
+    max_products: Annotated[int | None, Option(min=100, help="Number of products to draw. Default: all.")] = None,
     columns: TextColumns,
     seed: Seed = 0,
 ) -> None:
@@ -326,21 +294,13 @@ def evaluate_known_items(
 def evaluate_ranking(
     bundle: UnifiedBundle,
     store: SimulatedStore,
-    out_folder: Annotated[
-        Path,
-        typer.Option("--out", help="Folder for report.html, details/report.html, their JSON and the trained models."),
-    ],
-    recipe: Annotated[str, typer.Option(help="Recipe of the ranker: starter or small.")] = "starter",
+    out_folder: Annotated[Path, Option("--out", help="Folder for two reports and the trained models.")],
+    recipe: Annotated[str, Option(help="Recipe of the ranker: starter or small.")] = "starter",
     teacher: Annotated[
-        str,
-        typer.Option(
-            help="Also train teachers and their students: toy (a minute), starter, small, full (for a GPU), or none."
-        ),
+        str, Option(help="Teacher to distil: toy (a minute), starter, small, full (for a GPU) or none.")
     ] = "toy",
     device: Device = "cpu",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A minute or two: fewer pages and epochs, no teacher.")
-    ] = False,
+    quick: Annotated[bool, Option("--quick", help="A minute or two: fewer pages and epochs, no teacher.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Compares rankers on later result pages of a simulated store, and search with the ranker to search without it.

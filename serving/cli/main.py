@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option, Typer
 
 from serving.cli.ask import classify, rank, record, search, try_query
 from serving.cli.build import build, simulate
@@ -20,7 +20,7 @@ from serving.cli.options import ServiceOptions
 from serving.cli.terminal import err, out
 from serving.cli.train import train_app
 
-app = typer.Typer(
+app = Typer(
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
@@ -41,24 +41,15 @@ app.command()(simulate)
 
 @app.command()
 def serve(
-    bundle: Annotated[Path, typer.Option(help="The bundle to serve.")],
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file, aisle.toml; 'aisle config' prints one.")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the gRPC API; overrides the configuration.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; overrides the configuration.")] = None,
-    log_format: Annotated[str | None, typer.Option(help="'text' or 'json'; overrides the configuration.")] = None,
-    ray_address: Annotated[
-        str, typer.Option(help="'local' starts a Ray cluster of its own; 'auto' or host:port joins a cluster.")
-    ] = "local",
-    query: Annotated[
-        str, typer.Option("--try", metavar="QUERY", help="Search for this as soon as the service is up.")
-    ] = "",
+    bundle: Annotated[Path, Option(help="The bundle to serve.")],
+    config: Annotated[Path | None, Option(help="Configuration in TOML; 'aisle config' prints one.")] = None,
+    port: Annotated[int | None, Option(help="Port of the gRPC API; overrides the configuration.")] = None,
+    host: Annotated[str | None, Option(help="Address to listen on; overrides the configuration.")] = None,
+    log_format: Annotated[str | None, Option(help="'text' or 'json'; overrides the configuration.")] = None,
+    ray_address: Annotated[str, Option(help="'local' starts Ray; 'auto' or host:port joins a cluster.")] = "local",
+    query: Annotated[str, Option("--try", metavar="QUERY", help="Search for this as soon as the service is up.")] = "",
     demo: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder of 'aisle simulate': record the events of its shoppers, and show what two of them get for --try."
-        ),
+        Path | None, Option(help="Store of 'aisle simulate': record its log, and show --try for two of its shoppers.")
     ] = None,
 ) -> None:
     """Serves a bundle. SIGTERM or Ctrl-C drains and stops it; SIGHUP reads bundle and configuration again and rolls them out."""
@@ -102,7 +93,7 @@ def serve(
                     log.error("not rolled out; serving as before", extra={"fields": {"error": str(error)}})
     except (RuntimeError, InputError) as error:
         log.error("cannot serve", extra={"fields": {"error": str(error)}})
-        raise typer.Exit(1) from None
+        raise Exit(1) from None
     finally:
         log.info("stopping")
         wiring.stop()
@@ -116,12 +107,9 @@ for client in (search, rank, classify, record):
 
 @app.command()
 def key(
-    name: Annotated[
-        str, typer.Argument(help="Owner of the key; errors and logs show this name, never the key itself.")
-    ],
+    name: Annotated[str, Argument(help="Name of the key, as in errors and logs.")],
     scope: Annotated[
-        list[str] | None,
-        typer.Option(help="search, embed, info, events, history or *. Repeat it for several. Default: search."),
+        list[str] | None, Option(help="search, embed, info, events, history or *. Repeatable. Default: search.")
     ] = None,
 ) -> None:
     """Makes an API key, and the line for auth.keys_file that admits it. The key is shown once and stored nowhere."""
@@ -155,26 +143,17 @@ app.add_typer(bundle_app, name="bundle")
 
 @app.command()
 def bench(
-    bundle: Annotated[Path, typer.Option(help="The bundle to measure with.")],
-    only: Annotated[
-        list[str] | None, typer.Option(help="Run only this benchmark. Repeat it for several. Default: all.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=5, help="Number of interleaved rounds; the report has their median.")] = 5,
-    json_file: Annotated[Path, typer.Option("--json", help="File for the figures.")] = Path("bench-results.json"),
+    bundle: Annotated[Path, Option(help="The bundle to measure with.")],
+    only: Annotated[list[str] | None, Option(help="Only this benchmark. Repeatable. Default: all.")] = None,
+    rounds: Annotated[int, Option(min=5, help="Number of interleaved rounds; the report has their median.")] = 5,
+    json_file: Annotated[Path, Option("--json", help="File for the figures.")] = Path("bench-results.json"),
     vectors: Annotated[
-        Path | None,
-        typer.Option(help="Product vectors for the index benchmark, a float16 .npy. Default: those of the bundle."),
+        Path | None, Option(help="Vectors for the index benchmark, float16 .npy. Default: the bundle's.")
     ] = None,
     personal: Annotated[
-        Path | None,
-        typer.Option(help="A bundle of 'aisle train unified', to measure personalisation. Default: not measured."),
+        Path | None, Option(help="Bundle of 'aisle train unified', to measure personalisation.")
     ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick", help="Short rounds and small sizes: checks that the benchmarks run, figures are noisy."
-        ),
-    ] = False,
+    quick: Annotated[bool, Option("--quick", help="Short rounds and small sizes: a check, no measurement.")] = False,
 ) -> None:
     """Benchmarks gateway, search, stages and index in one run, each as a ratio to its lower bound."""
     with needs("loadtest"):

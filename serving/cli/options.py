@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
-import typer
+from typer import Option
 
 from serving.cli.terminal import fail
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from models.bundles.build import Recipe
     from models.bundles.source import Source
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")]
+ENCODER_NAME = "'minilm' (packaged), a Hugging Face model directory, or a model name."
+
+Out = Annotated[Path, Option("--out", help="Folder of the new bundle.")]
+Force = Annotated[bool, Option("--force", help="Replace the bundle if it exists.")]
 Catalogue = Annotated[
-    Path | None, typer.Option(help="Products as .csv, .jsonl (both also .gz), .parquet or a folder of .parquet files.")
+    Path | None, Option(help="Products: .csv, .jsonl (or .gz of them), .parquet, or a folder of .parquet.")
 ]
 _LOG = "Parquet, a file or a folder; models/events/event.py describes the columns"
-Events = Annotated[Path | None, typer.Option(help=f"The shopping log: {_LOG}.")]
-Logs = Annotated[list[Path] | None, typer.Option(help=f"A shopping log: {_LOG}. Repeat it for several logs.")]
-Store = Annotated[
-    Path | None, typer.Option(help="A folder that 'aisle simulate' wrote, instead of a catalogue and logs of your own.")
-]
+Events = Annotated[Path | None, Option(help=f"The shopping log: {_LOG}.")]
+Logs = Annotated[list[Path] | None, Option(help=f"A shopping log: {_LOG}. Repeatable.")]
+Store = Annotated[Path | None, Option(help="Store of 'aisle simulate', instead of --catalogue and --events.")]
 
 
 def _simulated(store: Path) -> Path:
@@ -42,20 +42,13 @@ def _simulated(store: Path) -> Path:
     return store
 
 
-SimulatedStore = Annotated[
-    Path,
-    typer.Option("--store", callback=_simulated, help="A folder that 'aisle simulate' wrote, with its truth.json."),
-]
-Report = Annotated[
-    Path, typer.Option("--out", help="Folder for report.html, report.json and the models trained for it.")
-]
-RecipeName = Annotated[
-    str, typer.Option("--recipe", help="starter (a minute), small (CPU, minutes) or full (for a GPU).")
-]
-TypesRecipeName = Annotated[str, typer.Option("--recipe", help="starter (seconds) or small (minutes).")]
-Device = Annotated[str, typer.Option(help="Where the model is trained: cpu or cuda.")]
-TensorBoard = Annotated[Path | None, typer.Option(help="Folder for TensorBoard logs.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same weights on the same machine.")]
+SimulatedStore = Annotated[Path, Option("--store", callback=_simulated, help="Store of 'aisle simulate'.")]
+Report = Annotated[Path, Option("--out", help="Folder for report.html, report.json and the trained models.")]
+RecipeName = Annotated[str, Option("--recipe", help="starter (a minute), small (CPU, minutes) or full (for a GPU).")]
+TypesRecipeName = Annotated[str, Option("--recipe", help="starter (seconds) or small (minutes).")]
+Device = Annotated[str, Option(help="Where the model is trained: cpu or cuda.")]
+TensorBoard = Annotated[Path | None, Option(help="Folder for TensorBoard logs.")]
+Seed = Annotated[int, Option(help="The same seed gives the same weights on the same machine.")]
 
 T = TypeVar("T")
 
@@ -64,13 +57,10 @@ T = TypeVar("T")
 class TextColumns:
     """The columns of a catalogue that identify a product and describe it in words."""
 
-    id_column: Annotated[str, typer.Option("--id", help="Column with the unique product id.")] = "id"
-    title: Annotated[str, typer.Option(help="Column with the title.")] = "title"
-    brand: Annotated[str | None, typer.Option(help="Column with the brand.")] = None
-    text: Annotated[
-        list[str] | None,
-        typer.Option("--text", help="Column whose text is encoded and returned. Repeat it for several columns."),
-    ] = None
+    id_column: Annotated[str, Option("--id", help="Column with the unique product id.")] = "id"
+    title: Annotated[str, Option(help="Column with the title.")] = "title"
+    brand: Annotated[str | None, Option(help="Column with the brand.")] = None
+    text: Annotated[list[str] | None, Option("--text", help="Column that is encoded and returned. Repeatable.")] = None
 
     def source(self, catalogue: Path) -> Source:
         """Returns the products of a catalogue, without prices. Raises CatalogueError."""
@@ -81,16 +71,13 @@ class TextColumns:
 class CatalogueColumns(TextColumns):
     """All columns of a catalogue."""
 
-    category: Annotated[str | None, typer.Option(help="Column with the category path, 'A > B > C'.")] = None
-    price: Annotated[
-        str | None, typer.Option(help="Column with the price in the main unit of the currency (9.50).")
-    ] = None
-    in_stock: Annotated[str | None, typer.Option(help="Column that says whether the product can be bought.")] = None
+    category: Annotated[str | None, Option(help="Column with the category path, 'A > B > C'.")] = None
+    price: Annotated[str | None, Option(help="Column with the price in main units, such as 9.50.")] = None
+    in_stock: Annotated[str | None, Option(help="Column that says whether the product can be bought.")] = None
     attribute: Annotated[
-        list[str] | None,
-        typer.Option("--attribute", help="Column that is returned but not encoded. Repeat it for several columns."),
+        list[str] | None, Option("--attribute", help="Column that is returned, not encoded. Repeatable.")
     ] = None
-    currency: Annotated[str, typer.Option(help="ISO 4217 code of the prices.")] = "USD"
+    currency: Annotated[str, Option(help="ISO 4217 code of the prices.")] = "USD"
 
     def source(self, catalogue: Path) -> Source:
         """Returns the products of a catalogue. Raises CatalogueError."""
@@ -102,17 +89,12 @@ class CatalogueColumns(TextColumns):
 class BundleOptions:
     """Name, locales and index of a new bundle."""
 
-    name: Annotated[str, typer.Option(help="Name of the catalogue. Default: the name of the bundle's folder.")] = ""
+    name: Annotated[str, Option(help="Name of the catalogue. Default: the name of the bundle's folder.")] = ""
     locale: Annotated[
-        list[str] | None,
-        typer.Option("--locale", help="Locale to serve, the default locale first. Repeat it. Default: en-US."),
+        list[str] | None, Option("--locale", help="Locale served, the default first. Repeatable. Default: en-US.")
     ] = None
-    recall: Annotated[
-        float, typer.Option(min=0.5, max=1.0, help="Minimum recall@100 of the index against exact search.")
-    ] = 0.98
-    latency_ms: Annotated[
-        float, typer.Option(min=0.05, help="Exact search is kept if a query takes at most this many milliseconds.")
-    ] = 2.0
+    recall: Annotated[float, Option(min=0.5, max=1.0, help="Minimum recall@100 of the index.")] = 0.98
+    latency_ms: Annotated[float, Option(min=0.05, help="Exact search is kept if it takes at most this many ms.")] = 2.0
 
     def recipe(self, out: Path, currency: str, **more: Any) -> Recipe:
         """Returns the recipe of the bundle in the folder `out`; `more` sets other fields of it."""
@@ -132,20 +114,11 @@ class BundleOptions:
 class ServiceOptions:
     """Address and credentials of a running service."""
 
-    server: Annotated[str, typer.Option(help="Address of the service, as host:port.")] = "127.0.0.1:9000"
-    api_key: Annotated[
-        str, typer.Option(envvar="AISLE_API_KEY", help="API key, if the service requires keys; 'aisle key' makes one.")
-    ] = ""
-    ca: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="CA certificate, if the service uses TLS.")
-    ] = None
-    cert: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Client certificate, if the service requires one; needs --ca."),
-    ] = None
-    cert_key: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Private key of the client certificate.")
-    ] = None
+    server: Annotated[str, Option(help="Address of the service, as host:port.")] = "127.0.0.1:9000"
+    api_key: Annotated[str, Option(envvar="AISLE_API_KEY", help="API key, if the service requires one.")] = ""
+    ca: Annotated[Path | None, Option(exists=True, dir_okay=False, help="CA certificate of a TLS service.")] = None
+    cert: Annotated[Path | None, Option(exists=True, dir_okay=False, help="Client certificate for mTLS.")] = None
+    cert_key: Annotated[Path | None, Option(exists=True, dir_okay=False, help="Key of the client certificate.")] = None
 
 
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:

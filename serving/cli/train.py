@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option, Typer
 
 from serving.cli.failures import needs, resumable
 from serving.cli.options import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from models.arrays import Progress
     from models.query_types.recipe import TypesRecipe
 
-train_app = typer.Typer(no_args_is_help=True, help="Train models from a shopping log and put them into a bundle.")
+train_app = Typer(no_args_is_help=True, help="Train models from a shopping log and put them into a bundle.")
 
 
 @train_app.command("unified")
@@ -82,15 +82,13 @@ def train_unified(
 
 @train_app.command("types")
 def train_types(
-    bundle: Annotated[
-        Path, typer.Option(help="The bundle to add the classifier to; the categories of its products are the types.")
-    ],
+    bundle: Annotated[Path, Option(help="The bundle to extend; its categories are the types.")],
     out_folder: Out,
     store: Store = None,
     events: Logs = None,
     recipe: Annotated[
         str,
-        typer.Option(
+        Option(
             "--recipe",
             help="starter (seconds) or small (minutes). With --encoder: starter (CPU, a minute; a frozen encoder), small (CPU, minutes; "
             "upper layers are trained) or full (for a GPU; all layers are trained).",
@@ -98,15 +96,10 @@ def train_types(
     ] = "starter",
     encoder: Annotated[
         str | None,
-        typer.Option(
-            help="Text encoder that reads the queries: 'minilm' (packaged), a Hugging Face model directory, or a model name. "
-            "Default: none; the features are words and n-grams."
-        ),
+        Option(help="Text encoder of the queries: 'minilm', a directory or a model name. Default: words and n-grams."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the model is trained with --encoder: cpu or cuda.")] = "cpu",
-    min_support: Annotated[
-        float, typer.Option(min=0.1, help="Clicks that a query needs in its locale to become an example.")
-    ] = 1,
+    device: Annotated[str, Option(help="Where the model is trained with --encoder: cpu or cuda.")] = "cpu",
+    min_support: Annotated[float, Option(min=0.1, help="Clicks that a query needs in its locale.")] = 1,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -117,13 +110,13 @@ def train_types(
     """
     with needs("train"):
         from models.bundles.bundle import Bundle
+        from models.devices import check_training_device
         from models.query_types.add_to_bundle import add_types
         from models.query_types.labels import LabelRule, label_log
         from models.query_types.train_types import train_types as train
-    if device not in ("cpu", "cuda"):
-        fail(f"--device must be cpu or cuda, not {device!r}")
     if device == "cuda" and encoder is None:
         fail("--device cuda needs --encoder: words and n-grams are trained on the CPU")
+    check_training_device(device)
     chosen = types_recipe(recipe, encoder)
     logs = log_paths(store, events)
     started = time.monotonic()
@@ -148,21 +141,18 @@ def train_types(
 @expand_groups
 def train_text_encoder(
     *,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the new encoder, for 'aisle build --encoder'.")],
+    out_folder: Annotated[Path, Option("--out", help="Folder of the new encoder, for 'aisle build --encoder'.")],
     store: Store = None,
     catalogue: Catalogue = None,
     events: Events = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="mlm: masked language modelling on the catalogue and the queries. click: contrastive learning on queries and the products "
-            "that they led to. Repeat it for both. Default: click."
+            "that they led to. Repeatable. Default: click."
         ),
     ] = None,
-    base: Annotated[
-        str,
-        typer.Option(help="Encoder to start from: 'minilm' (packaged), a BERT-like model directory, or a model name."),
-    ] = "minilm",
+    base: Annotated[str, Option(help="Encoder to start from: 'minilm', a directory or a model name.")] = "minilm",
     recipe: RecipeName = "small",
     seed: Seed = 0,
     device: Device = "cpu",
@@ -191,25 +181,19 @@ def train_text_encoder(
 
 @train_app.command("ranker")
 def train_ranker(
-    bundle: Annotated[Path, typer.Option(help="The bundle to add the ranker to, made by 'aisle train unified'.")],
+    bundle: Annotated[Path, Option(help="The bundle to add the ranker to, made by 'aisle train unified'.")],
     out_folder: Out,
     store: Store = None,
     events: Logs = None,
-    recipe: Annotated[str, typer.Option(help="starter (seconds) or small (minutes).")] = "starter",
+    recipe: Annotated[str, Option(help="starter (seconds) or small (minutes).")] = "starter",
     teacher: Annotated[
-        bool,
-        typer.Option(
-            "--teacher", help="First train a cross-encoder, distil it into the ranker, and keep it in the bundle."
-        ),
+        bool, Option("--teacher", help="First train a cross-encoder; distil it, and add it too.")
     ] = False,
     teacher_base: Annotated[
-        str,
-        typer.Option(help="Encoder that the teacher starts from: 'minilm' (packaged), a directory, or a model name."),
+        str, Option(help="Encoder to start from: 'minilm', a directory or a model name.")
     ] = "minilm",
-    teacher_recipe: Annotated[
-        str, typer.Option(help="starter or small (CPU, minutes), or full (for a GPU).")
-    ] = "starter",
-    device: Annotated[str, typer.Option(help="Where the teacher is trained: cpu or cuda.")] = "cpu",
+    teacher_recipe: Annotated[str, Option(help="starter or small (CPU, minutes), or full (for a GPU).")] = "starter",
+    device: Annotated[str, Option(help="Where the teacher is trained: cpu or cuda.")] = "cpu",
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -282,26 +266,20 @@ def train_ranker(
 @expand_groups
 def train_all(
     *,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the bundle, the report and resumable stages.")],
+    out_folder: Annotated[Path, Option("--out", help="Folder for the bundle, the report and resumable stages.")],
     store: Store = None,
     catalogue: Catalogue = None,
     events: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="A shopping log: Parquet, a file or a folder; models/events/event.py describes the columns. Repeat it for several logs: "
-            "retrieval is trained on the first, which needs impressions; types and ranker on all."
+        Option(
+            help="A shopping log: Parquet, a file or a folder; models/events/event.py describes the columns. "
+            "Repeatable: retrieval is trained on the first, which needs impressions; types and ranker on all."
         ),
     ] = None,
-    recipe: Annotated[
-        str, typer.Option(help="starter or small; small takes less than half an hour on two cores.")
-    ] = "small",
-    before: Annotated[
-        Path | None, typer.Option(help="Bundle to compare the new bundle with. Default: the one in --out, if any.")
-    ] = None,
+    recipe: Annotated[str, Option(help="starter or small; small takes less than half an hour on two cores.")] = "small",
+    before: Annotated[Path | None, Option(help="Bundle to compare with. Default: the one in --out, if any.")] = None,
     seed: Seed = 0,
-    device: Annotated[
-        str, typer.Option(help="Where text encoder, retrieval and teacher are trained: cpu or cuda.")
-    ] = "cpu",
+    device: Annotated[str, Option(help="Where text encoder, retrieval and teacher are trained.")] = "cpu",
     columns: CatalogueColumns,
     bundle: BundleOptions,
 ) -> None:

@@ -1,0 +1,93 @@
+"""The clients of a service: requests that are refused before a call, and calls that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from aisle.v1 import search_pb2, search_pb2_grpc
+from serving.cli.main import app
+
+CLIENTS = (
+    ["search", "lamp"],
+    ["rank", "lamp", "--title", "Lamp"],
+    ["classify", "lamp"],
+)
+
+
+def refuse(_request: search_pb2.SearchRequest, context: grpc.ServicerContext) -> None:
+    """Requires a key, and fails all the same."""
+    if dict(context.invocation_metadata()).get("authorization") != "Bearer secret":
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "an API key is needed")
+    context.abort(grpc.StatusCode.INVALID_ARGUMENT, "page_size: at most 100")
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    servicer = search_pb2_grpc.SearchServiceServicer()
+    servicer.Search = refuse  # type: ignore[method-assign, assignment]
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def refused(*arguments: object) -> str:
+    """Returns the one line of a command that failed."""
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("command", CLIENTS, ids=lambda command: command[0])
+def test_without_a_service_every_client_says_how_to_start_one(command: list[str]) -> None:
+    line = refused(*command, "--server", "127.0.0.1:1")
+    assert line.startswith("error: UNAVAILABLE: ")
+    assert "is there a service on 127.0.0.1:1? Start one with 'aisle serve'" in line
+
+
+def test_a_failed_call_shows_its_status_and_reason(address: str) -> None:
+    assert refused("search", "lamp", "--server", address) == (
+        "error: UNAUTHENTICATED: an API key is needed; set --api-key or AISLE_API_KEY"
+    )
+    assert refused("search", "lamp", "--server", address, "--api-key", "secret") == (
+        "error: INVALID_ARGUMENT: page_size: at most 100"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["search", "lamp", "--compare"], "--compare needs --shopper: without a shopper both results are the same"),
+        (["search", "lamp", "--types", "some"], "--types some: choose one of off, facets, boost, filter"),
+        (["search", "lamp", "--rank", "best"], "--rank best: choose one of none, student, teacher"),
+        (["search", "lamp", "--boost", "new"], "--boost new: say how much, as in --boost new=0.2"),
+        (
+            ["rank", "lamp", "--title", "x", "--weights", "1,2"],
+            "--weights 1,2: give three numbers, for a click, a cart and a purchase, such as 1,4,16",
+        ),
+        (
+            ["rank", "lamp", "--title", "x", "--max-each-brand", "x"],
+            "--max-each-brand x: give one number, such as 2, or two, such as 2/24",
+        ),
+        (["rank", "lamp"], "name at least one candidate, with --product ID or --title TEXT"),
+        (["record", "/no/such.parquet"], "there is no /no/such.parquet"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_before_the_call(arguments: list[str], line: str) -> None:
+    assert refused(*arguments) == f"error: {line}"
+
+
+def test_a_client_certificate_is_not_ignored(tmp_path: Path) -> None:
+    (tmp_path / "pem").write_text("")
+    pem = tmp_path / "pem"
+    assert "--cert and --cert-key need --ca" in refused("search", "lamp", "--cert", pem, "--cert-key", pem)
+    assert "give --cert and --cert-key together" in refused("search", "lamp", "--ca", pem, "--cert", pem)
