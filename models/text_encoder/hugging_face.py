@@ -39,7 +39,8 @@ def find_encoder(name: str) -> Path:
             snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors", "*.model", "1_Pooling/*"])
         )
     except Exception as error:
-        raise EncoderError(f"'{name}' is neither a directory nor a model that can be fetched: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise EncoderError(f"'{name}' is neither a directory nor a model that can be fetched: {reason}") from error
 
 
 def base_name(base: str) -> str:

@@ -75,7 +75,7 @@ def evaluate_unified(
     The cases are purchases in the last 15 % of the log; every figure has a confidence interval. If interrupted, the same command resumes.
     """
     with study(out_folder) as progress:
-        from models.sample_store.write_log import TRUTH
+        from models.sample_store import TRUTH
         from models.studies.unified.evaluate_unified import UnifiedEvaluation
         from models.studies.unified.evaluate_unified import evaluate_unified as evaluate
         from models.unified.recipe import RECIPES

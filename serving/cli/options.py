@@ -35,7 +35,7 @@ Store = Annotated[Path | None, Option(help="Store of 'aisle simulate', instead o
 
 
 def _simulated(store: Path) -> Path:
-    from models.sample_store.write_log import TRUTH
+    from models.sample_store import TRUTH
 
     if not (store / TRUTH).is_file():
         fail(f"{store} holds no {TRUTH}; make a store with 'aisle simulate --out {store}'")
