@@ -35,7 +35,7 @@ VECTORS = "vectors.npy"
 
 
 class Bundle:
-    """An opened bundle. Nothing but the manifest is read until a part is asked for, and a part is verified first."""
+    """An opened bundle. Opening reads the manifest alone; everything else is verified when it is first read. Raises BundleError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,10 +64,10 @@ class Bundle:
         return any(name.startswith(prefix) for name in self.manifest.files)
 
     def verify(self, *prefixes: str) -> None:
-        """Checks size and SHA-256 of the files whose names begin with one of `prefixes`, each file once. Without prefixes: of all files,
-        and that there are as many products and vectors, and as wide, as the manifest says.
+        """Checks size and SHA-256 of the files whose names begin with one of `prefixes`, each file once. Without prefixes it checks every
+        file, and the number and width of products and vectors; `models.bundle_parts.verify_bundle` also checks the parts.
 
-        `models.bundle_parts.verify_bundle` also checks what the parts hold. Raises BundleError.
+        Raises BundleError, which names the file and both values.
         """
         absent = [prefix for prefix in prefixes if not self.holds(prefix)]
         if absent:
@@ -95,22 +95,24 @@ class Bundle:
                 raise BundleError(f"{path} has {size} bytes, the manifest says {record.bytes}")
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             hashes = pool.map(lambda name: file_sha256(self.folder / name), records)
-            for (name, record), found in zip(records.items(), hashes, strict=True):
-                if found != record.sha256:
+            for (name, record), sha256 in zip(records.items(), hashes, strict=True):
+                if sha256 != record.sha256:
                     raise BundleError(
-                        f"{self.folder / name} was altered: its SHA-256 is {found[:16]}..., "
+                        f"{self.folder / name} was altered: its SHA-256 is {sha256[:16]}..., "
                         f"the manifest says {record.sha256[:16]}..."
                     )
         self._verified.update(records)
 
     def products(self) -> ProductTable:
+        """Returns the mapped products."""
         self.verify(PRODUCTS)
         table = ProductTable(self.folder / PRODUCTS)
         self._expect(PRODUCTS, "products", len(table), self.manifest.products)
         return table
 
     def vectors(self) -> Float16s:
-        """The mapped product vectors (products, num_columns): unit vectors in the first `dim`, then the static features, then zeros."""
+        """Returns the mapped product vectors (products, num_columns): unit vectors in the first `dim` columns, then the static features,
+        then zeros."""
         self.verify(VECTORS)
         vectors: Float16s = np.load(self.folder / VECTORS, mmap_mode="r")
         self._expect(VECTORS, "vectors", vectors.shape[0], self.manifest.products)
@@ -118,10 +120,11 @@ class Bundle:
         return vectors
 
     def unit_vectors(self) -> Float16s:
-        """The mapped product vectors (products, dim) without their static features."""
+        """Returns the mapped product vectors (products, dim) without their static features."""
         return self.vectors()[:, : self.manifest.dim]
 
     def index(self, device: Device = "cpu") -> VectorIndex:
+        """Returns the index over `vectors` on a device."""
         self.verify(INDEX)
         vectors = self.vectors()
         try:
@@ -133,9 +136,10 @@ class Bundle:
         return index
 
     def identifiers(self) -> IdentifierIndex:
+        """Returns the index of model numbers."""
         self.verify("identifier_")
         return IdentifierIndex.load(self.folder)
 
-    def _expect(self, name: str, what: str, found: int, stated: int) -> None:
-        if found != stated:
-            raise BundleError(f"{self.folder / name} holds {found} {what}, the manifest says {stated}")
+    def _expect(self, name: str, what: str, actual: int, stated: int) -> None:
+        if actual != stated:
+            raise BundleError(f"{self.folder / name} holds {actual} {what}, the manifest says {stated}")

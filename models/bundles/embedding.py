@@ -1,4 +1,4 @@
-"""What gives a bundle its vectors: the seam between building a bundle and the models."""
+"""The protocol of a model that makes a bundle's vectors."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from models.products.product_table import ProductTable
 
 
 class Embedding(Protocol):
-    """Each step goes on where it was interrupted."""
+    """Makes the vectors of products and the part that encodes queries. An interrupted step resumes when it is called again."""
 
     @property
     def boosts(self) -> tuple[str, ...]:
-        """Names of the static features behind the unit vectors."""
+        """The names of the static features, in the order of their columns after the unit vector."""
 
     def fingerprint(self) -> str:
-        """Changes when the same products would get other vectors. Raises when what it needs is not there."""
+        """Returns a hash that changes when the same products would get other vectors. Raises InputError for a model that is missing."""
 
-    def prepare(self, state: WorkFolder, progress: Progress) -> None:
-        """What can be done, or fail, before products are read."""
+    def prepare(self, work: WorkFolder, progress: Progress) -> None:
+        """Does what needs no products, so that it fails before they are read."""
 
-    def embed(self, table: ProductTable, state: WorkFolder, progress: Progress) -> dict[str, Any]:
-        """Writes `vectors.npy`, unit vectors and static features (products, num_columns) float16, and the part that encodes queries into
-        the folder of `state`. Returns what the manifest states of the encoder, with its `dim`."""
+    def embed(self, table: ProductTable, work: WorkFolder, progress: Progress) -> dict[str, Any]:
+        """Writes `vectors.npy`, (products, num_columns) float16 with unit vectors and static features, and the part that encodes queries.
+        Returns the manifest's facts of the encoder, `dim` among them."""
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
-        """Unit vectors (queries, dim) like those that will be searched with."""
+        """Returns unit vectors (queries, dim) of typical searches, to tune the index with."""
 
 
 def npy_header(shape: tuple[int, int]) -> bytes:
-    """The header that `numpy.save` writes for a float16 array of this shape."""
+    """Returns the header that `numpy.save` writes for a float16 array of this shape."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<f2", "fortran_order": False, "shape": shape})
     return buffer.getvalue()

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from models.bundles.bundle import Bundle
-from models.bundles.files import file_sha256, record_files, sync_files
-from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest, content_version
+from models.bundles.files import file_sha256, record_files, sync_files, write_manifest
+from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest
 from models.bundles.part import Part
 from models.bundles.work_folder import check_replaceable, move_into_place
 
@@ -40,7 +40,7 @@ def replace_parts(
     check_replaceable(out, replace)
     replaced = tuple(f"{part.name}/" for part in parts)
     files = {name: record for name, record in bundle.manifest.files.items() if not name.startswith(replaced)}
-    partial = _linked(bundle, files, out, parts[0].name)
+    partial = _link_files(bundle, files, out, parts[0].name)
     write(partial)
     for part in parts:
         if (partial / part.name).is_dir():
@@ -54,25 +54,22 @@ def replace_parts(
         files=dict(sorted(files.items())),
         **facts,
     )
-    manifest = dataclasses.replace(manifest, version=content_version(manifest))
-    sync_files(partial, [partial / name for name in files if name.startswith(replaced)])
-    (partial / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    sync_files(partial, [partial / MANIFEST])
+    manifest = write_manifest(partial, manifest, [name for name in files if name.startswith(replaced)])
     move_into_place(partial, out)
     return manifest
 
 
 def link_bundle(bundle: Bundle, out: Path, *, replace: bool = False) -> None:
-    """The same bundle under another name. Raises BundleError when `out` exists (unless `replace`, and it is a bundle)."""
+    """Writes the same bundle to `out`. Raises BundleError when `out` exists (unless `replace`, and it is a bundle)."""
     out = out.resolve()
     check_replaceable(out, replace)
-    partial = _linked(bundle, bundle.manifest.files, out, "link")
+    partial = _link_files(bundle, bundle.manifest.files, out, "link")
     _link(bundle.folder / MANIFEST, partial / MANIFEST)
     sync_files(partial, [partial / MANIFEST])
     move_into_place(partial, out)
 
 
-def _linked(bundle: Bundle, names: Iterable[str], out: Path, what: str) -> Path:
+def _link_files(bundle: Bundle, names: Iterable[str], out: Path, what: str) -> Path:
     """Returns a new folder next to `out` with these files of the bundle, verified. It is not the folder of a build, which may hold hours
     of unfinished work."""
     names = list(names)
@@ -89,9 +86,9 @@ def link_folder(source: Path, target: Path) -> None:
     """Links every file of a folder, or copies it where the disk has no links. Raises BundleError for a copy that differs."""
     for path in sorted(source.rglob("*")):
         if path.is_file():
-            to = target / path.relative_to(source)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            _link(path, to)
+            linked = target / path.relative_to(source)
+            linked.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, linked)
 
 
 def _link(source: Path, target: Path) -> None:

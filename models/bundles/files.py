@@ -1,17 +1,19 @@
-"""Files of a bundle: their hashes, and their way to the disk."""
+"""The files of a bundle: hashed, and written so that they survive a power cut."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from models.bundles.manifest import MANIFEST, FileRecord
+from models.bundles.manifest import MANIFEST, FileRecord, Manifest, content_version
 
 
 def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """Returns the hex digest of a file. `on_bytes` gets the size of each block that was read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -21,10 +23,10 @@ def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> st
     return digest.hexdigest()
 
 
-def record_files(folder: Path, *, but: Collection[str] = ()) -> dict[str, FileRecord]:
-    """Hash and size of every file of a folder except its manifest and those named in `but`."""
-    left_out = {folder / name for name in (MANIFEST, *but)}
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path not in left_out)
+def record_files(folder: Path, *, excluding: Collection[str] = ()) -> dict[str, FileRecord]:
+    """Returns hash and size of every file below a folder, except its manifest and the files `excluding`, by relative name."""
+    excluded = {folder / name for name in (MANIFEST, *excluding)}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path not in excluded)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         hashes = pool.map(file_sha256, paths)
         return {
@@ -34,7 +36,7 @@ def record_files(folder: Path, *, but: Collection[str] = ()) -> dict[str, FileRe
 
 
 def sync_files(folder: Path, files: Iterable[Path]) -> None:
-    """Makes files below `folder` and their names in it survive a power cut."""
+    """Flushes files below `folder`, and the folders that name them, to the disk."""
     files = list(files)
     folders = {parent for file in files for parent in file.parents if parent.is_relative_to(folder)}
     for path in [*files, *folders, folder]:
@@ -43,3 +45,12 @@ def sync_files(folder: Path, files: Iterable[Path]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def write_manifest(folder: Path, manifest: Manifest, written: Iterable[str]) -> Manifest:
+    """Writes the manifest after the files `written`, names below `folder`, are on the disk. Returns it with its version."""
+    manifest = dataclasses.replace(manifest, version=content_version(manifest))
+    sync_files(folder, [folder / name for name in written])
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    sync_files(folder, [folder / MANIFEST])
+    return manifest

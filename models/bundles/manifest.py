@@ -22,14 +22,16 @@ class BundleError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
+    """The hash and size of one file."""
+
     sha256: str
     bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a bundle holds. `version` is derived from the files and from what is said of them to callers: the same content has the
-    same version, and a manifest that was edited by hand has not."""
+    """What a bundle holds. `version` is a hash of everything that callers see: the same content has the same version, and a manifest
+    that was edited by hand no longer fits its version."""
 
     format_version: int
     name: str
@@ -38,27 +40,23 @@ class Manifest:
     aisle_version: str
     commit: str
     products: int
-    dim: int  # of the encoder; the product vectors have the columns of the boosts besides
+    dim: int  # of the unit vectors; the static features have columns of their own
     currency: str
     currency_digits: int
     locales: tuple[str, ...]
     text_attributes: tuple[str, ...]
-    catalogue: dict[str, Any]  # source, sha256, the reader's report
+    catalogue: dict[str, Any]  # source, fingerprint, the reader's report
     recipe: dict[str, Any]
     encoder: dict[str, Any]
     index: dict[str, Any]  # spec, measured recall, latency, bytes per product
     files: dict[str, FileRecord]
-    boosts: tuple[str, ...] = ()  # static features, by their column behind the unit vectors
-    query_types: dict[str, Any] = field(
-        default_factory=dict
-    )  # what the classifier of queries is; empty where there is none
-    ranker: dict[str, Any] = field(
-        default_factory=dict
-    )  # what the ranker and its teacher are; empty where there is none
+    boosts: tuple[str, ...] = ()  # names of the static features, in the order of their columns after the unit vector
+    query_types: dict[str, Any] = field(default_factory=dict)  # the query classifier's facts; empty without one
+    ranker: dict[str, Any] = field(default_factory=dict)  # the facts of ranker and teacher; empty without a ranker
 
     @property
     def num_columns(self) -> int:
-        """Of `vectors.npy`."""
+        """The width of `vectors.npy`."""
         return num_columns(self.dim, len(self.boosts))
 
     def to_json(self) -> str:
@@ -66,13 +64,14 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
+        """Reads any format in READ_VERSIONS. Raises BundleError for another, and for values that are missing or impossible."""
         values = json.loads(text)
         if not isinstance(values, dict):
             raise BundleError(f"{MANIFEST}: holds a {type(values).__name__}, not an object; build the bundle again")
-        found = values.get("format_version")
-        if found not in READ_VERSIONS:
+        version = values.get("format_version")
+        if version not in READ_VERSIONS:
             raise BundleError(
-                f"{MANIFEST}: format_version is {found}, this Aisle reads {READ_VERSIONS[0]} to {READ_VERSIONS[-1]}; "
+                f"{MANIFEST}: format_version is {version}, this Aisle reads {READ_VERSIONS[0]} to {READ_VERSIONS[-1]}; "
                 "build the bundle again"
             )
         try:
@@ -82,13 +81,13 @@ class Manifest:
                     "locales": tuple(values["locales"]),
                     "text_attributes": tuple(values["text_attributes"]),
                     "files": {name: FileRecord(**record) for name, record in values["files"].items()},
-                    "boosts": tuple(values["boosts"] if found > 1 else ()),
-                    "query_types": values["query_types"] if found > 2 else {},
-                    "ranker": values["ranker"] if found > 3 else {},
+                    "boosts": tuple(values["boosts"] if version > 1 else ()),
+                    "query_types": values["query_types"] if version > 2 else {},
+                    "ranker": values["ranker"] if version > 3 else {},
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise BundleError(f"{MANIFEST}: not a manifest of format {found}: {error!r}") from None
+            raise BundleError(f"{MANIFEST}: not a manifest of format {version}: {error!r}") from None
         for name in manifest.files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
@@ -96,7 +95,7 @@ class Manifest:
         return manifest
 
 
-# What a client may keep until the version changes; not when, where and how fast the bundle was made.
+# What a client may cache until the version changes. When, where and how fast the bundle was built is left out.
 _VERSIONED = (
     "products",
     "dim",
@@ -111,7 +110,7 @@ _VERSIONED = (
 
 
 def content_version(manifest: Manifest) -> str:
-    """Twelve hex digits that change when any file does, or what the manifest says of them."""
+    """Returns twelve hex digits, which change with any file and with any field of `_VERSIONED`."""
     values = asdict(manifest)
     names = [name for name in _VERSIONED if name != "boosts" or manifest.format_version > 1]
     content = json.dumps({name: values[name] for name in names}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""The stages of a long work, each done once: what is finished is kept beside a mark that holds the hash of what it was made of."""
+"""The stages of long work, each done once. A finished stage is kept with a hash of its inputs, and runs again when they change."""
 
 from __future__ import annotations
 
@@ -17,61 +17,62 @@ from models.bundles.work_folder import WorkFolder, open_work_folder
 
 
 class ResumableStages:
-    """Get one from `resumable_stages`."""
+    """Runs stages in a work folder; `resumable_stages` opens one."""
 
-    def __init__(self, state: WorkFolder, progress: Progress) -> None:
-        self._folder, self._state, self._progress = state.folder, state, progress
+    def __init__(self, work: WorkFolder, progress: Progress) -> None:
+        self._folder, self._work, self._progress = work.folder, work, progress
         self._keys: dict[str, str] = {}
 
-    def run(self, name: str, made_of: object, make: Callable[[Path, Progress], dict[str, Any] | None]) -> Path:
-        """The folder of stage `name`, which is made unless it was, of the same things, by this Aisle.
+    def run(self, name: str, inputs: object, make: Callable[[Path, Progress], dict[str, Any] | None]) -> Path:
+        """Returns the folder of stage `name`. It is made unless this Aisle made it already from the same inputs.
 
-        `made_of` is anything that JSON can say: recipe, seed, hashes of the inputs, `key_of` of the stages that it goes on from. `make`
-        writes the folder that it is given, which is not there, and may return facts to keep. Interrupted, it is called again with the
-        same folder, and what it left beside it is there.
+        `inputs` is anything that JSON can hold: recipe, seed, hashes of data, `key_of` of earlier stages. `make` creates the folder that it
+        is given and may return facts to keep. An interrupted `make` is called again with the same folder, deleted; files that it left next
+        to the folder are still there.
         """
         folder = self._folder / name
-        made_by = [importlib.metadata.version("aisle"), made_of]
-        key = self._keys[name] = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
-        mark = self._mark(name)
-        if mark.get("key") == key and mark.get("done") and folder.exists():
+        keyed = [importlib.metadata.version("aisle"), inputs]
+        key = self._keys[name] = hashlib.sha256(json.dumps(keyed, sort_keys=True).encode()).hexdigest()
+        record = self._record(name)
+        if record.get("key") == key and record.get("done") and folder.exists():
             return folder
-        spent = mark.get("seconds", 0.0) if mark.get("key") == key else 0.0  # before an interruption
+        spent = record.get("seconds", 0.0) if record.get("key") == key else 0.0  # before an interruption
         shutil.rmtree(folder, ignore_errors=True)
         started = time.monotonic()
         facts: dict[str, Any] | None = None
         done = False
         try:
-            self._keep(name, key, spent, False, None)
-            facts = make(folder, lambda what, made, total: self._progress(f"{name}: {what}", made, total))
+            self._save(name, key, spent, False, None)
+            facts = make(folder, lambda step, count, total: self._progress(f"{name}: {step}", count, total))
             done = True
         finally:
-            self._keep(name, key, spent + time.monotonic() - started, done, facts)
+            self._save(name, key, spent + time.monotonic() - started, done, facts)
         return folder
 
     def key_of(self, name: str) -> str:
-        """Of a stage that was run; changes with all that it was made of."""
+        """Returns the hash of the inputs of a stage that was run."""
         return self._keys[name]
 
     def seconds(self, name: str) -> float:
-        """That it took, also before interruptions (but those by SIGKILL)."""
-        return float(self._mark(name)["seconds"])
+        """Returns the duration of a stage, with the time before interruptions except by SIGKILL."""
+        return float(self._record(name)["seconds"])
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What `make` returned."""
-        return dict(self._mark(name).get("facts") or {})
+        """Returns the facts that `make` returned."""
+        return dict(self._record(name).get("facts") or {})
 
-    def _mark(self, name: str) -> dict[str, Any]:
-        return dict(self._state.values.get("stages", {}).get(name, {}))
+    def _record(self, name: str) -> dict[str, Any]:
+        return dict(self._work.values.get("stages", {}).get(name, {}))
 
-    def _keep(self, name: str, key: str, seconds: float, done: bool, facts: dict[str, Any] | None) -> None:
-        marks = self._state.values.setdefault("stages", {})
-        marks[name] = {"key": key, "seconds": round(seconds, 1), "done": done, "facts": facts}
-        self._state.save()
+    def _save(self, name: str, key: str, seconds: float, done: bool, facts: dict[str, Any] | None) -> None:
+        records = self._work.values.setdefault("stages", {})
+        records[name] = {"key": key, "seconds": round(seconds, 1), "done": done, "facts": facts}
+        self._work.save()
 
 
 @contextmanager
 def resumable_stages(folder: Path, progress: Progress) -> Iterator[ResumableStages]:
-    """Held against another process. Raises BundleError where one is at work there, or the folder holds something else."""
-    with open_work_folder(folder, "kept stages") as state:
-        yield ResumableStages(state, progress)
+    """Opens stages in a folder, which no other process can open until the block ends. Raises BundleError while another does, and for a
+    folder of something else."""
+    with open_work_folder(folder, "kept stages") as work:
+        yield ResumableStages(work, progress)

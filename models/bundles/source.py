@@ -1,4 +1,4 @@
-"""What a bundle's products are read from."""
+"""The products that a bundle is built from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.products.product import Product
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where products come from. `fingerprint` changes when they do; `report` is asked for after they were read."""
+    """A stream of products. `fingerprint` changes with the products; `report` counts them, and is complete after they were read."""
 
     name: str
     fingerprint: str

@@ -1,4 +1,4 @@
-"""Where a bundle's products come from: a catalogue file or the sample store."""
+"""The sources of products: a catalogue file, or the sample store."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ from models.sample_store import SAMPLE_COLUMNS, SampleStore
 def catalogue_source(
     path: Path, columns: dict[str, str], text: tuple[str, ...], attributes: tuple[str, ...], currency: str
 ) -> Source:
-    """A catalogue file or folder. `columns` maps fields of a product to columns; a field that is not in it takes the column of
-    its own name, if there is one. Raises CatalogueError when the file or the mapping cannot be used."""
+    """Returns a source that reads a catalogue file or folder.
+
+    `columns` maps a product's fields to columns; a field outside it takes the column of its own name, if there is one. Raises
+    CatalogueError when the file or the mapping cannot be used.
+    """
     digits = currency_digits(currency)
     try:
         stated = dataclasses.replace(ColumnMapping(), **columns, text=text, attributes=attributes)
@@ -46,7 +49,7 @@ def catalogue_source(
 
 
 def sample_source(num_products: int, seed: int) -> Source:
-    """The sample store. Its data is simulated."""
+    """Returns a source of simulated products."""
     store = SampleStore(num_products, seed=seed)
     report: dict[str, Any] = dict(CatalogueReport(rows=num_products, products=num_products).as_json())
     return Source(

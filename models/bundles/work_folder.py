@@ -1,4 +1,4 @@
-"""The folder of unfinished work: held by one process, kept through interruptions, and renamed when the work is done."""
+"""The folder of unfinished work: locked by one process, kept through interruptions, and renamed when the work is done."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROGRESS = "progress.json"
 
 
 class WorkFolder:
-    """How far a build has come, kept in its folder through a power cut. Empty where there is none, or it was damaged."""
+    """A folder, and the progress of the work in it: `values`, which `save` writes to the disk. Damaged progress counts as none."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,6 +32,7 @@ class WorkFolder:
             self.values = values
 
     def save(self) -> None:
+        """Replaces the saved progress; a power cut leaves the old or the new."""
         new = self.folder / (PROGRESS + ".new")
         new.write_text(json.dumps(self.values))
         sync_files(self.folder, [new])
@@ -39,8 +40,12 @@ class WorkFolder:
 
 
 @contextmanager
-def open_work_folder(partial: Path, recipe_key: str) -> Iterator[WorkFolder]:
-    """The folder of an unfinished build of this recipe, made or found, and held against a second build."""
+def open_work_folder(partial: Path, key: str) -> Iterator[WorkFolder]:
+    """Locks the folder of an unfinished build until the block ends. It is created if it is missing, and emptied if its work has another
+    key.
+
+    Raises BundleError while another process holds it, and for a folder of something else.
+    """
     try:
         partial.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
@@ -55,18 +60,18 @@ def open_work_folder(partial: Path, recipe_key: str) -> Iterator[WorkFolder]:
             raise BundleError(f"another build is at work in {partial}") from None
         if not partial.exists() or not os.path.samestat(os.fstat(descriptor), partial.stat()):
             raise BundleError(f"another build has just finished in {partial}")
-        state = WorkFolder(partial)
-        if state.values.get("recipe") != recipe_key:
+        work = WorkFolder(partial)
+        if work.values.get("recipe") != key:
             _empty(partial)
-            state.values = {"recipe": recipe_key}
-            state.save()
-        yield state
+            work.values = {"recipe": key}
+            work.save()
+        yield work
     finally:
         os.close(descriptor)
 
 
 def _empty(partial: Path) -> None:
-    """Clears what another recipe left. The progress goes last, since by it the folder is known as ours."""
+    """Deletes the work of another recipe. The progress goes last, since it shows that the folder is a build's."""
     paths = sorted(partial.iterdir(), key=lambda path: path.name.startswith(PROGRESS))
     if paths and not paths[-1].name.startswith(PROGRESS):
         raise BundleError(f"{partial} is not an unfinished build; move it away or choose another --out")
@@ -75,6 +80,7 @@ def _empty(partial: Path) -> None:
 
 
 def check_replaceable(out: Path, replace: bool) -> None:
+    """Raises BundleError if `out` exists, unless `replace` and it is a bundle or an empty folder."""
     if not out.exists():
         return
     if not replace:
@@ -84,7 +90,8 @@ def check_replaceable(out: Path, replace: bool) -> None:
 
 
 def move_into_place(partial: Path, out: Path) -> None:
-    """Killed anywhere in here, the same command ends what is left to do: the progress goes last."""
+    """Renames finished work to `out`, which it replaces. The progress is deleted last, so that the same command completes a move that was
+    killed."""
     old = out.with_name(out.name + ".replaced")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():

@@ -22,7 +22,8 @@ class OpenVinoBackend:
 
 
 def load_backend(folder: Path, device: str, threads: int = 0) -> Backend:
-    """The backend of a device: OpenVINO for "cpu", PyTorch for "cuda", "auto" picks CUDA where it is usable."""
+    """Returns the backend of a device: OpenVINO for "cpu", PyTorch for "cuda"; "auto" picks CUDA if it is usable. Raises RuntimeError for
+    "cuda" without PyTorch or a CUDA device."""
     if device == "auto":
         device = "cuda" if cuda_is_usable() else "cpu"
     if device == "cpu":

@@ -1,4 +1,4 @@
-"""A network's calls on CUDA as captured graphs: launching a small transformer's kernels one by one costs more than running them."""
+"""CUDA graphs of a network's calls: launching the kernels of a small transformer one by one costs more than running them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class _Captured:
 
 
 class CapturedCalls:
-    """A network whose every padded shape is captured once and replayed. Safe to call from several threads: one lock, since the graphs
-    share their memory, and each its inputs with its replays."""
+    """Captures a network once for each padded shape and replays it. Safe to call from several threads: one lock guards the graphs, which
+    share their memory, and their inputs, which each replay reads."""
 
     def __init__(
         self,
@@ -34,15 +34,15 @@ class CapturedCalls:
         device: torch.device,
         padding: Callable[[int, int], tuple[Array, ...]],
     ) -> None:
-        """`padding` makes the inputs of (batch, length) texts that say nothing; each must attend to something, or its softmax would be
-        NaN. The network's output has a row for each text."""
+        """`padding` returns inputs for (batch, length) empty texts. Each must attend to one token, since a softmax over nothing is NaN. The
+        network's output has a row for each text."""
         self._network, self._device, self._padding = network, device, padding
         self._captured: dict[tuple[int, int], _Captured] = {}
         self._pool: Any = None
         self._lock = threading.Lock()
 
     def __call__(self, arrays: Sequence[Array], shape: tuple[int, int]) -> Floats:
-        """The network's output for inputs (batch, ...) that are padded to `shape`, (padded batch, padded length): (batch, ...)."""
+        """Pads inputs (batch, ...) to `shape`, (padded batch, padded length), and returns the network's output (batch, ...)."""
         with self._lock, torch.inference_mode():
             captured = self._captured.get(shape) or self._capture(shape)
             for staged, on_device, blank, array in zip(
@@ -52,8 +52,8 @@ class CapturedCalls:
                 staged.copy_(torch.from_numpy(blank))
                 on_device.copy_(staged, non_blocking=True)
             captured.graph.replay()
-            found: Floats = captured.output[: len(arrays[0])].float().cpu().numpy()
-            return found
+            output: Floats = captured.output[: len(arrays[0])].float().cpu().numpy()
+            return output
 
     def _capture(self, shape: tuple[int, int]) -> _Captured:
         staged = tuple(torch.from_numpy(array).pin_memory() for array in self._padding(*shape))
@@ -65,7 +65,7 @@ class CapturedCalls:
                 self._network(*inputs)
         torch.cuda.current_stream(self._device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # By default what other threads do on the device, such as a search, would spoil the capture.
+        # By default, work of other threads on the device, such as a search, would invalidate the capture.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             output = self._network(*inputs)
         self._pool = graph.pool()
@@ -74,5 +74,5 @@ class CapturedCalls:
 
 
 def rounded_up(value: int, steps: Sequence[int]) -> int:
-    """The first of the ascending `steps` that is as large, or the value where none is."""
+    """Returns the first of the ascending `steps` that is at least `value`, or `value` if none is."""
     return next((step for step in steps if value <= step), value)

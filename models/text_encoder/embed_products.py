@@ -1,4 +1,4 @@
-"""A bundle's vectors by a text encoder: what is written of a product is all that counts."""
+"""A bundle's vectors by a text encoder, from the texts of products alone."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from models.text_encoder.export import export_encoder
 from models.text_encoder.hugging_face import encoder_fingerprint
 from models.text_encoder.spec import Text
 
-ENCODE_BLOCK = 1024  # products between two safe points
+ENCODE_BLOCK = 1024  # products between two checkpoints
 TUNING_QUERIES = 400
 
 
 @dataclass(frozen=True, slots=True)
 class TextEmbedding:
-    """`encoder` is the packaged one's name, a Hugging Face folder or name. Raises EncoderError where it cannot be had."""
+    """Embeds with `encoder`: "minilm" (packaged), a Hugging Face folder or model name. Raises EncoderError for an unknown one."""
 
     encoder: str
     text_attributes: tuple[str, ...]
@@ -55,12 +55,12 @@ class TextEmbedding:
     def fingerprint(self) -> str:
         return encoder_fingerprint(self.encoder)
 
-    def prepare(self, state: WorkFolder, progress: Progress) -> None:
-        if "encoder" in state.values:
+    def prepare(self, work: WorkFolder, progress: Progress) -> None:
+        if "encoder" in work.values:
             return
         progress("export the encoder", 0, None)
-        folder = state.folder / TEXT_ENCODER_PART.name
-        shutil.rmtree(folder, ignore_errors=True)  # of an export that was interrupted
+        folder = work.folder / TEXT_ENCODER_PART.name
+        shutil.rmtree(folder, ignore_errors=True)  # an interrupted export leaves one
         export_encoder(
             self.encoder,
             folder,
@@ -68,18 +68,18 @@ class TextEmbedding:
             max_query_tokens=self.max_query_tokens,
             max_product_tokens=self.max_product_tokens,
         )
-        sync_files(state.folder, [path for path in folder.rglob("*") if path.is_file()])
-        state.values["encoder"] = True
-        state.save()
+        sync_files(work.folder, [path for path in folder.rglob("*") if path.is_file()])
+        work.values["encoder"] = True
+        work.save()
 
-    def embed(self, table: ProductTable, state: WorkFolder, progress: Progress) -> dict[str, Any]:
-        encoder = TextEncoder(state.folder / TEXT_ENCODER_PART.name)
-        _encode_products(table, encoder, self.text_attributes, state, progress)
+    def embed(self, table: ProductTable, work: WorkFolder, progress: Progress) -> dict[str, Any]:
+        encoder = TextEncoder(work.folder / TEXT_ENCODER_PART.name)
+        _encode_products(table, encoder, self.text_attributes, work, progress)
         return asdict(encoder.spec)
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
-        """Whole titles, and their first two or three words, since short queries lie farther from the products than products do from
-        each other."""
+        """Returns the vectors of titles, and of their first two or three words: short queries lie farther from products than products lie
+        from each other."""
         rng = random.Random(0)
         rows = rng.sample(range(len(table)), min(TUNING_QUERIES, len(table)))
         texts = []
@@ -93,13 +93,13 @@ def _encode_products(
     table: ProductTable,
     encoder: TextEncoder,
     text_attributes: tuple[str, ...],
-    state: WorkFolder,
+    work: WorkFolder,
     progress: Progress,
 ) -> None:
-    """Appends the vectors of products not yet encoded. Plain writes, not a map: a full disk must raise, not kill."""
+    """Appends the vectors of products not yet encoded. It writes without a memory map, where a full disk would kill the process."""
     header = npy_header((len(table), encoder.spec.dim))
-    done = int(state.values.get("encoded", 0))
-    path = state.folder / VECTORS
+    done = int(work.values.get("encoded", 0))
+    path = work.folder / VECTORS
     with path.open("r+b" if path.exists() else "w+b") as file:
         if not done:
             file.write(header)
@@ -113,6 +113,6 @@ def _encode_products(
             file.flush()
             os.fsync(file.fileno())
             done += len(texts)
-            state.values["encoded"] = done
-            state.save()
+            work.values["encoded"] = done
+            work.save()
     progress("encode products", done, len(table))

@@ -22,14 +22,14 @@ from models.text_encoder.backends import load_backend
 from models.text_encoder.spec import EncoderSpec, Text
 
 # One more call of the model costs about as much as computing this many padding tokens (1.1 ms a call, 0.07 ms a token on two
-# cores), so texts of different lengths are computed apart when padding them would waste more.
+# cores), so texts of different lengths are computed separately when padding them together would waste more.
 CALL_COST_TOKENS = 48
 MAX_CALL_TOKENS = 4096  # padded; keeps the activations of bulk encoding small
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
-    """Texts ready for one call of the model: where they stood, and their padded tokens (batch, length)."""
+    """Texts for one call of the model: their places among all texts, and their padded tokens (batch, length)."""
 
     rows: list[int]
     ids: Ints
@@ -37,7 +37,7 @@ class PaddedBatch:
 
 
 class TextEncoder:
-    """Encodes queries and products. `device` is "auto" (CUDA where there is one), "cpu" or "cuda"; `threads` 0 is all."""
+    """Encodes queries and products. `device` is "auto" (CUDA if usable), "cpu" or "cuda"; `threads` 0 uses all cores."""
 
     def __init__(self, folder: Path, device: str = "auto", threads: int = 0) -> None:
         self.spec = EncoderSpec.load(folder)
@@ -51,23 +51,20 @@ class TextEncoder:
         self.backend = load_backend(folder, device, threads)
 
     def encode(self, texts: Sequence[Text]) -> Floats:
-        """texts -> unit vectors (len(texts), dim)."""
+        """Returns unit vectors (texts, dim)."""
         vectors = np.empty((len(texts), self.spec.dim), np.float32)
         for batch in self.prepare(texts):
             vectors[batch.rows] = self.backend(batch.ids, batch.mask)
         return vectors
 
     def prepare(self, texts: Sequence[Text]) -> list[PaddedBatch]:
-        """Tokens of texts, in groups of similar length; each text is in exactly one."""
+        """Tokenises texts and groups them by similar length; each text is in one group."""
         token_ids = self._tokenize(texts)
         groups = group_by_length([len(ids) for ids in token_ids])
         return [PaddedBatch(rows, *_pad([token_ids[row] for row in rows], self._pad_id)) for rows in groups]
 
-    def count_tokens(self, texts: Sequence[Text]) -> list[int]:
-        return [len(ids) for ids in self._tokenize(texts)]
-
     def warm_up(self, max_tokens: int) -> None:
-        """Runs the shapes that short queries make, so that the first caller does not pay for their preparation."""
+        """Runs the batch shapes of short queries, so that the first caller does not wait for their compilation."""
         for length in range(3, 17):
             for batch in sorted({1, 2, 4, 8, 16, 32, max(1, max_tokens // length)}):
                 if batch * length <= max_tokens:
@@ -87,8 +84,8 @@ class TextEncoder:
         return token_ids
 
 
-def cut_to(vectors: Floats, dimensions: int) -> Floats:
-    """Matryoshka prefix of unit vectors (batch, dim), again of unit length: (batch, dimensions)."""
+def matryoshka_prefix(vectors: Floats, dimensions: int) -> Floats:
+    """Returns the first `dimensions` of unit vectors (batch, dim), scaled to unit length (Kusupati et al., 2022)."""
     if dimensions == vectors.shape[1]:
         return vectors
     prefix = vectors[:, :dimensions]
@@ -96,7 +93,7 @@ def cut_to(vectors: Floats, dimensions: int) -> Floats:
 
 
 def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows grouped so that texts of similar length are padded together; each row is in exactly one group."""
+    """Groups rows by similar length, to be padded together; each row is in one group."""
     groups: list[list[int]] = []
     waste = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -113,7 +110,7 @@ def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def locale_place(tokenizer: Tokenizer) -> int:
-    """Where the token of a locale goes: first, but behind a token that the tokenizer begins every text with, as [CLS]."""
+    """Returns the position of a locale's token: first, or second if the tokenizer begins every text with a token such as [CLS]."""
     return int(tokenizer.encode("a").special_tokens_mask[:1] == [1])
 
 
@@ -125,13 +122,13 @@ def _tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
 
 
 def _pad_id(folder: Path) -> int:
-    """What fills the places that the mask hides: any token of the vocabulary where the model names none."""
+    """Returns the padding token, or token 0 if the model names none: the mask hides it."""
     stated = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id")
     return max(0, int(stated or 0))  # -1 also means none
 
 
 def _pad(token_ids: Sequence[list[int]], pad_id: int) -> tuple[Ints, Ints]:
-    """ids, mask (batch, longest). A text without a token attends to one padding token: of nothing the softmax would be NaN."""
+    """Returns ids and mask (batch, longest). A text without tokens attends to one padding token, since a softmax over nothing is NaN."""
     longest = max(1, *map(len, token_ids))
     ids = np.full((len(token_ids), longest), pad_id, np.int64)
     mask = np.zeros((len(token_ids), longest), np.int64)

@@ -1,4 +1,4 @@
-"""Turns a Hugging Face encoder into the folder that `TextEncoder` loads. Needs the extra `aisle[train]`."""
+"""Converts a Hugging Face encoder into the folder that `TextEncoder` loads. Needs the extra `aisle[train]`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from models.text_encoder.spec import OPENVINO_FILE, SAME_VECTOR_COSINE, SPEC_FIL
 if TYPE_CHECKING:
     from models.text_encoder.torch_backend import PooledEncoder
 
-ROOM_BESIDE_WEIGHTS = 4 << 20  # bytes for the tokenizer and the graph
+SPARE_BYTES = 4 << 20  # bytes for the tokenizer and the graph
 
 
 def export_encoder(
@@ -37,10 +37,10 @@ def export_encoder(
     max_query_tokens: int = 64,
     max_product_tokens: int = 128,
 ) -> EncoderSpec:
-    """Writes the encoder `name` to `folder` in both forms and returns its spec. One that was exported before, as that of another
+    """Writes the encoder `name` to `folder` for both backends and returns its spec. An encoder that is already exported, such as one in a
     bundle, is copied.
 
-    `dimensions` are the Matryoshka prefixes that the model was trained for; none means only the full vector. Raises EncoderError for
+    `dimensions` are the Matryoshka prefixes that the model was trained for; without them only the full vector is served. Raises EncoderError for
     an encoder that cannot be served, and OSError when the disk is full.
     """
     source = find_encoder(name)
@@ -74,8 +74,8 @@ def export_encoder(
         product_prefix=prompts.get("document") or prompts.get("passage") or "",
     )
     folder.mkdir(parents=True, exist_ok=True)
-    # In both forms: 4 and 2 bytes a weight. OpenVINO says no more of a full disk than "iostream error".
-    room = 6 * sum(weights.numel() for weights in encoder.parameters()) + ROOM_BESIDE_WEIGHTS
+    # PyTorch's file has 4 bytes a weight, OpenVINO's has 2. OpenVINO reports a full disk only as "iostream error".
+    room = 6 * sum(weights.numel() for weights in encoder.parameters()) + SPARE_BYTES
     if shutil.disk_usage(folder).free < room:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     encoder.transformer.save_pretrained(folder)
@@ -86,13 +86,13 @@ def export_encoder(
     spec.save(folder)
     _save_openvino(encoder, folder)
     for path in folder.glob("*.safetensors"):
-        path.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes
+        path.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only their owner can read
     _compare(encoder, folder, min(spec.max_query_tokens, spec.max_product_tokens))
     return spec
 
 
 def load_encoder(source: Path) -> tuple[PooledEncoder, Any]:
-    """The network in fp32 and its tokenizer. Raises EncoderError for one that cannot be served."""
+    """Returns the network in fp32 and its tokenizer. Raises EncoderError for an encoder that cannot be served."""
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer
@@ -121,7 +121,7 @@ def _save_openvino(encoder: PooledEncoder, folder: Path) -> None:
 
     ones = torch.ones(2, 8, dtype=torch.int64)
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer, about branches that do not depend on the text
+        warnings.simplefilter("ignore")  # the tracer warns about branches that do not depend on the text
         try:
             graph = openvino.convert_model(encoder, example_input={"input_ids": ones, "attention_mask": ones})
         except Exception as error:
@@ -130,7 +130,7 @@ def _save_openvino(encoder: PooledEncoder, folder: Path) -> None:
 
 
 def _compare(encoder: PooledEncoder, folder: Path, longest: int) -> None:
-    """Both forms must give the same vectors, for shapes other than the traced one too. Raises EncoderError."""
+    """Raises EncoderError unless both backends give the same vectors, also for shapes other than the traced one."""
     import torch
 
     exported = OpenVinoBackend(folder)

@@ -1,4 +1,4 @@
-"""The files of a Hugging Face encoder: where they lie and what they state."""
+"""The files of a Hugging Face encoder, as sentence-transformers lays them out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SERVED_MODULES = ("Transformer", "Pooling", "Normalize")
 
 
 def find_encoder(name: str) -> Path:
-    """The local folder of an encoder: "minilm" (the packaged all-MiniLM-L6-v2), a directory, or a Hugging Face model name
-    (downloaded, or found in its cache)."""
+    """Returns the local folder of an encoder: "minilm" (the packaged all-MiniLM-L6-v2), a directory, or a Hugging Face model name, which
+    is downloaded unless it is cached. Raises EncoderError for an unknown one."""
     if name == PACKAGED:
         found = importlib.util.find_spec(_PACKAGE)
         if found is None or not found.submodule_search_locations:
@@ -44,12 +44,12 @@ def find_encoder(name: str) -> Path:
 
 
 def base_name(base: str) -> str:
-    """What is told of where an encoder came from: no path of the machine that trained it."""
+    """Returns the published name of an encoder, which holds no path of the machine that trained it."""
     return base if base == PACKAGED else Path(base).resolve().name
 
 
 def encoder_fingerprint(name: str) -> str:
-    """Changes when the files of the encoder `name` do. Raises EncoderError when there is no such encoder."""
+    """Returns a hash that changes with the files of an encoder. Raises EncoderError for an unknown one."""
     folder = find_encoder(name)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     facts = [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -73,7 +73,7 @@ def check_modules(source: Path) -> None:
 
 
 def _modules(source: Path) -> list[str]:
-    """The kinds of the modules that sentence-transformers would run, one after the other."""
+    """Returns the kinds of the modules that sentence-transformers would run, in order."""
     path = source / "modules.json"
     modules = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return [str(module["type"]).rsplit(".", 1)[-1] for module in modules]

@@ -1,4 +1,4 @@
-"""What a text encoder is, what it reads, and what runs its network."""
+"""The types of a text encoder: its specification, its input, and the protocol of its backends."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ class EncoderError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """What the encoder is, beside its weights."""
+    """Everything about an encoder except its weights and tokenizer."""
 
     model: str
     dim: int
-    dimensions: tuple[int, ...]  # Matryoshka prefixes that may be asked for, the full one included
+    dimensions: tuple[int, ...]  # Matryoshka prefixes that a caller may request, and the full vector
     max_query_tokens: int
     max_product_tokens: int
     query_prefix: str = ""
     product_prefix: str = ""
-    # By locale, what goes before its queries: tokens beyond the tokenizer's, which no text can spell.
+    # Tokens that go before a locale's queries. They are not in the tokenizer, so that no text can contain them.
     locale_tokens: dict[str, int] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
+        """Writes SPEC_FILE into a folder."""
         (folder / SPEC_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
@@ -49,11 +50,11 @@ class EncoderSpec:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One text to encode, and as what."""
+    """One text to encode, as a query or as a product."""
 
     text: str
     side: Side = "query"
-    locale: str = ""  # of a query; encoders that are the same for all pay it no heed
+    locale: str = ""  # of a query; encoders without locale tokens ignore it
 
 
 class Backend(Protocol):
@@ -62,5 +63,5 @@ class Backend(Protocol):
     name: str
 
     def __call__(self, ids: Ints, mask: Ints) -> Floats:
-        """ids, mask (batch, length) -> unit vectors (batch, dim)."""
+        """Returns unit vectors (batch, dim) of ids and mask (batch, length)."""
         ...

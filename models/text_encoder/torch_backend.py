@@ -18,7 +18,7 @@ BATCH_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class PooledEncoder(torch.nn.Module):
-    """A Hugging Face encoder with mean or first-token pooling; ids, mask (batch, length) -> unit vectors (batch, dim)."""
+    """A Hugging Face encoder with mean or first-token pooling, from ids and mask (batch, length) to unit vectors (batch, dim)."""
 
     def __init__(self, transformer: torch.nn.Module, pooling: str) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class PooledEncoder(torch.nn.Module):
         return self.pool(hidden, attention_mask)
 
     def pool(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """hidden (batch, length, dim) -> unit vectors (batch, dim)."""
+        """Pools hidden states (batch, length, dim) into unit vectors (batch, dim)."""
         hidden = hidden.float()
         if self.pooling == "cls":
             pooled = hidden[:, 0]
@@ -41,6 +41,7 @@ class PooledEncoder(torch.nn.Module):
 
 
 def load_pooled_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> PooledEncoder:
+    """Loads an exported encoder, ready for inference."""
     transformer = AutoModel.from_pretrained(
         folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
@@ -48,7 +49,7 @@ def load_pooled_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> Poo
 
 
 def pooling_of(folder: Path) -> str:
-    """The pooling that sentence-transformers files state, else "mean"."""
+    """Returns "cls" or "mean" as the files of sentence-transformers state it, and "mean" without them. Raises ValueError for others."""
     path = folder / "1_Pooling" / "config.json"
     if not path.is_file():
         return "mean"
@@ -57,8 +58,8 @@ def pooling_of(folder: Path) -> str:
         return "cls"
     if config.get("pooling_mode_mean_tokens") or config.get("pooling_mode") == "mean":
         return "mean"
-    asked = [name for name, on in config.items() if on is True] or config.get("pooling_mode")
-    raise ValueError(f"the encoder pools by {asked}; Aisle serves mean and cls pooling")
+    stated = [name for name, on in config.items() if on is True] or config.get("pooling_mode")
+    raise ValueError(f"the encoder pools by {stated}; Aisle serves mean and cls pooling")
 
 
 class TorchBackend:
@@ -69,7 +70,7 @@ class TorchBackend:
         on_gpu = where.type == "cuda"
         self._encoder = load_pooled_encoder(folder, torch.bfloat16 if on_gpu else torch.float32).to(where)
         spec = EncoderSpec.load(folder)
-        # No text is longer, and a position past the model's last would end the process.
+        # No text is longer. A position past the model's last would kill the process.
         self._max_length = max(spec.max_query_tokens, spec.max_product_tokens)
         self._captured = CapturedCalls(self._encoder, where, _padding) if on_gpu else None
         self.name = f"torch {torch.cuda.get_device_name(where)} bf16" if on_gpu else "torch cpu fp32"

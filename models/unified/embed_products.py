@@ -1,4 +1,4 @@
-"""A bundle's vectors by the unified model, trained on the way from a shopping log. Needs the extra `aisle[train]`."""
+"""A bundle's vectors by the unified model, which it trains from a shopping log. Needs the extra `aisle[train]`."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from models.unified.static_feature_names import STATIC_FEATURES
 from models.unified.static_features import static_features
 
 WRITE_BLOCK = 16_384  # products
-TUNING_QUERIES = 200  # plain, and as many of shoppers with a history
+TUNING_QUERIES = 200  # without a shopper, and as many of shoppers with a history
 TUNING_EVENTS = 32  # of one shopper
 
 
 @dataclass(frozen=True, slots=True)
 class UnifiedEmbedding:
-    """`events` is a log in Parquet (`models.events.event`), a file or a folder. Raises LogError where there is nothing to learn from."""
+    """Trains on `events`, a Parquet file or folder (`models.events.event`), and embeds. Raises LogError for a log without examples."""
 
     events: Path
     recipe: UnifiedRecipe
@@ -52,18 +52,18 @@ class UnifiedEmbedding:
 
     def fingerprint(self) -> str:
         files = sorted(self.events.rglob("*.parquet")) if self.events.is_dir() else [self.events]
-        made_of = [[file_sha256(file) for file in files], asdict(self.recipe), self.seed]
-        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+        inputs = [[file_sha256(file) for file in files], asdict(self.recipe), self.seed]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
-    def prepare(self, state: WorkFolder, progress: Progress) -> None:
-        """Nothing: the model needs the products."""
+    def prepare(self, work: WorkFolder, progress: Progress) -> None:
+        """Does nothing: the model needs the products."""
 
-    def embed(self, table: ProductTable, state: WorkFolder, progress: Progress) -> dict[str, Any]:
+    def embed(self, table: ProductTable, work: WorkFolder, progress: Progress) -> dict[str, Any]:
         from models.unified.saved_model import IDS_FILE, VECTORS_FILE
         from models.unified.shopping_log import ShoppingLog
         from models.unified.train_unified import train_unified
 
-        folder = state.folder / UNIFIED_PART.name
+        folder = work.folder / UNIFIED_PART.name
         if not folder.exists():
             log = ShoppingLog.read(self.events, [table.id(row) for row in range(len(table))])
             train_unified(table, log, self.recipe, folder, progress, seed=self.seed, device=self.device, logs=self.logs)
@@ -71,11 +71,11 @@ class UnifiedEmbedding:
             features = static_features(
                 table, SavedSignals(folder).for_ids([table.id(row) for row in range(len(table))])
             )
-            _write_vectors(np.load(folder / VECTORS_FILE, mmap_mode="r"), features, state.folder / VECTORS)
-            sync_files(state.folder, [state.folder / VECTORS])
+            _write_vectors(np.load(folder / VECTORS_FILE, mmap_mode="r"), features, work.folder / VECTORS)
+            sync_files(work.folder, [work.folder / VECTORS])
             (folder / VECTORS_FILE).unlink()
         (folder / IDS_FILE).unlink(missing_ok=True)  # the bundle's products are in the same order
-        sync_files(state.folder, [path for path in folder.rglob("*") if path.is_file()])
+        sync_files(work.folder, [path for path in folder.rglob("*") if path.is_file()])
         spec = EncoderSpec(
             model=f"unified, recipe {self.recipe.name}",
             dim=self.recipe.sizes.dim,
@@ -86,7 +86,7 @@ class UnifiedEmbedding:
         return asdict(spec)
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
-        """Queries of the log, and those of shoppers as their history moves them."""
+        """Returns vectors of the log's queries, plain and personalised."""
         tower = LightTower(folder / UNIFIED_PART.name)
         bands = PriceBands.load(folder / UNIFIED_PART.name)
         log = pq.read_table(
@@ -107,8 +107,8 @@ class UnifiedEmbedding:
 
 
 def _write_vectors(unit_vectors: Float16s, features: Floats, out: Path) -> None:
-    """Writes (products, dim) and (products, features) side by side, and zeros up to `num_columns`. Plain writes, not a map: a full
-    disk must raise, not kill."""
+    """Writes (products, dim) and (products, features) side by side, and zeros up to `num_columns`. It writes without a memory map, where a
+    full disk would kill the process."""
     size, dim = unit_vectors.shape
     width = num_columns(dim, features.shape[1])
     with out.open("wb") as file:
@@ -122,11 +122,11 @@ def _write_vectors(unit_vectors: Float16s, features: Floats, out: Path) -> None:
 
 
 def _sample_histories(log: pa.Table, rng: np.random.Generator) -> list[list[Event]]:
-    """The last events of some shoppers, in order of time."""
-    known = log.filter(pc.field("shopper_id") != "")
-    shoppers = pc.unique(known["shopper_id"]).to_numpy(zero_copy_only=False)
+    """Returns the last events of some shoppers, in order of time."""
+    named = log.filter(pc.field("shopper_id") != "")
+    shoppers = pc.unique(named["shopper_id"]).to_numpy(zero_copy_only=False)
     chosen = rng.permutation(shoppers)[:TUNING_QUERIES]
-    rows = known.filter(pc.is_in(known["shopper_id"], pa.array(chosen, pa.string()))).sort_by("time").to_pylist()
+    rows = named.filter(pc.is_in(named["shopper_id"], pa.array(chosen, pa.string()))).sort_by("time").to_pylist()
     by_shopper: dict[str, list[Event]] = {}
     for row in rows:
         time_ms = int(row.pop("time").timestamp() * 1000)

@@ -9,7 +9,7 @@ from models.arrays import Floats
 from models.bundles.manifest import Manifest
 from models.events.event import Event
 from models.products.product import product_text
-from models.text_encoder.encoder import cut_to
+from models.text_encoder.encoder import matryoshka_prefix
 from models.text_encoder.spec import Text
 from serving.config import LimitsConfig
 from serving.errors import InvalidRequest, Violation
@@ -101,7 +101,7 @@ def write_vectors(
 ) -> embedding_pb2.Vectors:
     """Returns unit vectors (rows, dim) cut to the requested dimensions, in the requested encoding."""
     is_float16 = encoding == embedding_pb2.VECTOR_ENCODING_FLOAT16
-    cut = cut_to(vectors, dimensions)
+    cut = matryoshka_prefix(vectors, dimensions)
     return embedding_pb2.Vectors(
         data=cut.astype("<f2" if is_float16 else "<f4").tobytes(),
         rows=len(cut),

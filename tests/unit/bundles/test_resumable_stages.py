@@ -1,4 +1,4 @@
-"""A stage is done once, again where what it was made of changed, and again after a kill in its midst."""
+"""A stage runs once, again when its inputs change, and again after it was killed."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from models.bundles.resumable_stages import ResumableStages, resumable_stages
 
 
 class Made:
-    """Stages that write one file, and what was asked of them."""
+    """Stages that write one file, and the names of those that ran."""
 
     def __init__(self, *, fail: str = "") -> None:
         self.names: list[str] = []
         self._fail = fail
 
-    def __call__(self, stages: ResumableStages, name: str, made_of: object) -> Path:
+    def __call__(self, stages: ResumableStages, name: str, inputs: object) -> Path:
         def make(folder: Path, progress: Progress) -> dict[str, Any]:
             assert not folder.exists()
             self.names.append(name)
             folder.mkdir()
-            (folder / "file").write_text(str(made_of))
+            (folder / "file").write_text(str(inputs))
             progress("write", 1, 1)
             if name == self._fail:
                 raise KeyboardInterrupt
-            return {"of": made_of}
+            return {"of": inputs}
 
-        return stages.run(name, made_of, make)
+        return stages.run(name, inputs, make)
 
 
 def run(folder: Path, made: Made, first: object = 1, second: object = 1) -> list[str]:
-    """What two stages wrote, the second made of the first."""
+    """Returns the output of two stages, the second of which depends on the first."""
     with resumable_stages(folder, lambda *_: None) as stages:
         paths = [made(stages, "first", first)]
         paths.append(made(stages, "second", [second, stages.key_of("first")]))
@@ -68,7 +68,7 @@ def test_an_interrupted_stage_is_done_again_and_those_before_are_not(tmp_path: P
 
 
 def test_a_stage_that_was_killed_is_done_again(tmp_path: Path) -> None:
-    """The folder is there, and looks whole; the mark says that it is not."""
+    """The folder exists and looks complete; its record says that it is not."""
     script = f"""
 import os
 from pathlib import Path

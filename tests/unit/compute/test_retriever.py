@@ -228,10 +228,10 @@ class FeaturedEmbedding(TextEmbedding):
 
     boosts = ("popularity", "new")
 
-    def embed(self, table: ProductTable, state: WorkFolder, progress: Progress) -> dict[str, Any]:
-        stated = super().embed(table, state, progress)
-        vectors = np.load(state.folder / VECTORS)
-        np.save(state.folder / VECTORS, np.concatenate([vectors, FEATURES, np.zeros((6, 14), np.float16)], axis=1))
+    def embed(self, table: ProductTable, work: WorkFolder, progress: Progress) -> dict[str, Any]:
+        stated = super().embed(table, work, progress)
+        vectors = np.load(work.folder / VECTORS)
+        np.save(work.folder / VECTORS, np.concatenate([vectors, FEATURES, np.zeros((6, 14), np.float16)], axis=1))
         return stated
 
 
