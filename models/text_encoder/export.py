@@ -40,8 +40,8 @@ def export_encoder(
     """Writes the encoder `name` to `folder` for both backends and returns its spec. An encoder that is already exported, such as one in a
     bundle, is copied.
 
-    `dimensions` are the Matryoshka prefixes that the model was trained for; without them only the full vector is served. Raises EncoderError for
-    an encoder that cannot be served, and OSError when the disk is full.
+    `dimensions` are the Matryoshka prefixes that the model was trained for; without them only the full vector is served.
+    Raises EncoderError for an encoder that cannot be served, and OSError when the disk is full.
     """
     source = find_encoder(name)
     config = read_config(source)
