@@ -1,4 +1,4 @@
-"""Turns the columns of any shopping log into those of EVENT_SCHEMA, a batch at a time, and marks what is wrong in each."""
+"""Parses the columns of a shopping log into those of EVENT_SCHEMA, a batch at a time, and flags what is wrong in each row."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from models.arrays import Bools, Doubles, Ints
 from models.events.event import EventKind
 from models.events.kinds import KINDS
 from models.events.mapping import EventMapping
+from models.events.raw_events import RawEvents
 from models.events.report import BadEvent
 from models.products.product import MAX_ID_CHARS, MAX_PRICE_MINOR
 from models.products.report import Repaired
@@ -35,35 +36,26 @@ _TRUTHS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RawEvents:
-    """Rows of a file as they stand in it."""
-
-    file: str
-    numbers: Ints  # (num_rows,) the row's line or number
-    columns: Mapping[str, pa.Array]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventColumns:
-    """The rows of RawEvents as events. Where a row is bad its values mean nothing."""
+    """The rows of RawEvents as events. Ignore the values of a bad row."""
 
     texts: dict[str, pa.Array]  # the text fields of EVENT_SCHEMA
-    time_ms: Ints
-    kind: npt.NDArray[np.int8]  # places in KINDS
-    flags: dict[EventKind, Bools]
+    time_ms: Ints  # (num_rows,)
+    kind: npt.NDArray[np.int8]  # (num_rows,) places in KINDS
+    flags: dict[EventKind, Bools]  # (num_rows,) each
     position: pa.Array  # int32
     price_minor: pa.Array  # int64
-    bad: dict[BadEvent, Bools] = field(default_factory=dict)
+    bad: dict[BadEvent, Bools] = field(default_factory=dict)  # (num_rows,) each
 
 
 def parse_columns(raw: RawEvents, mapping: EventMapping) -> EventColumns:
-    """Parses all columns. `bad` has all reasons that a row alone can give."""
+    """Parses all columns. `bad` has every reason that shows in a single row; the checks add the others."""
     num_rows = len(raw.numbers)
-    named = {name: raw.columns[column] for name, column in mapping.named().items()}
+    by_field = {name: raw.columns[column] for name, column in mapping.field_columns().items()}
     empty = pa.repeat("", num_rows)
     texts = {
-        name: as_text(named[name]) if name in named else empty
+        name: as_text(by_field[name]) if name in by_field else empty
         for name in ("id", "shopper_id", "session_id", "locale", "product_id", "query")
     }
     if mapping.id is None:
@@ -78,17 +70,17 @@ def parse_columns(raw: RawEvents, mapping: EventMapping) -> EventColumns:
     nothing = pa.nulls(num_rows)
     return EventColumns(
         texts=texts,
-        time_ms=_times(named["time"], mapping.time_unit, bad),
-        kind=_kinds(named.get("kind"), mapping.kinds, num_rows, bad),
-        flags=_flags({kind: raw.columns[column] for kind, column in mapping.flags().items()}, num_rows, bad),
-        position=_positions(named.get("position", nothing), bad),
-        price_minor=_prices(named.get("price", nothing), mapping.price_digits, bad),
+        time_ms=_times(by_field["time"], mapping.time_unit, bad),
+        kind=_kinds(by_field.get("kind"), mapping.kinds, num_rows, bad),
+        flags=_flags({kind: raw.columns[column] for kind, column in mapping.flag_columns().items()}, num_rows, bad),
+        position=_positions(by_field.get("position", nothing), bad),
+        price_minor=_prices(by_field.get("price", nothing), mapping.price_digits, bad),
         bad=bad,
     )
 
 
 def as_text(column: pa.Array) -> pa.Array:
-    """Any column as text without blanks at its ends; empty where there is nothing. What is not UTF-8 is replaced."""
+    """Returns any column as text without blanks at its ends, "" for empty cells. Bytes that are not UTF-8 are replaced."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):
@@ -97,17 +89,17 @@ def as_text(column: pa.Array) -> pa.Array:
         text = column.cast(pa.string())
         text.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        text = pa.array([_shown(value) for value in column], pa.string())
+        text = pa.array([_readable(value) for value in column], pa.string())
     text = pc.fill_null(text, "")
     if not pc.all(pc.string_is_ascii(text), min_count=0).as_py():
         return pa.array([clean_text(value, unescape=False) for value in text.to_pylist()], pa.string())
     return pc.utf8_trim_whitespace(text)
 
 
-def _shown(value: pa.Scalar) -> str:
-    """Text of a value that Arrow cannot turn into text."""
+def _readable(value: pa.Scalar) -> str:
+    """Returns the text of a value that Arrow cannot cast to text."""
     try:
-        return "" if (shown := value.as_py()) is None else str(shown)
+        return "" if (content := value.as_py()) is None else str(content)
     except UnicodeDecodeError:
         return bytes(value.as_buffer()).decode("utf-8", "replace")
 
@@ -122,10 +114,10 @@ def _times(column: pa.Array, unit: str, bad: dict[BadEvent, Bools]) -> Ints:
         is_missing = np.isnan(ticks)
         times = np.clip(np.nan_to_num(ticks * _TICKS_MS[unit]), -_LATEST_MS, _LATEST_MS).astype(np.int64)
     else:
-        read = [_time(text, _TICKS_MS[unit]) for text in as_text(column).to_pylist()]
-        times = np.array([0 if time is None else time for time in read], np.int64)
+        parsed = [_time(text, _TICKS_MS[unit]) for text in as_text(column).to_pylist()]
+        times = np.array([0 if time is None else time for time in parsed], np.int64)
         is_missing = _bools(pc.equal(as_text(column), ""))
-        is_unclear = np.array([time is None for time in read], np.bool_)
+        is_unclear = np.array([time is None for time in parsed], np.bool_)
     bad[BadEvent.NO_TIME] = is_missing
     bad[BadEvent.TIME_UNCLEAR] = is_unclear
     bad[BadEvent.EARLY_TIME] = times < _EARLIEST_MS
@@ -143,30 +135,30 @@ def _time(text: str, tick_ms: float) -> int | None:
 
 
 def _kinds(
-    column: pa.Array | None, more: Mapping[str, EventKind], num_rows: int, bad: dict[BadEvent, Bools]
+    column: pa.Array | None, more_names: Mapping[str, EventKind], num_rows: int, bad: dict[BadEvent, Bools]
 ) -> npt.NDArray[np.int8]:
     if column is None:
         return np.zeros(num_rows, np.int8)
     places = {str(kind): at for at, kind in enumerate(KINDS)}
-    places |= {name.strip().lower(): KINDS.index(kind) for name, kind in more.items()}
-    kinds = _looked_up(pc.utf8_lower(as_text(column)), places)
+    places |= {name.strip().lower(): KINDS.index(kind) for name, kind in more_names.items()}
+    kinds = _look_up(pc.utf8_lower(as_text(column)), places)
     bad[BadEvent.UNKNOWN_KIND] = kinds < 0
     return kinds
 
 
 def _flags(columns: Mapping[EventKind, pa.Array], num_rows: int, bad: dict[BadEvent, Bools]) -> dict[EventKind, Bools]:
-    truths = {kind: _looked_up(pc.utf8_lower(as_text(column)), _TRUTHS) for kind, column in columns.items()}
+    truths = {kind: _look_up(pc.utf8_lower(as_text(column)), _TRUTHS) for kind, column in columns.items()}
     bad[BadEvent.FLAG_UNCLEAR] = np.zeros(num_rows, np.bool_)
     for truth in truths.values():
         bad[BadEvent.FLAG_UNCLEAR] |= truth < 0
     return {kind: truth == 1 for kind, truth in truths.items()}
 
 
-def _looked_up(texts: pa.Array, places: Mapping[str, int]) -> npt.NDArray[np.int8]:
-    """The place of each text, -1 where it has none."""
+def _look_up(texts: pa.Array, places: Mapping[str, int]) -> npt.NDArray[np.int8]:
+    """Returns the place of each text, -1 for a text that has none."""
     encoded = texts.dictionary_encode()
-    found = np.array([places.get(text, -1) for text in encoded.dictionary.to_pylist()], np.int8)
-    return found[encoded.indices.to_numpy(zero_copy_only=False)]
+    codes = np.array([places.get(text, -1) for text in encoded.dictionary.to_pylist()], np.int8)
+    return codes[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
 def _positions(column: pa.Array, bad: dict[BadEvent, Bools]) -> pa.Array:
@@ -184,21 +176,21 @@ def _prices(column: pa.Array, digits: int, bad: dict[BadEvent, Bools]) -> pa.Arr
     elif pa.types.is_floating(column.type) or pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
         values, is_unclear = _numbers(column)
         is_empty = np.isnan(values)
-        prices = np.floor(np.nan_to_num(values) * 10**digits + 0.5 + 1e-6)  # half up; 0.285 is a little less in binary
+        prices = np.floor(np.nan_to_num(values) * 10**digits + 0.5 + 1e-6)  # half up; 0.285 is slightly less in binary
     else:
-        read = [parse_price(text, digits) for text in as_text(column).to_pylist()]
-        is_empty = np.array([price is None for price in read], np.bool_)
-        is_negative = np.array([price is Repaired.NEGATIVE_PRICE for price in read], np.bool_)
-        is_unclear = np.array([isinstance(price, Repaired) for price in read], np.bool_) & ~is_negative
-        prices = np.array([price if isinstance(price, int) else 0 for price in read], np.float64) - is_negative
+        parsed = [parse_price(text, digits) for text in as_text(column).to_pylist()]
+        is_empty = np.array([price is None for price in parsed], np.bool_)
+        is_negative = np.array([price is Repaired.NEGATIVE_PRICE for price in parsed], np.bool_)
+        is_unclear = np.array([isinstance(price, Repaired) for price in parsed], np.bool_) & ~is_negative
+        prices = np.array([price if isinstance(price, int) else 0 for price in parsed], np.float64) - is_negative
     bad[BadEvent.NEGATIVE_PRICE] = prices < 0
     bad[BadEvent.PRICE_UNCLEAR] = is_unclear | (prices > MAX_PRICE_MINOR)
-    known = ~is_empty & (prices >= 0) & (prices <= MAX_PRICE_MINOR)
-    return pa.array(np.where(known, prices, 0).astype(np.int64), mask=~known)  # whole to 10**15: exact as floats
+    is_valid = ~is_empty & (prices >= 0) & (prices <= MAX_PRICE_MINOR)
+    return pa.array(np.where(is_valid, prices, 0).astype(np.int64), mask=~is_valid)  # whole to 10**15: exact as floats
 
 
 def _numbers(column: pa.Array) -> tuple[Doubles, Bools]:
-    """Any column as numbers, NaN where it is empty, and where it is text that is none."""
+    """Returns any column as numbers, NaN for empty cells, and which cells are text that is no number."""
     try:
         return _filled(column.cast(pa.float64(), safe=False), np.nan), np.zeros(len(column), np.bool_)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -212,7 +204,7 @@ def _nan_as_null(column: pa.Array) -> pa.Array:
 
 
 def _filled(column: pa.Array, value: float = 0) -> Any:
-    """An array of the column's own type."""
+    """Returns an array of the column's own type, with `value` for empty cells."""
     return pc.fill_null(column, value).to_numpy(zero_copy_only=False)
 
 

@@ -1,4 +1,4 @@
-"""The shopping log: what shoppers did, one row an event, as training reads it and serving records it."""
+"""Events: what shoppers did. Serving records them, and training reads them from a log with one row per event."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class EventKind(StrEnum):
 class Event:
     """One event. Fields that do not apply are empty."""
 
-    id: str  # unique: an event that comes twice counts once
+    id: str  # unique: a repeated id counts once
     time_ms: int  # since 1970-01-01 UTC
-    shopper_id: str  # "" is an anonymous shopper, of whom only the session is known
+    shopper_id: str  # "" is an anonymous shopper, who is identified by the session alone
     session_id: str
     locale: str  # BCP 47, as "en-US"
     kind: EventKind
     product_id: str
-    query: str = ""  # what was searched, where a search led to the event
-    position: int | None = None  # place on the result page, from 1
-    price_minor: int | None = None  # price of one when it happened, in minor units of the catalogue's currency
+    query: str = ""  # of the search that led to the event
+    position: int | None = None  # on the result page, from 1
+    price_minor: int | None = None  # unit price at the time of the event, in minor units of the catalogue's currency
 
 
-# A log is a Parquet file, or a folder of them, with these columns, ordered by time.
+# The columns of a log in Parquet, a file or a folder of files, ordered by time.
 EVENT_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),

@@ -1,4 +1,4 @@
-"""Which column of a file is what of a shopping log."""
+"""Maps the columns of a file to the fields of events."""
 
 from __future__ import annotations
 
@@ -7,31 +7,27 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.errors import InputError
+from models.events.errors import EventLogError
 from models.events.event import EventKind
 
 FIELDS = ("id", "time", "shopper_id", "session_id", "locale", "kind", "product_id", "query", "position", "price")
-NEEDED = ("time", "product_id")
+FLAGS = {"clicked": EventKind.CLICK, "carted": EventKind.CART, "purchased": EventKind.PURCHASE}
 
 
-class EventLogError(InputError):
-    """The log cannot be read at all; the message says what to change."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventMapping:
-    """Column names by field; None: the file does not have it. Two shapes of logs are known:
+    """The column that holds each field. None: the file does not have the field. A log has one of two shapes:
 
-    - A row an event: `kind` names the column that says which. `kinds` adds names to those of EventKind, as
+    - One event per row: `kind` is the column that holds its kind. `kinds` adds names to those of EventKind, as
       {"view": EventKind.IMPRESSION, "add_to_cart": EventKind.CART}; case does not matter.
-    - A row an impression: `kind` is None, and `clicked`, `carted` and `purchased` name columns of truths (those that there
-      are). Each true flag is an event of its own at the time of the row, with the row's id and "-click", "-cart" or
-      "-purchase" behind it.
+    - One impression per row: `kind` is None, and `clicked`, `carted` and `purchased` are boolean columns, at least one of
+      them. Each true flag is an event of its own at the time of the row. Its id is the row's followed by "-click", "-cart" or
+      "-purchase".
     """
 
-    time: str = "time"  # a timestamp (UTC where it has no zone), ISO 8601 text, or a number since 1970 in time_unit
+    time: str = "time"  # a timestamp (UTC if it has no zone), ISO 8601 text, or a number since 1970 in time_unit
     product_id: str = "product_id"
-    id: str | None = "id"  # None: events are numbered by file and row, and repeated ones are not found
+    id: str | None = "id"  # None: events are numbered by file and row, and repeated ones are not detected
     kind: str | None = "kind"
     shopper_id: str | None = None
     session_id: str | None = None
@@ -43,13 +39,13 @@ class EventMapping:
     carted: str | None = None
     purchased: str | None = None
     kinds: Mapping[str, EventKind] = field(default_factory=dict, hash=False)
-    default_locale: str = ""  # where a row has none
+    default_locale: str = ""  # of a row without a locale
     time_unit: Literal["s", "ms", "us"] = "ms"
-    price_digits: int = 0  # 0: the price is in minor units; 2: in units of which each has 100
+    price_digits: int = 0  # a unit of the price has 10**price_digits minor units; 0: the price is in minor units
 
     @classmethod
     def by_name(cls, columns: Collection[str]) -> EventMapping:
-        """Maps the columns that are named like the fields of EVENT_SCHEMA. What every log needs is mapped in any case."""
+        """Maps each column that is named like a field of EVENT_SCHEMA. `time`, `product_id`, `id` and `kind` are always mapped."""
         optional = ("shopper_id", "session_id", "locale", "query", "position", "price_minor")
         shopper_id, session_id, locale, query, position, price = (
             name if name in columns else None for name in optional
@@ -58,34 +54,36 @@ class EventMapping:
             shopper_id=shopper_id, session_id=session_id, locale=locale, query=query, position=position, price=price
         )
 
-    def named(self) -> dict[str, str]:
-        """Field -> column for the fields that have one, flags among them."""
-        columns = {name: getattr(self, name) for name in (*FIELDS, "clicked", "carted", "purchased")}
+    def field_columns(self) -> dict[str, str]:
+        """Returns field -> column for the fields that have a column, flags among them."""
+        columns = {name: getattr(self, name) for name in (*FIELDS, *FLAGS)}
         return {name: column for name, column in columns.items() if column is not None}
 
-    def flags(self) -> dict[EventKind, str]:
-        """Kind -> column of its flag."""
-        columns = {EventKind.CLICK: self.clicked, EventKind.CART: self.carted, EventKind.PURCHASE: self.purchased}
+    def flag_columns(self) -> dict[EventKind, str]:
+        """Returns kind -> column of its flag."""
+        columns = {kind: getattr(self, name) for name, kind in FLAGS.items()}
         return {kind: column for kind, column in columns.items() if column is not None}
 
     def check(self, columns: Sequence[str], file: str) -> None:
-        """Raises one EventLogError for all that is wrong with the mapping for a file of these columns."""
-        wrong = []
-        if (self.kind is None) != bool(self.flags()):
-            wrong.append("map either kind, or some of clicked, carted and purchased")
+        """Raises one EventLogError that names everything wrong with the mapping for a file of these columns."""
+        violations = []
+        if (self.kind is None) != bool(self.flag_columns()):
+            violations.append("map either kind, or some of clicked, carted and purchased")
         if self.time_unit not in {"s", "ms", "us"}:
-            wrong.append(f"time_unit is s, ms or us, not {self.time_unit!r}")
+            violations.append(f"time_unit is s, ms or us, not {self.time_unit!r}")
         if not 0 <= self.price_digits <= 6:
-            wrong.append(f"price_digits is 0 to 6, not {self.price_digits}")
-        wrong += [
-            _complaint(column, name, columns) for name, column in self.named().items() if columns.count(column) != 1
+            violations.append(f"price_digits is 0 to 6, not {self.price_digits}")
+        violations += [
+            _violation(column, name, columns)
+            for name, column in self.field_columns().items()
+            if columns.count(column) != 1
         ]
-        if wrong:
-            raise EventLogError(f"{file}: {'; '.join(wrong)}. Its columns are: {', '.join(columns)}")
+        if violations:
+            raise EventLogError(f"{file}: {'; '.join(violations)}. Its columns are: {', '.join(columns)}")
 
 
-def _complaint(column: str, name: str, columns: Sequence[str]) -> str:
+def _violation(column: str, name: str, columns: Sequence[str]) -> str:
     if column in columns:
-        return f"column {column!r} (wanted as {name}) is there more than once; rename one"
+        return f"column {column!r} (mapped as {name}) is there more than once; rename one"
     near = difflib.get_close_matches(column, columns, n=1)
-    return f"no column {column!r} (wanted as {name})" + (f", did you mean {near[0]!r}?" if near else "")
+    return f"no column {column!r} (mapped as {name})" + (f", did you mean {near[0]!r}?" if near else "")

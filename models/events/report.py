@@ -1,4 +1,4 @@
-"""What became of the rows of a shopping log that was read."""
+"""The report on a shopping log that was read: how many rows were kept, why others were lost, and the first of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.products.report import MAX_EXAMPLES
 
 
 class BadEvent(StrEnum):
-    """Why a row was lost: the first of these that holds."""
+    """Why a row was lost. A row counts for the first of these that applies."""
 
     UNREADABLE = "cannot be read"
     NO_ID = "no id"
@@ -31,19 +31,19 @@ class BadEvent(StrEnum):
     DUPLICATE_ID = "duplicate id"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BadRow:
     """One row that was lost."""
 
     file: str
     row: int  # the line on which it starts (CSV, JSON lines), or the row from 1 (Parquet)
     reason: BadEvent
-    value: str  # what was wrong, where one value was
+    value: str  # the offending value, "" if the problem is not one value
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class EventReport:
-    """`rows == kept + sum(bad)`. A kept row is one event, or with flags up to four."""
+    """Counts of rows and events: `rows == kept + sum(bad)`. A kept row is one event, or up to four if the log has flags."""
 
     rows: int = 0
     kept: int = 0
@@ -53,7 +53,7 @@ class EventReport:
     examples: list[BadRow] = field(default_factory=list)  # the first MAX_EXAMPLES bad rows
 
     def room(self) -> int:
-        """How many more examples are kept."""
+        """Returns how many more examples are kept."""
         return MAX_EXAMPLES - len(self.examples)
 
     def add(self, row: BadRow) -> None:
@@ -63,7 +63,7 @@ class EventReport:
             self.examples.append(replace(row, value=row.value[:MAX_ID_CHARS]))
 
     def as_json(self) -> dict[str, object]:
-        """Plain dicts, lists, strings and numbers."""
+        """Returns plain dicts, lists, strings and numbers."""
         return {
             "rows": self.rows,
             "kept": self.kept,

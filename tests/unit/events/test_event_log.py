@@ -14,8 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.events.errors import EventLogError
 from models.events.event import EVENT_SCHEMA, EventKind
-from models.events.log import BadEvent, EventLogError, EventMapping, EventReport, read_events, write_events
+from models.events.log import read_events, write_events
+from models.events.mapping import EventMapping
+from models.events.report import BadEvent, EventReport
 from models.products.report import MAX_EXAMPLES
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
@@ -274,7 +277,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("mapping", "message"),
         [
-            (EventMapping(kind="knd"), "no column 'knd' .wanted as kind., did you mean 'kind'"),
+            (EventMapping(kind="knd"), "no column 'knd' .mapped as kind., did you mean 'kind'"),
             (EventMapping(kind=None), "map either kind, or some of clicked"),
             (EventMapping(clicked="clicked"), "map either kind, or some of clicked"),
             (EventMapping(price_digits=9), "price_digits is 0 to 6, not 9"),

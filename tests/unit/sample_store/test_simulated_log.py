@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pytest
 
 from models.events.event import EVENT_SCHEMA, EventKind
-from models.events.log import EventReport, read_events
+from models.events.log import read_events
+from models.events.report import EventReport
 from models.products.reader import CatalogueReader
 from models.sample_store import (
     SAMPLE_COLUMNS,

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.events.event import EVENT_SCHEMA
-from models.events.log import EventReport, read_events
+from models.events.log import read_events
+from models.events.report import EventReport
 from models.sample_store import (
     SampleStore,
     StorefrontLog,
