@@ -12,7 +12,7 @@ from models.sample_store.words import load_words, sellers
 MAX_TIER = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Brand:
     """An invented maker."""
 

@@ -19,7 +19,7 @@ MAX_CONSTRAINTS = 2  # of a query besides its type
 MAX_INTENTS = 200_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Intents:
     """Queries with their target types and constraints. Several intents can have the same text."""
 

@@ -50,7 +50,7 @@ class Language:
         return self.inflection.agree(adjective, form)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Locale:
     """A country's variety of a language: what its shoppers call the product types, and how many they are."""
 

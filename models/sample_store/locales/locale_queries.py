@@ -35,7 +35,7 @@ _INCHES = re.compile(r"(\d+(?:\.\d+)?)-Inch")
 _SAME_EVERYWHERE = re.compile(r"X*[SL]|M|W\d\d|\d+(\.\d+)? (GB|W|V|L|ml|mm|lm)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LocaleQuery:
     """A query of a locale and what its shopper is searching for."""
 
@@ -63,7 +63,7 @@ def write_locale_query(locale: Locale, latent: ProductLatent, draws: Draws) -> L
         query.add("brand", load_brands()[latent.brand].name.lower())
     fields = [name for name in named if name in ("colour", "material", "brand")]
     text = _typed(" ".join(query.words), locale.language, draws)
-    return LocaleQuery(text, locale.name, latent.type, fields[0] if fields else "")
+    return LocaleQuery(text=text, locale=locale.name, type=latent.type, field=fields[0] if fields else "")
 
 
 class _QueryWriter:

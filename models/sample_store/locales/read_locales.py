@@ -70,7 +70,7 @@ def read_language_file(file: DataTable) -> list[Locale]:
         share = table.integer("share", 0, _MAX_SHARE)
         variety = _read_variety(table, language)
         table.end()
-        locales.append(Locale(name, variety, _nouns_by_type(variety, own_nouns[name]), share))
+        locales.append(Locale(name=name, language=variety, nouns=_nouns_by_type(variety, own_nouns[name]), share=share))
     file.end()
     return locales
 

@@ -45,7 +45,7 @@ _BLOCK_SEARCHES = 65_536
 _GROUP = 4  # searches; a session lies within a group, and a group within a block
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StorefrontSearch:
     """A search and the truth about it."""
 
@@ -113,7 +113,8 @@ class StorefrontLog:
                 query = _draw_queries(pool, numbers)
                 rows = zip(numbers.tolist(), pool.texts(query), pool.types[query].tolist(), strict=True)
                 for number, text, kind in rows:
-                    yield StorefrontSearch(_search_id(name, number), text, name, load_product_types()[kind].category)
+                    category = load_product_types()[kind].category
+                    yield StorefrontSearch(id=_search_id(name, number), query=text, locale=name, type=category)
 
     def _rows(self, volume: int, block: int, num_blocks: int) -> Ints:
         """Returns the numbers of the searches of a locale whose groups begin in a block's part of the window."""
