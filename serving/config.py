@@ -1,6 +1,6 @@
 """The typed configuration: `aisle.toml`, checked as a whole before anything starts.
 
-Every key has a default that serves a bundle on this machine's loopback. One knob per decision; the rest is derived.
+The defaults serve a bundle on the loopback of this machine. There is one key per decision; everything else is derived.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from models.errors import InputError
 
 
 class ConfigError(InputError):
-    """The configuration cannot be used; the message names each key and what it may be."""
+    """The configuration cannot be used; the message names each bad key and its allowed values."""
 
 
-# The processes that read the file may run elsewhere: a relative path is one from where `aisle serve` was started.
+# Other processes with other working folders read the file: a relative path starts where `aisle serve` was started.
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
 
@@ -31,25 +31,27 @@ class _Section(BaseModel):
 class ServerConfig(_Section):
     """Where and how the gateway listens."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback wants [tls].")
+    host: str = Field("127.0.0.1", description="Address to listen on. Any address but loopback needs [tls].")
     port: int = Field(9000, ge=1, le=65535, description="Port of the gRPC API.")
-    replicas: int = Field(1, ge=1, le=64, description="Gateway processes; those of one node share the port.")
+    replicas: int = Field(1, ge=1, le=64, description="Gateway processes; on one node they share the port.")
     num_cpus: float = Field(0, ge=0, description="CPUs that Ray reserves for each gateway process.")
-    # gRPC takes its settings as 32-bit milliseconds and bytes, so each has a greatest value.
+    # gRPC takes these as 32-bit milliseconds and bytes: hence the upper bounds.
     max_message_bytes: int = Field(4 * 1024**2, ge=1024, le=1024**3, description="Largest request or answer.")
     max_deadline_ms: int = Field(
-        10_000, ge=1, le=3_600_000, description="Deadline of a call that states none, and the longest."
+        10_000, ge=1, le=3_600_000, description="Longest deadline of a call, and the deadline of a call without one."
     )
     keepalive_s: float = Field(60, ge=1, le=86_400, description="Idle time after which a connection is probed.")
     max_connection_age_s: float = Field(
         600,
         ge=0.1,
         le=86_400,
-        description="Age at which a connection is closed gently, so that clients spread over new replicas.",
+        description="Age at which a connection is closed gracefully, so that clients spread over new replicas.",
     )
-    drain_s: float = Field(10, ge=0, le=3600, description="Time that a stopping replica gives to the calls it has.")
+    drain_s: float = Field(
+        10, ge=0, le=3600, description="Time that a stopping replica gives to its calls in progress."
+    )
     reflection: bool = Field(True, description="Serve gRPC reflection.")
-    allow_insecure: bool = Field(False, description="Listen beyond loopback without TLS (behind a mesh, say).")
+    allow_insecure: bool = Field(False, description="Listen beyond loopback without TLS, for example behind a mesh.")
 
     def is_loopback(self) -> bool:
         if self.host == "localhost":
@@ -61,11 +63,11 @@ class ServerConfig(_Section):
 
 
 class TlsConfig(_Section):
-    """PEM files. Without a certificate the gateway speaks plain HTTP/2. Changed files are taken up without a restart."""
+    """PEM files. Without a certificate the gateway speaks plain HTTP/2. Changed files are read again without a restart."""
 
-    certificate: AbsolutePath | None = Field(None, description="The server's certificate and those that vouch for it.")
+    certificate: AbsolutePath | None = Field(None, description="The server's certificate chain.")
     key: AbsolutePath | None = Field(None, description="The certificate's private key.")
-    client_ca: AbsolutePath | None = Field(None, description="Set: only clients with a certificate of this CA (mTLS).")
+    client_ca: AbsolutePath | None = Field(None, description="If set, clients need a certificate of this CA (mTLS).")
 
     @model_validator(mode="after")
     def _complete(self) -> TlsConfig:
@@ -81,7 +83,7 @@ class TlsConfig(_Section):
 
 
 class AuthConfig(_Section):
-    """API keys. Without a file every caller may call everything."""
+    """API keys. Without a keys file every caller may call every method."""
 
     keys_file: AbsolutePath | None = Field(
         None, description="Lines made by `aisle key`: name, SHA-256 of the key, scopes."
@@ -89,10 +91,10 @@ class AuthConfig(_Section):
 
 
 class LimitsConfig(_Section):
-    """What one request may ask for."""
+    """The most that one request may ask for, and the default page size."""
 
     max_query_chars: int = Field(512, ge=1, le=8192, description="Characters of one query.")
-    default_page_size: int = Field(24, ge=1, description="Hits of a search that states no page size.")
+    default_page_size: int = Field(24, ge=1, description="Hits of a search that sets no page size.")
     max_page_size: int = Field(100, ge=1, le=1000, description="Hits of one page.")
     max_results: int = Field(1000, ge=1, le=10_000, description="Hits that paging can reach.")
     max_recent_events: int = Field(200, ge=1, le=1000, description="Recent events of one search.")
@@ -111,15 +113,17 @@ class LimitsConfig(_Section):
 
 
 class LightStageConfig(_Section):
-    """Where a stage without a network of its own computes and how it scales."""
+    """Where a stage computes and how it scales. This stage needs no GPU."""
 
     placement: Literal["local", "remote"] = Field(
         "local", description="local: in each gateway process. remote: in Ray Serve replicas of its own."
     )
-    max_wait_ms: float = Field(250, gt=0, description="Work that may wait for the stage before calls are refused.")
+    max_wait_ms: float = Field(
+        250, gt=0, description="Longest expected wait for the stage; a call that would wait longer is refused."
+    )
     min_replicas: int = Field(1, ge=1, description="remote only")
     max_replicas: int = Field(1, ge=1, description="remote only; above min_replicas the stage scales by itself")
-    target_queue_ms: float = Field(20, gt=0, description="remote only: queue age that adds a replica")
+    target_queue_ms: float = Field(20, gt=0, description="remote only: age of the queue at which a replica is added")
     num_cpus: float = Field(1, ge=0, description="remote only: CPUs that Ray reserves for one replica")
     num_gpus: float = Field(0, ge=0, description="remote only: share of a GPU for one replica")
 
@@ -138,7 +142,7 @@ class StageConfig(LightStageConfig):
     """Where a stage computes and how it scales."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: CUDA where there is one. The unified model's queries are encoded on the CPU."
+        "auto", description="auto: CUDA if there is a GPU. Queries of the unified model are encoded on the CPU."
     )
     threads: int = Field(0, ge=0, description="CPU threads of one replica; 0: as many as it has cores.")
 
@@ -150,26 +154,27 @@ class StageConfig(LightStageConfig):
 
 
 class TypesConfig(LightStageConfig):
-    """The classifier of queries, where the bundle holds one, and what a search does with it unless it says otherwise."""
+    """The query classifier, if the bundle holds one, and what a search does by default with the types of its query."""
 
     use: Literal["off", "facets", "boost", "filter"] = Field(
-        "boost", description="facets: only told. boost: products of the query's types gain score. filter: no others."
+        "boost",
+        description="facets: only reported. boost: products of the query's types score higher. filter: only these.",
     )
-    # 0, 0.3, 0.5 and 1 leave .08, .80, .84 and .84 of the first 10 hits of the wanted type in other languages, and .992, .998, .998 and
-    # .997 in the catalogue's own (`aisle evaluate type-use`, simulated).
-    boost: float = Field(0.5, ge=0, le=1, description="What a product of a type that is certain gains.")
+    # With 0, 0.3, 0.5 and 1 the share of the requested type among the first 10 hits is .08, .80, .84 and .84 for queries in other
+    # languages, and .992, .998, .998 and .997 in the catalogue's own language (`aisle evaluate type-use`, simulated).
+    boost: float = Field(0.5, ge=0, le=1, description="Added score of a product whose type has probability 1.")
 
 
 class RankerConfig(_Section):
-    """How the candidates of a search are ordered unless it says otherwise, where the bundle holds a ranker."""
+    """The default ranking of a search, if the bundle holds a ranker."""
 
     model: Literal["none", "student", "teacher"] = Field(
-        "student", description="student: ranked with the retrieval. teacher: its best again by the cross-encoder."
+        "student", description="student: ranks with the retrieval. teacher: a cross-encoder orders its best again."
     )
-    depth: int = Field(200, ge=0, le=10_000, description="The best candidates of the retrieval that are ranked.")
-    click_weight: float = Field(1, ge=0, le=1e6, description="What a click is worth,")
-    cart_weight: float = Field(4, ge=0, le=1e6, description="what a product put into the cart,")
-    purchase_weight: float = Field(16, ge=0, le=1e6, description="and what a purchase.")
+    depth: int = Field(200, ge=0, le=10_000, description="Best candidates of the retrieval that are ranked.")
+    click_weight: float = Field(1, ge=0, le=1e6, description="Value of a click; only the ratios of the values matter.")
+    cart_weight: float = Field(4, ge=0, le=1e6, description="Value of a product put into the cart.")
+    purchase_weight: float = Field(16, ge=0, le=1e6, description="Value of a purchase.")
 
     @property
     def weights(self) -> tuple[float, float, float]:
@@ -183,32 +188,38 @@ class RankerConfig(_Section):
 
 
 class TeacherConfig(StageConfig):
-    """The cross-encoder that orders the ranker's best again, where the bundle holds one and a search asks for it."""
+    """The cross-encoder, if the bundle holds one. It orders the best candidates of the student again."""
 
-    depth: int = Field(32, ge=1, le=1000, description="The ranker's best that it orders again.")
+    depth: int = Field(32, ge=1, le=1000, description="Best candidates of the student that it orders again.")
 
 
 class ShoppersConfig(_Section):
-    """Where shoppers' events are kept, and for how long."""
+    """Where the events of shoppers are stored, and for how long."""
 
     store: Literal["off", "sqlite", "redis"] = Field(
-        "sqlite", description="sqlite: a file for the gateways of one machine. redis: for many machines. off: nothing."
+        "sqlite",
+        description="sqlite: a file for the gateways of one machine. redis: for many machines. off: no events.",
     )
     path: AbsolutePath | None = Field(
         None,
         description="sqlite only: the file, on a local disk. Default: CATALOGUE.db in $XDG_STATE_HOME/aisle (~/.local/state/aisle).",
     )
     sync: Literal["full", "normal"] = Field(
-        "full", description="sqlite only: full outlives a power cut, normal the death of the process."
+        "full", description="sqlite only. full: events survive a power cut. normal: the death of the process."
     )
     url: SecretStr | None = Field(None, description="redis only: redis://HOST:PORT/DB, rediss:// for TLS, or unix://.")
-    max_events_per_shopper: int = Field(200, ge=1, le=5000, description="The newest of a shopper that are kept.")
-    retention_days: float = Field(365, gt=0, le=36_500, description="Events that are older are deleted.")
+    max_events_per_shopper: int = Field(200, ge=1, le=5000, description="Newest events of a shopper that are kept.")
+    retention_days: float = Field(365, gt=0, le=36_500, description="Older events are deleted.")
     max_batch_events: int = Field(1000, ge=1, le=10_000, description="Events of one batch.")
     max_wait_ms: float = Field(
-        50, gt=0, le=10_000, description="What a search waits for the store at most; then its answer is a plain one."
+        50,
+        gt=0,
+        le=10_000,
+        description="Longest wait of a search for the store; after it the answer is not personalised.",
     )
-    max_clock_skew_s: float = Field(60, ge=0, le=86_400, description="How far in the future an event may lie.")
+    max_clock_skew_s: float = Field(
+        60, ge=0, le=86_400, description="How far in the future the time of an event may lie."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> ShoppersConfig:
@@ -222,11 +233,11 @@ class ShoppersConfig(_Section):
 
 
 class LogConfig(_Section):
-    """What is written to stderr, one line for each event."""
+    """The log on stderr, one line per event."""
 
-    format: Literal["text", "json"] = Field("text", description="text: for people. json: one object a line.")
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is at least this grave.")
-    requests: Literal["all", "failed", "off"] = Field("failed", description="Which calls get a line.")
+    format: Literal["text", "json"] = Field("text", description="text: for people. json: one object per line.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is written.")
+    requests: Literal["all", "failed", "off"] = Field("failed", description="Calls that get a line.")
 
 
 class AisleConfig(_Section):
@@ -264,7 +275,7 @@ class AisleConfig(_Section):
 
 
 def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None = None) -> AisleConfig:
-    """The configuration of a file, with sections of `overrides` (from the command line) on top."""
+    """Reads the configuration of a file. `overrides` are sections from the command line that replace its values. Raises ConfigError."""
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -276,21 +287,21 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from None
     for section, keys in (overrides or {}).items():
-        stated = values.get(section, {})
-        if isinstance(stated, dict):  # what is not a section is refused below
-            values[section] = {**stated, **keys}
+        in_file = values.get(section, {})
+        if isinstance(in_file, dict):  # anything else is refused below
+            values[section] = {**in_file, **keys}
     try:
         return AisleConfig.model_validate(values)
     except ValidationError as error:
-        where = f"{path}: " if path else ""
-        raise ConfigError(where + "; ".join(_explain(problem) for problem in error.errors())) from None
+        prefix = f"{path}: " if path else ""
+        raise ConfigError(prefix + "; ".join(_explain(problem) for problem in error.errors())) from None
 
 
 def _explain(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "configuration"
     if problem["type"] != "extra_forbidden":
-        found = "" if isinstance(problem["input"], dict | BaseModel) else f" (it is {problem['input']!r})"
-        return f"{key}: {str(problem['msg']).removeprefix('Value error, ')}{found}"[:400]
+        value = "" if isinstance(problem["input"], dict | BaseModel) else f" (it is {problem['input']!r})"
+        return f"{key}: {str(problem['msg']).removeprefix('Value error, ')}{value}"[:400]
     *parents, name = problem["loc"]
     section: Any = AisleConfig
     for parent in parents:

@@ -1,7 +1,7 @@
-"""One line per event, for people or as JSON, from every process to the one that was started.
+"""The log: one line per event, as text or JSON, collected from all processes by the one that was started.
 
-Ray prefixes what its workers print, which breaks JSON; so the processes of one machine send their lines to `aisle serve` over a Unix
-socket, and fall back to their own stderr (a file in Ray's log folder) where there is none.
+Ray prefixes what its workers print, which breaks JSON. So the processes of one machine send their lines to `aisle serve` over a Unix
+socket. A process without that socket writes to its own stderr, a file in Ray's log folder.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from pathlib import Path
 
 LOGGER = "aisle"
 MAX_LINE = 60_000  # bytes of one datagram
-MAX_EXCEPTION_CHARS = 12_000  # the end of a traceback; JSON may write a character as four, and the line must stay whole
+MAX_EXCEPTION_CHARS = (
+    12_000  # the last of a traceback. JSON may write a character as four, and the line must fit a datagram
+)
 
 log = logging.getLogger(LOGGER)
 
 
 class LineFormat(logging.Formatter):
-    """`log.info("event", extra={"fields": {...}})` as text or JSON."""
+    """Formats `log.info("event", extra={"fields": {...}})` as text or JSON."""
 
     def __init__(self, style: str) -> None:
         super().__init__()
@@ -49,7 +51,10 @@ class LineFormat(logging.Formatter):
 
 
 class SocketHandler(logging.Handler):
-    """Sends formatted lines to a `LineCollector`, without ever waiting for it."""
+    """Sends formatted lines to a `LineCollector` and never waits for it.
+
+    The standard library's DatagramHandler pickles records, blocks on a full buffer and drops what it cannot send.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -61,12 +66,12 @@ class SocketHandler(logging.Handler):
         line = self.format(record)
         try:
             self._socket.sendto(line.encode(errors="replace")[:MAX_LINE], self._path)
-        except OSError:  # the collector is gone or its buffer is full: a log must not hold up an answer
+        except OSError:  # the collector is gone or its buffer is full: logging must not delay an answer
             print(line, file=sys.stderr, flush=True)
 
 
 class LineCollector:
-    """Prints the lines that other processes send to `path` on this one's stderr."""
+    """Prints on stderr the lines that other processes send to the Unix socket `path`."""
 
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -74,7 +79,7 @@ class LineCollector:
         self._socket.bind(str(path))
         os.chmod(path, 0o600)
         self.path = path
-        self._out = sys.stderr  # as it is now, wherever it is turned later
+        self._out = sys.stderr  # the stream of now: `sys.stderr` may be redirected later
         self._thread = threading.Thread(target=self._print, daemon=True, name="aisle-log")
         self._thread.start()
 
@@ -83,7 +88,7 @@ class LineCollector:
             print(line.decode(errors="replace"), file=self._out, flush=True)
 
     def close(self) -> None:
-        """Prints what was sent until now. An empty line ends the thread, which closing its socket would not wake."""
+        """Prints what was sent before, then ends. An empty datagram ends the thread: closing its socket would not wake it."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
             last.settimeout(1.0)
             with contextlib.suppress(OSError):
@@ -94,7 +99,7 @@ class LineCollector:
 
 
 def configure_logging(style: str, level: str, collector: str = "") -> None:
-    """Sends this process's Aisle log to a collector's socket, or to stderr."""
+    """Sends the Aisle log of this process to the socket of a collector, or to stderr if there is none."""
     reachable = collector and Path(collector).exists()
     handler: logging.Handler = SocketHandler(collector) if reachable else logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormat(style))
@@ -104,7 +109,7 @@ def configure_logging(style: str, level: str, collector: str = "") -> None:
 
 
 def _plain(value: object) -> str:
-    """One word, or a quoted text: a value with a line break must not look like a line of its own."""
+    """Returns a value as one word or a quoted text: a line break in a value must not start a new line."""
     text = f"{value:.1f}" if isinstance(value, float) else str(value)
     if not text.isprintable():
         return json.dumps(text)

@@ -1,7 +1,7 @@
 """The gateway: a `grpc.aio` server inside a Ray Serve deployment.
 
-Ray Serve places it, updates it and restarts it; the calls never pass through Serve. Replicas of one node listen on the same port
-(`SO_REUSEPORT`); a stopping one turns its health to NOT_SERVING, sends GOAWAY and finishes the calls it has.
+Ray Serve places, updates and restarts it; the calls never pass through Serve. The replicas of one node listen on the same port
+(`SO_REUSEPORT`). A stopping replica turns its health to NOT_SERVING, sends GOAWAY and finishes the calls in progress.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Gateway:
         await self._listener.start()
         self._readiness = asyncio.ensure_future(self._listener.follow_readiness())
         gc.collect()
-        gc.freeze()  # what is loaded now stays: no need to look through it again
+        gc.freeze()  # what is loaded now stays: the collector need not scan it again
         log.info(
             "gateway ready",
             extra={
@@ -156,7 +156,7 @@ class Gateway:
         )
 
     async def __del__(self) -> None:
-        """Called by Serve when it stops the replica, and waited for."""
+        """Drains the replica. Serve calls it when it stops the replica, and waits for it."""
         listener = getattr(self, "_listener", None)
         if listener is None:
             return
@@ -171,7 +171,7 @@ class Gateway:
 
 
 def _threshold(bundle: Bundle) -> float | None:
-    """The similarity below which shoppers seldom engage, where the bundle's model learned one."""
+    """Returns the similarity below which shoppers seldom engage, or None if the bundle's model learned no threshold."""
     return light_tower(bundle.folder).spec.threshold if UNIFIED_PART.is_in(bundle) else None
 
 

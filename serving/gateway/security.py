@@ -1,4 +1,4 @@
-"""Who may call: TLS from files and API keys from a file, both taken up anew when the files change."""
+"""Who may call: TLS certificates and API keys. Both are read from files, and again when the files change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One line of the keys file. Only the hash of a key is kept; keys are random, so a plain hash is enough."""
+    """One line of the keys file. It holds only the hash of the key; keys are random, so a plain hash is enough."""
 
     name: str
     sha256: str
@@ -33,7 +33,7 @@ class ApiKey:
 
 
 def new_key(name: str, scopes: list[str]) -> tuple[str, str]:
-    """A fresh key and the line of the keys file that admits it."""
+    """Returns a new key and the line that admits it when it stands in the keys file. Raises ConfigError."""
     if not re.fullmatch(r"[\w.-]{1,64}", name):
         raise ConfigError(f"the name {name!r} must be 1 to 64 letters, digits, '.', '_' or '-'")
     unknown = sorted(set(scopes) - {*SCOPES, ALL})
@@ -45,7 +45,7 @@ def new_key(name: str, scopes: list[str]) -> tuple[str, str]:
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
-    """The keys of a file. Raises ConfigError with the line that is wrong."""
+    """Reads the keys of a file. Raises ConfigError with the number of the bad line."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -69,31 +69,31 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
 
 
 class KeyRing:
-    """Admits calls by the keys of a file. A changed file counts within `RELOAD_S`; a broken one leaves the keys as they were."""
+    """Admits calls by the keys of a file. It reads a changed file within `RELOAD_S`; a broken file leaves the keys as they were."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._stamp = self._file_stamp()  # before reading, or a change in between would never be seen
+        self._stamp = self._file_stamp()  # before reading: otherwise a change in between would never be noticed
         self._keys = read_keys(path)
         self._checked = clock()
 
     def admit(self, presented: str, scope: str) -> str:
-        """The name of the key. Takes as long for a wrong key as for a right one."""
+        """Returns the name of the key. A wrong key takes as long as a right one. Raises Unauthenticated, NotPermitted."""
         self._reload()
         digest = hashlib.sha256(presented.encode()).hexdigest()
-        found = None
+        matching = None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest):
-                found = key
-        if found is None:
+                matching = key
+        if matching is None:
             raise Unauthenticated(
                 "the API key is unknown; send 'authorization: Bearer KEY'" if presented else
                 "an API key is needed: send the metadata 'authorization: Bearer KEY'"
             )  # fmt: skip
-        if scope not in found.scopes and ALL not in found.scopes:
-            raise NotPermitted(f"the API key '{found.name}' has no scope '{scope}'")
-        return found.name
+        if scope not in matching.scopes and ALL not in matching.scopes:
+            raise NotPermitted(f"the API key '{matching.name}' has no scope '{scope}'")
+        return matching.name
 
     def _reload(self) -> None:
         if self._clock() - self._checked < RELOAD_S:
@@ -118,7 +118,7 @@ class KeyRing:
 
 
 def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
-    """Credentials that read their files again when they change, so that a certificate is renewed without a restart."""
+    """Returns credentials that read their files again when they change: a certificate is renewed without a restart."""
     certificate, key = tls.certificate, tls.key
     if certificate is None or key is None:
         raise ConfigError("tls: certificate and key are needed")
@@ -142,7 +142,7 @@ def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
             if now == seen:
                 return None
             fresh = read()
-        except OSError as error:  # half-way through a renewal: the old certificate still holds
+        except OSError as error:  # in the middle of a renewal: the old certificate still works
             log.error("certificate not reloaded", extra={"fields": {"error": str(error)}})
             return None
         seen = now
@@ -151,6 +151,6 @@ def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
 
     return grpc.dynamic_ssl_server_credentials(
         read(),
-        fetch,  # type: ignore[arg-type]  # None means unchanged; the stub does not know
+        fetch,  # type: ignore[arg-type]  # None means unchanged; the type stub lacks it
         require_client_authentication=bool(tls.client_ca),
     )

@@ -13,7 +13,7 @@ from serving.shoppers.store import Retention, ShopperStore
 
 
 async def open_shoppers(config: ShoppersConfig, catalogue: str) -> ShopperStore | None:
-    """The store of a served catalogue; None when it is off. Raises ConfigError."""
+    """Opens the store of a catalogue; returns None if the store is off. Raises ConfigError."""
     retention = Retention(config.max_events_per_shopper, config.retention_days)
     if config.store == "sqlite":
         return await SqliteStore.open(_path(config, catalogue), retention, config.sync)
@@ -26,7 +26,7 @@ async def open_shoppers(config: ShoppersConfig, catalogue: str) -> ShopperStore 
 
 
 def check_shoppers(config: ShoppersConfig, catalogue: str) -> None:
-    """Refuses what could not be opened. A Redis may still be away: it is waited for while serving. Raises ConfigError."""
+    """Raises ConfigError if the store could not be opened. A Redis that cannot be reached is no error: it may come up later."""
     if config.store == "sqlite":
         create(_path(config, catalogue), config.sync, config.max_events_per_shopper).close()
     if config.store == "redis":
@@ -34,15 +34,15 @@ def check_shoppers(config: ShoppersConfig, catalogue: str) -> None:
 
 
 def _path(config: ShoppersConfig, catalogue: str) -> Path:
-    """By default among the files that a program of this user keeps between runs (XDG base directories)."""
+    """Returns the configured path; by default a file in the user's state folder (XDG base directories). Raises ConfigError."""
     if config.path:
         return config.path
-    stated = Path(os.environ.get("XDG_STATE_HOME", ""))
+    folder = Path(os.environ.get("XDG_STATE_HOME", ""))
     try:
-        state = stated if stated.is_absolute() else Path.home() / ".local" / "state"
+        folder = folder if folder.is_absolute() else Path.home() / ".local" / "state"
     except RuntimeError:
-        raise ConfigError("shoppers.path: this user has no home folder; say where the file shall be") from None
-    return state / "aisle" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', catalogue)}.db"
+        raise ConfigError("shoppers.path: this user has no home folder; set the path of the file") from None
+    return folder / "aisle" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', catalogue)}.db"
 
 
 def _url(config: ShoppersConfig) -> str:
@@ -56,5 +56,5 @@ def _check_redis(config: ShoppersConfig) -> None:
         RedisStore(_url(config), Retention())
     except ModuleNotFoundError as error:
         raise ConfigError(f"shoppers.store = 'redis' needs the package {error.name}: pip install redis") from None
-    except ValueError:  # its words may hold the password
+    except ValueError:  # its message may contain the password
         raise ConfigError("shoppers.url: is not a URL that Redis clients understand") from None

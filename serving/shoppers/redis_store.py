@@ -1,12 +1,11 @@
-"""The shopper store of many machines: a Redis (6 or newer) that all gateways reach.
+"""The shopper store for many machines: a Redis (6 or newer) that all gateways reach.
 
 Each shopper has two keys: a hash of the events by id, whose field "" holds the version, and a sorted set of the ids by time. One
-script changes both, so a gateway that dies leaves no half of an event. The keys expire when their newest event does.
+script changes both, so a gateway that dies leaves no event half written. The keys expire when their newest event does.
 
-An acknowledged event is as durable as Redis is configured to be: with `appendonly yes` and `appendfsync always` it survives a power
-cut, with `appendfsync everysec` (Redis's default for the append-only file) up to two seconds may be lost, without an append-only
-file all since the last snapshot. Every deletion is immediate for readers; Redis's own files lose what was deleted when Redis next
-rewrites them.
+An acknowledged event is as durable as Redis is configured to be. With `appendonly yes` and `appendfsync always` it survives a power
+cut. With `appendfsync everysec`, Redis's default for the append-only file, up to two seconds may be lost; without an append-only file
+everything since the last snapshot. Readers see a deletion at once; Redis's own files hold the deleted data until Redis rewrites them.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ MAX_CONNECTIONS = 32
 CONNECTION_WAIT_S = 0.5
 
 # KEYS: events, times. ARGV: the oldest time to keep, how many events, for how long (ms), then id, time and text of each event.
-# The version is Redis's clock in microseconds, so that it does not start again at one when a shopper comes back.
+# The version is Redis's clock in microseconds: it must not start again at 1 when a forgotten shopper comes back.
 _RECORD = """
 local events, times = KEYS[1], KEYS[2]
 local added = 0
@@ -88,10 +87,10 @@ return {redis.call('HGET', KEYS[1], ''), ids, redis.call('HMGET', KEYS[1], unpac
 
 
 class RedisStore:
-    """A `ShopperStore`. Redis may come and go; calls in between raise Unavailable, soon."""
+    """A `ShopperStore`. While Redis is away, calls raise Unavailable within seconds; they work again when it is back."""
 
     def __init__(self, url: str, retention: Retention, clock: Callable[[], int] = now_ms) -> None:
-        """Connects when it is first used. Raises ValueError for a URL that is none."""
+        """Connects on first use. Raises ValueError if `url` is not a URL of Redis."""
         self._retention = retention
         self._clock = clock
         self._outage = Outage("redis")
@@ -101,17 +100,17 @@ class RedisStore:
             timeout=CONNECTION_WAIT_S,
             socket_connect_timeout=CONNECT_S,
             socket_timeout=ANSWER_S,
-            # Once more, at once: after a restart of Redis every connection of the pool is a dead one.
+            # One retry without delay: after a restart of Redis every connection of the pool is dead.
             retry=Retry(NoBackoff(), 1),
         )
         self._redis = Redis(connection_pool=pool)
 
     @classmethod
     async def open(cls, url: str, retention: Retention) -> RedisStore:
-        """The store, after a word in the log where Redis is not there or would lose what was acknowledged."""
+        """Returns the store. Logs a warning if Redis cannot be reached or could lose acknowledged events."""
         store = cls(url, retention)
         try:
-            about = await store._ask(store._redis.info)
+            about = await store._call(store._redis.info)
         except AisleError:
             return store
         if not about.get("aof_enabled"):
@@ -129,16 +128,16 @@ class RedisStore:
         for event in events:
             by_shopper[event.shopper_id] += (event.id, event.time_ms, _text(event))
         calls = [(*_keys(shopper_id), *fixed, *values) for shopper_id, values in by_shopper.items()]
-        added = sum(await self._ask(lambda: self._run(_RECORD, calls)))
+        added = sum(await self._call(lambda: self._run(_RECORD, calls)))
         return Recorded(added, len(events) - added)
 
     async def history(self, shopper_id: str, max_events: int) -> History:
         limit = min(max_events, self._retention.max_events_per_shopper)
         call = (*_keys(shopper_id), self._retention.oldest_ms(self._clock()), limit)
-        (found,) = await self._ask(lambda: self._run(_HISTORY, [call]))
-        if not found:
+        (answer,) = await self._call(lambda: self._run(_HISTORY, [call]))
+        if not answer:
             return NO_HISTORY
-        version, ids, texts = found
+        version, ids, texts = answer
         events = (
             restore_event(shopper_id, event_id.decode(), *json.loads(text))
             for event_id, text in zip(ids, texts, strict=True)
@@ -146,10 +145,10 @@ class RedisStore:
         return History(tuple(events), int(version))
 
     async def version(self, shopper_id: str) -> int:
-        return int(await self._ask(lambda: self._redis.hget(_keys(shopper_id)[0], "")) or 0)
+        return int(await self._call(lambda: self._redis.hget(_keys(shopper_id)[0], "")) or 0)
 
     def stamp(self) -> None:
-        """Redis tells nothing unasked."""
+        """Returns None: Redis cannot be read without a round trip."""
 
     async def forget(self, shopper_id: str) -> int:
         async def delete() -> int:
@@ -159,18 +158,18 @@ class RedisStore:
                 pipe.delete(events, times)
                 return int((await pipe.execute())[0])
 
-        return await self._ask(delete)
+        return await self._call(delete)
 
     async def close(self) -> None:
         await self._redis.aclose()
         await self._redis.connection_pool.aclose()
 
     async def _run(self, script: str, calls: Sequence[Sequence[str | int]]) -> list[Any]:
-        """Runs a script, which takes two keys, for each of `calls`, in one round trip."""
+        """Runs a script of two keys for each of `calls` in one round trip."""
         digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
         for attempt in (0, 1):
             async with self._redis.pipeline(transaction=False) as pipe:
-                if attempt:  # a Redis that was started since does not know it
+                if attempt:  # a Redis that was restarted has lost its scripts
                     pipe.script_load(script)
                 for call in calls:
                     pipe.evalsha(digest, 2, *call)
@@ -182,7 +181,7 @@ class RedisStore:
                 raise errors[0]
         raise AssertionError("unreachable")
 
-    async def _ask(self, call: Callable[[], Awaitable[Result]]) -> Result:
+    async def _call(self, call: Callable[[], Awaitable[Result]]) -> Result:
         try:
             result = await call()
         except (TimeoutError, RedisError, OSError) as error:
@@ -199,7 +198,7 @@ def _to_caller(error: Exception) -> AisleError:
 
 
 def _keys(shopper_id: str) -> tuple[str, str]:
-    """In braces, so that a cluster keeps both in one place."""
+    """Returns the keys of the events and of the times. The braces make a Redis cluster store both on one node."""
     shopper = f"{PREFIX}{{{quote(shopper_id, safe='')}}}"
     return f"{shopper}:events", f"{shopper}:times"
 

@@ -1,7 +1,7 @@
 """The file of the SQLite store: its layout, how it is opened, and what its errors mean to a caller.
 
-Statements take and give whole batches as one JSON text. Python's `sqlite3` gives up the interpreter's lock for each row that a
-statement reads or writes, and beside a busy event loop waits up to 5 ms to get it back; one row a statement waits once.
+Statements take and return whole batches as one JSON text. Python's `sqlite3` releases the interpreter's lock for each row that a
+statement reads or writes, and next to a busy event loop waits up to 5 ms to get it back. A statement of one row waits once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Sync = Literal["normal", "full"]
 
 LAYOUT = 1
 APPLICATION_ID = 0x41534C45  # "ASLE"
-BUSY_S = 2.0  # what a statement waits for other processes' writes
+BUSY_S = 2.0  # that a statement waits for the writes of other processes
 CACHE_KIB = 16 * 1024
 
-# One row an event, in the order in which a history is read, so that a history is one range of the file. The triggers keep a
-# history's bounds without a query for each event from Python: one comes in, the oldest of too many goes out.
+# One row per event, in the order in which a history is read: a history is one range of the file. The triggers keep the bounds of a
+# history without a query per event from Python: if an event makes a history too long, they delete its oldest event.
 _CREATE = """
 CREATE TABLE state (
     version INTEGER NOT NULL, -- of the last transaction that recorded
@@ -66,9 +66,9 @@ END;
 
 
 def create(path: Path, sync: Sync, max_events: int) -> sqlite3.Connection:
-    """A connection to write with. `max_events` of each shopper are kept from now on.
+    """Opens the file for writing; from now on it keeps `max_events` of each shopper.
 
-    Makes the file, readable by its owner only, where there is none. Raises ConfigError when it cannot be made or is something else.
+    Creates a missing file with rights for its owner only. Raises ConfigError if the file cannot be created or is not a shopper store.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -86,11 +86,11 @@ def create(path: Path, sync: Sync, max_events: int) -> sqlite3.Connection:
 
 
 def connect(path: Path, sync: Sync = "normal", busy_s: float = BUSY_S) -> sqlite3.Connection:
-    """A connection to a file that `create` has made, for one thread at a time. A statement waits `busy_s` for other processes."""
+    """Opens a file that `create` has made, for one thread at a time. A statement waits at most `busy_s` for other processes."""
     connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA synchronous = {sync}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten, not only released
+    connection.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten, not only released
     return connection
 
 
@@ -99,7 +99,7 @@ def _lay_out(connection: sqlite3.Connection, path: Path) -> None:
         _turn_wal_on(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if _read(connection, "PRAGMA user_version") == 0:  # else another process was faster
+            if _read(connection, "PRAGMA user_version") == 0:  # otherwise another process was faster
                 for statement in _statements(_CREATE):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -108,16 +108,18 @@ def _lay_out(connection: sqlite3.Connection, path: Path) -> None:
         except BaseException:
             connection.rollback()
             raise
-    found = _read(connection, "PRAGMA application_id")
-    if found != APPLICATION_ID:
-        raise ConfigError(f"shoppers.path: {path} is a database of another application ({found:#x})")
+    application = _read(connection, "PRAGMA application_id")
+    if application != APPLICATION_ID:
+        raise ConfigError(f"shoppers.path: {path} is a database of another application ({application:#x})")
     layout = _read(connection, "PRAGMA user_version")
     if layout != LAYOUT:
-        raise ConfigError(f"shoppers.path: {path} has layout {layout}, this Aisle knows {LAYOUT}; choose another file")
+        raise ConfigError(
+            f"shoppers.path: {path} has layout {layout}, this version reads layout {LAYOUT}; choose another file"
+        )
 
 
 def _turn_wal_on(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait here for another process that is doing the same."""
+    """Switches the file to write-ahead logging. SQLite itself does not wait here for another process that does the same."""
     give_up = time.monotonic() + BUSY_S
     while True:
         try:
@@ -133,13 +135,13 @@ def _turn_wal_on(connection: sqlite3.Connection) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """`executescript` would commit between them."""
-    statements, held = [], ""
+    """Splits a script into its statements. `executescript` would commit before it runs them."""
+    statements, pending = [], ""
     for line in script.splitlines(keepends=True):
-        held += line
-        if sqlite3.complete_statement(held):
-            statements.append(held)
-            held = ""
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
     return statements
 
 
@@ -148,12 +150,12 @@ def _read(connection: sqlite3.Connection, query: str) -> int:
 
 
 def is_of_the_store(error: sqlite3.Error) -> bool:
-    """Whether the next statement would fail the same way, whatever it asks."""
+    """Says whether the next statement would fail the same way, whatever it does."""
     return _code(error) in _OF_THE_STORE
 
 
 def to_caller(error: sqlite3.Error) -> AisleError:
-    """What a caller is told."""
+    """Returns the error for the caller."""
     if _code(error) == sqlite3.SQLITE_FULL:
         return StoreFull("the shopper store has no space left; nothing of this call was recorded")
     if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -162,7 +164,7 @@ def to_caller(error: sqlite3.Error) -> AisleError:
 
 
 def describe(error: sqlite3.Error) -> str:
-    """What the log is told."""
+    """Returns the error for the log."""
     return f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
 
 
@@ -186,8 +188,8 @@ _OF_THE_STORE = frozenset(
 
 
 def wipe_log(connection: sqlite3.Connection) -> bool:
-    """Moves all of the write-ahead log into the file and empties it, so that no old page stays there. False: a reader or another
-    process is in the way."""
+    """Moves the whole write-ahead log into the file and empties it, so that no old page stays there. Returns False if a reader or
+    another process prevents it."""
     with contextlib.suppress(sqlite3.Error):
         return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
     return False

@@ -1,8 +1,8 @@
 """The shopper store of one machine: an SQLite file in WAL mode that several gateway processes share.
 
-Writing is one thread's work (see `sqlite_writer`); reads have connections of their own and wait for nobody. With sync "full" an
-event that was acknowledged survives a power cut, with "normal" the death of every process but perhaps not a power cut. The file
-must lie on a local disk: SQLite's WAL does not work over a network file system.
+One thread writes (see `sqlite_writer`); readers have connections of their own and never wait for it. With sync "full" an acknowledged
+event survives a power cut; with "normal" it survives the death of every process, but maybe not a power cut. The file must be on a
+local disk: SQLite's WAL does not work over a network file system.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 NUM_READERS = 2
 MAX_WAITING_READS = 2_000  # about a second of work
 PURGE_EVERY_S = 3600.0
-PURGE_SHOPPERS = 10_000  # looked through in one step, 30 ms
+PURGE_SHOPPERS = 10_000  # that one step checks, in 30 ms
 PURGE_PAUSE_S = 0.2  # between steps, so that purging takes a small share of the disk's time
 
 _ADD_SHOPPERS = "INSERT INTO shoppers (shopper_id) SELECT value FROM json_each(?) WHERE true ON CONFLICT DO NOTHING"
@@ -57,7 +57,7 @@ SELECT json_group_array(id), max(id) FROM (
 """
 _LAST = "SELECT max(id) FROM (SELECT id FROM shoppers WHERE id > ? ORDER BY id LIMIT ?)"
 _DROP_OLD = "DELETE FROM events WHERE shopper IN (SELECT value FROM json_each(?)) AND time_ms < ?"
-# Only where `max_events` was lowered since: the trigger takes out no more than comes in.
+# Only needed if `max_events` was lowered: the trigger deletes no more than one event per new event.
 _DROP_TOO_MANY = """
 DELETE FROM events WHERE (shopper, time_ms, id) IN (
     SELECT shopper, time_ms, id FROM (
@@ -70,10 +70,10 @@ _DROP_EMPTY = "DELETE FROM shoppers WHERE id IN (SELECT value FROM json_each(?))
 
 
 class SqliteStore:
-    """A `ShopperStore`."""
+    """A `ShopperStore` in a file."""
 
     def __init__(self, path: Path, retention: Retention, sync: Sync, clock: Callable[[], int] = now_ms) -> None:
-        """Raises ConfigError when the file cannot be used. `clock` gives milliseconds since 1970."""
+        """Raises ConfigError if the file cannot be used. `clock` returns milliseconds since 1970."""
         self._path = path
         self._retention = retention
         self._clock = clock
@@ -83,14 +83,14 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="aisle-history")
         self._reader = threading.local()
         self._opened: list[sqlite3.Connection] = []
-        self._watch: sqlite3.Connection | None = None  # the event loop's own; it writes nothing
+        self._watch: sqlite3.Connection | None = None  # for the event loop; it writes nothing
         self._waiting_reads = 0
         self._versions = SharedReads(self._read_versions, MAX_WAITING_READS)
         self._purging: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, path: Path, retention: Retention, sync: Sync) -> SqliteStore:
-        """The store, with what keeps it free of expired events."""
+        """Opens the store and starts to purge expired events. Raises ConfigError."""
         store = await asyncio.to_thread(cls, path, retention, sync)
         store._purging = asyncio.ensure_future(store._keep_purging())
         return store
@@ -124,7 +124,7 @@ class SqliteStore:
         return dict(json.loads(row[0]))
 
     def stamp(self) -> int | None:
-        """SQLite counts other connections' commits in the memory that its processes share: 2 us, no disk."""
+        """Returns SQLite's count of the commits of other connections. It is in shared memory: 2 us, no disk."""
         try:
             if self._watch is None:
                 self._watch = connect(self._path, busy_s=0)
@@ -141,7 +141,7 @@ class SqliteStore:
         return await asyncio.wrap_future(self._writer.submit(work, erases=True))
 
     async def purge(self) -> int:
-        """Deletes what the retention does not keep, in small steps. Returns the number of events."""
+        """Deletes the events outside the retention, in small steps. Returns their number."""
         oldest, gone, after = self._retention.oldest_ms(self._clock()), 0, 0
         keep = self._retention.max_events_per_shopper
         while (last := (await self._read(_LAST, (after, PURGE_SHOPPERS)))[0]) is not None:
@@ -153,7 +153,7 @@ class SqliteStore:
         return gone
 
     async def close(self) -> None:
-        """Writes what is queued first."""
+        """Writes what is queued, then closes the file."""
         if self._purging:
             self._purging.cancel()
         await asyncio.to_thread(self._close)
@@ -165,7 +165,7 @@ class SqliteStore:
             connection.close()
 
     async def _keep_purging(self) -> None:
-        """Once an hour, one of the processes that share the file."""
+        """Purges once an hour in one of the processes that share the file."""
         while True:
             try:
                 if await asyncio.wrap_future(self._writer.submit(self._claim_purge)):
@@ -183,7 +183,7 @@ class SqliteStore:
         return connection.execute("UPDATE state SET purged_ms = ? WHERE purged_ms <= ?", due).rowcount == 1
 
     async def _read(self, query: str, values: tuple[Any, ...]) -> Any:
-        """The one row of a query, or None."""
+        """Returns the first row of a query, or None. Raises Overloaded, Unavailable."""
         if self._waiting_reads >= MAX_WAITING_READS:
             raise Overloaded(0.5, "more reads wait for the shopper store than it can answer")
         self._waiting_reads += 1

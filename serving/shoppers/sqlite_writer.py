@@ -1,7 +1,7 @@
-"""The one thread of a process that writes to the SQLite store.
+"""The thread of a process that writes to the SQLite store.
 
-Group commit: what is queued when the thread becomes free goes into one transaction, so a sync of the disk is shared by all who
-wait for it, and an idle store adds no wait.
+It commits in groups: all jobs that are queued when the thread becomes free go into one transaction. They share one sync of the disk,
+and an idle store adds no wait.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from serving.shoppers.store import Outage
 Result = TypeVar("Result")
 
 MAX_QUEUED_EVENTS = 20_000  # about a second of work
-MAX_GROUP_EVENTS = 2_000  # so that a group takes about 0.1 s, and other processes get their turn
+MAX_GROUP_EVENTS = 2_000  # a group then takes about 0.1 s, and other processes get their turn
 WIPE_AGAIN_S = 0.5
 
 
@@ -34,7 +34,7 @@ class _Job:
 
 
 class SqliteWriter:
-    """Runs jobs on its connection, each within a transaction that it shares with others."""
+    """Runs jobs on its connection, several in one transaction."""
 
     def __init__(self, connection: sqlite3.Connection, outage: Outage) -> None:
         self._connection = connection
@@ -50,10 +50,10 @@ class SqliteWriter:
     def submit(
         self, work: Callable[[sqlite3.Connection], Result], num_events: int = 0, *, erases: bool = False
     ) -> Future[Result]:
-        """The result once it is committed. `work` may run twice: where it made its group fail, it runs again alone.
+        """Queues a job. Its future returns the result of `work` when it is committed; `work` runs again, alone, if its group fails.
 
-        A job that `erases` is done when its transaction is; what it deleted is then also removed from the write-ahead log.
-        Raises Overloaded. Cancelling the future keeps a job that waits from running.
+        After the commit of a job that `erases`, what it deleted is also removed from the write-ahead log. Cancelling the future stops
+        a job that has not begun. Raises Overloaded, and Unavailable while the store closes.
         """
         job = _Job(work, num_events, erases, Future())
         with self._changed:
@@ -67,7 +67,7 @@ class SqliteWriter:
         return job.future
 
     def close(self) -> None:
-        """Does what is queued, then closes the connection."""
+        """Runs what is queued, then closes the connection."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -75,15 +75,15 @@ class SqliteWriter:
 
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
-            self._do(group)
+            self._run_group(group)
             if self._must_wipe:
                 self._must_wipe = not wipe_log(self._connection)
             for job in group:
-                job.work = _done  # what it holds may be much
+                job.work = _done  # releases the events that it holds
         self._connection.close()
 
     def _next_group(self) -> list[_Job] | None:
-        """The jobs of the next transaction; none of them while a wipe is due; None at the end."""
+        """Returns the jobs of the next transaction: an empty list if a wipe is due, None at the end."""
         with self._changed:
             while not self._jobs:
                 if self._closing:
@@ -100,7 +100,7 @@ class SqliteWriter:
                     num_events += job.num_events
             return group
 
-    def _do(self, group: list[_Job]) -> None:
+    def _run_group(self, group: list[_Job]) -> None:
         if not group:
             return
         try:
@@ -111,22 +111,22 @@ class SqliteWriter:
                 for job in group:
                     job.future.set_exception(to_caller(error))
             else:
-                self._do_alone(group, error)
+                self._run_alone(group, error)
         except Exception as error:
-            self._do_alone(group, error)
+            self._run_alone(group, error)
         else:
             self._outage.works()
             self._must_wipe |= any(job.erases for job in group)
             for job, result in zip(group, results, strict=True):
                 job.future.set_result(result)
 
-    def _do_alone(self, group: list[_Job], error: Exception) -> None:
-        """One of them is bad: it shall fail alone."""
+    def _run_alone(self, group: list[_Job], error: Exception) -> None:
+        """Runs each job of a failed group by itself, so that only the bad job fails."""
         if len(group) == 1:
             group[0].future.set_exception(error)
             return
         for job in group:
-            self._do([job])
+            self._run_group([job])
 
     def _commit(self, group: list[_Job]) -> list[Any]:
         connection = self._connection
@@ -142,4 +142,4 @@ class SqliteWriter:
 
 
 def _done(_: sqlite3.Connection) -> None:
-    """In the place of a job that is done."""
+    """Replaces the work of a finished job."""

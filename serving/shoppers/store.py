@@ -1,9 +1,9 @@
-"""What is kept of shoppers while serving: for each of them a bounded history of events, the same in every store.
+"""The contract of shopper stores: they keep a bounded history of events for each shopper.
 
-- An event is known by its shopper and its id; one that comes again changes nothing.
-- A history is ordered by time, then by id, and holds the newest `max_events_per_shopper`; the order in which events came
-  does not matter. So an event that fell out cannot come back by being sent again: it would be the oldest once more.
-- What `record` has answered, every `history` that begins later sees, in each process that shares the store.
+- An event is identified by its shopper and its id. Recording it a second time changes nothing.
+- A history holds the newest `max_events_per_shopper` events, ordered by time, then by id. The order in which events arrive does not
+  matter: an event that was dropped and is sent again is the oldest again, and is dropped again.
+- When `record` has returned, every `history` that begins later includes its events, in each process that shares the store.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ DAY_MS = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What a store keeps of each shopper."""
+    """How many events of a shopper a store keeps, and for how long."""
 
     max_events_per_shopper: int = 200
     days: float = 365
 
     def oldest_ms(self, now: int) -> int:
-        """Events before this time are not kept."""
+        """Returns the time before which events are deleted. Both times are in milliseconds since 1970."""
         return now - int(self.days * DAY_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of a batch of events."""
+    """How many events of a batch were new, and how many the store had already."""
 
     recorded: int
     duplicates: int
@@ -44,9 +44,8 @@ class Recorded:
 class History:
     """The newest events of one shopper.
 
-    `version` grows with every recorded event and is never used for two states, also not after `forget`: what was computed
-    from a history holds while its version does. It is 0 where nothing is kept. Events that leave for their age do not
-    change it.
+    `version` grows with every recorded event, and no version is used twice, not even after `forget`: what was computed from a history
+    is valid while the version is the same. It is 0 for a shopper without events. Expiry of old events does not change it.
     """
 
     events: tuple[Event, ...]  # newest first
@@ -57,33 +56,35 @@ NO_HISTORY = History((), 0)
 
 
 class ShopperStore(Protocol):
-    """Raises Unavailable where the store cannot be reached, Overloaded where it is too slow for what it is asked, StoreFull.
+    """Every method raises Unavailable if the store cannot be reached, and Overloaded if too many calls wait for it; `record` raises
+    StoreFull too.
 
-    A call that raises may have recorded a part of its events; sending them again is safe. Callers bound the time by
-    cancelling.
+    A call that raises may have recorded some of its events; sending them again is safe. Callers bound the time by cancelling.
     """
 
     async def record(self, events: Sequence[Event]) -> Recorded:
-        """Keeps the events, each with a shopper, an id, a time within the retention and no control characters; durable
-        when it returns."""
+        """Stores the events; they are durable when it returns. Each has a shopper, an id, a time within the retention, and no control
+        characters."""
 
     async def history(self, shopper_id: str, max_events: int) -> History: ...
 
     async def version(self, shopper_id: str) -> int:
-        """The version that `history` would have, without its events; it may say so of a history whose events are all expired."""
+        """Returns the version that `history` would return. It may be above 0 if all events of the shopper have expired."""
 
     def stamp(self) -> int | None:
-        """A number that stays the same only while no process records or forgets anything, told at once and without waiting for
-        the store; None where that cannot be told, and `version` has to be asked."""
+        """Returns, without waiting for the store, a number that stays the same only while no process records or forgets anything.
+
+        None means that the store cannot provide one: call `version` instead.
+        """
 
     async def forget(self, shopper_id: str) -> int:
-        """Deletes all that is kept of a shopper. Returns the number of events that were."""
+        """Deletes everything about a shopper. Returns the number of deleted events."""
 
     async def close(self) -> None: ...
 
 
 class StoreFull(AisleError):
-    """There is no space for new events. Those that were acknowledged are kept, and can be read."""
+    """There is no space for new events. Acknowledged events stay and can be read."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "STORE_FULL"
@@ -101,14 +102,23 @@ def restore_event(
     position: int | None,
     price_minor: int | None,
 ) -> Event:
-    """An event out of the values that a store keeps of it."""
+    """Returns an event from the values of a stored row."""
     return Event(
-        event_id, time_ms, shopper_id, session_id, locale, EventKind(kind), product_id, query, position, price_minor
+        id=event_id,
+        time_ms=time_ms,
+        shopper_id=shopper_id,
+        session_id=session_id,
+        locale=locale,
+        kind=EventKind(kind),
+        product_id=product_id,
+        query=query,
+        position=position,
+        price_minor=price_minor,
     )
 
 
 class Outage:
-    """Logs when a store begins to fail and when it works again, not each call in between: those may be thousands."""
+    """Logs when a store begins to fail and when it works again, but not the failed calls in between, which may be thousands."""
 
     def __init__(self, store: str) -> None:
         self._store = store
@@ -127,5 +137,5 @@ class Outage:
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970-01-01 UTC."""
+    """Returns milliseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1_000_000

@@ -27,7 +27,7 @@ from serving.gateway.messages.ranking_fields import (
 from serving.search.pipeline import RankCall, RankedProducts
 
 MAX_EXPLAINED = 100
-MAX_ON_LOOP = 256  # candidates of a call that is read and written on the event loop; longer ones have a thread
+MAX_ON_LOOP = 256  # candidates of a call that is read and written on the event loop; longer calls get a thread
 MAX_CACHED_IDS = 100_000  # whose rows are cached, some 150 bytes each; a look-up takes 10 to 20 us
 
 

@@ -1,4 +1,4 @@
-"""What requests and answers say of ranking: the fields that Search and Rank share."""
+"""The ranking fields that Search and Rank share: model, weights and diversity in requests, scores and factors in answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Explained(Protocol):
 
 
 class RankingFields:
-    """Reads for one served bundle, which `has_ranker` and `has_teacher` or has not."""
+    """Reads the ranking fields for one served bundle."""
 
     def __init__(
         self, limits: LimitsConfig, config: RankerConfig, *, has_ranker: bool = False, has_teacher: bool = False
@@ -45,17 +45,20 @@ class RankingFields:
     def read_for_search(
         self, request: search_pb2.SearchRequest, violations: list[Violation], *, has_boosts: bool = False
     ) -> Ranking:
-        """What a search asks for; what has no effect is left out, so that two searches that ask for the same are the same."""
+        """Returns the ranking that a search requests, without what has no effect: searches that mean the same are equal.
+
+        `has_boosts` says that the request weighs features by hand; then nothing is ranked unless the request names a model.
+        """
         depth = request.rank_depth if request.HasField("rank_depth") else self._config.depth
         if not 0 <= depth <= self._limits.max_rank_depth:
             violations.append(Violation("rank_depth", f"is {depth}; it must be 0 to {self._limits.max_rank_depth}"))
-        usual = RankModel.NONE if has_boosts else self.default_model
-        model = self._model("rank_model", request.rank_model, usual, violations)
-        weights = self._weights("rank_weights", request, violations)
+        default = RankModel.NONE if has_boosts else self.default_model
+        model = self._read_model("rank_model", request.rank_model, default, violations)
+        weights = self._read_weights("rank_weights", request, violations)
         diversity = None
         if request.HasField("diversity"):
-            past = f"to the rank depth, which is {depth}: candidates past it do not move"
-            diversity = _diversity(request.diversity, depth, past, violations)
+            limit = f"to the rank depth, which is {depth}: candidates past it do not move"
+            diversity = _read_diversity(request.diversity, depth, limit, violations)
         if not depth:
             model = RankModel.NONE
         if model is RankModel.NONE:
@@ -63,27 +66,28 @@ class RankingFields:
         return Ranking(model, depth, weights, diversity)
 
     def read_for_rank(self, request: ranking_pb2.RankRequest, violations: list[Violation]) -> Ranking:
-        usual = self.default_model if self.default_model is not RankModel.NONE else RankModel.STUDENT
-        model = self._model("model", request.model, usual, violations)
+        """Returns the ranking that a Rank call requests. It has no depth: all candidates are ranked."""
+        default = self.default_model if self.default_model is not RankModel.NONE else RankModel.STUDENT
+        model = self._read_model("model", request.model, default, violations)
         if request.model == search_pb2.RANK_MODEL_NONE:
             violations.append(Violation("model", "is NONE; it must be unset, STUDENT or TEACHER"))
-        weights = self._weights("weights", request, violations)
+        weights = self._read_weights("weights", request, violations)
         diversity = None
         if request.HasField("diversity"):
             most = self._limits.max_rank_candidates
-            diversity = _diversity(request.diversity, most, f"to {most}", violations)
+            diversity = _read_diversity(request.diversity, most, f"to {most}", violations)
         return Ranking(model, 0, weights, diversity)
 
     def warnings(self, request: search_pb2.SearchRequest, ranking: Ranking) -> tuple[str, ...]:
-        """What the caller states and nothing uses."""
+        """Returns a warning if the request sets weights that nothing uses."""
         if ranking.model is RankModel.NONE and request.HasField("rank_weights"):
             return ("rank_weights: nothing is ranked",)
         return ()
 
-    def _model(self, field: str, number: int, usual: RankModel, violations: list[Violation]) -> RankModel:
+    def _read_model(self, field: str, number: int, default: RankModel, violations: list[Violation]) -> RankModel:
         if number == search_pb2.RANK_MODEL_UNSPECIFIED:
-            return usual
-        model = MODELS.get(number)  # type: ignore[call-overload]  # of any number that a caller may send
+            return default
+        model = MODELS.get(number)  # type: ignore[call-overload]  # callers may send any number
         if model is None:
             violations.append(Violation(field, f"is {number}; it must be one of RankModel"))
         elif model is not RankModel.NONE and not self.has_ranker:
@@ -94,54 +98,51 @@ class RankingFields:
             )
         return model or RankModel.NONE
 
-    def _weights(
+    def _read_weights(
         self, field: str, request: search_pb2.SearchRequest | ranking_pb2.RankRequest, violations: list[Violation]
     ) -> Weights:
         if not request.HasField(field):  # type: ignore[arg-type]
             return self._config.weights
         message: search_pb2.RankWeights = getattr(request, field)
-        stated = (message.click, message.cart, message.purchase)
-        bad = [name for name, value in _named(stated) if not 0 <= value <= MAX_WEIGHT]  # also of a NaN
+        weights = (message.click, message.cart, message.purchase)
+        names = ("click", "cart", "purchase")
+        bad = [name for name, value in zip(names, weights, strict=True) if not 0 <= value <= MAX_WEIGHT]  # a NaN too
         violations.extend(
             Violation(f"{field}.{name}", f"is {getattr(message, name):g}; it must be 0 to {MAX_WEIGHT:,}")
             for name in bad
         )
-        if not bad and not any(stated):
+        if not bad and not any(weights):
             violations.append(Violation(field, "must not be 0 for click, cart and purchase alike"))
-        return stated
+        return weights
 
 
-def _named(weights: Weights) -> list[tuple[str, float]]:
-    return list(zip(("click", "cart", "purchase"), weights, strict=True))
-
-
-def _diversity(message: search_pb2.Diversity, most: int, said: str, violations: list[Violation]) -> Diversity:
+def _read_diversity(message: search_pb2.Diversity, most: int, limit: str, violations: list[Violation]) -> Diversity:
     if not 1 <= message.max_each_brand <= MAX_EACH_BRAND:
         what = f"is {message.max_each_brand}; it must be 1 to {MAX_EACH_BRAND}"
         violations.append(Violation("diversity.max_each_brand", what))
     if not 1 <= message.among <= most:
-        violations.append(Violation("diversity.among", f"is {message.among}; it must be 1 {said}"))
+        violations.append(Violation("diversity.among", f"is {message.among}; it must be 1 {limit}"))
     return Diversity(message.max_each_brand, message.among)
 
 
-def write_scores(to: search_pb2.Hit | ranking_pb2.RankedProduct, told: Told) -> None:
-    """The chances and the blend of one candidate."""
+def write_scores(to: search_pb2.Hit | ranking_pb2.RankedProduct, scores: Told) -> None:
+    """Writes the calibrated probabilities and the blend of one candidate."""
     chances = to.chances
-    chances.click, chances.cart, chances.purchase, to.blend = told
+    chances.click, chances.cart, chances.purchase, to.blend = scores
 
 
 def write_factors(to: _Explained, factors: Factors) -> None:
-    """The strongest contribution first."""
+    """Writes the strongest contribution first."""
     for at in np.argsort(-np.abs(factors.contributions), kind="stable").tolist():
         value, contribution = float(factors.values[at]), float(factors.contributions[at])
         to.add(feature=FEATURE_NAMES[at], value=value, contribution=contribution)
 
 
 def write_degradations(
-    response: search_pb2.SearchResponse | ranking_pb2.RankResponse, lesser: Sequence[Degradation]
+    response: search_pb2.SearchResponse | ranking_pb2.RankResponse, degradations: Sequence[Degradation]
 ) -> None:
-    for one in lesser:
-        response.degradations.add(part=one.part, reason=one.reason)
+    for degradation in degradations:
+        response.degradations.add(part=degradation.part, reason=degradation.reason)
 
 
 def write_weights(weights: Weights) -> search_pb2.RankWeights:
