@@ -114,7 +114,7 @@ def _lay_out(connection: sqlite3.Connection, path: Path) -> None:
     layout = _read(connection, "PRAGMA user_version")
     if layout != LAYOUT:
         raise ConfigError(
-            f"shoppers.path: {path} has layout {layout}, this version reads layout {LAYOUT}; choose another file"
+            f"shoppers.path: {path} has layout {layout}, this Aisle reads layout {LAYOUT}; choose another file"
         )
 
 

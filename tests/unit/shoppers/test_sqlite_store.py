@@ -311,7 +311,7 @@ class TestFile:
         create(path, "full", 10).close()
         with sqlite3.connect(path) as connection:
             connection.execute("PRAGMA user_version = 7")
-        with pytest.raises(ConfigError, match="has layout 7, this Aisle knows 1"):
+        with pytest.raises(ConfigError, match="has layout 7, this Aisle reads layout 1"):
             create(path, "full", 10)
 
     def test_processes_that_make_it_at_once_share_it(self, path: Path) -> None:
