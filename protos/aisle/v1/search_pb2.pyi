@@ -199,9 +199,8 @@ class SearchRequest(_message.Message):
     `TypeModelInfo.boost`.
     """
     rank_depth: _builtins.int
-    """Number of the best candidates of the retrieval that are ranked, 0 (none) to `Limits.max_rank_depth`. Unset: the
-    `RankerInfo.default_depth`.
-    The candidates after them follow in the order of `Hit.score`, so that paging continues.
+    """Number of the best candidates of the retrieval that are ranked, 0 (none) to `Limits.max_rank_depth`. Unset:
+    `RankerInfo.default_depth`. The candidates after them follow in the order of `Hit.score`, so that paging continues.
     """
     rank_model: Global___RankModel.ValueType
     """What ranks them. Unset: NONE if a weight of `boosts` is not 0 (a caller who weighs features by hand orders by hand), else
