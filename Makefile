@@ -67,10 +67,10 @@ train: .venv/tune.stamp $(STORE)/storefronts.parquet  ## Train all models on the
 test: .venv/dev.stamp  ## Run the whole test suite
 	$(BIN)/pytest
 
-check: lint  ## What lint does, and the unit tests
+check: lint  ## Lint, and run the unit tests
 	$(BIN)/pytest tests/unit -q
 
-lint: .venv/dev.stamp  ## Format, lint, types, room contracts, fresh stubs
+lint: .venv/dev.stamp  ## Check format, lint, types, import contracts, fresh stubs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
