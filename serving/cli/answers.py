@@ -1,8 +1,8 @@
-"""Answers of the service as tables, for people at a terminal."""
+"""Responses of the service as tables for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress, zip_longest
 from typing import Any
 
@@ -14,56 +14,43 @@ from aisle.v1 import info_pb2, info_pb2_grpc, query_pb2, ranking_pb2, search_pb2
 from models.products.currency import currency_digits
 from serving.cli.terminal import out
 
-CHANCES = ("click %", "cart %", "buy %")
-WIDE = 120  # characters of a terminal that has room for all that is told of a ranked hit
-MAX_FACTORS = 4  # shown of a hit
+PROBABILITIES = ("click %", "cart %", "buy %")
+WIDE = 120  # a terminal of so many characters shows every column of a ranked hit
+MAX_FACTORS = 4  # shown for each hit
 
 
-def currency_digits_of(channel: Any, metadata: tuple[tuple[str, str], ...]) -> int:
-    """Minor digits of the service's prices; 2 where the key may not ask."""
+def currency_digits_of(channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]) -> int:
+    """Returns the minor digits of the service's prices, or 2 if the key lacks the scope to ask."""
     try:
-        told = info_pb2_grpc.InfoServiceStub(channel).GetInfo(info_pb2.GetInfoRequest(), timeout=5, metadata=metadata)
+        info = info_pb2_grpc.InfoServiceStub(channel).GetInfo(info_pb2.GetInfoRequest(), timeout=5, metadata=metadata)
     except grpc.RpcError:
         return 2
-    return currency_digits(told.catalogue.currency)
+    return currency_digits(info.catalogue.currency)
 
 
-def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explain: bool = False) -> None:
+def print_answer(
+    query: str, answer: search_pb2.SearchResponse, elapsed_ms: float, digits: int, explain: bool = False
+) -> None:
+    """Prints the hits, what was done with the query, and the time of each phase. `digits` are the minor digits of prices."""
     is_ranked = answer.ranked_by not in (search_pb2.RANK_MODEL_UNSPECIFIED, search_pb2.RANK_MODEL_NONE)
-    table = Table(title=escape(repr(query)), title_justify="left", box=None)
-    numbers = ("", "was", *CHANCES, "blend") if is_ranked else ("", "score")
+    numbers = ("", "was", *PROBABILITIES, "blend") if is_ranked else ("", "score")
     columns = (*numbers, "product", "brand", "price", "why")
     narrow = {"", "was", "buy %", "product", "price", "why" if explain else "brand"}
     shown = [not is_ranked or out.width >= WIDE or column in narrow for column in columns]
-    for column in compress(columns, shown):
-        table.add_column(column, justify="right" if column in (*numbers, "price") else "left", overflow="fold")
+    table = _table(query, compress(columns, shown), right={*numbers, "price"})
     for hit in answer.hits:
-        product, why = hit.product, hit.explanation
-        price = f"{product.price_minor / 10**digits:,.{digits}f}" if product.HasField("price_minor") else ""
-        reason = f"similar {why.similarity:.2f}"
-        if why.matched_identifiers:
-            reason = f"holds {', '.join(why.matched_identifiers)}; " + reason
-        reason += f", type {why.type_boost:+.2f}" if why.type_boost else ""
-        reason += "".join(f", {name} {boost:+.2f}" for name, boost in sorted(why.boosts.items()))
-        stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
-        told = (str(why.retrieval_rank), *_chances(hit)) if is_ranked else (f"{hit.score:.3f}",)
-        if explain and why.rank_factors:
-            reason += f"; {_factors(why.rank_factors)}"
-        row = (str(why.rank), *told, escape(product.title + stock), escape(product.brand), price, escape(reason))
-        table.add_row(*compress(row, shown))
+        table.add_row(*compress(_cells(hit, digits, is_ranked=is_ranked, explain=explain), shown))
     out.print(table)
     if answer.corrected_query:
-        out.print(
-            f"[yellow]searched for {escape(repr(answer.corrected_query))}[/yellow] (--verbatim to search as typed)"
-        )
+        corrected = escape(repr(answer.corrected_query))
+        out.print(f"[yellow]searched for {corrected}[/yellow] (--verbatim to search as typed)")
     if is_ranked:
-        by = search_pb2.RankModel.Name(answer.ranked_by).rpartition("_")[2].lower()
         out.print(
-            f"the best {answer.ranked_depth} of the retrieval ranked by the {by}: chances in %, 'was' is the place before",
+            f"the top {answer.ranked_depth} candidates, ranked by the {_name(search_pb2.RankModel, answer.ranked_by)}: "
+            "probabilities in %, 'was' is the rank before",
             highlight=False,
         )
-    for less in answer.degradations:
-        out.print(f"[yellow]{escape(less.part)}: {escape(less.reason)}[/yellow]")
+    _print_degradations(answer.degradations)
     if answer.HasField("product_types") and (explain or answer.product_types.facets):
         print_types(answer.product_types)
     for warning in answer.warnings:
@@ -78,99 +65,118 @@ def print_answer(query: str, answer: Any, elapsed_ms: float, digits: int, explai
 
 
 def print_ranked(query: str, answer: ranking_pb2.RankResponse) -> None:
-    """Candidates, best first, with the chances of each."""
-    table = Table(title=escape(repr(query)), title_justify="left", box=None)
+    """Prints the candidates, best first, with their probabilities."""
     is_explained = any(product.factors for product in answer.products)
-    numbers = ("", *CHANCES, "blend")
-    for column in (*numbers, "product", *(("what moved it",) if is_explained else ())):
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    numbers = ("", *PROBABILITIES, "blend")
+    table = _table(query, (*numbers, "product", *(("strongest features",) if is_explained else ())), right={*numbers})
     for product in answer.products:
-        moved = (escape(_factors(product.factors)),) if is_explained else ()
-        table.add_row(str(product.rank), *_chances(product), escape(product.product_id), *moved)
+        factors = (escape(_factors(product.factors)),) if is_explained else ()
+        table.add_row(str(product.rank), *_probabilities(product), escape(product.product_id), *factors)
     out.print(table)
-    by = search_pb2.RankModel.Name(answer.ranked_by).rpartition("_")[2].lower()
-    out.print(f"ranked by the {by}: chances in %", highlight=False)
+    out.print(
+        f"ranked by the {_name(search_pb2.RankModel, answer.ranked_by)}: probabilities in %",
+        highlight=False,
+    )
     for product_id in answer.unknown_product_ids:
         out.print(f"[yellow]the catalogue has no {escape(product_id)}[/yellow]", highlight=False)
-    for unknown in sorted({name for product in answer.products for name in product.unknown_features}):
-        out.print(f"[yellow]{unknown} is not known of a product that is only stated: it counts as average[/yellow]")
-    for less in answer.degradations:
-        out.print(f"[yellow]{escape(less.part)}: {escape(less.reason)}[/yellow]")
+    for feature in sorted({name for product in answer.products for name in product.unknown_features}):
+        out.print(f"[yellow]{feature} is not known of a product outside the catalogue: it counts as average[/yellow]")
+    _print_degradations(answer.degradations)
 
 
-def _chances(ranked: search_pb2.Hit | ranking_pb2.RankedProduct) -> tuple[str, str, str, str]:
-    """Click, cart and purchase in %, and the blend; empty where it was not ranked."""
-    if not ranked.HasField("chances"):
-        return "", "", "", ""
-    chances = ranked.chances
-    return (
-        f"{100 * chances.click:.1f}",
-        f"{100 * chances.cart:.2f}",
-        f"{100 * chances.purchase:.2f}",
-        f"{ranked.blend:.3f}",
-    )
+def print_types(product_types: search_pb2.ProductTypes) -> None:
+    """Prints the predicted types of the query, how they were used, and the hits of each category."""
+    query = product_types.query
+    names = "; ".join(f"{kind.type} {kind.probability:.2f}" for kind in query.types)
+    prediction = f"not sure what it asks for ({names})" if query.abstained else f"asks for {names}"
+    locale = f"in {query.locale_used}" if query.locale_used else "without a locale"
+    use = _name(search_pb2.ProductTypeUse, product_types.used)
+    out.print(f"[cyan]{escape(prediction)}[/cyan], read {locale}; used as {use}", highlight=False)
+    if product_types.facets:
+        facets = ", ".join(f"{facet.category} {facet.hits}" for facet in product_types.facets)
+        out.print(f"hits by category: {escape(facets)}")
 
 
-def _factors(factors: Sequence[search_pb2.RankFactor]) -> str:
-    strongest = [one for one in factors if one.contribution][:MAX_FACTORS]
-    return ", ".join(f"{one.feature} {one.value:.2f} ({one.contribution:+.3f})" for one in strongest)
-
-
-def print_types(found: search_pb2.ProductTypes) -> None:
-    """What the query asks for, what was done with it, and how the hits divide."""
-    told = found.query
-    names = "; ".join(f"{one.type} {one.probability:.2f}" for one in told.types)
-    where = f"in {told.locale_used}" if told.locale_used else "without a locale"
-    use = search_pb2.ProductTypeUse.Name(found.used).rpartition("_")[2].lower()
-    said = f"not sure what it asks for ({names})" if told.abstained else f"asks for {names}"
-    out.print(f"[cyan]{escape(said)}[/cyan], read {where}; used as {use}", highlight=False)
-    if found.facets:
-        out.print("hits by category: " + escape(", ".join(f"{one.category} {one.hits}" for one in found.facets)))
-
-
-def print_query_types(asked: Sequence[tuple[str, str]], told: Sequence[query_pb2.QueryTypes]) -> None:
+def print_query_types(pairs: Sequence[tuple[str, str]], predictions: Sequence[query_pb2.QueryTypes]) -> None:
+    """Prints the prediction for each pair of a query and a locale."""
     table = Table(box=None)
     for column in ("query", "locale", "type", "probability", ""):
         table.add_column(column, justify="right" if column == "probability" else "left", overflow="fold")
-    for (query, locale), one in zip(asked, told, strict=True):
-        remark = "" if one.locale_used else "read without a locale"
-        remark = ", ".join(filter(None, ["not sure" if one.abstained else "", remark]))
-        for at, kind in enumerate(one.types or [query_pb2.TypeProbability()]):
-            first = (escape(query), escape(locale), escape(remark)) if not at else ("", "", "")
-            table.add_row(
-                first[0], first[1], escape(kind.type), f"{kind.probability:.2f}" if kind.type else "", first[2]
-            )
+    for (query, locale), prediction in zip(pairs, predictions, strict=True):
+        remarks = ("not sure" * prediction.abstained, "" if prediction.locale_used else "read without a locale")
+        first, last = (escape(query), escape(locale)), escape(", ".join(filter(None, remarks)))
+        for kind in prediction.types or [query_pb2.TypeProbability()]:
+            table.add_row(*first, escape(kind.type), f"{kind.probability:.2f}" if kind.type else "", last)
+            first, last = ("", ""), ""
     out.print(table)
 
 
 def print_comparison(
-    query: str, shopper: str, plain: search_pb2.SearchResponse, moved: search_pb2.SearchResponse
+    query: str, shopper: str, plain: search_pb2.SearchResponse, personal: search_pb2.SearchResponse
 ) -> None:
-    """The result that everybody gets beside the shopper's own, with the events that moved each hit of it."""
-    known = moved.personalisation
-    source = search_pb2.PersonalisationSource.Name(known.source).rpartition("_")[2].lower()
-    how = f"{source} history, {known.events} events" if known.strength else f"not personalised: {known.reason}"
-    table = Table(title=escape(f"{query!r} for {shopper} ({how})"), title_justify="left", box=None)
-    for column, justify in (
-        ("", "right"),
-        ("everybody", "left"),
-        (shopper, "left"),
-        ("was", "right"),
-        ("because of", "left"),
-    ):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    places = {hit.product_id: hit.explanation.rank for hit in plain.hits}
-    for plain_hit, hit in zip_longest(plain.hits, moved.hits):
-        why = hit.explanation.moved_by if hit else ()
-        place = places.get(hit.product_id) if hit else None
+    """Prints the result for everybody next to the shopper's, with the events that moved each hit of the latter."""
+    used = personal.personalisation
+    source = _name(search_pb2.PersonalisationSource, used.source)
+    how = f"{source} history, {used.events} events" if used.strength else f"not personalised: {used.reason}"
+    columns = ("", "everybody", shopper, "was", "because of")
+    table = _table(f"{query!r} for {shopper} ({how})", columns, right={"", "was"}, quoted=False)
+    ranks = {hit.product_id: hit.explanation.rank for hit in plain.hits}
+    for plain_hit, hit in zip_longest(plain.hits, personal.hits):
+        events = hit.explanation.moved_by[:2] if hit else ()
+        before = ranks.get(hit.product_id) if hit else None
         table.add_row(
             str((hit or plain_hit).explanation.rank),
             _title(plain_hit),
             _title(hit),
-            str(place) if place else "-" if hit else "",
-            escape("; ".join(f"{_event(event)} ({event.gain:+.3f})" for event in why[:2])),
+            str(before) if before else "-" if hit else "",
+            escape("; ".join(f"{_event(event)} ({event.gain:+.3f})" for event in events)),
         )
     out.print(table)
+
+
+def _table(title: str, columns: Iterable[str], *, right: set[str], quoted: bool = True) -> Table:
+    """Returns an empty table; the columns `right` are aligned there."""
+    table = Table(title=escape(repr(title) if quoted else title), title_justify="left", box=None)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _cells(hit: search_pb2.Hit, digits: int, *, is_ranked: bool, explain: bool) -> tuple[str, ...]:
+    product, why = hit.product, hit.explanation
+    scores = (str(why.retrieval_rank), *_probabilities(hit)) if is_ranked else (f"{hit.score:.3f}",)
+    stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
+    price = f"{product.price_minor / 10**digits:,.{digits}f}" if product.HasField("price_minor") else ""
+    reason = f"holds {', '.join(why.matched_identifiers)}; " if why.matched_identifiers else ""
+    reason += f"similar {why.similarity:.2f}"
+    reason += f", type {why.type_boost:+.2f}" if why.type_boost else ""
+    reason += "".join(f", {name} {boost:+.2f}" for name, boost in sorted(why.boosts.items()))
+    reason += f"; {_factors(why.rank_factors)}" if explain and why.rank_factors else ""
+    return str(why.rank), *scores, escape(product.title + stock), escape(product.brand), price, escape(reason)
+
+
+def _probabilities(ranked: search_pb2.Hit | ranking_pb2.RankedProduct) -> tuple[str, str, str, str]:
+    """Returns click, cart and purchase in %, and the blend; empty if it was not ranked."""
+    if not ranked.HasField("chances"):
+        return "", "", "", ""
+    p = ranked.chances
+    return f"{100 * p.click:.1f}", f"{100 * p.cart:.2f}", f"{100 * p.purchase:.2f}", f"{ranked.blend:.3f}"
+
+
+def _factors(factors: Sequence[search_pb2.RankFactor]) -> str:
+    strongest = [factor for factor in factors if factor.contribution][:MAX_FACTORS]
+    return ", ".join(f"{factor.feature} {factor.value:.2f} ({factor.contribution:+.3f})" for factor in strongest)
+
+
+def _print_degradations(degradations: Iterable[search_pb2.Degradation]) -> None:
+    for degradation in degradations:
+        out.print(f"[yellow]{escape(degradation.part)}: {escape(degradation.reason)}[/yellow]")
+
+
+def _name(enum: Any, value: int) -> str:
+    """Returns the last word of an enum value's name, in lower case."""
+    name: str = enum.Name(value)
+    return name.rpartition("_")[2].lower()
 
 
 def _title(hit: search_pb2.Hit | None) -> str:
@@ -178,7 +184,7 @@ def _title(hit: search_pb2.Hit | None) -> str:
 
 
 def _event(event: search_pb2.MovedBy) -> str:
-    kind = shopper_pb2.EventKind.Name(event.kind).rpartition("_")[2].lower()
+    kind = _name(shopper_pb2.EventKind, event.kind)
     return f"{kind} of {_short(event.title, 32)}" if event.title else f"{kind} after {event.query!r}"
 
 

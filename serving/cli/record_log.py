@@ -1,4 +1,4 @@
-"""Sends a shopping log to a running service, as a frontend sends events one by one."""
+"""Sends a shopping log to a running service, as a frontend sends events."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pyarrow as pa
@@ -20,11 +21,12 @@ from serving.gateway.messages.event_fields import KIND_NUMBERS
 
 BATCH = 500
 MAX_REASONS = 5
+TIMEOUT_S = 10
 
 
 @dataclass(slots=True)
-class Told:
-    """What the service said to all of it."""
+class Recorded:
+    """How many events of a log the service recorded, had already, and refused; and why, for some."""
 
     recorded: int = 0
     duplicates: int = 0
@@ -39,51 +41,39 @@ def record_log(
     shoppers: Sequence[str],
     as_of_now: bool,
     progress: Progress,
-) -> Told:
-    """All but impressions, of shoppers who are known, or of `shoppers` alone. Raises InputError for a file that is no log."""
-    wanted = (pc.field("shopper_id") != "") & (pc.field("kind") != EventKind.IMPRESSION.value)
+) -> Recorded:
+    """Sends the clicks, carts and purchases of all identified shoppers, or of `shoppers` alone.
+
+    With `as_of_now` all times are shifted so that the last event is now. Raises InputError for a file that is no log.
+    """
+    wanted = _identified_engagement()
     if shoppers:
         wanted &= pc.field("shopper_id").isin(list(shoppers))
     try:
         log = pq.read_table(events, filters=wanted).select(EVENT_SCHEMA.names)
     except (pa.ArrowInvalid, KeyError) as error:
         raise InputError(f"{events} is not a shopping log: {error}") from None
-    times = log["time"].cast(pa.int64()).to_pylist()
-    moved_ms = int(time.time() * 1000) - max(times, default=0) if as_of_now else 0
-    told = Told()
+    times = log["time"].cast(pa.int64())
+    shift_ms = int(time.time() * 1000) - (pc.max(times).as_py() or 0) if as_of_now else 0
+    log = log.drop_columns(["time"]).append_column("time_ms", pc.add(times, shift_ms))
+    sent = Recorded()
     stub = shopper_pb2_grpc.ShopperServiceStub(channel)
     for start in range(0, len(log), BATCH):
         progress("record events", start, len(log))
-        batch = log.slice(start, BATCH).to_pylist()
-        answer = stub.RecordEvents(
-            shopper_pb2.RecordEventsRequest(
-                events=[
-                    shopper_pb2.Event(
-                        **{
-                            **row,
-                            "kind": KIND_NUMBERS[EventKind(str(row["kind"]))],
-                            "time_ms": at + moved_ms,
-                        }
-                    )
-                    for at, row in zip(times[start : start + BATCH], map(_without_time, batch), strict=True)
-                ]
-            ),
-            timeout=10,
-            metadata=metadata,
-        )
-        told.recorded += answer.recorded
-        told.duplicates += answer.duplicates
-        told.refused += answer.refused
-        told.reasons += [f"{r.field}: {r.reason}" for r in answer.rejected][: MAX_REASONS - len(told.reasons)]
+        batch = [_event(row) for row in log.slice(start, BATCH).to_pylist()]
+        answer = stub.RecordEvents(shopper_pb2.RecordEventsRequest(events=batch), timeout=TIMEOUT_S, metadata=metadata)
+        sent.recorded += answer.recorded
+        sent.duplicates += answer.duplicates
+        sent.refused += answer.refused
+        sent.reasons += [f"{r.field}: {r.reason}" for r in answer.rejected][: MAX_REASONS - len(sent.reasons)]
     progress("record events", len(log), len(log))
-    return told
+    return sent
 
 
 def busiest_shoppers(events: Path, count: int) -> list[str]:
-    """The known shoppers with most clicks, carts and purchases in a log."""
-    wanted = (pc.field("shopper_id") != "") & (pc.field("kind") != EventKind.IMPRESSION.value)
+    """Returns the identified shoppers with the most clicks, carts and purchases in a log."""
     counted = (
-        pq.read_table(events, columns=["shopper_id"], filters=wanted)
+        pq.read_table(events, columns=["shopper_id"], filters=_identified_engagement())
         .group_by("shopper_id")
         .aggregate([([], "count_all")])
     )
@@ -92,5 +82,9 @@ def busiest_shoppers(events: Path, count: int) -> list[str]:
     return shoppers
 
 
-def _without_time(row: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in row.items() if name != "time"}
+def _identified_engagement() -> pc.Expression:
+    return (pc.field("shopper_id") != "") & (pc.field("kind") != EventKind.IMPRESSION.value)
+
+
+def _event(row: dict[str, Any]) -> shopper_pb2.Event:
+    return shopper_pb2.Event(**{**row, "kind": KIND_NUMBERS[EventKind(str(row["kind"]))]})

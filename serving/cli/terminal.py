@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
 
 if TYPE_CHECKING:
+    from models.arrays import Progress
     from models.bundles.manifest import Manifest
 
 out = Console()
@@ -29,7 +31,7 @@ def fail(message: str) -> NoReturn:
 
 
 @contextmanager
-def progress_bars() -> Iterator[Any]:
+def progress_bars() -> Iterator[Progress]:
     """Yields a `models.arrays.Progress` that draws one bar for each step."""
     columns = (
         SpinnerColumn(),
@@ -38,19 +40,25 @@ def progress_bars() -> Iterator[Any]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err) as bars:
-        tasks: dict[str, Any] = {}
+    bars = Bars(*columns, console=err)
+    tasks: dict[str, TaskID] = {}
 
-        def update(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                for task in tasks.values():  # earlier steps are done
-                    whole = bars.tasks[task].total or 1
-                    bars.update(task, total=whole, completed=whole)
-                    bars.stop_task(task)
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+    def update(what: str, done: int, total: int | None) -> None:
+        if not tasks:
+            bars.start()  # not before: a command that is refused prints its error alone
+        if what not in tasks:
+            for task in tasks.values():  # earlier steps are done
+                whole = bars.tasks[task].total or 1
+                bars.update(task, total=whole, completed=whole)
+                bars.stop_task(task)
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done, total=total)
 
+    try:
         yield update
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def command_line() -> str:

@@ -361,7 +361,7 @@ def test_the_commands_show_chances_and_what_moved_hits(ranked: Service, table: P
     shown = run(app, ["search", "sofa", "--rank", "teacher", "--rank-depth", "50", "--weights", "1,0,0",
                       "--max-each-brand", "2/10", "--explain", "--server", ranked.address])  # fmt: skip
     assert shown.exit_code == 0, shown.output
-    assert "the best 50 of the retrieval ranked by the teacher" in " ".join(shown.output.split())
+    assert "the top 50 candidates, ranked by the teacher" in " ".join(shown.output.split())
     plain = run(app, ["search", "sofa", "--rank", "none", "--server", ranked.address])
     assert "click %" not in plain.output
     names = [part for row in range(3) for part in ("--product", table.id(row))]

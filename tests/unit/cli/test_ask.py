@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
 import grpc
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from aisle.v1 import search_pb2, search_pb2_grpc
+from aisle.v1 import search_pb2, search_pb2_grpc, shopper_pb2, shopper_pb2_grpc
+from models.events.event import EVENT_SCHEMA
 from serving.cli.main import app
 
 CLIENTS = (
@@ -27,14 +31,24 @@ def refuse(_request: search_pb2.SearchRequest, context: grpc.ServicerContext) ->
     context.abort(grpc.StatusCode.INVALID_ARGUMENT, "page_size: at most 100")
 
 
+recorded: list[shopper_pb2.Event] = []
+
+
+def keep(request: shopper_pb2.RecordEventsRequest, _context: grpc.ServicerContext) -> shopper_pb2.RecordEventsResponse:
+    recorded.extend(request.events)
+    return shopper_pb2.RecordEventsResponse(recorded=len(request.events))
+
+
 @pytest.fixture
 def address() -> Iterator[str]:
-    servicer = search_pb2_grpc.SearchServiceServicer()
-    servicer.Search = refuse  # type: ignore[method-assign, assignment]
+    searches, shoppers = search_pb2_grpc.SearchServiceServicer(), shopper_pb2_grpc.ShopperServiceServicer()
+    searches.Search, shoppers.RecordEvents = refuse, keep  # type: ignore[method-assign, assignment]
     server = grpc.server(futures.ThreadPoolExecutor(1))
-    search_pb2_grpc.add_SearchServiceServicer_to_server(servicer, server)
+    search_pb2_grpc.add_SearchServiceServicer_to_server(searches, server)
+    shopper_pb2_grpc.add_ShopperServiceServicer_to_server(shoppers, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    recorded.clear()
     yield f"127.0.0.1:{port}"
     server.stop(None)
 
@@ -91,3 +105,30 @@ def test_a_client_certificate_is_not_ignored(tmp_path: Path) -> None:
     pem = tmp_path / "pem"
     assert "--cert and --cert-key need --ca" in refused("search", "lamp", "--cert", pem, "--cert-key", pem)
     assert "give --cert and --cert-key together" in refused("search", "lamp", "--ca", pem, "--cert", pem)
+
+
+def test_a_recorded_log_is_what_identified_shoppers_did(address: str, tmp_path: Path) -> None:
+    row = {field.name: "" for field in EVENT_SCHEMA} | {"time": 1_000, "position": None, "price_minor": None}
+    rows = [
+        row | {"shopper_id": "ann", "product_id": "p1", "kind": "click"},
+        row | {"shopper_id": "ann", "product_id": "p2", "kind": "impression"},
+        row | {"shopper_id": "", "product_id": "p3", "kind": "click"},
+        row | {"shopper_id": "bob", "product_id": "p4", "kind": "purchase", "time": 61_000},
+    ]
+    log = tmp_path / "log.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=EVENT_SCHEMA), log)
+    result = CliRunner().invoke(app, ["record", str(log), "--server", address])
+    assert "recorded 2 events, 0 were known, 0 refused" in result.output
+    assert [(event.shopper_id, event.product_id, event.time_ms) for event in recorded] == [
+        ("ann", "p1", 1_000),
+        ("bob", "p4", 61_000),
+    ]
+    recorded.clear()
+    CliRunner().invoke(app, ["record", str(log), "--server", address, "--as-of-now"])
+    assert recorded[1].time_ms - recorded[0].time_ms == 60_000
+    assert abs(recorded[1].time_ms / 1000 - time.time()) < 60
+    recorded.clear()
+    CliRunner().invoke(app, ["record", str(log), "--server", address, "--shopper", "bob"])
+    assert [event.shopper_id for event in recorded] == ["bob"]
+    (tmp_path / "other.parquet").write_text("x")
+    assert "other.parquet is not a shopping log" in refused("record", tmp_path / "other.parquet", "--server", address)
