@@ -1,11 +1,12 @@
-"""The teacher: a cross-encoder that reads query and product together and says how likely a click, a cart and a purchase are.
+"""The teacher: a cross-encoder that reads query and product together and predicts clicks, carts and purchases.
 
-After *A Multi-task Learning Framework for Product Ranking with BERT* (Wu et al., 2022, arXiv 2202.05317). It is too slow to judge hundreds
-of candidates within a search on a CPU, so its chances teach the ranker that is served (`soft_labels`); on a GPU, or for the first few
-candidates, it can be asked itself.
+It follows *A Multi-task Learning Framework for Product Ranking with BERT* (Wu et al., 2022, arXiv 2202.05317). On a CPU it is too slow for
+the hundreds of candidates of a search, so its predictions teach the ranker that is served (`soft_labels`). On a GPU, or for the first few
+candidates, it can rank a search itself.
 
-    fields -> pair_tokens                   what is read: fields behind markers of their own
-    base -> language -> network             a BERT with markers, taught the shop's words; experts, gates and towers behind it
+    fields -> pair_tokens                   the input: fields of a product, each after a marker token
+    base -> language -> network             a BERT with markers and the shop's language; experts, gates and towers on top of it
     samples -> learners -> train_teacher    features first, then text and features together; losses; chances calibrates
-    teacher                                 what is loaded: NumPy and OpenVINO; torch_network on CUDA
+    spec, teacher                           the trained teacher: openvino_network on a CPU, torch_network on CUDA; export converts
+    bundle_part                             the teacher in a bundle
 """

@@ -1,4 +1,4 @@
-"""The BERT that a teacher starts from: markers added, layers cut, its own language model's head kept where it has one."""
+"""The BERT that a teacher starts from, with tokens for the markers and fewer layers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from models.text_tuning.masked_lm import load_masked_lm
 
 
 def prepare_base(base: Path, markers: Sequence[Marker], layers: int | None, folder: Path) -> None:
-    """Writes the base to `folder` with a token for each marker, which starts as the mean of the words that it means, and with `layers`
-    of its layers, spread evenly. Raises EncoderError for what is no BERT or cannot be loaded."""
+    """Writes the base to `folder` with `layers` of its layers, evenly spread, and with a token for each marker. A token's vector starts as
+    the mean over the words of its marker's meaning. Raises EncoderError for a base that is no BERT or cannot be loaded."""
     from transformers import AutoTokenizer
 
     quiet_transformers()
@@ -31,15 +31,15 @@ def prepare_base(base: Path, markers: Sequence[Marker], layers: int | None, fold
         _cut(model, layers, base)
     _add_markers(model, tokenizer, markers)
     folder.mkdir(parents=True, exist_ok=True)
-    # A head that the base lacks is not saved: the stage "mlm" knows by that that it is new.
+    # A new head is not saved, so that the stage "mlm" finds none and trains it alone at first.
     (model.base_model if head_is_new else model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):
-        path.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes
+        path.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only their owner can read
 
 
 def special_id(tokenizer: Any, names: Sequence[str], base: Path) -> int:
-    """The number of the first of these special tokens that there is. Raises EncoderError without any."""
+    """Returns the id of the first of these special tokens that the tokenizer has. Raises EncoderError if it has none."""
     for name in names:
         number = getattr(tokenizer, f"{name}_token_id", None)
         if number is not None:
@@ -53,7 +53,7 @@ def _cut(model: Any, layers: int, base: Path) -> None:
         raise EncoderError(f"{base}: layers can be cut of BERT and its kin only; leave `layers` out")
     if layers > len(stack):
         raise EncoderError(f"{base} has {len(stack)} layers, {layers} are asked for")
-    kept = [round((at + 1) * len(stack) / layers) - 1 for at in range(layers)]  # the last one always
+    kept = [round((at + 1) * len(stack) / layers) - 1 for at in range(layers)]  # the last layer is always among them
     model.base_model.encoder.layer = torch.nn.ModuleList(stack[at] for at in kept)
     model.config.num_hidden_layers = layers
 

@@ -13,13 +13,13 @@ from models.ranking.teacher.openvino_network import OpenVinoNetwork
 from models.ranking.teacher.pair_tokens import PairBatch, TextSpec
 from models.text_encoder.spec import OPENVINO_FILE, EncoderError
 
-# bf16 in both places rounds differently; a logit of this difference moves a chance of 0.1 to 0.125.
+# Both backends round to bf16, differently. A logit that differs by this much moves a probability of 0.1 to 0.125.
 MAX_LOGIT_DIFFERENCE = 0.25
 
 
 def save_openvino(network: TeacherNetwork, folder: Path, spec: TextSpec) -> float:
-    """Writes the network for OpenVINO and returns how far its logits are from the original's at most, over pairs of random tokens. Raises
-    EncoderError where it cannot be converted, or differs by more than MAX_LOGIT_DIFFERENCE."""
+    """Writes the network for OpenVINO and returns the largest difference of its logits from the original's, over pairs of random tokens.
+    Raises EncoderError for a network that cannot be converted, or differs by more than MAX_LOGIT_DIFFERENCE."""
     import openvino
 
     network = network.float().eval().cpu()
@@ -27,7 +27,7 @@ def save_openvino(network: TeacherNetwork, folder: Path, spec: TextSpec) -> floa
     ones = torch.ones(2, 8, dtype=torch.int64)
     example = (ones, ones, torch.zeros_like(ones), torch.zeros(2, num_features))
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer, about branches that do not depend on the text
+        warnings.simplefilter("ignore")  # the tracer warns about branches that do not depend on the text
         try:
             graph = openvino.convert_model(network, example_input=example)
         except Exception as error:

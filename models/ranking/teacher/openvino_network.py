@@ -9,7 +9,7 @@ from models.ranking.teacher.pair_tokens import PairBatch
 from models.text_encoder.openvino_session import OpenVinoSession
 from models.text_encoder.spec import OPENVINO_FILE
 
-MAX_CALL_TOKENS = 2048  # padded, about 50 pairs: keeps the activations of one call small
+MAX_CALL_TOKENS = 2048  # padded, about 50 pairs; bounds the memory of activations
 
 
 class OpenVinoNetwork:

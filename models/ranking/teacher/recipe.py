@@ -1,4 +1,4 @@
-"""All that decides what a teacher becomes, beside its base, the bundle, the impressions and the seed."""
+"""Every setting of a teacher's training. Base, bundle, impressions and seed determine the rest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALL_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What is read. Fields that the catalogue lacks are left out."""
+    """The texts that the teacher reads. Fields that the catalogue lacks are left out."""
 
     fields: tuple[Field, ...] = SHORT_FIELDS
     max_query_tokens: int = 16
@@ -49,13 +49,13 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class PageSample:
-    """Which pages and rows the text is learned on. Pages with a purchase, with another engagement and with none are drawn apart, and of
-    a page all that was engaged with and a few of the rest; weights undo the draw, so that chances stay what they are in the log."""
+    """Which pages and rows the text stage learns from. The sample is stratified by pages with a purchase, with another engagement and with
+    none; a page gives all engaged products and a few others. Importance weights undo the sampling, so that predictions stay calibrated."""
 
     pages: int | None = 4_000  # None: all
-    bought_share: float = 0.45  # of the pages, while there are so many
+    bought_share: float = 0.45  # of the pages, if the log has that many
     engaged_share: float = 0.35
-    others: int | None = 4  # products of a page that nobody engaged with; None: all
+    others: int | None = 4  # unengaged products of a page; None: all
 
     def __post_init__(self) -> None:
         if (self.pages is not None and self.pages < 8) or (self.others is not None and self.others < 1):
@@ -69,12 +69,12 @@ class PageSample:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is minimised: the tasks' losses, weighed."""
+    """The training loss: a weighted sum over tasks."""
 
     weighting: Weighting = Weighting.FIXED
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # click, cart, purchase
-    pointwise: float = 1.0  # log-loss of every row
-    listwise: float = 0.5  # of every page, the log-loss of choosing what was chosen among the page's products
+    pointwise: float = 1.0  # weight of the log-loss of every row
+    listwise: float = 0.5  # weight of the softmax loss over each page
 
     def __post_init__(self) -> None:
         if min(*self.weights, self.pointwise, self.listwise) < 0 or not max(self.weights):
@@ -85,8 +85,8 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class FeatureStage:
-    """The head learns from features alone, of all pages: a fraction of what the text costs, so that the text has only to add what
-    features do not tell."""
+    """The head learns from features alone, on all pages, at a fraction of the text stage's cost. The text then only adds what features
+    lack."""
 
     max_steps: int = 300
     pages: int = 64  # of a batch
@@ -106,7 +106,7 @@ class FeatureStage:
 
 @dataclass(frozen=True, slots=True)
 class TextStage:
-    """Encoder and head learn together."""
+    """Encoder and head learn together from text and features."""
 
     epochs: float = 1.0  # of the sampled pages
     max_steps: int = 1_000_000
@@ -128,12 +128,12 @@ class TextStage:
 
 @dataclass(frozen=True, slots=True)
 class TeacherRecipe:
-    """`precision` "auto" is bf16 where the processor computes in it."""
+    """A teacher's recipe. `precision` "auto" is bf16 on processors that compute in it."""
 
     name: str
     texts: Texts = field(default_factory=Texts)
-    layers: int | None = None  # of the base's encoder that are kept, spread evenly; None: all
-    mlm: MlmStage | None = None  # None: the base's general language
+    layers: int | None = None  # kept of the base's encoder, evenly spread; None: all
+    mlm: MlmStage | None = None  # None: the base keeps its general language
     sample: PageSample = field(default_factory=PageSample)
     head: HeadSizes = field(default_factory=HeadSizes)
     pooling: Pooling = "mean"
@@ -142,9 +142,9 @@ class TeacherRecipe:
     features: FeatureStage = field(default_factory=FeatureStage)
     text: TextStage = field(default_factory=TextStage)
     use_features: bool = True  # False: text alone
-    use_text: bool = True  # False: features alone, which no base is needed for to compare with
-    use_position: bool = True  # known while it trains, so that what a place adds is not taken for a product's worth
-    holdout_share: float = 0.1  # of the pages, on which chances are calibrated
+    use_text: bool = True  # False: features alone, a baseline
+    use_position: bool = True  # an input in training only, so that position bias is not learned as relevance
+    holdout_share: float = 0.1  # of the pages, for calibration
     weight_decay: float = 0.01
     precision: Precision = "auto"
 
@@ -160,7 +160,7 @@ class TeacherRecipe:
 
 
 STARTER = TeacherRecipe("starter", layers=2, sample=PageSample(pages=1_500), text=TextStage(pages=16))
-# Without the stage "mlm": 120 steps of it took three minutes, left its loss at 6.6, and the teacher was no better for it.
+# No stage "mlm": 120 steps took three minutes, its loss stayed at 6.6, and the teacher did not improve.
 SMALL = TeacherRecipe("small", sample=PageSample(pages=4_000))
 FULL = TeacherRecipe(
     "full",

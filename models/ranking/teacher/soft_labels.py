@@ -1,4 +1,4 @@
-"""The teacher's labels of a log's impressions, from which the ranker learns."""
+"""Soft labels: the teacher's predictions for a log's impressions, from which the ranker learns (knowledge distillation)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.ranking.impressions import Impressions
 from models.ranking.teacher.teacher import Teacher
 from models.unified.price_bands import PriceBands
 
-_BLOCK = 8_192  # rows whose tokens are made together
+_BLOCK = 8_192  # rows that are tokenised together
 
 
 def soft_labels(
@@ -21,15 +21,15 @@ def soft_labels(
     bands: PriceBands,
     progress: Progress = lambda *_: None,
 ) -> Floats:
-    """(rows, 3) what the teacher thinks of every impression: what a student learns beside the log's labels."""
+    """Returns the teacher's probabilities (rows, tasks) for every impression."""
     queries = teacher.texts.queries(shown.queries, shown.locales)
     distinct, place = np.unique(shown.product, return_inverse=True)
     products = teacher.texts.products(table, bands, distinct)
-    found = np.empty((len(shown), 3), np.float32)
+    labels = np.empty((len(shown), 3), np.float32)
     for start in range(0, len(shown), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        found[rows] = teacher.probabilities(
+        labels[rows] = teacher.probabilities(
             queries.take(shown.page[rows]), products.take(place[rows]), np.asarray(features[rows], np.float32)
         )
         progress("teacher's labels", min(start + _BLOCK, len(shown)), len(shown))
-    return found
+    return labels

@@ -1,4 +1,4 @@
-"""What a trained teacher is, and what runs its network."""
+"""The specification of a trained teacher, and the protocol of what runs its network."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class HeadSizes:
-    """What stands behind the encoder."""
+    """Sizes of the layers on top of the encoder."""
 
-    features: int = 128  # hidden, of the network that reads the features
-    bottom: int = 128  # where text and features meet; all tasks share it
+    features: int = 128  # hidden units of the network that reads the features
+    bottom: int = 128  # the layer that joins text and features, shared by all tasks
     experts: int = 4  # 1 is a plain shared bottom without gates
     expert: int = 64
     tower: int = 32
@@ -45,14 +45,14 @@ class TeacherError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class TeacherSpec:
-    """What a teacher is, beside its weights."""
+    """Everything about a teacher except its weights."""
 
-    features: tuple[str, ...]  # in this order
+    features: tuple[str, ...]  # names, in the order of the columns
     transfer: Transfer
     pooling: Pooling
     head: HeadSizes
     calibration: Calibration
-    facts: dict[str, Any]  # base, recipe, seed, data, losses, entropies of the gates: for people
+    facts: dict[str, Any]  # base, recipe, seed, data, losses, entropies of the gates: for reports only
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -67,6 +67,7 @@ class TeacherSpec:
 
     @classmethod
     def load(cls, folder: Path) -> TeacherSpec:
+        """Reads TEACHER_FILE. Raises TeacherError for a folder without it and for another format."""
         try:
             values = json.loads((folder / TEACHER_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -86,7 +87,7 @@ class TeacherSpec:
         )
 
     def check_features(self, features: Sequence[str]) -> None:
-        """Raises TeacherError, which says what differs, unless they are those that the teacher reads."""
+        """Raises TeacherError, which lists the difference, unless the teacher was trained on these features in this order."""
         if tuple(features) != self.features:
             differ = sorted(set(features) ^ set(self.features)) or ["their order"]
             raise TeacherError(
@@ -95,10 +96,10 @@ class TeacherSpec:
 
 
 class Network(Protocol):
-    """Logits (pairs, tasks) of a batch of pairs and their features (pairs, features). Safe to call from several threads."""
+    """Computes logits (pairs, tasks) of pairs and their features (pairs, features). Safe to call from several threads."""
 
     name: str
     max_call_tokens: int
-    warm_up_pairs: tuple[int, ...]  # sizes of calls that make it ready for what is usual
+    warm_up_pairs: tuple[int, ...]  # batch sizes that prepare it for typical calls
 
     def __call__(self, pairs: PairBatch, features: Floats) -> Floats: ...

@@ -1,7 +1,7 @@
-"""A trained teacher: pairs and features in, chances out. OpenVINO on a CPU, PyTorch on CUDA; the former needs no torch.
+"""A trained teacher, which predicts probabilities from pairs and features: with OpenVINO on a CPU, with PyTorch on CUDA.
 
-teacher.json          what it is: recipe, features, calibration, losses, what it was trained on
-texts.json            how texts become tokens, with tokenizer.json
+teacher.json          recipe, features, calibration, losses, facts of the training data
+texts.json            how texts are tokenised, with tokenizer.json
 openvino_model.xml    the network for a CPU, with its weights in .bin
 config.json           the encoder, with network.safetensors, for PyTorch
 """
@@ -23,7 +23,7 @@ from models.unified.words import Ragged
 
 
 class Teacher:
-    """Safe to call from several threads."""
+    """Predicts engagement of query-product pairs. Safe to call from several threads."""
 
     def __init__(self, spec: TeacherSpec, texts: PairTokens, network: Network) -> None:
         self.spec, self.texts, self.network = spec, texts, network
@@ -36,8 +36,10 @@ class Teacher:
     def load(
         cls, folder: Path, device: str = "auto", threads: int = 0, *, features: Sequence[str] | None = None
     ) -> Teacher:
-        """`device` is "auto" (CUDA where there is one), "cpu" or "cuda"; `threads` 0 is all. Raises TeacherError for a folder that holds no
-        teacher, and where the teacher's features are not `features`, those that the caller will give it."""
+        """Loads a teacher onto `device`: "auto" (CUDA if usable), "cpu" or "cuda"; `threads` 0 uses all cores.
+
+        Raises TeacherError for a folder without a teacher, and for one that was trained on other features than the caller's `features`.
+        """
         spec = TeacherSpec.load(folder)
         if features is not None:
             spec.check_features(features)
@@ -47,14 +49,14 @@ class Teacher:
         return cls(spec, PairTokens.load(folder), network)
 
     def probabilities(self, queries: Ragged, products: Ragged, features: Floats) -> Floats:
-        """(rows, 3) chances of click, cart and purchase, P(click) >= P(cart) >= P(purchase).
+        """Returns probabilities (rows, 3) of click, cart and purchase, with P(click) >= P(cart) >= P(purchase).
 
-        Row by row the tokens of a query and of a product, as `texts` makes them, and (rows, features) in the order of `features`. Raises
-        ValueError where they do not fit together or a feature is no finite number.
+        Row r pairs the tokens of query r and of product r, made by `texts`, with the values r of `features` (rows, features). Raises
+        ValueError for shapes that do not agree and for a feature that is not finite.
         """
         if features.shape != (len(products), len(self.features)):
-            wanted = (len(products), len(self.features))
-            raise ValueError(f"features must have the shape {wanted}, not {features.shape}")
+            expected = (len(products), len(self.features))
+            raise ValueError(f"features must have the shape {expected}, not {features.shape}")
         if not np.isfinite(features).all():
             at = self.features[int(np.argmin(np.isfinite(features).all(axis=0)))]
             raise ValueError(f"the feature {at} is not a finite number in every row")
@@ -65,9 +67,9 @@ class Teacher:
         return chances_of(logits, self.spec.transfer, self.spec.calibration)
 
     def rerank(self, query: str, locale: str, products: Ragged, features: Floats) -> Floats:
-        """(candidates, 3) of one search; `products` are the candidates' tokens, kept or made by `texts.products`."""
-        asked = self.texts.queries([query], [locale])
-        return self.probabilities(asked.take(np.zeros(len(products), np.int64)), products, features)
+        """Returns the probabilities (candidates, 3) of one search's candidates, whose tokens are `products`."""
+        tokens = self.texts.queries([query], [locale])
+        return self.probabilities(tokens.take(np.zeros(len(products), np.int64)), products, features)
 
 
 def _torch_network(folder: Path, device: str, spec: TeacherSpec) -> Network:

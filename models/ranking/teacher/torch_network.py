@@ -16,14 +16,14 @@ from models.ranking.teacher.pair_tokens import PairBatch, TextSpec
 from models.ranking.teacher.spec import TeacherSpec
 from models.text_encoder.cuda_graphs import CapturedCalls, rounded_up
 
-# Padded shapes on CUDA. A call of more tokens keeps the device busy however it is launched.
+# Padded shapes on CUDA. Larger calls keep the device busy without a captured graph.
 LENGTH_STEP = 8
 BATCH_STEPS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 MAX_CAPTURED_TOKENS = 32_768
 
 
 class TorchNetwork:
-    """Runs on any device. Safe to call from several threads."""
+    """Runs the network on any device. Safe to call from several threads."""
 
     def __init__(self, folder: Path, device: str, spec: TeacherSpec) -> None:
         where = torch.device(device)
@@ -48,8 +48,8 @@ class TorchNetwork:
             padded = max(length, min(-(-length // LENGTH_STEP) * LENGTH_STEP, self._longest))
             return self._captured(arrays, (rounded_up(batch, BATCH_STEPS), padded))
         logits = self._network(*(torch.from_numpy(array).to(self._device) for array in arrays))
-        found: Floats = logits.float().cpu().numpy()
-        return found
+        values: Floats = logits.float().cpu().numpy()
+        return values
 
 
 def _padding(num_features: int, batch: int, length: int) -> tuple[npt.NDArray[Any], ...]:
