@@ -84,7 +84,7 @@ def build_bundle(
         if not _disk_is_full(error, out.parent):
             raise
         raise BundleError(
-            f"the disk is full; make room beside {out} and give the same command again: it goes on where it stopped"
+            f"the disk is full; make room next to {out} and give the same command again: it resumes where it stopped"
         ) from error
     return manifest
 

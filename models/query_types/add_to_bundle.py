@@ -12,9 +12,9 @@ from models.query_types.type_model import TypeModel
 
 
 def add_types(bundle: Bundle, model: TypeModel, out: Path, *, replace: bool = False) -> Manifest:
-    """Writes `out`, which may be the bundle itself where `replace`; a classifier that is there is replaced.
+    """Writes `out`, which may be the bundle itself if `replace`. An earlier classifier is replaced.
 
-    The locales that the model has learned become locales of the bundle. Raises BundleError when `out` exists (unless `replace`),
+    The model's locales are added to the bundle's. Raises BundleError when `out` exists (unless `replace`),
     and when the bundle holds none of the model's types.
     """
     _, sold = bundle.products().distinct("category")

@@ -24,11 +24,11 @@ def add_ranker(
     teacher: Path | None = None,
     replace: bool = False,
 ) -> Manifest:
-    """Writes `out`, which may be the bundle itself where `replace`; a ranker that is there is replaced, and its teacher with it.
+    """Writes `out`, which may be the bundle itself if `replace`. An earlier ranker is replaced together with its teacher.
 
-    `report` is what training told (`TrainedRanker.report`), `teacher` the folder of the cross-encoder that the ranker learned from.
-    Raises BundleError when `out` exists (unless `replace`), for a bundle without the unified model, and for a ranker or a teacher of
-    other features than this Aisle computes.
+    `report` is the report of training (`TrainedRanker.report`), `teacher` the folder of the cross-encoder that the ranker learned from.
+    Raises BundleError when `out` exists (unless `replace`), for a bundle without the unified model, and for a ranker or a teacher that
+    was trained on other features than this Aisle computes.
     """
     if not UNIFIED_PART.is_in(bundle):
         raise BundleError(

@@ -278,7 +278,7 @@ def test_what_cannot_be_is_refused_by_name(shop: Shop, tmp_path: Path) -> None:
         train_teacher(*args[:2], broken, *args[3:])
     with pytest.raises(TrainingError, match="nothing to learn"):
         train_teacher(args[0], dataclasses.replace(shown, labels=0 * shown.labels), *args[2:])
-    with pytest.raises(EncoderError, match="has 2 layers, 3 are asked for"):
+    with pytest.raises(EncoderError, match="has 2 layers, 3 are requested"):
         train_teacher(*args[:5], dataclasses.replace(SHORT, layers=3), shop.base)
     short = str(tiny_bert(tmp_path / "bert", max_position_embeddings=10))
     with pytest.raises(EncoderError, match="reads 8 tokens, the recipe's texts have up to 15"):

@@ -50,9 +50,9 @@ def special_id(tokenizer: Any, names: Sequence[str], base: Path) -> int:
 def _cut(model: Any, layers: int, base: Path) -> None:
     stack = getattr(getattr(model.base_model, "encoder", None), "layer", None)
     if not isinstance(stack, torch.nn.ModuleList):
-        raise EncoderError(f"{base}: layers can be cut of BERT and its kin only; leave `layers` out")
+        raise EncoderError(f"{base}: layers can be removed from BERT-like encoders only; leave `layers` out")
     if layers > len(stack):
-        raise EncoderError(f"{base} has {len(stack)} layers, {layers} are asked for")
+        raise EncoderError(f"{base} has {len(stack)} layers, {layers} are requested")
     kept = [round((at + 1) * len(stack) / layers) - 1 for at in range(layers)]  # the last layer is always among them
     model.base_model.encoder.layer = torch.nn.ModuleList(stack[at] for at in kept)
     model.config.num_hidden_layers = layers

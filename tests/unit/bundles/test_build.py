@@ -26,6 +26,7 @@ from models.products.errors import CatalogueError
 from models.products.product import Product
 from models.products.product_table import BLOCK
 from models.text_encoder.embed_products import ENCODE_BLOCK, TextEmbedding
+from models.text_encoder.hugging_face import PACKAGED
 from models.text_encoder.spec import EncoderError
 
 Build = Callable[..., Manifest]
@@ -339,3 +340,7 @@ def test_the_report_of_the_source_is_kept(exported_encoder: Path, tmp_path: Path
     build(source, Recipe("t", encoder=str(exported_encoder)), tmp_path / "shop", lambda *_: None)
     report = json.loads((tmp_path / "shop" / "manifest.json").read_text())["catalogue"]["report"]
     assert report["skipped"] == {"duplicate id": 1, "no id": 1}
+
+
+def test_the_default_encoder_is_the_packaged_one() -> None:
+    assert Recipe("any").encoder == PACKAGED

@@ -92,13 +92,13 @@ with resumable_stages(Path({str(tmp_path / "work")!r}), lambda *_: None) as stag
 
 def test_what_a_stage_took_and_said_is_kept(tmp_path: Path) -> None:
     run(tmp_path / "work", Made(), second=7)
-    told: list[str] = []
-    with resumable_stages(tmp_path / "work", lambda what, *_: told.append(what)) as stages:
+    steps: list[str] = []
+    with resumable_stages(tmp_path / "work", lambda what, *_: steps.append(what)) as stages:
         Made()(stages, "first", 1)
         assert stages.facts("first") == {"of": 1}
         assert stages.seconds("first") >= 0
         Made()(stages, "third", 1)
-    assert told == ["third: write"]
+    assert steps == ["third: write"]
 
 
 def test_two_at_once_are_refused_and_so_is_a_strangers_folder(tmp_path: Path) -> None:

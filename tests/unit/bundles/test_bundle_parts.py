@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.bundle_parts import PARTS, verify_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.extend import link_bundle
 from models.bundles.files import record_files
@@ -24,6 +25,7 @@ from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.ranking.teacher.chances import Calibration
 from models.ranking.teacher.spec import TEACHER_FILE, HeadSizes, TeacherSpec
+from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 
 REPORT = {"pages": 120, "last_page_ms": 5, "holdout_calibration_error": {"click": 0.01, "cart": 0.0, "purchase": 0.0}}
 TINY = RankerRecipe("tiny", experts=2, expert_dim=4, tower_dim=3)
@@ -66,7 +68,7 @@ def sign(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(manifest.to_json())
 
 
-def test_a_ranker_is_added_and_told(unified: Bundle, tmp_path: Path) -> None:
+def test_a_ranker_is_added_and_reported(unified: Bundle, tmp_path: Path) -> None:
     manifest = add_ranker(unified, ranker_of(), tmp_path / "out", report=REPORT)
     ranked = Bundle(tmp_path / "out")
     assert (RANKER_PART.is_in(ranked), TEACHER_PART.is_in(ranked), RANKER_PART.is_in(unified)) == (True, False, False)
@@ -144,6 +146,36 @@ def test_a_damaged_ranker_stops_the_start(unified: Bundle, tmp_path: Path) -> No
     (tmp_path / "out" / "ranker" / "ranker.json").write_text("{}")
     with pytest.raises(BundleError, match=r"ranker/ranker.json has 2 bytes, the manifest says \d+"):
         RANKER_PART.open(Bundle(tmp_path / "out"))
+
+
+def test_verifying_a_bundle_opens_its_parts(shop_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shop_bundle, tmp_path / "bundle"))
+    (folder / RANKER_PART.name).mkdir()
+    (folder / RANKER_PART.name / "ranker.json").write_text("{}")
+    manifest = Manifest.from_json((folder / MANIFEST).read_text())
+    sign(folder, dataclasses.replace(manifest, files=record_files(folder)))
+    Bundle(folder).verify()  # the files are those of the manifest
+    with pytest.raises(BundleError, match="format version None is not"):
+        verify_bundle(Bundle(folder))
+
+
+def test_a_bundle_that_nothing_encodes_queries_in_is_refused(shop_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shop_bundle, tmp_path / "bundle"))
+    shutil.rmtree(folder / TEXT_ENCODER_PART.name)
+    manifest = Manifest.from_json((folder / MANIFEST).read_text())
+    sign(folder, dataclasses.replace(manifest, files=record_files(folder)))
+    with pytest.raises(BundleError, match="lists no file of encoder"):
+        verify_bundle(Bundle(folder))
+
+
+def test_a_part_that_is_absent_is_found_as_none(shop_bundle: Path) -> None:
+    bundle = Bundle(shop_bundle)
+    assert TEXT_ENCODER_PART.find(bundle) == shop_bundle / "encoder"
+    assert [part.find(bundle) for part in PARTS if part is not TEXT_ENCODER_PART] == [None] * (len(PARTS) - 1)
+
+
+def test_no_two_parts_share_a_folder() -> None:
+    assert len({part.name for part in PARTS}) == len(PARTS)
 
 
 def test_a_bundle_without_the_unified_model_takes_no_ranker(shop_bundle: Path, tmp_path: Path) -> None:
