@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.bundles.bundle import Bundle
 from models.bundles.part import Part
-from models.products.spelling import WORDS_FILE, Speller, usual_words
+from models.products.spelling import WORDS_FILE, Speller, vocabulary_words
 from models.query_types.bundle_part import TYPES_PART
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.teacher.bundle_part import TEACHER_PART
@@ -29,4 +29,4 @@ def load_speller(bundle: Bundle) -> Speller:
     bundle.verify(WORDS_FILE)
     if UNIFIED_PART.is_in(bundle):
         return Speller.load(bundle.folder, log_words(UNIFIED_PART.open(bundle)))
-    return Speller.load(bundle.folder, usual_words(TEXT_ENCODER_PART.open(bundle) / "tokenizer.json"))
+    return Speller.load(bundle.folder, vocabulary_words(TEXT_ENCODER_PART.open(bundle) / "tokenizer.json"))

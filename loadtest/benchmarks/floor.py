@@ -48,7 +48,7 @@ class Floor:
     def answer(self, requests: Sequence[bytes]) -> list[bytes]:
         """A batch of serialised requests, answered."""
         calls = [self._messages.read(search_pb2.SearchRequest.FromString(data)) for data in requests]
-        queries = [self._speller.mend(call.search.query) for call in calls]
+        queries = [self._speller.correct(call.search.query) for call in calls]
         vectors = self._encoder.compute([Text(query) for query in queries])
         wanted = [
             Retrieval(vector, call.search.page_size + 1, call.search.filter, query)

@@ -1,8 +1,8 @@
 """Exact look-up of what shoppers paste: model numbers, SKUs, product ids.
 
-A vector blurs "HX-4210" and "HX-4120"; an exact look-up does not. An identifier is a word with a digit in it, at least
-`MIN_LENGTH` characters without its punctuation. Each one points to the products whose id or title holds it; the fewer they are, the
-more it says.
+A vector blurs "HX-4210" and "HX-4120"; an exact look-up does not. An identifier is a word that contains a digit and has at least
+`MIN_LENGTH` characters without its punctuation. Each identifier points to the products whose id or title contains it. The fewer they
+are, the more they are boosted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from models.products.product import Product
 
 MIN_LENGTH = 4
 MAX_PRODUCTS = 256  # an identifier of more products is a size or a year, not a model
-FULL_BOOST = 0.6  # lifts a product above any that is only similar: cosines of short queries seldom pass 0.8
-SPECIFIC = 16  # up to this many products an identifier counts in full
+FULL_BOOST = 0.6  # ranks a product above any that is only similar: cosines of short queries seldom exceed 0.8
+SPECIFIC = 16  # an identifier of at most this many products gets the full boost
 
 _WORD = re.compile(r"[^\W_][\w./+\-]*", re.UNICODE)
 _PUNCTUATION = re.compile(r"[\W_]+")
@@ -31,25 +31,25 @@ _PUNCTUATION = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class IdentifierMatch:
-    """One identifier of a query and the rows of the products that hold it, ascending."""
+    """One identifier of a query, and the products that contain it."""
 
-    identifier: str
-    rows: Ints
-    boost: float
+    identifier: str  # as written in the query
+    rows: Ints  # (products,) ascending
+    boost: float  # to be added to the products' scores
 
 
 def identifiers_in(text: str) -> dict[str, str]:
-    """The identifiers of a text: their form without punctuation and case -> as they stand there."""
-    found: dict[str, str] = {}
+    """Returns the identifiers of a text: the form without punctuation and case -> as written in the text."""
+    identifiers: dict[str, str] = {}
     for word in _WORD.findall(text):
         plain = _PUNCTUATION.sub("", word).casefold()
         if len(plain) >= MIN_LENGTH and any(c.isdigit() for c in plain):
-            found.setdefault(plain, word)
-    return found
+            identifiers.setdefault(plain, word)
+    return identifiers
 
 
 class IdentifierIndex:
-    """Sorted hashes with the rows behind them, as two mapped arrays."""
+    """Sorted hashes of identifiers and the row of a product for each, as two mapped arrays."""
 
     def __init__(self, hashes: npt.NDArray[np.uint64], rows: Ints) -> None:
         self._hashes = hashes
@@ -79,23 +79,24 @@ class IdentifierIndex:
         )
 
     def find(self, query: str) -> list[IdentifierMatch]:
-        """The identifiers of a query that name products, most specific first."""
+        """Returns the identifiers of a query that at most MAX_PRODUCTS products contain, most specific first."""
         matches = []
         for plain, word in identifiers_in(query).items():
-            first, last = self._place(plain)
+            first, last = self._range(plain)
             if 0 < last - first <= MAX_PRODUCTS:
                 boost = FULL_BOOST * min(1.0, SPECIFIC / (last - first))
                 matches.append(IdentifierMatch(word, np.asarray(self._rows[first:last]), boost))
         return sorted(matches, key=lambda match: len(match.rows))
 
-    def specific(self, query: str) -> set[str]:
-        """The identifiers of a query, plain, that at most MAX_PRODUCTS products hold; also those that none does."""
-        places = {plain: self._place(plain) for plain in identifiers_in(query)}
+    def specific_identifiers(self, query: str) -> set[str]:
+        """Returns the identifiers of a query, without punctuation and case, that at most MAX_PRODUCTS products contain, or none."""
+        places = {plain: self._range(plain) for plain in identifiers_in(query)}
         return {plain for plain, (first, last) in places.items() if last - first <= MAX_PRODUCTS}
 
-    def _place(self, plain: str) -> tuple[int, int]:
-        wanted = np.uint64(_hash(plain))
-        return int(np.searchsorted(self._hashes, wanted, "left")), int(np.searchsorted(self._hashes, wanted, "right"))
+    def _range(self, plain: str) -> tuple[int, int]:
+        """Returns the first place of an identifier in the arrays, and the place after the last."""
+        key = np.uint64(_hash(plain))
+        return int(np.searchsorted(self._hashes, key, "left")), int(np.searchsorted(self._hashes, key, "right"))
 
 
 def _hash(plain: str) -> int:

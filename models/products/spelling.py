@@ -1,7 +1,7 @@
-"""Mends a shopper's typing errors with the catalogue's own words: "samsnug" becomes "samsung" where samsung is sold.
+"""Corrects a shopper's typing errors with the catalogue's own words: "samsnug" becomes "samsung" in a shop that sells samsung.
 
-An encoder breaks a misspelt name into pieces that mean nothing. A word is mended only if nobody knows it: neither the catalogue nor the
-encoder's vocabulary, which holds the usual words of its languages whole. So a real word is never replaced by a product's name.
+An encoder breaks a misspelt name into subwords without meaning. A word is corrected only if neither the catalogue nor the encoder's
+vocabulary has it, and that vocabulary holds the common words of its languages whole. So a real word is never replaced by a product's name.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from models.products.product import Product
 
 WORDS_FILE = "words.json"
 MIN_LETTERS = 5  # shorter words have too many neighbours
-LONG_WORD = 7  # letters from which two errors are mended instead of one
+LONG_WORD = 7  # letters from which two errors are corrected instead of one
 MIN_PRODUCTS = 3  # a word of fewer may be a typing error itself
-MAX_WORDS = 500_000  # known words that are kept, the most frequent
+MAX_WORDS = 500_000  # words of the catalogue that are stored, the most frequent
 MAX_CANDIDATES = 50_000  # words that are compared with an unknown one: 2.4 ms
 
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 class Speller:
-    """Words of a catalogue with the number of products that hold them, and words that need no mending."""
+    """Words of a catalogue with the number of products that contain them, and a vocabulary of correct words. Both in lower case."""
 
-    def __init__(self, counts: Mapping[str, int], usual: Iterable[str] = ()) -> None:
+    def __init__(self, counts: Mapping[str, int], vocabulary: Iterable[str] = ()) -> None:
         self._counts = dict(counts)
-        self._known = {*self._counts, *usual}
+        self._correct_words = {*self._counts, *vocabulary}
         common = sorted(
             (w for w, n in counts.items() if n >= MIN_PRODUCTS and len(w) >= MIN_LETTERS), key=lambda w: -counts[w]
         )
         self._candidates = common[:MAX_CANDIDATES]
-        self.mend_word = lru_cache(maxsize=20_000)(self._mend_word)
+        self.correct_word = lru_cache(maxsize=20_000)(self._correct_word)
 
     @classmethod
     def build(cls, products: Iterable[Product]) -> Speller:
@@ -48,42 +48,46 @@ class Speller:
         return cls(dict(counts.most_common(MAX_WORDS)))
 
     def save(self, folder: Path) -> None:
+        """Writes the catalogue's words, not the vocabulary."""
         (folder / WORDS_FILE).write_text(json.dumps(self._counts, ensure_ascii=False, indent=0), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, usual: Iterable[str] = ()) -> Speller:
-        return cls(json.loads((folder / WORDS_FILE).read_text(encoding="utf-8")), usual)
+    def load(cls, folder: Path, vocabulary: Iterable[str] = ()) -> Speller:
+        return cls(json.loads((folder / WORDS_FILE).read_text(encoding="utf-8")), vocabulary)
 
-    def needs_mending(self, query: str) -> bool:
-        """Whether a query holds a word that nobody knows. Cheap; `mend` may take milliseconds."""
-        return any(len(word) >= MIN_LETTERS and word not in self._known for word in _words(query))
+    def needs_correction(self, query: str) -> bool:
+        """Returns whether a query contains an unknown word. Cheap; `correct` may take milliseconds."""
+        return any(len(word) >= MIN_LETTERS and word not in self._correct_words for word in _words(query))
 
-    def mend(self, query: str) -> str:
-        """The query with its unknown words replaced by near ones, if there are; everything else stays as it is."""
-        return _WORD.sub(lambda found: self.mend_word(found.group().casefold()) or found.group(), query)
+    def correct(self, query: str) -> str:
+        """Returns the query with each unknown word replaced by a near one, if there is one. Everything else stays as it is."""
+        return _WORD.sub(lambda match: self.correct_word(match.group().casefold()) or match.group(), query)
 
-    def _mend_word(self, word: str) -> str:
-        """The nearest known word, the most frequent among equals; "" when the word is known or nothing is near."""
-        if len(word) < MIN_LETTERS or word in self._known:
+    def _correct_word(self, word: str) -> str:
+        """Returns the nearest candidate, the most frequent among equals; "" if the word is correct or nothing is near."""
+        if len(word) < MIN_LETTERS or word in self._correct_words:
             return ""
-        allowed = 2 if len(word) >= LONG_WORD else 1
-        near = extract(word, self._candidates, scorer=OSA.distance, score_cutoff=allowed, limit=None)
-        # The first letter is seldom wrong; a word that differs there must be otherwise the same.
-        good = [
+        max_distance = 2 if len(word) >= LONG_WORD else 1
+        near = extract(word, self._candidates, scorer=OSA.distance, score_cutoff=max_distance, limit=None)
+        # The first letter is seldom wrong: a candidate with another first letter must be otherwise the same.
+        plausible = [
             (distance, -self._counts[other], other)
             for other, distance, _ in near
             if distance == 1 or other[0] == word[0]
         ]
-        return min(good)[2] if good else ""
+        return min(plausible)[2] if plausible else ""
 
 
-def usual_words(tokenizer_file: Path) -> set[str]:
-    """The whole words of a tokenizer's vocabulary: WordPiece's that are no continuation, SentencePiece's and BPE's that start one."""
+def vocabulary_words(tokenizer_file: Path) -> set[str]:
+    """Returns the whole words of a tokenizer's vocabulary, in lower case.
+
+    In WordPiece these are the tokens that continue no word, in SentencePiece and BPE those that start one.
+    """
     from tokenizers import Tokenizer
 
     vocabulary = Tokenizer.from_file(str(tokenizer_file)).get_vocab()
-    marked = [token[1:] for token in vocabulary if token[0] in "▁Ġ" and len(token) > 1]
-    return {token.casefold() for token in (marked or vocabulary) if token.isalpha()}
+    word_starts = [token[1:] for token in vocabulary if token[0] in "▁Ġ" and len(token) > 1]
+    return {token.casefold() for token in (word_starts or vocabulary) if token.isalpha()}
 
 
 def _words(text: str) -> list[str]:

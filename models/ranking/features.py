@@ -140,7 +140,7 @@ class CandidateFeatures:
         """
         features = self._from_facts([_Search(query, len(products))], self._columns.facts_for(products))
         features[:, _COSINES] = np.nan
-        identifiers = self._identifiers.specific(query.text)
+        identifiers = self._identifiers.specific_identifiers(query.text)
         if identifiers:
             features[:, _AT["identifier_match"]] = [
                 not identifiers.isdisjoint(identifiers_in(product.id) | identifiers_in(product.title))

@@ -180,8 +180,8 @@ class SearchPipeline:
         """The page that `search` asks for. `deadline` is a time of `time.monotonic`."""
         query = search.query
         may_mend = not search.verbatim and _language(search.locale) in ("", self._language)
-        if may_mend and self._speller.needs_mending(query):
-            query = await asyncio.to_thread(self._speller.mend, query)
+        if may_mend and self._speller.needs_correction(query):
+            query = await asyncio.to_thread(self._speller.correct, query)
         text = Text(query, locale=search.locale)
         encoded = None
         with _Beside() as beside:

@@ -1,4 +1,4 @@
-"""Model numbers and product ids are found exactly, however they are written, and words are not taken for them."""
+"""Model numbers and product ids match exactly, however they are written, and words are not taken for them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows(index: IdentifierIndex, query: str) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "identifiers"),
     [
         ("sofa HX-4210", {"hx4210": "HX-4210"}),
         ("(HX-4210),", {"hx4210": "HX-4210"}),
@@ -44,12 +44,12 @@ def rows(index: IdentifierIndex, query: str) -> list[list[int]]:
         ("", {}),
     ],
 )
-def test_a_word_with_a_digit_and_four_characters_is_an_identifier(text: str, found: dict[str, str]) -> None:
-    assert identifiers_in(text) == found
+def test_a_word_with_a_digit_and_four_characters_is_an_identifier(text: str, identifiers: dict[str, str]) -> None:
+    assert identifiers_in(text) == identifiers
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "matches"),
     [
         ("HX-4210", [[0]]),
         ("hx4210", [[0]]),
@@ -65,13 +65,13 @@ def test_a_word_with_a_digit_and_four_characters_is_an_identifier(text: str, fou
         ("compare HX-4210 with HX-4120", [[0], [1]]),
     ],
 )
-def test_it_is_found_without_case_and_punctuation_and_no_neighbour_is(
-    index: IdentifierIndex, query: str, found: list[list[int]]
+def test_an_identifier_matches_without_case_and_punctuation_and_a_similar_one_does_not(
+    index: IdentifierIndex, query: str, matches: list[list[int]]
 ) -> None:
-    assert sorted(rows(index, query)) == found
+    assert sorted(rows(index, query)) == matches
 
 
-def test_the_fewer_products_hold_it_the_more_it_says() -> None:
+def test_the_fewer_products_contain_an_identifier_the_higher_its_boost() -> None:
     index = IdentifierIndex.build(
         Product(f"id{n:06}", f"Sofa {'ONE1 ' * (n == 0)}{'FEW2 ' * (n < SPECIFIC)}{'MANY3 ' * (n < 4 * SPECIFIC)}")
         for n in range(500)
@@ -82,17 +82,17 @@ def test_the_fewer_products_hold_it_the_more_it_says() -> None:
     assert all(np.all(np.diff(match.rows) > 0) for match in matches)
 
 
-def test_what_many_products_hold_is_no_model_number() -> None:
+def test_an_identifier_of_too_many_products_matches_nothing() -> None:
     index = IdentifierIndex.build(Product(f"id{n:06}", "Sofa 2024") for n in range(MAX_PRODUCTS + 1))
     assert index.find("2024") == []
 
 
-def test_one_product_counts_once_for_an_identifier_in_its_id_and_title() -> None:
+def test_a_product_matches_once_if_its_id_and_title_contain_the_identifier() -> None:
     assert rows(IdentifierIndex.build([Product("HX-4210", "Sofa HX-4210 (HX4210)")]), "hx4210") == [[0]]
 
 
 @pytest.mark.parametrize("products", [PRODUCTS, PRODUCTS[-1:]], ids=["some", "no identifier at all"])
-def test_saved_and_mapped_it_finds_the_same(tmp_path: Path, products: list[Product]) -> None:
+def test_a_saved_index_matches_the_same_products(tmp_path: Path, products: list[Product]) -> None:
     built = IdentifierIndex.build(products)
     built.save(tmp_path)
     loaded = IdentifierIndex.load(tmp_path)
@@ -101,5 +101,5 @@ def test_saved_and_mapped_it_finds_the_same(tmp_path: Path, products: list[Produ
 
 
 @given(st.text())
-def test_no_query_breaks_it(query: str) -> None:
+def test_no_query_raises(query: str) -> None:
     IdentifierIndex.build(PRODUCTS).find(query)

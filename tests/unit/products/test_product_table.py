@@ -1,4 +1,4 @@
-"""What was written comes back, row by row."""
+"""A table returns what was written, row by row."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_field_of_every_row_is_what_was_written(tmp_path: Path, rows: list
 
 
 @pytest.mark.parametrize("count", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3])
-def test_rows_around_the_end_of_a_block_are_their_own(tmp_path: Path, count: int) -> None:
+def test_rows_around_the_end_of_a_block_are_read_right(tmp_path: Path, count: int) -> None:
     rows = [
         Product(f"id-{n}", "ü" * (n % 7), price_minor=n if n % 3 else None, in_stock=n % 2 == 0) for n in range(count)
     ]
@@ -63,7 +63,7 @@ def test_rows_around_the_end_of_a_block_are_their_own(tmp_path: Path, count: int
     assert table.in_stock.tolist() == [n % 2 == 0 for n in range(count)]
 
 
-def test_an_attribute_that_a_product_lacks_is_not_there(tmp_path: Path) -> None:
+def test_an_attribute_that_a_product_lacks_is_absent(tmp_path: Path) -> None:
     table = written(
         tmp_path / "products.arrow", [Product("1", "Sofa", attributes={"colour": "red"}), Product("2", "Lamp")]
     )
@@ -71,31 +71,31 @@ def test_an_attribute_that_a_product_lacks_is_not_there(tmp_path: Path) -> None:
     assert table.product(1).attributes == {}
 
 
-def test_the_fields_to_ask_for_are_the_columns(tmp_path: Path) -> None:
+def test_the_fields_of_a_table_are_its_columns(tmp_path: Path) -> None:
     table = written(tmp_path / "products.arrow", [Product("1", "Sofa")], ("colour",))
     assert table.fields == ("title", "brand", "category", "price_minor", "in_stock", "attributes.colour")
 
 
-def test_attributes_that_were_not_named_are_dropped(tmp_path: Path) -> None:
+def test_attributes_that_are_not_named_are_not_written(tmp_path: Path) -> None:
     table = written(tmp_path / "products.arrow", [Product("1", "Sofa", attributes={"colour": "red", "x": "y"})], ("x",))
     assert table.product(0).attributes == {"x": "y"}
 
 
-def test_a_table_without_rows_has_none(tmp_path: Path) -> None:
+def test_an_empty_table_is_read(tmp_path: Path) -> None:
     table = written(tmp_path / "products.arrow", [])
     assert (len(table), list(table.products()), table.prices.size) == (0, [], 0)
 
 
 @settings(max_examples=30)
 @given(brands=st.lists(texts, min_size=1, max_size=20))
-def test_distinct_values_and_codes_say_the_column(tmp_path: Path, brands: list[str]) -> None:
+def test_distinct_values_and_codes_reproduce_the_column(tmp_path: Path, brands: list[str]) -> None:
     table = written(tmp_path / "products.arrow", [Product(str(n), "T", brand) for n, brand in enumerate(brands)])
     codes, values = table.distinct("brand")
     assert [values[code] for code in codes] == brands
     assert len(set(values)) == len(values)
 
 
-def test_distinct_values_are_joined_over_blocks(tmp_path: Path) -> None:
+def test_distinct_values_are_shared_by_all_blocks(tmp_path: Path) -> None:
     rows = [Product(str(n), "T", f"brand {n % 5}") for n in range(BLOCK + 10)]
     codes, values = written(tmp_path / "products.arrow", rows, ()).distinct("brand")
     assert len(values) == 5
@@ -120,7 +120,7 @@ def test_a_product_is_found_by_its_id(tmp_path: Path, ids: list[str], other: str
 
 @settings(max_examples=40)
 @given(rows=st.lists(products, min_size=1, max_size=8))
-def test_products_without_a_table_are_read_as_those_of_one(tmp_path: Path, rows: list[Product]) -> None:
+def test_a_product_list_reads_as_a_table_does(tmp_path: Path, rows: list[Product]) -> None:
     table, loose = written(tmp_path / "products.arrow", rows), ProductList(rows)
     assert len(loose) == len(table)
     for field in ("id", "title", "brand", "category", *(f"attributes.{name}" for name in ATTRIBUTES)):

@@ -1,4 +1,4 @@
-"""Typing errors are mended with the catalogue's words, and nothing else is touched."""
+"""Typing errors are corrected with the catalogue's words, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ COUNTS = {"samsung": 40, "headphones": 30, "noise": 20, "canceling": 12, "samson
 
 @pytest.fixture
 def speller() -> Speller:
-    return Speller(COUNTS, usual=["couch", "voice", "house"])
+    return Speller(COUNTS, vocabulary=["couch", "voice", "house"])
 
 
 @pytest.mark.parametrize(
-    ("query", "mended"),
+    ("query", "corrected"),
     [
         ("samsnug tv", "samsung tv"),
         ("Samsnug TV", "samsung TV"),
@@ -29,16 +29,18 @@ def speller() -> Speller:
         ("headhpones", "headphones"),
     ],
 )
-def test_a_near_word_of_the_catalogue_takes_the_place(speller: Speller, query: str, mended: str) -> None:
-    assert speller.needs_mending(query)
-    assert speller.mend(query) == mended
+def test_an_unknown_word_is_replaced_by_a_near_word_of_the_catalogue(
+    speller: Speller, query: str, corrected: str
+) -> None:
+    assert speller.needs_correction(query)
+    assert speller.correct(query) == corrected
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        "samsung headphones",  # known to the catalogue
-        "couch voice house",  # known to the encoder
+        "samsung headphones",  # in the catalogue
+        "couch voice house",  # in the vocabulary
         "rarityy",  # its only neighbour is too rare to be trusted
         "tvs nois",  # too short
         "HX-4210 MG5220",  # no words
@@ -46,24 +48,24 @@ def test_a_near_word_of_the_catalogue_takes_the_place(speller: Speller, query: s
         "",
     ],
 )
-def test_what_is_known_short_or_near_nothing_stays(speller: Speller, query: str) -> None:
-    assert speller.mend(query) == query
+def test_a_correct_word_a_short_word_and_a_word_near_nothing_stay(speller: Speller, query: str) -> None:
+    assert speller.correct(query) == query
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_mended_without_error_and_twice_is_the_same_as_once(text: str) -> None:
+def test_any_text_is_corrected_without_error_and_correcting_twice_changes_nothing_more(text: str) -> None:
     speller = Speller(COUNTS)
-    once = speller.mend(text)
-    assert speller.mend(once) == once
-    if not speller.needs_mending(text):
+    once = speller.correct(text)
+    assert speller.correct(once) == once
+    if not speller.needs_correction(text):
         assert once == text
 
 
-def test_the_words_of_products_are_counted_once_a_product_and_survive_saving(tmp_path: Path) -> None:
+def test_words_are_counted_once_per_product_and_survive_saving(tmp_path: Path) -> None:
     products = [
         Product(id=str(n), title="Velvet velvet Sofa", brand="Halden", category="Living Room") for n in range(4)
     ]
     Speller.build(products).save(tmp_path)
     loaded = Speller.load(tmp_path)
-    assert loaded.mend("velvte sofa by haldne") == "velvet sofa by halden"
-    assert not loaded.needs_mending("living")
+    assert loaded.correct("velvte sofa by haldne") == "velvet sofa by halden"
+    assert not loaded.needs_correction("living")
