@@ -313,9 +313,9 @@ def evaluate_ranking(
         from models.bundles.bundle import Bundle
         from models.devices import check_training_device
         from models.ranking.recipe import RECIPES
+        from models.studies.ranking.distillation import TeacherPlan
         from models.studies.ranking.evaluate_ranking import RankingPlan
         from models.studies.ranking.evaluate_ranking import evaluate_ranking as evaluate
-        from models.studies.ranking.taught import TeacherPlan
 
         chosen = choice("recipe", recipe, RECIPES)
         check_training_device(device)

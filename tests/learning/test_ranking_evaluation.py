@@ -57,18 +57,16 @@ def tables(folder: Path) -> dict[str, dict[str, Any]]:
 
 def test_the_first_page_says_what_the_ranker_is_worth_in_plain_words(report: Path) -> None:
     values = json.loads((report / "report.json").read_text(encoding="utf-8"))
-    assert values["finding"].startswith("Ordering the 200 candidates of a search by the ranker")
+    assert values["finding"].startswith("Ranking the 200 candidates of a search")
     assert [section["title"] for section in values["sections"]] == [
         "Search with and without the ranker",
-        "For whom",
-        "What was to be reached",
+        "By segment",
+        "Goals",
     ]
     found = tables(report)
     orders = dict(found["All searches"]["rows"])
-    assert list(orders) == ["retrieval alone", "retrieval + ranking", "the same candidates in the oracle's order"]
-    best, alone = (
-        orders[name][2]["value"] for name in ("the same candidates in the oracle's order", "retrieval alone")
-    )
+    assert list(orders) == ["retrieval alone", "retrieval + ranking", "same candidates in the oracle's order"]
+    best, alone = (orders[name][2]["value"] for name in ("same candidates in the oracle's order", "retrieval alone"))
     assert best > alone > 0
     goals = found["Goals"]["rows"]
     assert {cells[2] for _, cells in goals} <= {"yes", "no"}
@@ -89,19 +87,19 @@ def test_the_details_hold_every_ranker_and_the_oracle_leads(report: Path) -> Non
         told = dict(rows)
         assert told[MULTI_TASK][4]["value"] > 0  # log-loss
         assert told["BM25"][4] is None
-    whole = dict(found["whole page, a click 1, a cart 2, a purchase 3"]["rows"])
+    whole = dict(found["Whole page; gains: click 1, cart 2, purchase 3"]["rows"])
     assert whole[ORACLE][1]["value"] == pytest.approx(1)
     assert 0.5 < whole[MULTI_TASK][1]["value"] < 1
-    assert set(dict(found["NDCG@10, minus the single task's"]["rows"])) == {
+    assert set(dict(found["NDCG@10, difference from the single-task ranker"]["rows"])) == {
         MULTI_TASK,
         "MMoE, no transfer",
         "shared bottom",
         "ESMM-like",
     }
     assert [column.split()[0] for column in found["Purchase NDCG@10"]["columns"]] == ["10%", "100%"]
-    assert len(found["What the place is worth while learning"]["rows"]) == 3
+    assert len(found["Lift by the position in training"]["rows"]) == 3
     missing = dict(found["NDCG, share of the oracle's"]["rows"])
-    assert missing["and all three"][1]["value"] > missing["the features"][1]["value"]
+    assert missing["plus all three"][1]["value"] > missing["features only"][1]["value"]
 
 
 def test_a_second_call_learns_nothing_anew(bundle: Path, store: Path, report: Path) -> None:

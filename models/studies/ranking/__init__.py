@@ -1,11 +1,14 @@
-"""How well rankers order what was found: on the result pages of a simulated store, later than all that they learned from.
+"""Compares rankers on the logged result pages of a SIMULATED store, on pages later than their training data.
 
-    bundle, store -> pages, segments               pages to learn from and later pages to be measured on, with features
-    store -> truth                                 the simulation's own chances of every shown product
-    pages -> plain, learned, boosted, served       what each ranker says of the later pages, kept in the report's folder
-    page_metrics -> page_summary -> sections       every metric of every page, then means with intervals over shoppers
-    sparse, position_bias, missing, taught         few purchase labels; clicks that fall with the place; what the features lack; teachers
-    end_to_end, goals                              whole searches with and without the ranker; what was to be reached
+Compared are the multi-task ranker, its ablations, LambdaMART, BM25, popularity, an untuned text encoder, teachers and their students, and
+the simulation's oracle. The command `aisle evaluate ranking` writes report.html for decision makers and details/report.html with all
+tables.
 
-`evaluate_ranking` does all of it and writes report.html, for whoever decides, and details/report.html, with every table.
+    bundle, store -> pages, segments                       training pages and later test pages, with features
+    store -> truth                                         the simulation's own probabilities for every shown product
+    pages -> untrained, learned, boosted, served           each ranker's scores of the test pages, cached in the report's folder
+    page_metrics -> page_summary -> sections               every metric of every page, then means with intervals over shoppers
+    sparse, position_bias, oracle_gap, distillation        few purchase labels; position bias; limits of the features; teachers
+    end_to_end, goals                                      whole searches with and without the ranker; the goals
+    evaluate_ranking                                       runs all of it
 """

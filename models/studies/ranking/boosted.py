@@ -1,4 +1,4 @@
-"""LightGBM's LambdaMART on the same features: what most shops would take. Needs lightgbm."""
+"""LightGBM's LambdaMART on the same features: the usual choice for learning to rank. Needs lightgbm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.ranking.fit_ranker import RankerRows
 
 GRADED_TREES, PURCHASE_TREES = "LambdaMART, graded", "LambdaMART, purchases"
 
-# Small trees for a few thousand pages; how many is found for each training anew, on the pages that it held out.
+# Small trees for a few thousand pages. Early stopping on the held-out pages sets their number.
 SETTINGS: dict[str, Any] = {
     "objective": "lambdarank",
     "metric": "ndcg",
@@ -29,13 +29,13 @@ SETTINGS: dict[str, Any] = {
     "deterministic": True,
     "force_row_wise": True,
 }
-_MOST_TREES, _PATIENCE = 500, 40
+_MAX_TREES, _PATIENCE = 500, 40
 
 
 def boosted_scores(
-    rows: RankerRows, grades: npt.NDArray[np.integer], holdout_share: float, asked: Floats, seed: int
+    rows: RankerRows, grades: npt.NDArray[np.integer], holdout_share: float, test_features: Floats, seed: int
 ) -> Floats:
-    """(rows asked,) to order by. Learns `grades` (rows,) of 0 to 3 of all but the latest pages, which say when to stop."""
+    """Trains on `grades` (rows,) from 0 to 3, with early stopping on the latest pages, and returns scores (test rows,)."""
     import lightgbm
 
     cut = rows.num_pages - max(1, int(holdout_share * rows.num_pages))
@@ -46,8 +46,8 @@ def boosted_scores(
     model = lightgbm.train(
         {**SETTINGS, "seed": seed},
         learned,
-        _MOST_TREES,
+        _MAX_TREES,
         valid_sets=[held],
         callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
     )
-    return np.asarray(model.predict(asked, num_iteration=model.best_iteration), np.float32)
+    return np.asarray(model.predict(test_features, num_iteration=model.best_iteration), np.float32)

@@ -1,4 +1,4 @@
-"""What a ranker has to reach, and whether it does."""
+"""The goals of the ranker, and whether it reaches them."""
 
 from __future__ import annotations
 
@@ -8,71 +8,69 @@ from dataclasses import dataclass
 from models.evaluation.bootstrap import Interval
 from models.evaluation.page import Cell, Section, Table
 from models.ranking.tasks import TASKS
+from models.studies.ranking.distillation import STUDENTS, Distilled
 from models.studies.ranking.learned import MULTI_TASK
 from models.studies.ranking.page_summary import GRADED, Ranked
 from models.studies.ranking.served import SERVED
 from models.studies.ranking.sparse import BLEND, RIVALS, SHARES, SparseCurve
-from models.studies.ranking.taught import STUDENTS, Taught
 
 SPARSE_SHARE = 0.1
-LEAST_OF_ORACLE, LEAST_OF_TEACHER, MOST_CALIBRATION_ERROR = 0.9, 0.97, 0.03
+MIN_SHARE_OF_ORACLE, MIN_SHARE_OF_TEACHER, MAX_CALIBRATION_ERROR = 0.9, 0.97, 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`figure` was measured, with its interval where it has one."""
+    """One goal: the target in words, and the measured figure with its interval if it has one."""
 
     name: str
-    wanted: str
+    target: str
     figure: Interval
     is_reached: bool
 
 
-def goals(
-    ranked: Ranked, oracle: str, curve: SparseCurve, taught: Taught | None, shares: Sequence[float] = SHARES
+def check_goals(
+    ranked: Ranked, oracle: str, curve: SparseCurve, taught: Distilled | None, shares: Sequence[float] = SHARES
 ) -> list[Goal]:
-    """By the values; the leads by their whole intervals."""
-    found = []
+    """Compares the measured values with the goals; a lead over another ranker must exclude 0 with its whole interval."""
+    goals = []
     if SPARSE_SHARE in shares:
         at = list(shares).index(SPARSE_SHARE)
         for ours in (MULTI_TASK, BLEND):
             for rival in RIVALS:
                 lead = curve.lead(rival, at, ours)
                 name = f"purchase NDCG@10 with {SPARSE_SHARE:.0%} of the purchase labels, {ours} minus {rival}"
-                found.append(Goal(name, "interval above 0", lead, lead.low > 0))
+                goals.append(Goal(name, "interval above 0", lead, lead.low > 0))
     for name in (MULTI_TASK, SERVED):
         share = ranked.share(name, oracle, GRADED)
-        wanted = f"at least {LEAST_OF_ORACLE}"
-        found.append(
+        target = f"at least {MIN_SHARE_OF_ORACLE}"
+        goals.append(
             Goal(
                 f"whole-page graded NDCG of {name}, share of the oracle's",
-                wanted,
+                target,
                 share,
-                share.value >= LEAST_OF_ORACLE,
+                share.value >= MIN_SHARE_OF_ORACLE,
             )
         )
     for name in (MULTI_TASK, SERVED):
         for task in TASKS:
             error = ranked.calibration_error(name, task)
-            wanted = f"below {MOST_CALIBRATION_ERROR}"
-            found.append(
-                Goal(f"calibration error of {name}, {task}", wanted, error, error.value < MOST_CALIBRATION_ERROR)
+            target = f"below {MAX_CALIBRATION_ERROR}"
+            goals.append(
+                Goal(f"calibration error of {name}, {task}", target, error, error.value < MAX_CALIBRATION_ERROR)
             )
     if taught is None:
-        return found
+        return goals
     for teacher in taught.teachers:
         part = taught.share(teacher, "purchase")
         name = f"purchase NDCG@10 of the {STUDENTS[teacher]}, share of its teacher's"
-        found.append(Goal(name, f"at least {LEAST_OF_TEACHER}", part, part.value >= LEAST_OF_TEACHER))
-    return found
+        goals.append(Goal(name, f"at least {MIN_SHARE_OF_TEACHER}", part, part.value >= MIN_SHARE_OF_TEACHER))
+    return goals
 
 
-def goals_section(found: Sequence[Goal]) -> Section:
+def goals_section(goals: Sequence[Goal]) -> Section:
     rows: list[tuple[str, Sequence[Cell]]] = [
-        (one.name, [one.wanted, one.figure, "yes" if one.is_reached else "no"]) for one in found
+        (goal.name, [goal.target, goal.figure, "yes" if goal.is_reached else "no"]) for goal in goals
     ]
-    missed = sum(not one.is_reached for one in found)
-    note = "All are reached." if not missed else f"{missed} of {len(found)} are missed."
-    return Section(
-        "What was to be reached", note, tables=[Table("Goals", "goal", ("wanted", "measured", "reached"), rows)]
-    )
+    missed = sum(not goal.is_reached for goal in goals)
+    note = "All goals are reached." if not missed else f"{missed} of {len(goals)} goals are missed."
+    return Section("Goals", note, tables=[Table("Goals", "goal", ("target", "measured", "reached"), rows)])

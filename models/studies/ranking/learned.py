@@ -1,4 +1,4 @@
-"""The rankers of `models.ranking` that are compared: each learns from the same pages and answers the same later ones."""
+"""The variants of the ranker that are compared: each is trained on the same pages and scores the same later pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.ranking.ranker import Ranker
 from models.ranking.recipe import RankerRecipe, Structure, Transfer, Weighting
 from models.ranking.tasks import TASKS
 from models.ranking.train_ranker import calibrated
-from models.studies.ranking.page_metrics import Answer
+from models.studies.ranking.page_metrics import RankerScores
 
 _AT = {name: at for at, name in enumerate(FEATURES)}
 
@@ -41,16 +41,16 @@ PERSONAL_FEATURES = (
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to learn. `tasks` are those of which it says something."""
+    """One way to train the ranker. `tasks` are the tasks that it predicts."""
 
     name: str
     recipe: RankerRecipe
-    without: tuple[str, ...] = ()  # features that it is not told
+    without: tuple[str, ...] = ()  # hidden features
     tasks: tuple[str, ...] = TASKS
 
 
 def variants_of(recipe: RankerRecipe) -> list[Variant]:
-    """The multi-task ranker first; then what differs from it in one thing."""
+    """Returns the multi-task ranker, then variants that each differ from it in one thing."""
     only = {task: tuple(float(task == one) for one in TASKS) for task in TASKS}
     single = replace(recipe, structure=Structure.SINGLE, transfer=Transfer.NONE, weighting=Weighting.FIXED)
     return [
@@ -84,59 +84,63 @@ def single_name(task: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptChances:
-    """Answers in a folder, by what they follow from: an interrupted evaluation goes on where it was."""
+class ScoreCache:
+    """Scores cached in a folder, so that an interrupted evaluation resumes."""
 
     folder: Path
     progress: Progress
 
-    def of(self, name: str, told: Sequence[object], make: Callable[[], Floats]) -> Floats:
-        """What `make` gives, or gave earlier for the same `told`, from which all follows; `name` is for who waits."""
-        digest = hashlib.sha256(json.dumps(list(told), default=str).encode()).hexdigest()[:16]
-        kept = self.folder / f"{digest}.npy"
-        if kept.exists():
-            return np.load(kept)
+    def get_or_make(self, name: str, key: Sequence[object], make: Callable[[], Floats]) -> Floats:
+        """Returns the array cached under `key`, or makes and caches it. `name` is reported as progress."""
+        digest = hashlib.sha256(json.dumps(list(key), default=str).encode()).hexdigest()[:16]
+        path = self.folder / f"{digest}.npy"
+        if path.exists():
+            return np.load(path)
         self.progress(name, 0, None)
-        found = make()
+        array = make()
         partial = self.folder / f"{digest}.partial.npy"
-        np.save(partial, found)
-        partial.replace(kept)
+        np.save(partial, array)
+        partial.replace(path)
         self.progress(name, 1, 1)
-        return found
+        return array
 
 
-def fitted(rows: RankerRows, recipe: RankerRecipe, seed: int) -> Ranker:
-    """As `train_ranker` fits and calibrates: the latest pages are held out."""
+def train_variant(rows: RankerRows, recipe: RankerRecipe, seed: int) -> Ranker:
+    """Trains and calibrates as `train_ranker` does: the latest pages are the holdout."""
     cut = rows.num_pages - max(1, int(recipe.holdout_share * rows.num_pages))
     holdout = rows.between(cut, rows.num_pages)
     return calibrated(fit_ranker(rows.between(0, cut), holdout, recipe, seed=seed).ranker, holdout)
 
 
-def answer_of(kept: KeptChances, variant: Variant, rows: RankerRows, asked: Floats, seed: int, of: str = "") -> Answer:
-    """What the variant, learned from `rows`, says of features (rows asked, FEATURES). `of` names the rows where they are not usual."""
+def variant_scores(
+    cache: ScoreCache, variant: Variant, rows: RankerRows, test_features: Floats, seed: int, label: str = ""
+) -> RankerScores:
+    """Trains the variant on `rows` and scores `test_features` (test rows, FEATURES). `label` describes unusual training rows."""
     hidden = [_AT[name] for name in variant.without]
 
     def learn() -> Floats:
-        told, later = rows.features.copy(), asked.copy()
-        told[:, hidden], later[:, hidden] = 0, 0
-        ranker = fitted(RankerRows(told, rows.labels, rows.page, rows.position, rows.teacher), variant.recipe, seed)
+        features, later = rows.features.copy(), test_features.copy()
+        features[:, hidden], later[:, hidden] = 0, 0
+        ranker = train_variant(
+            RankerRows(features, rows.labels, rows.page, rows.position, rows.teacher), variant.recipe, seed
+        )
         if variant.tasks == TASKS:
             return ranker.probabilities(later)
-        # Not nested: a task that it did not learn would cap the chances of those after it.
+        # Not nested: a task without training would cap the probabilities of the later tasks.
         odds = ranker.log_odds(later)
-        return np.stack([one.apply(odds[:, at]) for at, one in enumerate(ranker.calibration)], axis=1)
+        return np.stack([scale.apply(odds[:, task]) for task, scale in enumerate(ranker.calibration)], axis=1)
 
-    follows = [asdict(variant.recipe), variant.without, seed, fingerprint(rows, asked)]
-    follows += [variant.tasks] if variant.tasks != TASKS else []
-    found = kept.of(f"train {variant.name} {of}".strip(), follows, learn)
-    if len(variant.tasks) == 1:  # its one chance orders the page for whatever is asked
-        return Answer.of_score(found[:, TASKS.index(variant.tasks[0])], chance_of=variant.tasks[0])
-    found[:, [at for at, task in enumerate(TASKS) if task not in variant.tasks]] = np.nan
-    return Answer.of_chances(found)
+    key = [asdict(variant.recipe), variant.without, seed, fingerprint(rows, test_features)]
+    key += [variant.tasks] if variant.tasks != TASKS else []
+    scores = cache.get_or_make(f"train {variant.name} {label}".strip(), key, learn)
+    if len(variant.tasks) == 1:  # its only probability orders the page for every task
+        return RankerScores.from_score(scores[:, TASKS.index(variant.tasks[0])], calibrated_task=variant.tasks[0])
+    scores[:, [at for at, task in enumerate(TASKS) if task not in variant.tasks]] = np.nan
+    return RankerScores.from_probabilities(scores)
 
 
-def fingerprint(rows: RankerRows, asked: Floats) -> str:
+def fingerprint(rows: RankerRows, test_features: Floats) -> str:
     digest = hashlib.sha256()
-    for array in (rows.features, rows.labels, rows.page, rows.position, rows.teacher, asked):
+    for array in (rows.features, rows.labels, rows.page, rows.position, rows.teacher, test_features):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

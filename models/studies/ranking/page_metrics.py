@@ -1,7 +1,7 @@
-"""What a ranker says of shown products, and how right it is, page by page.
+"""A ranker's scores of the products on result pages, and metrics of these scores by page.
 
-Ranking metrics are those of `models.evaluation.metrics`, whose definitions are trec_eval's; products of equal score stand in an order
-drawn by lot, so that none profits from the order in which a page is kept. Area, loss and calibration are of rows, not of pages.
+Ranking metrics follow the definitions of trec_eval. Products of equal score are ordered at random, so that no ranker profits from the
+logged order. Area under the ROC curve, log-loss and calibration are over rows, not pages.
 """
 
 from __future__ import annotations
@@ -21,107 +21,114 @@ from models.ranking.tasks import TASKS
 TOP = 10
 WHOLE_PAGE = 10_000  # longer than any page
 PAGE_METRICS = (f"ndcg@{TOP}", "mrr", "map")
-BINS = 15  # of calibration, by equal width as `expected_calibration_error` has them
+BINS = 15  # of equal width, as in `expected_calibration_error`
 
-Floats = npt.NDArray[np.floating]
+AnyFloats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What a ranker says of the rows of some pages."""
+class RankerScores:
+    """A ranker's scores of the products (rows) of some pages."""
 
-    scores: Doubles  # (rows, TASKS) to order by; NaN where it says nothing: of a task, or of some pages
-    overall: Doubles  # (rows,) to order by for what is worth the most
-    chances: tuple[str, ...] = ()  # tasks of which the scores are calibrated chances
-
-    @classmethod
-    def of_chances(cls, chances: Floats) -> Answer:
-        """Ordered overall by what a click, a cart and a purchase are worth where a request does not say. A column of NaN counts nothing."""
-        known = np.nan_to_num(np.asarray(chances, np.float32))
-        told = tuple(task for at, task in enumerate(TASKS) if np.isfinite(chances[:, at]).all())
-        return cls(np.asarray(chances, np.float64), blend(known).astype(np.float64), told)
+    scores: Doubles  # (rows, TASKS) to order by; NaN for a task or page without a score
+    overall: Doubles  # (rows,) to order by over all tasks
+    calibrated: tuple[str, ...] = ()  # tasks whose scores are calibrated probabilities
 
     @classmethod
-    def of_score(cls, score: Floats, chance_of: str = "") -> Answer:
-        """One order for all tasks; it may be the chance of one of them."""
-        wanted: Doubles = np.asarray(score, np.float64)
-        scores = np.repeat(wanted[:, None], len(TASKS), axis=1)
-        return cls(scores, wanted, (chance_of,) if chance_of else ())
+    def from_probabilities(cls, probabilities: AnyFloats) -> RankerScores:
+        """Takes calibrated probabilities (rows, TASKS). The overall order blends them by the default weights; a column of NaN counts 0."""
+        overall = blend(np.nan_to_num(np.asarray(probabilities, np.float32)))
+        calibrated = tuple(task for at, task in enumerate(TASKS) if np.isfinite(probabilities[:, at]).all())
+        return cls(np.asarray(probabilities, np.float64), overall.astype(np.float64), calibrated)
 
-    def take(self, rows: Ints) -> Answer:
-        """Of these rows."""
-        return Answer(self.scores[rows], self.overall[rows], self.chances)
+    @classmethod
+    def from_score(cls, score: AnyFloats, calibrated_task: str = "") -> RankerScores:
+        """Takes one score (rows,) for all tasks; it may be a calibrated probability of `calibrated_task`."""
+        overall: Doubles = np.asarray(score, np.float64)
+        scores = np.repeat(overall[:, None], len(TASKS), axis=1)
+        return cls(scores, overall, (calibrated_task,) if calibrated_task else ())
 
-    def of(self, task: str) -> Doubles:
-        """(rows,)"""
+    def take(self, rows: Ints) -> RankerScores:
+        """Returns the scores of `rows` (n,)."""
+        return RankerScores(self.scores[rows], self.overall[rows], self.calibrated)
+
+    def for_task(self, task: str) -> Doubles:
+        """Returns the scores of one task (rows,)."""
         return self.scores[:, TASKS.index(task)]
 
-    def tells(self, task: str) -> bool:
-        return bool(np.isfinite(self.of(task)).any())
+    def has_task(self, task: str) -> bool:
+        return bool(np.isfinite(self.for_task(task)).any())
 
 
-def page_values(rows: RankerRows, scores: Floats, grades: Floats, k: int = TOP) -> Doubles:
-    """(pages, PAGE_METRICS) of ordering each page by `scores` (rows,), the highest first; what has a grade (rows,) above 0 is right.
+def page_values(rows: RankerRows, scores: AnyFloats, grades: AnyFloats, k: int = TOP) -> Doubles:
+    """Orders each page by falling `scores` (rows,) and returns (pages, PAGE_METRICS). A product with a grade (rows,) above 0 is relevant.
 
-    NDCG is at `k`, and counts grades; MRR and MAP see the whole page. NaN for pages without anything right or with a score of NaN.
+    NDCG@`k` uses the grades; MRR and MAP use the whole page. A page without a relevant product or with a NaN score has NaN.
     """
-    wanted = np.flatnonzero(grades > 0)
-    relevance = Relevance(rows.page[wanted], wanted, np.asarray(grades[wanted], np.float64), rows.num_pages)
-    found = page_places(rows, scores)[wanted]
+    relevant = np.flatnonzero(grades > 0)
+    relevance = Relevance(rows.page[relevant], relevant, np.asarray(grades[relevant], np.float64), rows.num_pages)
+    positions = page_places(rows, scores)[relevant]
     values = np.stack(
-        [ndcg_at(found, relevance, k), reciprocal_rank(found, relevance), average_precision(found, relevance)], axis=1
+        [
+            ndcg_at(positions, relevance, k),
+            reciprocal_rank(positions, relevance),
+            average_precision(positions, relevance),
+        ],
+        axis=1,
     )
     values[np.unique(rows.page[np.isnan(scores)])] = np.nan
     return values
 
 
-def page_places(rows: RankerRows, scores: Floats) -> Ints:
-    """(rows,) the place of each row in its page, from 0, by falling score."""
-    lot = np.random.default_rng(0).random(len(scores))
-    order = np.lexsort((lot, -np.asarray(scores), rows.page))
+def page_places(rows: RankerRows, scores: AnyFloats) -> Ints:
+    """Returns (rows,) the place of each row in its page, from 0, by falling score."""
+    tie_breaker = np.random.default_rng(0).random(len(scores))
+    order = np.lexsort((tie_breaker, -np.asarray(scores), rows.page))
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order)) - np.searchsorted(rows.page, rows.page)[order]
     return places
 
 
-def graded(labels: Floats) -> Doubles:
-    """(rows,) 1 of a click, 2 of a cart, 3 of a purchase."""
+def graded(labels: AnyFloats) -> Doubles:
+    """Returns (rows,) grades: 1 for a click, 2 for a cart, 3 for a purchase."""
     return np.asarray(labels.sum(axis=1), np.float64)
 
 
-def log_losses(chances: Floats, labels: Floats) -> Doubles:
-    """(rows,) of one task, in nats."""
-    certain = np.clip(np.asarray(chances, np.float64), 1e-7, 1 - 1e-7)
-    return np.asarray(-np.where(labels > 0, np.log(certain), np.log1p(-certain)))
+def log_losses(probabilities: AnyFloats, labels: AnyFloats) -> Doubles:
+    """Returns (rows,) the log-loss of one task, in nats."""
+    clipped = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
+    return np.asarray(-np.where(labels > 0, np.log(clipped), np.log1p(-clipped)))
 
 
-def area_of(scores: Floats, labels: Floats) -> Callable[[Doubles], float]:
-    """The area under the ROC curve of rows that count so often (rows,): sorted once, so that a thousand resamples are cheap."""
+def area_of(scores: AnyFloats, labels: AnyFloats) -> Callable[[Doubles], float]:
+    """Returns a function from row weights (rows,) to the area under the ROC curve. It sorts once, so that resamples are cheap."""
     order = np.argsort(np.asarray(scores, np.float64), kind="stable")
     _, tie = np.unique(np.asarray(scores, np.float64)[order], return_inverse=True)
     right = labels[order] > 0
 
-    def area(times: Doubles) -> float:
-        weights = times[order]
+    def area(row_weights: Doubles) -> float:
+        weights = row_weights[order]
         good = np.bincount(tie, weights * right)
         bad = np.bincount(tie, weights * ~right)
-        below = np.cumsum(bad) - bad / 2  # of equal scores half count
+        below = np.cumsum(bad) - bad / 2  # equal scores count half
         total = good.sum() * bad.sum()
         return float((good * below).sum() / total) if total else float("nan")
 
     return area
 
 
-def calibration_parts(chances: Floats, labels: Floats, page: Ints, num_pages: int) -> Doubles:
-    """(pages, BINS) what was claimed minus what held, by bin of the chance: the calibration error is the sum over bins of the absolute
-    sums over pages, over the number of rows."""
-    place = np.minimum((np.asarray(chances) * BINS).astype(np.int64), BINS - 1)
-    gap = np.asarray(chances, np.float64) - (labels > 0)
-    return np.asarray(np.bincount(page * BINS + place, gap, num_pages * BINS).reshape(num_pages, BINS), np.float64)
+def calibration_parts(probabilities: AnyFloats, labels: AnyFloats, page: Ints, num_pages: int) -> Doubles:
+    """Returns (pages, BINS) the sums of predicted minus observed, by bin of the probability.
+
+    The calibration error is the sum over bins of the absolute sums over pages, divided by the number of rows.
+    """
+    bins = np.minimum((np.asarray(probabilities) * BINS).astype(np.int64), BINS - 1)
+    gap = np.asarray(probabilities, np.float64) - (labels > 0)
+    return np.asarray(np.bincount(page * BINS + bins, gap, num_pages * BINS).reshape(num_pages, BINS), np.float64)
 
 
 def take_pages(rows: RankerRows, pages: Ints) -> tuple[RankerRows, Ints]:
-    """These pages (ascending), numbered anew, and the rows (n,) that they were."""
+    """Returns the rows of `pages` (ascending), renumbered, and their former positions (n,)."""
     kept = np.flatnonzero(np.isin(rows.page, pages))
     page = np.searchsorted(pages, rows.page[kept])
     teacher = None if rows.teacher is None else rows.teacher[kept]

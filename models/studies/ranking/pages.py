@@ -1,4 +1,4 @@
-"""The pages that rankers learn from, and the later ones that they are measured on."""
+"""The result pages that rankers are trained on, and the later pages that they are measured on."""
 
 from __future__ import annotations
 
@@ -39,47 +39,50 @@ from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import LogError
 
-LEAST_PAGES = 50  # to learn from, and to be measured on
+MIN_PAGES = 50  # to train on, and to measure on
 
 
 @dataclass(frozen=True, slots=True)
 class PageSplit:
-    """How the pages after the unified model's training window are divided."""
+    """How to divide the pages after the unified model's training window."""
 
-    train_share: float = 0.55  # of these pages, the first: rankers learn from some of them
-    max_train: int = 6_000  # a random part of those, as a recipe's max_pages
-    max_test: int = 6_000  # a random part of the others
+    train_share: float = 0.55  # the earlier share of these pages is for training
+    max_train: int = 6_000  # a random sample of them, as a recipe's max_pages
+    max_test: int = 6_000  # a random sample of the later pages
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankingPages:
-    """`train` is earlier than `test`, and both are later than what the unified model and the classifier of queries learned from."""
+    """Pages with features. `train` is earlier than `test`; both are later than the training data of the unified model and classifier."""
 
     train: Impressions
     train_rows: RankerRows
     test: Impressions
     test_rows: RankerRows
-    segments: Mapping[str, Bucket]  # of the pages of `test`
+    segments: Mapping[str, Bucket]  # of the test pages
     since_ms: int  # the end of the unified model's training window
     test_since_ms: int
     events: NumberedLog
     features: CandidateFeatures
-    asked: QueryAttributes
+    query_attributes: QueryAttributes
     types: TypeModel | None
 
     @property
     def units(self) -> Ints:
-        """(test pages,) what intervals draw: shoppers, of anonymous ones the session."""
+        """Resampling units (test pages,): shoppers, or sessions of anonymous ones."""
         return self.test.shopper.astype(np.int64)
 
     def column(self, feature: str) -> Floats:
-        """(test rows,) of one feature."""
+        """Returns one feature (test rows,)."""
         return self.test_rows.features[:, FEATURES.index(feature)]
 
 
 def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progress: Progress) -> RankingPages:
-    """Features are kept in `work`. Raises BundleError without the unified model, LogError where pages are too few."""
+    """Reads the pages and computes their features, which are cached in `work`.
+
+    Raises BundleError without a unified model, LogError if there are too few pages.
+    """
     if not UNIFIED_PART.is_in(bundle):
         raise BundleError(
             "a ranker needs the unified model, and the bundle has none; make one with 'aisle train unified'"
@@ -89,22 +92,22 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
     progress("read the log", 0, None)
     shown = read_impressions(log, table, PriceBands.load(UNIFIED_PART.open(bundle)), since_ms=since_ms)
     cut = int(split.train_share * shown.num_pages)
-    if min(cut, shown.num_pages - cut) < LEAST_PAGES:
+    if min(cut, shown.num_pages - cut) < MIN_PAGES:
         raise LogError(
-            f"{shown.num_pages} result pages are later than the unified model's training window; {2 * LEAST_PAGES} are the least to learn "
-            "from and to measure on: simulate a longer log, or train the unified model with a smaller train_share"
+            f"{shown.num_pages} result pages are later than the unified model's training window; {2 * MIN_PAGES} are needed: simulate "
+            "a longer log, or train the unified model with a smaller train_share"
         )
     rng = np.random.default_rng([split.seed, 0xE7])
-    train = shown.take(_some(rng, np.arange(cut), split.max_train))
-    test = shown.take(_some(rng, np.arange(cut, shown.num_pages), split.max_test))
+    train = shown.take(_sample(rng, np.arange(cut), split.max_train))
+    test = shown.take(_sample(rng, np.arange(cut, shown.num_pages), split.max_test))
     test_since_ms = int(shown.time_ms[cut])
     events = read_numbered_log(log, [table.id(row) for row in range(len(table))], progress)
     types = _types_until(store, since_ms, split.seed, work, progress) if TYPES_PART.is_in(bundle) else None
     columns = ProductColumns.from_bundle(bundle)
-    progress("learn what words ask for", 0, None)
-    asked = learn_query_attributes(concat_logs(logs_of(store)), table, columns, until_ms=since_ms)
+    progress("learn the attributes that words name", 0, None)
+    query_attributes = learn_query_attributes(concat_logs(logs_of(store)), table, columns, until_ms=since_ms)
     features = CandidateFeatures(
-        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=asked, columns=columns
+        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=query_attributes, columns=columns
     )
     key = _key(bundle, log, split)
     return RankingPages(
@@ -117,38 +120,38 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
         test_since_ms=test_since_ms,
         events=events,
         features=features,
-        asked=asked,
+        query_attributes=query_attributes,
         types=types,
     )
 
 
 def logs_of(store: Path) -> list[Path]:
-    """Of all locales of a simulated store; older ones have the main one alone."""
+    """Returns the logs of a simulated store, for all locales; older stores have only the main log."""
     return [path for path in (store / EVENTS, store / STOREFRONTS) if path.exists()]
 
 
-def _some(rng: np.random.Generator, pages: Ints, most: int) -> Ints:
-    return pages if len(pages) <= most else np.sort(rng.choice(pages, most, replace=False))
+def _sample(rng: np.random.Generator, pages: Ints, max_pages: int) -> Ints:
+    return pages if len(pages) <= max_pages else np.sort(rng.choice(pages, max_pages, replace=False))
 
 
 def _types_until(store: Path, until_ms: int, seed: int, work: Path, progress: Progress) -> TypeModel:
-    """A classifier that knows no click of the pages: the bundle's own may have learned from all of the log."""
-    progress("learn types", 0, None)
+    """Trains a classifier without the clicks of these pages; the bundle's own may have been trained on the whole log."""
+    progress("train the query classifier", 0, None)
     labelled = label_log(logs_of(store), category_of(store), until=datetime.fromtimestamp(until_ms / 1000, UTC))
     return TrainedTypes(work, progress).of("types", labelled.examples, TYPES_STARTER, seed)
 
 
-def _rows(features: CandidateFeatures, shown: Impressions, kept: Path, progress: Progress) -> RankerRows:
-    if kept.exists():
-        return RankerRows(np.load(kept), shown.labels, shown.page, shown.position)
+def _rows(features: CandidateFeatures, shown: Impressions, cache: Path, progress: Progress) -> RankerRows:
+    if cache.exists():
+        return RankerRows(np.load(cache), shown.labels, shown.page, shown.position)
     rows = ranker_rows(features, shown, progress)
-    partial = kept.with_name(f"{kept.stem}.partial.npy")
+    partial = cache.with_name(f"{cache.stem}.partial.npy")
     np.save(partial, rows.features)
-    partial.replace(kept)
+    partial.replace(cache)
     return rows
 
 
 def _key(bundle: Bundle, log: Path, split: PageSplit) -> str:
     stat = log.stat()
-    told = [bundle.manifest.version, TYPES_PART.is_in(bundle), stat.st_size, stat.st_mtime_ns, repr(split), FEATURES]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    key = [bundle.manifest.version, TYPES_PART.is_in(bundle), stat.st_size, stat.st_mtime_ns, repr(split), FEATURES]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]

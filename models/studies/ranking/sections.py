@@ -1,4 +1,4 @@
-"""The tables of what rankers make of shown pages."""
+"""The sections of the detailed report: every ranker on the logged pages."""
 
 from __future__ import annotations
 
@@ -23,53 +23,53 @@ from models.studies.ranking.learned import (
     single_name,
 )
 from models.studies.ranking.page_summary import GRADED, Ranked
-from models.studies.ranking.plain import FROZEN, POPULAR, RETRIEVAL, WORDS
 from models.studies.ranking.segments import HISTORY
 from models.studies.ranking.served import SERVED
+from models.studies.ranking.untrained import FROZEN, POPULAR, RETRIEVAL, WORDS
 
-ORACLE, ANYONE = ORACLES = ("oracle", "oracle without the shopper")
+ORACLE, IMPERSONAL_ORACLE = ORACLES = ("oracle", "oracle without the shopper")
 _SHOWN = (RETRIEVAL, PURCHASE_TREES, single_name("purchase"), MULTI_TASK, ORACLE)  # in plots
 
 _NOTES = {
-    MULTI_TASK: "experts mixed by a gate for each task, and each task's chance by way of the one before it: the default",
-    SERVED: "the same as 'aisle train ranker' trains it for searches: also from what was clicked beside what a search would have found",
-    NO_TRANSFER: "the default without the way from task to task",
-    SHARED: "one layer for all tasks, no gates, no transfer",
-    ESMM: "a network for each task, P(purchase) by way of the click, no loss on carts; after ESMM (Ma et al., 2018), whose tasks share "
-    "embeddings and here share the features alone",
+    MULTI_TASK: "mixture of experts with a gate per task (MMoE); each task's probability is conditional on the previous task: the default",
+    SERVED: "the same, trained as 'aisle train ranker' does: also on clicked products among the candidates that a search retrieves",
+    NO_TRANSFER: "the default with independent tasks",
+    SHARED: "one shared layer for all tasks, no gates, no transfer",
+    ESMM: "one network per task, P(purchase) conditional on the click, no loss on carts; after ESMM (Ma et al., 2018), whose tasks share "
+    "embeddings, while here they only share the features",
     GRADED_TREES: "LightGBM on grades of 0 to 3",
-    PURCHASE_TREES: "LightGBM on purchases alone",
-    FROZEN: "as it came, on a random part of the pages, since it takes long",
-    RETRIEVAL: "the cosine of product and search vector (query and shopper together) of the unified model",
+    PURCHASE_TREES: "LightGBM on purchases only",
+    FROZEN: "not tuned; on a random sample of the pages, because it is slow",
+    RETRIEVAL: "cosine of the unified model's product vector and search vector (query and shopper together)",
 }
 
 
 def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Section]:
-    """Every ranker on every task, what tasks do to each other, ablations, calibration and segments."""
-    names = list(ranked.answers)
-    rankers = [name for name in names if name not in (ORACLE, ANYONE)]
+    """Returns all rankers by task, transfer between tasks, ablations, calibration and segments."""
+    names = list(ranked.scores)
+    rankers = [name for name in names if name not in (ORACLE, IMPERSONAL_ORACLE)]
     plotted = [name for name in _SHOWN if name in names]
     groups = {what: {name: ranked.mean(name, what) for name in plotted} for what in (*TASKS, GRADED)}
     return [
         Section(
             "All rankers",
             "; ".join(f"{name}: {note}" for name, note in _NOTES.items()) + ".",
-            plots=[groups_plot(groups, "NDCG@10, of graded pages whole (simulated)")],
+            plots=[groups_plot(groups, "NDCG@10; graded: of the whole page (simulated)")],
             tables=[*(ranked.task_table(names, task) for task in TASKS), ranked.graded_table(names, ORACLE)],
         ),
         Section(
-            "Against the others",
-            "On the same pages. A single task's one chance orders the page for whatever is asked.",
+            "Compared with other rankers",
+            "On the same pages. A single-task ranker orders the page by its one probability for every task.",
             tables=[
                 ranked.difference_table(
-                    f"{MULTI_TASK} minus each other, NDCG",
+                    f"NDCG of {MULTI_TASK} minus each other ranker",
                     [(MULTI_TASK, name) for name in rankers if name != MULTI_TASK],
                 )
             ],
         ),
         Section(
-            "Do the tasks help or hurt each other?",
-            "Of each task, a ranker of several minus the one that learned this task alone. Below zero is negative transfer.",
+            "Transfer between tasks",
+            "By task: each multi-task ranker minus the ranker trained on this task alone. A value below 0 is negative transfer.",
             tables=[
                 ranked.own_task_table(
                     "NDCG@10", [name for name in (MULTI_TASK, NO_TRANSFER, SHARED, ESMM) if name in names]
@@ -77,10 +77,10 @@ def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Sectio
             ],
         ),
         Section(
-            "One thing changed",
+            "Ablations",
             tables=[
                 ranked.difference_table(
-                    "NDCG of a changed recipe minus the default's",
+                    "NDCG of each changed recipe minus the default",
                     [
                         (name, MULTI_TASK)
                         for name in (UNCERTAINTY, POINTWISE, LISTWISE, NO_TRANSFER, SHARED)
@@ -92,7 +92,7 @@ def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Sectio
         _calibration_section(ranked),
         Section(
             "Personal features",
-            "By the clicks and purchases known before the page.",
+            "By the number of clicks and purchases in the shopper's history.",
             tables=[
                 ranked.segment_differences([(MULTI_TASK, IMPERSONAL)], what, HISTORY, segments[HISTORY])
                 for what in ("purchase", GRADED)
@@ -100,10 +100,10 @@ def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Sectio
         ),
         Section(
             "Segments",
-            "Those with too few pages for a mean are left out.",
+            "Segments with too few pages for a mean are left out.",
             tables=[
                 ranked.segment_table(
-                    [*plotted[::-1], *(one for one in (WORDS, POPULAR, FROZEN) if one in names)], what, name, bucket
+                    [*plotted[::-1], *(name for name in (WORDS, POPULAR, FROZEN) if name in names)], what, name, bucket
                 )
                 for name, bucket in segments.items()
                 for what in ("purchase", GRADED)
@@ -115,19 +115,19 @@ def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Sectio
 def _calibration_section(ranked: Ranked) -> Section:
     plots = [
         reliability_plot(
-            {task: _points(ranked, task) for task in TASKS}, "share that did (simulated)", "chance that is told"
+            {task: _points(ranked, task) for task in TASKS}, "observed share (simulated)", "predicted probability"
         )
     ]
     return Section(
-        "Do chances hold what they say?",
-        f"Of {MULTI_TASK}, by tenths of the shown products. Calibrated on the latest pages of training.",
+        "Calibration",
+        f"{MULTI_TASK}, by tenths of the shown products. Probabilities were calibrated on the latest training pages.",
         plots=plots,
-        tables=[ranked.calibration_table([name for name in ranked.answers if ranked.answers[name].chances])],
+        tables=[ranked.calibration_table([name for name in ranked.scores if ranked.scores[name].calibrated])],
     )
 
 
 def _points(ranked: Ranked, task: str, groups: int = 10) -> list[tuple[float, float]]:
-    """Mean chance and share by groups of equally many rows."""
-    chances, labels = ranked.answers[MULTI_TASK].of(task), ranked.rows.labels[:, TASKS.index(task)]
-    parts = np.array_split(np.argsort(chances, kind="stable"), groups)
-    return [(float(chances[rows].mean()), float(labels[rows].mean())) for rows in parts if len(rows)]
+    """Returns the mean probability and the observed share of groups of equally many rows."""
+    probabilities, labels = ranked.scores[MULTI_TASK].for_task(task), ranked.rows.labels[:, TASKS.index(task)]
+    parts = np.array_split(np.argsort(probabilities, kind="stable"), groups)
+    return [(float(probabilities[rows].mean()), float(labels[rows].mean())) for rows in parts if len(rows)]

@@ -1,4 +1,4 @@
-"""The ranker as `aisle train ranker` makes it of all before the pages that are measured on: of shown pages, and of what searches find."""
+"""The ranker as `aisle train ranker` trains it, on logged pages and on retrieved candidates, with everything before the test pages."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ SERVED = "multi-task, as served"
 def served_ranker(
     bundle: Bundle, store: Path, pages: RankingPages, recipe: RankerRecipe, work: Path, progress: Progress, seed: int
 ) -> Ranker:
-    """Trained now, or by an earlier call."""
-    told = [bundle.manifest.version, asdict(recipe), seed, fingerprint(pages.train_rows, pages.test_rows.features)]
-    folder = work / f"ranker-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}"
+    """Returns the trained ranker; an earlier call's is loaded from `work`."""
+    key = [bundle.manifest.version, asdict(recipe), seed, fingerprint(pages.train_rows, pages.test_rows.features)]
+    folder = work / f"ranker-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
     try:
         return Ranker.load(folder)
     except RankerError:
-        progress("look beside clicks", 0, None)
-    log, beside = concat_logs(logs_of(store)), None
+        progress("retrieve unshown candidates", 0, None)
+    log, unshown = concat_logs(logs_of(store)), None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
-        found = unshown_pages(
+        candidates = unshown_pages(
             log,
             bundle,
             pages.features,
@@ -44,11 +44,11 @@ def served_ranker(
             logged=logged,
             seed=seed,
         )
-        if found is not None:
-            rows: RankerRows = ranker_rows(pages.features, found, progress)
-            beside = rows if beside is None else beside.joined(rows)
-    learned = TrainingPages(pages.train, pages.train_rows, beside, pages.asked, 0.0)
-    trained = train_on(learned, recipe, seed=seed, progress=progress)
+        if candidates is not None:
+            rows: RankerRows = ranker_rows(pages.features, candidates, progress)
+            unshown = rows if unshown is None else unshown.joined(rows)
+    training = TrainingPages(pages.train, pages.train_rows, unshown, pages.query_attributes, 0.0)
+    trained = train_on(training, recipe, seed=seed, progress=progress)
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     trained.ranker.save(partial)

@@ -11,11 +11,11 @@ from models.query_types.calibration import expected_calibration_error
 from models.ranking.feature_names import FEATURES
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.recipe import RankerRecipe
-from models.studies.ranking.learned import ESMM, IMPERSONAL, KeptChances, answer_of, single_name, variants_of
+from models.studies.ranking.learned import ESMM, IMPERSONAL, ScoreCache, single_name, variant_scores, variants_of
 from models.studies.ranking.page_metrics import (
     PAGE_METRICS,
     WHOLE_PAGE,
-    Answer,
+    RankerScores,
     area_of,
     calibration_parts,
     graded,
@@ -107,28 +107,31 @@ def test_an_order_without_an_opinion_gains_nothing_from_how_a_page_is_kept() -> 
 
 def test_an_answer_may_know_one_task_alone() -> None:
     chances = np.array([[0.5, np.nan, 0.1], [0.2, np.nan, 0.2]], np.float32)
-    answer = Answer.of_chances(chances)
-    assert (answer.tells("click"), answer.tells("cart")) == (True, False)
-    assert answer.chances == ("click", "purchase")
+    answer = RankerScores.from_probabilities(chances)
+    assert (answer.has_task("click"), answer.has_task("cart")) == (True, False)
+    assert answer.calibrated == ("click", "purchase")
     assert answer.overall == pytest.approx([0.5 + 16 * 0.1, 0.2 + 16 * 0.2])
-    single = Answer.of_score(chances[:, 0], chance_of="click")
-    assert single.tells("purchase")
-    assert single.chances == ("click",)
+    single = RankerScores.from_score(chances[:, 0], calibrated_task="click")
+    assert single.has_task("purchase")
+    assert single.calibrated == ("click",)
 
 
 def test_the_oracle_has_all_of_its_own_and_others_have_less() -> None:
     rows = some_rows(200)
     truth = rows.labels + 0.1
     noise = np.random.default_rng(4).normal(size=truth.shape)
-    answers = {"oracle": Answer.of_chances(truth), "half blind": Answer.of_chances(truth + noise + 9)}
-    ranked = Ranked(rows, np.arange(200) // 2, answers)
+    rankers = {
+        "oracle": RankerScores.from_probabilities(truth),
+        "half blind": RankerScores.from_probabilities(truth + noise + 9),
+    }
+    ranked = Ranked(rows, np.arange(200) // 2, rankers)
     assert ranked.share("oracle", "oracle", GRADED).value == pytest.approx(1)
     assert ranked.mean("oracle", GRADED).value == pytest.approx(1)
     share = ranked.share("half blind", "oracle", GRADED)
     assert 0.5 < share.low < share.value < share.high < 0.98
     assert ranked.difference("oracle", "half blind", "purchase").low > 0
     some = np.arange(0, 200, 3)
-    assert ranked.of_pages(some).ndcg("half blind", "click") == pytest.approx(
+    assert ranked.on_pages(some).ndcg("half blind", "click") == pytest.approx(
         ranked.ndcg("half blind", "click")[some], nan_ok=True
     )
 
@@ -179,7 +182,9 @@ def test_pages_of_which_a_ranker_says_nothing_are_left_out() -> None:
     rows = some_rows(40)
     scores = np.random.default_rng(6).random(len(rows.page))
     some = np.where(rows.page < 10, scores, np.nan)
-    ranked = Ranked(rows, np.arange(40), {"all": Answer.of_score(scores), "some": Answer.of_score(some)})
+    ranked = Ranked(
+        rows, np.arange(40), {"all": RankerScores.from_score(scores), "some": RankerScores.from_score(some)}
+    )
     assert np.isnan(ranked.ndcg("some", "click")[10:]).all()
     assert ranked.ndcg("some", "click")[:10] == pytest.approx(ranked.ndcg("all", "click")[:10], nan_ok=True)
     assert ranked.difference("all", "some", "click").value == pytest.approx(0)
@@ -195,14 +200,14 @@ def test_a_task_that_was_not_learned_caps_none_that_was(tmp_path: Path) -> None:
     features[:, 0] += 3 * rows.labels[:, 2]
     told = RankerRows(features, rows.labels, rows.page, rows.position)
     recipe = RankerRecipe("tiny", expert_dim=8, tower_dim=4, epochs=20, batch_pages=8, learning_rate=1e-2)
-    kept = KeptChances(tmp_path, lambda *_: None)
+    cache = ScoreCache(tmp_path, lambda *_: None)
     by_name = {variant.name: variant for variant in variants_of(recipe)}
-    answer = answer_of(kept, by_name[single_name("purchase")], told, features, 0)
-    assert len(np.unique(answer.of("click"))) > 0.9 * len(features)  # its one chance, whatever is asked
-    assert answer.chances == ("purchase",)
-    assert area_of(answer.of("purchase"), rows.labels[:, 2])(np.ones(len(features))) > 0.9
-    assert not answer_of(kept, by_name[ESMM], told, features, 0).tells("cart")
-    hidden = answer_of(kept, by_name[IMPERSONAL], told, features, 0).of("click")
+    answer = variant_scores(cache, by_name[single_name("purchase")], told, features, 0)
+    assert len(np.unique(answer.for_task("click"))) > 0.9 * len(features)  # its one chance, whatever is asked
+    assert answer.calibrated == ("purchase",)
+    assert area_of(answer.for_task("purchase"), rows.labels[:, 2])(np.ones(len(features))) > 0.9
+    assert not variant_scores(cache, by_name[ESMM], told, features, 0).has_task("cart")
+    hidden = variant_scores(cache, by_name[IMPERSONAL], told, features, 0).for_task("click")
     changed = features.copy()
     changed[:, FEATURES.index("brand_affinity")] += 1
-    assert np.array_equal(hidden, answer_of(kept, by_name[IMPERSONAL], told, changed, 0).of("click"))
+    assert np.array_equal(hidden, variant_scores(cache, by_name[IMPERSONAL], told, changed, 0).for_task("click"))

@@ -45,7 +45,7 @@ def truth(store: Path, table: ProductTable) -> StoreTruth:
 
 
 def test_chances_are_those_that_the_log_was_drawn_by(truth: StoreTruth, shown: Impressions) -> None:
-    chances = truth.of_pages(shown)
+    chances = truth.for_pages(shown)
     assert (np.diff(chances, axis=1) <= 0).all()
     assert (chances > 0).all()
     looked = chances[:, 0] * shown.position**-truth.log.parameters.look_exponent
@@ -55,14 +55,14 @@ def test_chances_are_those_that_the_log_was_drawn_by(truth: StoreTruth, shown: I
 
 
 def test_who_does_not_know_the_shopper_takes_the_mean(truth: StoreTruth, shown: Impressions) -> None:
-    known, anyone = truth.of_pages(shown), truth.of_pages(shown, knows_shopper=False)
+    known, unpersonal = truth.for_pages(shown), truth.for_pages(shown, knows_shopper=False)
     is_anonymous = shown.is_anonymous[shown.page]
-    assert np.array_equal(known[is_anonymous], anyone[is_anonymous])
-    assert known[~is_anonymous].std() > 1.2 * anyone[~is_anonymous].std()
+    assert np.array_equal(known[is_anonymous], unpersonal[is_anonymous])
+    assert known[~is_anonymous].std() > 1.2 * unpersonal[~is_anonymous].std()
 
 
 def test_better_products_have_better_parts(truth: StoreTruth, shown: Impressions) -> None:
-    parts, chances = truth.parts(shown), truth.of_pages(shown)
+    parts, chances = truth.parts(shown), truth.for_pages(shown)
     assert set(parts) == {FIT, TASTE, QUALITY}
     known = ~shown.is_anonymous[shown.page]
     for part in parts.values():
@@ -72,7 +72,7 @@ def test_better_products_have_better_parts(truth: StoreTruth, shown: Impressions
 
 def test_the_truth_of_another_catalogue_is_refused(store: Path, tmp_path: Path) -> None:
     write_products(tmp_path / "few.arrow", SampleStore(900).products(), ())
-    with pytest.raises(TruthError, match="has 1,000 products, the bundle 900"):
+    with pytest.raises(TruthError, match="has 1,000 products, the bundle has 900"):
         StoreTruth.read(store, ProductTable(tmp_path / "few.arrow"), 0)
 
 

@@ -1,4 +1,4 @@
-"""Rankers that learn nothing from result pages: what a ranker must beat."""
+"""Baselines without training on result pages: retrieval order, BM25, popularity, and an untuned text encoder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from models.bundles.bundle import Bundle
 from models.lexical import Bm25
 from models.products.product import product_text
 from models.ranking.impressions import Impressions
-from models.studies.ranking.learned import KeptChances
-from models.studies.ranking.page_metrics import Answer
+from models.studies.ranking.learned import ScoreCache
+from models.studies.ranking.page_metrics import RankerScores
 from models.studies.ranking.pages import RankingPages
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import export_encoder
@@ -23,28 +23,30 @@ RETRIEVAL, WORDS, POPULAR, FROZEN = "retrieval order", "BM25", "popularity", "Mi
 _BLOCK = 512
 
 
-def plain_answers(bundle: Bundle, pages: RankingPages, kept: KeptChances) -> dict[str, Answer]:
-    """By the retrieval score of query and shopper together, by words, and by how often a product was engaged with in training."""
-    test, told = pages.test, [bundle.manifest.version, pages.test_since_ms]
-    asked = [WORDS, *told, test.num_pages, len(test), int(test.product.sum())]
+def untrained_scores(bundle: Bundle, pages: RankingPages, cache: ScoreCache) -> dict[str, RankerScores]:
+    """Scores the test pages by retrieval (query and shopper together), by BM25, and by popularity in training."""
+    test = pages.test
+    key = [WORDS, bundle.manifest.version, pages.test_since_ms, test.num_pages, len(test), int(test.product.sum())]
     return {
-        RETRIEVAL: Answer.of_score(pages.column("search_cosine")),
-        WORDS: Answer.of_score(kept.of(WORDS, asked, lambda: _word_scores(bundle, test))),
-        POPULAR: Answer.of_score(pages.column("popularity")),
+        RETRIEVAL: RankerScores.from_score(pages.column("search_cosine")),
+        WORDS: RankerScores.from_score(cache.get_or_make(WORDS, key, lambda: _word_scores(bundle, test))),
+        POPULAR: RankerScores.from_score(pages.column("popularity")),
     }
 
 
-def frozen_answer(bundle: Bundle, pages: RankingPages, kept: KeptChances, work: Path, max_pages: int) -> Answer:
-    """By the cosine of MiniLM's vectors of query and product as it came, of the first `max_pages` of a random order: it takes longer than
-    all others. Raises EncoderError where the extra is not installed."""
-    test, key = pages.test, encoder_fingerprint(PACKAGED)[:12]
-    some = np.sort(np.random.default_rng(0).permutation(test.num_pages)[:max_pages])
-    asked = [FROZEN, key, bundle.manifest.version, len(test), int(test.product.sum()), max_pages]
+def frozen_scores(bundle: Bundle, pages: RankingPages, cache: ScoreCache, work: Path, max_pages: int) -> RankerScores:
+    """Scores `max_pages` random pages by the cosine of the untuned MiniLM; it is the slowest baseline.
+
+    Raises EncoderError if the extra `aisle[minilm]` is not installed.
+    """
+    test, encoder = pages.test, encoder_fingerprint(PACKAGED)[:12]
+    sample = np.sort(np.random.default_rng(0).permutation(test.num_pages)[:max_pages])
+    key = [FROZEN, encoder, bundle.manifest.version, len(test), int(test.product.sum()), max_pages]
     scores = np.full(len(test), np.nan)
-    scores[np.isin(test.page, some)] = kept.of(
-        FROZEN, asked, lambda: _cosines(bundle, test.take(some), work / f"encoder-{key}", kept.progress)
+    scores[np.isin(test.page, sample)] = cache.get_or_make(
+        FROZEN, key, lambda: _cosines(bundle, test.take(sample), work / f"encoder-{encoder}", cache.progress)
     )
-    return Answer.of_score(scores)
+    return RankerScores.from_score(scores)
 
 
 def _texts(bundle: Bundle, rows: Ints) -> list[str]:
@@ -59,10 +61,10 @@ def _word_scores(bundle: Bundle, shown: Impressions) -> Floats:
     for page, query in enumerate(shown.queries):
         pages_of.setdefault(query, []).append(page)
     for query, pages in pages_of.items():
-        of_products = bm25.scores([query])[0]
+        product_scores = bm25.scores([query])[0]
         for page in pages:
             rows = slice(offsets[page], offsets[page + 1])
-            scores[rows] = of_products[shown.product[rows]]
+            scores[rows] = product_scores[shown.product[rows]]
     return scores
 
 
@@ -77,5 +79,5 @@ def _cosines(bundle: Bundle, shown: Impressions, folder: Path, progress: Progres
     for start in range(0, len(texts), _BLOCK):
         progress(f"{FROZEN}: encode", start, len(texts))
         vectors[start : start + _BLOCK] = encoder.encode(texts[start : start + _BLOCK])
-    asked = vectors[len(products) :][query[shown.page]]
-    return np.asarray((vectors[product] * asked).sum(axis=1), np.float32)
+    query_vectors = vectors[len(products) :][query[shown.page]]
+    return np.asarray((vectors[product] * query_vectors).sum(axis=1), np.float32)
