@@ -1,4 +1,4 @@
-"""`aisle bench`: every claim of the README as a ratio measured in one run, rounds of both sides in turn."""
+"""`aisle bench`: measures the serving figures of `docs/benchmarks.md` in one run, as ratios of two sides that take turns."""
 
 from __future__ import annotations
 

@@ -274,10 +274,10 @@ def test_pages_of_boosted_hits_that_are_similar_enough_miss_none(stub: search_pb
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-def test_the_command_of_the_readme_weighs_features(personal: Service) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_command_of_the_documentation_weighs_features(personal: Service) -> None:
+    page = (Path(__file__).parents[2] / "docs/personalisation.md").read_text(encoding="utf-8")
     (command,) = [
-        line.split("aisle ", 1)[1] for line in readme.splitlines() if line.startswith("    ") and "--boost" in line
+        line.split("aisle ", 1)[1] for line in page.splitlines() if line.startswith("    ") and "--boost" in line
     ]
     shown = CliRunner().invoke(app, [*shlex.split(command), "--server", personal.address], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
