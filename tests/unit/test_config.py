@@ -105,7 +105,8 @@ def test_all_wrong_keys_come_together(load: Load) -> None:
 class TestHost:
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
     def test_loopback_needs_no_tls(self, load: Load, host: str) -> None:
-        load(f"[server]\nhost = '{host}'")
+        server = load(f"[server]\nhost = '{host}'").server
+        assert (server.host, server.is_loopback()) == (host, True)
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "shop.example", "", "localhost.evil.example"])  # noqa: S104
     def test_any_other_does(self, load: Load, host: str) -> None:
@@ -116,10 +117,13 @@ class TestHost:
         assert len(str(caught.value)) < 400
 
     def test_unless_it_is_asked_for_or_there_is_tls(self, load: Load, tmp_path: Path) -> None:
-        load("[server]\nhost = '0.0.0.0'\nallow_insecure = true")
+        insecure = load("[server]\nhost = '0.0.0.0'\nallow_insecure = true")
+        assert (insecure.server.is_loopback(), insecure.tls.certificate) == (False, None)
         for name in ("c.pem", "k.pem"):
             (tmp_path / name).touch()
-        load(f"[server]\nhost = '0.0.0.0'\n[tls]\ncertificate = '{tmp_path}/c.pem'\nkey = '{tmp_path}/k.pem'")
+        secure = load(f"[server]\nhost = '0.0.0.0'\n[tls]\ncertificate = '{tmp_path}/c.pem'\nkey = '{tmp_path}/k.pem'")
+        assert (secure.tls.certificate, secure.tls.key) == (tmp_path / "c.pem", tmp_path / "k.pem")
+        assert not secure.server.allow_insecure
 
     def test_the_command_line_does_not_get_around_it(self, load: Load) -> None:
         with pytest.raises(ConfigError, match="reachable"):

@@ -193,9 +193,11 @@ def test_a_request_that_says_nothing_else_gets_the_defaults(messages: SearchMess
     assert not call.search.explain
 
 
-@pytest.mark.parametrize("locale", ["", "en-US", "EN-us", "de-DE"])
-def test_locales_are_compared_without_case(messages: SearchMessages, locale: str) -> None:
-    messages.read(SEARCH(query="sofa", locale=locale))
+@pytest.mark.parametrize(
+    ("locale", "read"), [("", "en-US"), ("en-US", "en-US"), ("EN-us", "en-US"), ("de-DE", "de-DE"), ("DE-de", "de-DE")]
+)
+def test_locales_are_compared_without_case(messages: SearchMessages, locale: str, read: str) -> None:
+    assert messages.read(SEARCH(query="sofa", locale=locale)).search.locale == read
 
 
 class TestFilter:
@@ -233,7 +235,8 @@ class TestFilter:
         assert set(wrong(messages.read, SEARCH(query="x", filter=wanted))) == {field}
 
     def test_equal_bounds_are_a_price(self, messages: SearchMessages) -> None:
-        messages.read(SEARCH(query="x", filter=FILTER(min_price_minor=5, max_price_minor=5)))
+        call = messages.read(SEARCH(query="x", filter=FILTER(min_price_minor=5, max_price_minor=5)))
+        assert call.search.filter == ProductFilter((), (), 5, 5, False)
 
 
 class TestUnknownFields:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -67,16 +66,15 @@ async def test_what_was_acknowledged_outlives_a_kill_of_redis(server: RedisServe
     assert len((await store.history("ann", 100)).events) == 10
 
 
-async def test_a_redis_that_hangs_is_given_up_soon(server: RedisServer, store: RedisStore) -> None:
+async def test_a_redis_that_hangs_is_given_up(server: RedisServer, store: RedisStore) -> None:
+    """The store gives up by itself, before its caller does; a caller with less patience ends the call."""
     await store.record([event(1)])
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        started = time.monotonic()
         with pytest.raises(Unavailable):
             await asyncio.wait_for(store.history("ann", 10), 30)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(store.record([event(2)]), 0.1)  # a caller's own deadline comes first
-        assert time.monotonic() - started < 25
+            await asyncio.wait_for(store.record([event(2)]), 0.1)
     finally:
         os.kill(server.pid, signal.SIGCONT)
     await store.record([event(2)])
