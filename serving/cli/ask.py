@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.markup import escape
 from typer import Argument, Option
 
-from serving.cli.options import ServiceOptions, expand_groups
+from serving.cli.options import ServiceOptions, as_command
 from serving.cli.terminal import fail, out, progress_bars
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class RankingOptions:
         return limit
 
 
-@expand_groups
+@as_command
 def search(
     *,
     query: Query,
@@ -120,7 +120,7 @@ def search(
     in_stock: Annotated[bool, Option("--in-stock", help="Only products that can be bought now.")] = False,
     verbatim: Annotated[bool, Option("--verbatim", help="Do not correct spelling.")] = False,
 ) -> None:
-    """Searches with a running service; shows the hits, why each was retrieved, and the time of each phase."""
+    """Searches a running service; shows the hits, why each was retrieved, and the time of each phase."""
     from aisle.v1 import product_pb2, search_pb2
 
     if compare and not shopper:
@@ -160,7 +160,7 @@ def show_search(
     print_answer(request.query, answer, elapsed_ms, digits, explain)
 
 
-@expand_groups
+@as_command
 def rank(
     *,
     query: Query,
@@ -198,7 +198,7 @@ def rank(
     print_ranked(query, answer)
 
 
-@expand_groups
+@as_command
 def classify(
     *,
     queries: Annotated[list[str], Argument(help="What shoppers would type.")],
@@ -208,7 +208,7 @@ def classify(
     ] = None,
     max_types: Annotated[int, Option(help="Number of product types for each query.")] = 3,
 ) -> None:
-    """Predicts with a running service which product types queries ask for, for each locale."""
+    """Asks a running service which product types queries ask for, for each locale."""
     from aisle.v1 import query_pb2, query_pb2_grpc
     from serving.cli.answers import print_query_types
     from serving.cli.client import connected
@@ -222,7 +222,7 @@ def classify(
     print_query_types(pairs, answer.results)
 
 
-@expand_groups
+@as_command
 def record(
     *,
     events: Annotated[Path, Argument(help="A shopping log: Parquet, as models/events/event.py says.")],

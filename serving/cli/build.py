@@ -9,11 +9,11 @@ from typing import Annotated
 from typer import Option
 
 from serving.cli.failures import needs, resumable
-from serving.cli.options import ENCODER_NAME, BundleOptions, Catalogue, CatalogueColumns, Force, Out, expand_groups
+from serving.cli.options import ENCODER_NAME, BundleOptions, Catalogue, CatalogueColumns, Force, Out, as_command
 from serving.cli.terminal import fail, out, print_built, progress_bars
 
 
-@expand_groups
+@as_command
 def build(
     *,
     out_folder: Out,

@@ -24,8 +24,8 @@ from serving.cli.options import (
     Store,
     TextColumns,
     TypesRecipeName,
+    as_command,
     choice,
-    expand_groups,
     shop_data,
 )
 from serving.cli.terminal import command_line, fail, out, progress_bars
@@ -54,7 +54,7 @@ def study(out_folder: Path) -> Iterator[Progress]:
 
 
 @evaluate_app.command("unified")
-@expand_groups
+@as_command
 def evaluate_unified(
     *,
     out_folder: Report,
@@ -95,6 +95,7 @@ def evaluate_unified(
 
 
 @evaluate_app.command("purchases")
+@as_command
 def evaluate_purchases(
     data: Annotated[Path, Option(exists=True, help="online_retail_purchases.parquet (UCI Online Retail).")],
     out_folder: Report,
@@ -126,6 +127,7 @@ def evaluate_purchases(
 
 
 @evaluate_app.command("types")
+@as_command
 def evaluate_types(
     store: SimulatedStore,
     out_folder: Report,
@@ -153,6 +155,7 @@ def evaluate_types(
 
 
 @evaluate_app.command("taxonomy")
+@as_command
 def evaluate_taxonomy(
     data: Annotated[
         Path, Option(exists=True, help="Folder with taxonomy_categories.parquet and taxonomy_attribute_values.parquet.")
@@ -171,6 +174,7 @@ def evaluate_taxonomy(
 
 
 @evaluate_app.command("query-paths")
+@as_command
 def evaluate_query_paths(
     data: Annotated[Path, Option(exists=True, help="CSV: language, origin_query, category_path, label (0 or 1).")],
     out_folder: Report,
@@ -189,6 +193,7 @@ def evaluate_query_paths(
 
 
 @evaluate_app.command("type-use")
+@as_command
 def evaluate_type_use(bundle: UnifiedBundle, store: SimulatedStore, out_folder: Report, seed: Seed = 0) -> None:
     """Searches with product types as a boost of several weights and as a filter; counts hits of the right type and target products found.
 
@@ -202,7 +207,7 @@ def evaluate_type_use(bundle: UnifiedBundle, store: SimulatedStore, out_folder: 
 
 
 @evaluate_app.command("text-encoder")
-@expand_groups
+@as_command
 def evaluate_text_encoder(
     *,
     store: SimulatedStore,
@@ -236,6 +241,7 @@ def evaluate_text_encoder(
 
 
 @evaluate_app.command("judged")
+@as_command
 def evaluate_judged(
     out_folder: Report,
     encoder: Encoders,
@@ -263,7 +269,7 @@ def evaluate_judged(
 
 
 @evaluate_app.command("known-items")
-@expand_groups
+@as_command
 def evaluate_known_items(
     *,
     catalogue: Annotated[Path, Option(help="Products as .csv, .jsonl or .parquet.")],
@@ -291,6 +297,7 @@ def evaluate_known_items(
 
 
 @evaluate_app.command("ranking")
+@as_command
 def evaluate_ranking(
     bundle: UnifiedBundle,
     store: SimulatedStore,

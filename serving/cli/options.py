@@ -1,13 +1,14 @@
 """Options that several commands share, and what they stand for.
 
-A group is a frozen dataclass whose fields are options. A command that takes a group as a parameter is decorated with `expand_groups`: its
-`--help` then shows one option for each field.
+A group is a frozen dataclass whose fields are options. `as_command` lets a command take a group as a parameter: its `--help` then shows one
+option for each field.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -121,8 +122,8 @@ class ServiceOptions:
     cert_key: Annotated[Path | None, Option(exists=True, dir_okay=False, help="Key of the client certificate.")] = None
 
 
-def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Replaces every parameter that is a group by the fields of the group; the command still receives the group."""
+def as_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Returns what typer can read: every group is replaced by its fields, and the paragraphs of the docstring are unwrapped."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {}
     options: list[inspect.Parameter] = []
@@ -145,6 +146,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         command(**given)
 
+    run.__doc__ = re.sub(r"(?<=\S)\n(?=\S)", " ", inspect.cleandoc(command.__doc__ or ""))
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     run.__annotations__ = {option.name: option.annotation for option in options}
     return run

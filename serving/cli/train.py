@@ -24,8 +24,8 @@ from serving.cli.options import (
     Seed,
     Store,
     TensorBoard,
+    as_command,
     choice,
-    expand_groups,
     log_paths,
     shop_data,
 )
@@ -39,7 +39,7 @@ train_app = Typer(no_args_is_help=True, help="Train models from a shopping log a
 
 
 @train_app.command("unified")
-@expand_groups
+@as_command
 def train_unified(
     *,
     out_folder: Out,
@@ -81,6 +81,7 @@ def train_unified(
 
 
 @train_app.command("types")
+@as_command
 def train_types(
     bundle: Annotated[Path, Option(help="The bundle to extend; its categories are the types.")],
     out_folder: Out,
@@ -138,7 +139,7 @@ def train_types(
 
 
 @train_app.command("text-encoder")
-@expand_groups
+@as_command
 def train_text_encoder(
     *,
     out_folder: Annotated[Path, Option("--out", help="Folder of the new encoder, for 'aisle build --encoder'.")],
@@ -180,6 +181,7 @@ def train_text_encoder(
 
 
 @train_app.command("ranker")
+@as_command
 def train_ranker(
     bundle: Annotated[Path, Option(help="The bundle to add the ranker to, made by 'aisle train unified'.")],
     out_folder: Out,
@@ -263,7 +265,7 @@ def train_ranker(
 
 
 @train_app.command("all")
-@expand_groups
+@as_command
 def train_all(
     *,
     out_folder: Annotated[Path, Option("--out", help="Folder for the bundle, the report and resumable stages.")],
@@ -279,13 +281,13 @@ def train_all(
     recipe: Annotated[str, Option(help="starter or small; small takes less than half an hour on two cores.")] = "small",
     before: Annotated[Path | None, Option(help="Bundle to compare with. Default: the one in --out, if any.")] = None,
     seed: Seed = 0,
-    device: Annotated[str, Option(help="Where text encoder, retrieval and teacher are trained.")] = "cpu",
+    device: Annotated[str, Option(help="Device of text encoder, retrieval and teacher: cpu or cuda.")] = "cpu",
     columns: CatalogueColumns,
     bundle: BundleOptions,
 ) -> None:
     """Trains all models from a catalogue and a log, into one bundle: retrieval, classifier of queries, ranker and its teacher.
 
-    The fine-tuned text encoder is the base of the teacher, and serves 'aisle build'; the unified model has a vocabulary of its own.
+    The text encoder is fine-tuned as the base of the teacher, and for 'aisle build'; the unified model has a vocabulary of its own.
     OUT/bundle is the bundle. OUT/report.html compares it with the previous bundle on the last 5 % of the log, which no model is trained
     on. OUT/work keeps each finished stage: if interrupted, the same command resumes; a changed log or recipe repeats only the stages that
     depend on it.

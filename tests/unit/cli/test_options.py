@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from serving.cli.options import CatalogueColumns, TextColumns, expand_groups
+from serving.cli.options import CatalogueColumns, TextColumns, as_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Size:
 def test_a_group_arrives_with_defaults_and_given_values() -> None:
     seen: list[tuple[str, Size, bool]] = []
 
-    @expand_groups
+    @as_command
     def command(*, path: Annotated[str, typer.Argument()], size: Size, wide: bool = False) -> None:
         seen.append((path, size, wide))
 
