@@ -79,8 +79,9 @@ def print_ranked(query: str, answer: ranking_pb2.RankResponse) -> None:
     )
     for product_id in answer.unknown_product_ids:
         out.print(f"[yellow]the catalogue has no {escape(product_id)}[/yellow]", highlight=False)
-    for feature in sorted({name for product in answer.products for name in product.unknown_features}):
-        out.print(f"[yellow]{feature} is not known of a product outside the catalogue: it counts as average[/yellow]")
+    unknown = sorted({name for product in answer.products for name in product.unknown_features})
+    if unknown:
+        out.print(f"[yellow]unknown outside the catalogue, so average: {', '.join(unknown)}[/yellow]", highlight=False)
     _print_degradations(answer.degradations)
 
 

@@ -368,7 +368,8 @@ def test_the_commands_show_chances_and_what_moved_hits(ranked: Service, table: P
     judged = run(app, ["rank", "sofa", *names, "--title", "Velvet Sofa", "--explain", "--server", ranked.address])
     assert judged.exit_code == 0, judged.output
     assert "new-1" in judged.output
-    assert "query_cosine is not known" in judged.output
+    assert "unknown outside the catalogue, so average: " in judged.output
+    assert "query_cosine" in judged.output
     for wrong in (["--rank", "best"], ["--weights", "1,2"], ["--max-each-brand", "x"]):
         assert run(app, ["search", "sofa", *wrong, "--server", ranked.address]).exit_code == 1
 

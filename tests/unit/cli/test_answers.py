@@ -71,7 +71,7 @@ def test_a_narrow_terminal_leaves_columns_out(
 
 @pytest.mark.usefixtures("wide")
 def test_given_candidates_show_what_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    product = ranking_pb2.RankedProduct(product_id="new-1", rank=1, unknown_features=["age"])
+    product = ranking_pb2.RankedProduct(product_id="new-1", rank=1, unknown_features=["new", "age"])
     product.chances.click = 0.5
     answer = ranking_pb2.RankResponse(
         products=[product], ranked_by=search_pb2.RANK_MODEL_TEACHER, unknown_product_ids=["A-9"]
@@ -81,7 +81,7 @@ def test_given_candidates_show_what_is_unknown(capsys: pytest.CaptureFixture[str
     assert "1 50.0 0.00 0.00 0.000 new-1" in shown
     assert "ranked by the teacher" in shown
     assert "the catalogue has no A-9" in shown
-    assert "age is not known of a product outside the catalogue" in shown
+    assert "unknown outside the catalogue, so average: age, new" in shown
 
 
 @pytest.mark.usefixtures("wide")
