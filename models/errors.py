@@ -9,3 +9,7 @@ class InputError(ValueError):
 
 class TrainingError(InputError):
     """Training cannot start; the message says what to change."""
+
+
+class DegenerateLoss(InputError):
+    """Training cannot go on: the loss is not a number, or all outputs have become the same. The message says at which step."""

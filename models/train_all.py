@@ -148,7 +148,7 @@ def train_all(
 
     Text encoder, unified model and teacher are trained on `device`, "cpu" or "cuda". The report compares with the bundle `before`, and
     without one with that which stood at `out/bundle`. Raises what the stages raise: BundleError, CatalogueError, LogError, ExamplesError,
-    TrainingError, TrainingFailed, TeacherError, DegenerateLoss, EncoderError.
+    TrainingError, TeacherError, DegenerateLoss, EncoderError.
     """
     check_training_device(device)
     earlier = _earlier(before, out / BUNDLE)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,18 +11,16 @@ import torch
 from torch import Tensor
 
 from models.arrays import Floats, Ints
-from models.query_types.examples import ExamplesError, TypeExamples
+from models.errors import DegenerateLoss
+from models.query_types.examples import TypeExamples
 from models.query_types.head import AGNOSTIC
 from models.query_types.head_network import HeadNetwork
 from models.query_types.losses import asymmetric_loss, bce_loss, softmax_loss
 from models.query_types.network import TypeNetwork
 from models.query_types.recipe import Loss, TypesRecipe
 from models.query_types.type_net import NetSpec
+from models.training_steps import StepProgress, linear_rate, torch_threads
 
-Report = Callable[[int, int], None]  # steps done, of how many
-
-_WARM_UP_SHARE = 0.05
-_LAST_RATE = 0.05  # of the learning rate, where its line ends
 _MAX_GRADIENT = 1.0
 _STEPS_EACH = 40  # a small set is cut into this many batches, as long as they hold _LEAST_BATCH
 _LEAST_BATCH = 32
@@ -32,10 +29,6 @@ _LOOK_SHARE = 0.2  # rows looked at for each that is learned from, so that looki
 _MAX_HOLDOUT = 4096  # rows that a look measures
 _PRODUCTS_FOR_THREADS = 100_000_000
 _GAIN = 1e-3  # of the held-out loss, below which a look found none
-
-
-class TrainingFailed(ExamplesError):
-    """Training went astray; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ def fit_net(
     holdout: TypeExamples,
     recipe: TypesRecipe,
     seed: int,
-    report: Report,
+    report: StepProgress,
     *,
     first: dict[str, Floats] | None = None,
     freeze: Callable[[TypeNetwork], None] | None = None,
@@ -59,10 +52,12 @@ def fit_net(
     """Trains until the held-out rows gain no more, or the epochs are over, and returns the best weights seen.
 
     `first` are weights to start from; `freeze` is called after every backward pass and may clear gradients. Raises
-    TrainingFailed where the loss is not a number.
+    DegenerateLoss where the loss is not a number.
     """
     scored = 2 * recipe.sampled_types if _samples(recipe, spec.num_types) else spec.num_types
-    with _threads(_batch_of(examples, recipe) * spec.dim * scored):
+    # One thread if the largest matrix product of a step is small.
+    products = _batch_of(examples, recipe) * spec.dim * scored
+    with torch_threads(1 if products < _PRODUCTS_FOR_THREADS else torch.get_num_threads()):
         torch.manual_seed(seed)
         network = TypeNetwork(spec)
         if first is not None:
@@ -77,7 +72,7 @@ def fit_network(
     holdout: TypeExamples,
     recipe: TypesRecipe,
     seed: int,
-    report: Report,
+    report: StepProgress,
     *,
     max_steps: int | None = None,
     freeze: Callable[[], None] | None = None,
@@ -97,7 +92,7 @@ def fit_network(
         network.train()
         loss = _loss(network, data, data.draw(batch), recipe, train=True)
         if not torch.isfinite(loss):
-            raise TrainingFailed(
+            raise DegenerateLoss(
                 f"the loss is {loss.item()} at step {step + 1} of {steps}; learning_rate {recipe.learning_rate} is too high "
                 "for these examples"
             )
@@ -123,17 +118,6 @@ def fit_network(
 
 def _batch_of(examples: TypeExamples, recipe: TypesRecipe) -> int:
     return int(np.clip(len(examples) // _STEPS_EACH, min(_LEAST_BATCH, recipe.batch), recipe.batch))
-
-
-@contextmanager
-def _threads(products: int) -> Iterator[None]:
-    """One thread where a step's largest matrix product is small: on a busy machine two threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if products < _PRODUCTS_FOR_THREADS else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Data:
@@ -235,11 +219,9 @@ def _holdout_loss(network: HeadNetwork, data: _Data, recipe: TypesRecipe) -> flo
 
 
 def _set_rates(optimizers: tuple[torch.optim.Optimizer, ...], peaks: list[list[float]], step: int, steps: int) -> None:
-    rise = min(1.0, (step + 1) / max(1.0, _WARM_UP_SHARE * steps))
-    fall = 1 - (1 - _LAST_RATE) * step / steps
     for optimizer, rates in zip(optimizers, peaks, strict=True):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rise * fall
+            group["lr"] = linear_rate(rate, step, steps)
 
 
 def _spread(size: int, limit: int) -> Ints:

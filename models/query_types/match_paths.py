@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from models.arrays import Bools, Doubles, Floats, Ints, Progress
 from models.errors import InputError
 from models.query_types.tokens import QueryHashing
+from models.training_steps import torch_threads
 from models.unified.words import Ragged
 
 Path = tuple[str, ...]  # steps, the top first
@@ -277,12 +278,8 @@ def _tune(
     seed: int,
     progress: Progress | None,
 ) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # batches are small: see fit_net
-    try:
+    with torch_threads(1):
         _steps(table, texts, fits, epochs, batch, rate, fits_weight, seed, progress)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _steps(

@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 from models.query_types.encoder_net import EncoderNet, plain_text
 from models.query_types.encoder_network import EncoderTypeNetwork, QueryTokenizer
 from models.query_types.examples import ExamplesError, TypeExamples
-from models.query_types.fit_net import Report, fit_network
+from models.query_types.fit_net import fit_network
 from models.query_types.head import HeadSpec
 from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
 from models.text_encoder.encoder import TextEncoder
@@ -22,6 +22,7 @@ from models.text_encoder.export import export_encoder, load_encoder
 from models.text_encoder.hugging_face import base_name, find_encoder
 from models.text_encoder.spec import SAME_VECTOR_COSINE, EncoderError, Text
 from models.text_tuning.encoder_network import prefixes_of
+from models.training_steps import StepProgress
 
 _COMPARED = 64  # queries whose vectors must be the same when they are served
 
@@ -32,7 +33,7 @@ def fit_encoder_net(
     locales: tuple[str, ...],
     recipe: TypesRecipe,
     seed: int,
-    report: Report,
+    report: StepProgress,
     device: str,
 ) -> EncoderNet:
     """`recipe.encoder` is what to tune; `locales` are those to know where the variant knows any; `device` is "cpu" or "cuda".

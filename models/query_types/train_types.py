@@ -30,7 +30,7 @@ def train_types(
 
     Locales without examples are unknown to the model. A share of the rows of each locale is held out, to stop by and to
     calibrate on. `device`, "cpu" or "cuda", is where the recipe's encoder learns, if it has one: the networks of n-grams learn on the
-    CPU. Raises ExamplesError where there is nothing to learn from, TrainingFailed where the loss is no number, EncoderError for an
+    CPU. Raises ExamplesError where there is nothing to learn from, DegenerateLoss where the loss is no number, EncoderError for an
     encoder that cannot be used.
     """
     if len(examples) < 2 or len(examples.types) < 2:

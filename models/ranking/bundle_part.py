@@ -11,7 +11,7 @@ from models.ranking.ranker import Ranker, RankerError
 
 
 def _load(_: Bundle, folder: Path) -> Ranker:
-    """Returns the ranker. Raises BundleError, which says what differs, for one that was trained on other features."""
+    """Loads the ranker. Raises BundleError, which names the differences, if it was trained on other features."""
     try:
         return Ranker.load(folder)
     except RankerError as error:

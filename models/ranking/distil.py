@@ -1,5 +1,4 @@
-"""A teacher for a bundle, and a ranker that learns from it: the cross-encoder's chances beside what shoppers did. Needs the extra
-`aisle[train]`."""
+"""Trains a teacher for a bundle, and distils a ranker from it. Needs the extra `aisle[train]`."""
 
 from __future__ import annotations
 
@@ -30,8 +29,10 @@ def train_teacher_on(
     progress: Progress = silent,
     device: str = "cpu",
 ) -> TrainedTeacher:
-    """Trains the teacher into the folder `out`, on the shown pages, on the `device` "cpu" or "cuda"; interrupted, the same call goes on
-    where it stopped. Raises as `train_teacher` does."""
+    """Trains the teacher on the shown pages and writes the folder `out`; after an interruption the same call resumes.
+
+    `device` is "cpu" or "cuda". Raises the errors of `train_teacher`.
+    """
     return train_teacher(
         CatalogueView.from_bundle(bundle),
         pages.shown,
@@ -55,14 +56,17 @@ def distil_ranker(
     seed: int = 0,
     progress: Progress = silent,
 ) -> TrainedRanker:
-    """The ranker learns from the teacher's chances of `recipe.judged_pages` pages, drawn evenly over the time, and from the labels of all.
+    """Trains a ranker on the labels of all pages and on the teacher's probabilities of `recipe.judged_pages` pages, evenly spread over
+    time.
 
-    Raises TeacherError for a teacher of other features, and as `train_on` does.
+    Raises TeacherError for a teacher of other features, and the errors of `train_on`.
     """
-    loaded, shelf, shown = Teacher.load(teacher, features=FEATURES), CatalogueView.from_bundle(bundle), pages.shown
+    loaded, catalogue, shown = Teacher.load(teacher, features=FEATURES), CatalogueView.from_bundle(bundle), pages.shown
     count = min(recipe.judged_pages, shown.num_pages)
-    judged = np.unique(np.linspace(0, shown.num_pages - 1, count).astype(np.int64))
-    rows = np.flatnonzero(np.isin(shown.page, judged))
-    told = np.full((len(shown), 3), np.nan, np.float32)
-    told[rows] = soft_labels(loaded, shown.take(judged), pages.rows.features[rows], shelf.table, shelf.bands, progress)
-    return train_on(pages, recipe, teacher_probabilities=told, seed=seed, progress=progress)
+    scored = np.unique(np.linspace(0, shown.num_pages - 1, count).astype(np.int64))
+    rows = np.flatnonzero(np.isin(shown.page, scored))
+    probabilities = np.full((len(shown), 3), np.nan, np.float32)
+    probabilities[rows] = soft_labels(
+        loaded, shown.take(scored), pages.rows.features[rows], catalogue.table, catalogue.bands, progress
+    )
+    return train_on(pages, recipe, teacher_probabilities=probabilities, seed=seed, progress=progress)

@@ -1,4 +1,4 @@
-"""Keeps one brand from taking the first page: a re-ordering of what the ranker ordered."""
+"""Keeps one brand from filling the first page: re-orders the ranked candidates."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy.typing as npt
 
 from models.arrays import Ints
 
-NO_GROUP = -1  # of what has no brand: it is never too many
+NO_GROUP = -1  # of a product without a brand; such products are not limited
 
 
 def diversify(groups: npt.NDArray[np.integer], max_each: int, among: int) -> Ints:
-    """The order (n,), as places in the ranking, in which of the first `among` no group has more than `max_each`.
+    """Returns an order (n,), as places in the ranking, in which no group has more than `max_each` of the first `among` places.
 
-    `groups` (n,) are the brands (or shops) of ranked candidates, best first, NO_GROUP for none. Who comes too often waits, and what
-    is next moves up; otherwise the order stays. Where too few others are left to fill the first `among`, those who waited fill it in
-    their order, so that nothing is lost. Raises ValueError unless both limits are 1 or more.
+    `groups` (n,) are the brands (or shops) of the ranked candidates, best first, NO_GROUP for none. A candidate above the limit is
+    deferred and the next ones move up; otherwise the order stays. If too few other candidates are left to fill the first `among`
+    places, the deferred ones fill them in their order. Raises ValueError unless both limits are 1 or more.
     """
     if max_each < 1 or among < 1:
         raise ValueError(f"max_each and among must be 1 or more, not {max_each} and {among}")

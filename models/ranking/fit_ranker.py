@@ -1,9 +1,8 @@
-"""Fits the network to features of shown products."""
+"""Fits the ranker's network to the features of shown products."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,61 +10,55 @@ import torch
 from torch import Tensor
 
 from models.arrays import Floats, Ints
+from models.errors import DegenerateLoss
 from models.ranking.losses import listwise_loss, pointwise_loss, softened, uncertainty_weighted
 from models.ranking.network import RankerNetwork
 from models.ranking.ranker import Ranker, Scaling
 from models.ranking.recipe import RankerRecipe, Transfer, Weighting
 from models.ranking.tasks import TASKS
+from models.training_steps import StepProgress, linear_rate, torch_threads
 from models.unified.shopping_log import LogError
 
-Report = Callable[[int, int], None]  # steps done, of how many
-
-_WARM_UP_SHARE = 0.05
-_LAST_RATE = 0.05  # of the learning rate, where its line ends
 _MAX_GRADIENT = 1.0
-_LOOKS = 24  # at the held-out pages, at most
-_LIST_SCALE = 0.1  # of the listwise loss: about 2.4 a page of 13 for clicks, where a row's pointwise one is 0.25
-# A rise of the held-out loss above its least that is not yet one: on 480 held-out pages it rose by 0.7% while that of 2,700 later
+_EVALUATIONS = 24  # on the held-out pages, at most
+_LIST_SCALE = 0.1  # of the listwise loss, which is about 2.4 on a page of 13, where the pointwise loss of a row is 0.25
+# A rise of the held-out loss over its minimum that is still noise: on 480 held-out pages it rose by 0.7% while the loss on 2,700 later
 # pages still fell.
 _SLACK = 0.01
 
 
-class TrainingFailed(LogError):
-    """Training went astray; the message says where."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RankerRows:
-    """Shown products as the network takes them, page after page."""
+    """Shown products as the network reads them, page after page."""
 
     features: Floats  # (rows, features)
     labels: Floats  # (rows, TASKS) 0 or 1
-    page: Ints  # (rows,) ascending from 0, no number left out
-    position: Ints  # (rows,) from 1; 0 is not known
-    teacher: Floats | None = None  # (rows, TASKS) a teacher's chances, NaN where it judged none
+    page: Ints  # (rows,) ascending from 0 without gaps
+    position: Ints  # (rows,) from 1; 0 if unknown
+    teacher: Floats | None = None  # (rows, TASKS) a teacher's probabilities, NaN in rows that it did not score
 
     def __post_init__(self) -> None:
         rows = len(self.features)
-        wanted = {"labels": (rows, len(TASKS)), "page": (rows,), "position": (rows,), "teacher": (rows, len(TASKS))}
-        for name, shape in wanted.items():
+        shapes = {"labels": (rows, len(TASKS)), "page": (rows,), "position": (rows,), "teacher": (rows, len(TASKS))}
+        for name, shape in shapes.items():
             value = getattr(self, name)
             if value is not None and value.shape != shape:
-                raise ValueError(f"{name} must be {shape} beside {rows} rows of features, not {value.shape}")
+                raise ValueError(f"{name} must be {shape} for {rows} rows of features, not {value.shape}")
         if rows and (self.page[0] != 0 or not np.isin(np.diff(self.page), (0, 1)).all()):
             raise ValueError("page must ascend from 0 without a gap")
         if self.teacher is not None and not ((self.teacher >= 0) & (self.teacher <= 1) | np.isnan(self.teacher)).all():
-            raise ValueError("a teacher's chances must be 0 to 1, or NaN where it judged none")
+            raise ValueError("a teacher's probabilities must be 0 to 1, or NaN in rows that it did not score")
 
     @property
     def num_pages(self) -> int:
         return int(self.page[-1]) + 1 if len(self.page) else 0
 
-    def joined(self, other: RankerRows) -> RankerRows:
-        """These pages, and the others after them."""
+    def append(self, other: RankerRows) -> RankerRows:
+        """Returns these pages, followed by the other ones."""
         teacher = None
         if self.teacher is not None or other.teacher is not None:
             teacher = np.concatenate(
-                [np.full_like(one.labels, np.nan) if one.teacher is None else one.teacher for one in (self, other)]
+                [np.full_like(rows.labels, np.nan) if rows.teacher is None else rows.teacher for rows in (self, other)]
             )
         return RankerRows(
             np.concatenate([self.features, other.features]),
@@ -76,7 +69,7 @@ class RankerRows:
         )
 
     def between(self, first: int, stop: int) -> RankerRows:
-        """Pages `first` to before `stop`."""
+        """Returns the pages from `first` on and before `stop`."""
         rows = slice(*np.searchsorted(self.page, (first, stop)).tolist())
         return RankerRows(
             self.features[rows],
@@ -92,17 +85,22 @@ class FittedRanker:
     ranker: Ranker  # without calibration
     steps: int
     holdout_loss: dict[str, float]  # cross-entropy by task
-    gate_entropy: dict[str, float]  # by task, of at most 1: 0 takes one expert, 1 all alike; empty without gates
-    position_odds: Floats  # (MAX_POSITION + 1, TASKS) what each position adds to the logits
+    gate_entropy: dict[str, float]  # by task, 0 (one expert has all weight) to 1 (all alike); empty without gates
+    position_odds: Floats  # (MAX_POSITION + 1, TASKS) added to the logits by each position
 
 
 def fit_ranker(
-    rows: RankerRows, holdout: RankerRows, recipe: RankerRecipe, *, seed: int = 0, report: Report = lambda *_: None
+    rows: RankerRows,
+    holdout: RankerRows,
+    recipe: RankerRecipe,
+    *,
+    seed: int = 0,
+    report: StepProgress = lambda *_: None,
 ) -> FittedRanker:
-    """Trains until the held-out pages lose, or the epochs are over, and returns the last weights with which they did not. The same
-    rows, recipe and seed give the same weights on the same machine.
+    """Trains until the loss on held-out pages rises, or the epochs are over, and returns the last weights before the rise.
 
-    Raises LogError where there is nothing to learn from, TrainingFailed where the loss is not a number.
+    The same rows, recipe and seed give the same weights on the same machine. Raises LogError if there is nothing to learn from,
+    DegenerateLoss if the loss is not a number.
     """
     if rows.num_pages < 2 or not holdout.num_pages or not rows.labels[:, 0].any():
         raise LogError(
@@ -111,11 +109,11 @@ def fit_ranker(
         )
     if not np.isfinite(rows.features).all() or not np.isfinite(holdout.features).all():
         raise LogError("features must be finite")
-    with _one_thread():
+    with torch_threads(1):
         return _fit(rows, holdout, recipe, seed, report)
 
 
-def _fit(rows: RankerRows, holdout: RankerRows, recipe: RankerRecipe, seed: int, report: Report) -> FittedRanker:
+def _fit(rows: RankerRows, holdout: RankerRows, recipe: RankerRecipe, seed: int, report: StepProgress) -> FittedRanker:
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     scaling = Scaling.fit(rows.features)
@@ -127,10 +125,11 @@ def _fit(rows: RankerRows, holdout: RankerRows, recipe: RankerRecipe, seed: int,
     prior = recipe.chain_prior / 2 / len(rows.features)
     data, watched = _Data(rows, scaling, recipe), _Data(holdout, scaling, recipe)
     steps = max(1, round(recipe.epochs * rows.num_pages / recipe.batch_pages))
-    every = max(1, steps // _LOOKS)
+    every = max(1, steps // _EVALUATIONS)
     kept, best_loss, idle = network.state(), float("inf"), 0
     for step, pages in enumerate(_batches(rows.num_pages, recipe.batch_pages, steps, random)):
-        _set_rate(optimizer, recipe.learning_rate, step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = linear_rate(recipe.learning_rate, step, steps)
         network.train()
         batch = data.batch(pages, random)
         own = network.own(batch.features)
@@ -138,7 +137,7 @@ def _fit(rows: RankerRows, holdout: RankerRows, recipe: RankerRecipe, seed: int,
         if network.carry is not None:
             loss = loss + prior * own[:, 1:].var(dim=0, correction=0).sum()
         if not torch.isfinite(loss):
-            raise TrainingFailed(
+            raise DegenerateLoss(
                 f"the loss is {loss.item()} at step {step + 1} of {steps}; learning_rate {recipe.learning_rate} is too high for "
                 "these pages"
             )
@@ -169,13 +168,16 @@ def _fit(rows: RankerRows, holdout: RankerRows, recipe: RankerRecipe, seed: int,
 
 
 def _groups(network: RankerNetwork, log_variances: Tensor, recipe: RankerRecipe) -> list[dict[str, object]]:
-    """Parameters as an optimizer takes them. Decay is part of the gradient (not AdamW's), of what weighs features and what is made of
-    them; biases, gates and what is learned of positions and chains are free."""
-    weighing = [network.experts, network.skip, *network.towers, *network.heads]
-    held = [layer.weight for layer in weighing]
-    kept = {id(weight) for weight in held}
-    free = [value for value in network.parameters() if id(value) not in kept]
-    return [{"params": held, "weight_decay": recipe.weight_decay}, {"params": [*free, log_variances]}]
+    """Returns parameter groups for the optimizer.
+
+    The weights of experts, skips, towers and heads decay, as part of the gradient (unlike AdamW); biases, gates, and the parameters of
+    positions and chains do not.
+    """
+    layers = [network.experts, network.skip, *network.towers, *network.heads]
+    decayed = [layer.weight for layer in layers]
+    ids = {id(weight) for weight in decayed}
+    free = [value for value in network.parameters() if id(value) not in ids]
+    return [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": [*free, log_variances]}]
 
 
 def _names(rows: RankerRows) -> tuple[str, ...]:
@@ -189,7 +191,7 @@ def _names(rows: RankerRows) -> tuple[str, ...]:
 class _Batch:
     features: Tensor
     labels: Tensor
-    wanted: Tensor  # labels, softened by the teacher
+    targets: Tensor  # labels, softened by the teacher
     page: Tensor
     position: Tensor
 
@@ -201,42 +203,42 @@ class _Data:
         self._recipe = recipe
         self._offsets = np.searchsorted(rows.page, np.arange(rows.num_pages + 1))
         labels = torch.from_numpy(rows.labels)
-        wanted = labels
+        targets = labels
         if rows.teacher is not None:
-            wanted = softened(labels, torch.from_numpy(rows.teacher), recipe.distillation)
+            targets = softened(labels, torch.from_numpy(rows.teacher), recipe.distillation)
         position = rows.position if recipe.use_position else np.zeros_like(rows.position)
         self.all = _Batch(
             torch.from_numpy(scaling.apply(rows.features)),
             labels,
-            wanted,
+            targets,
             torch.from_numpy(rows.page),
             torch.from_numpy(position),
         )
 
     def batch(self, pages: Ints, random: np.random.Generator) -> _Batch:
-        """Of these pages, some rows without their position."""
+        """Returns these pages, some of their rows without a position."""
         starts, lengths = self._offsets[pages], self._offsets[pages + 1] - self._offsets[pages]
         page = np.repeat(np.arange(len(pages)), lengths)
         at = torch.from_numpy(np.arange(len(page)) + (starts - np.cumsum(lengths) + lengths)[page])
-        told = torch.from_numpy(random.random(len(page)) >= self._recipe.position_dropout)
+        is_known = torch.from_numpy(random.random(len(page)) >= self._recipe.position_dropout)
         whole = self.all
         return _Batch(
             whole.features[at],
             whole.labels[at],
-            whole.wanted[at],
+            whole.targets[at],
             torch.from_numpy(page),
-            whole.position[at] * told,
+            whole.position[at] * is_known,
         )
 
 
 def _losses(network: RankerNetwork, own: Tensor, batch: _Batch) -> Tensor:
-    """(tasks,) of what the network's towers tell of the batch."""
+    """Returns (tasks,) the losses of the outputs `own` of the towers on a batch."""
     recipe = network.recipe
     logits = network.logits(own, batch.position)
-    log_chances = network.log_chances(logits)
-    losses = (1 - recipe.listwise) * pointwise_loss(log_chances, batch.wanted)
+    log_probabilities = network.log_probabilities(logits)
+    losses = (1 - recipe.listwise) * pointwise_loss(log_probabilities, batch.targets)
     if recipe.listwise:
-        scores = log_chances if recipe.transfer == Transfer.CHAIN else logits
+        scores = log_probabilities if recipe.transfer == Transfer.CHAIN else logits
         losses = losses + recipe.listwise * _LIST_SCALE * listwise_loss(scores, batch.labels, batch.page)
     return losses
 
@@ -249,7 +251,7 @@ def _weighted(losses: Tensor, log_variances: Tensor, recipe: RankerRecipe) -> Te
 
 @torch.inference_mode()
 def _holdout_loss(network: RankerNetwork, data: _Data, recipe: RankerRecipe) -> float:
-    """By fixed weights: learned ones would tell of the weights."""
+    """Weighs the tasks by the recipe: learned weights would change the loss without a change of the predictions."""
     network.eval()
     own = network.own(data.all.features)
     return float((_losses(network, own, data.all) * torch.tensor(recipe.task_weights)).sum())
@@ -257,7 +259,7 @@ def _holdout_loss(network: RankerNetwork, data: _Data, recipe: RankerRecipe) -> 
 
 @torch.inference_mode()
 def _pointwise(network: RankerNetwork, data: _Data) -> Tensor:
-    return pointwise_loss(network.log_chances(network(data.all.features, data.all.position)), data.all.labels)
+    return pointwise_loss(network.log_probabilities(network(data.all.features, data.all.position)), data.all.labels)
 
 
 @torch.inference_mode()
@@ -274,27 +276,10 @@ def _by_task(values: Tensor) -> dict[str, float]:
 
 
 def _batches(num_pages: int, size: int, steps: int, random: np.random.Generator) -> Iterator[Ints]:
-    """Every page once an epoch, in another order each time."""
+    """Yields every page once an epoch, in a new order each time."""
     rest = np.zeros(0, np.int64)
     for _ in range(steps):
         while len(rest) < min(size, num_pages):
             rest = np.concatenate([rest, random.permutation(num_pages)])
         yield rest[:size]
         rest = rest[size:]
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, steps: int) -> None:
-    rise = min(1.0, (step + 1) / max(1.0, _WARM_UP_SHARE * steps))
-    for group in optimizer.param_groups:
-        group["lr"] = rate * rise * (1 - (1 - _LAST_RATE) * step / steps)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A step's matrices are small: on a busy machine two threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

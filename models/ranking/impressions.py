@@ -1,7 +1,7 @@
-"""What shoppers were shown, search by search, and what they did with it: the examples of a ranker.
+"""The impressions of a log with what shoppers did with them: the ranker's training examples.
 
-A *page* is one search (a query in a session) with the products that it showed. What a shopper did is known up to the moment at
-which the search was asked and no further: neither the page's own clicks nor anything that came later is in its history.
+A *page* is one search (a query in a session) with the products that it showed. The history of a page ends before its search: it contains
+neither the page's own clicks nor anything later.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Impressions:
-    """Shown products, page after page: row i was shown at position[i] (from 1; 0 where the log does not say) of page page[i].
+    """Shown products, page after page: row i was shown at position[i] (from 1; 0 if the log does not say) of page[i].
 
-    Labels are nested: what was bought counts as put into the cart, and what was put into the cart as clicked.
+    Labels are nested: a purchase counts as a cart, and a cart as a click.
     """
 
     page: Ints  # (rows,) ascending, 0 to num_pages - 1
@@ -40,7 +40,7 @@ class Impressions:
     time_ms: Ints  # (pages,) when the search was asked, ascending
     shopper: Codes  # (pages,)
     is_anonymous: Bools  # (pages,)
-    histories: list[list[HistoryItem]]  # what the shopper did before, in order of time
+    histories: list[list[HistoryItem]]  # the shopper's items before the search, in order of time
 
     def __len__(self) -> int:
         return len(self.page)
@@ -51,11 +51,11 @@ class Impressions:
 
     @property
     def offsets(self) -> Ints:
-        """(pages + 1,) page p is rows offsets[p] to offsets[p + 1]."""
+        """Row offsets (pages + 1,): page p is rows offsets[p] to offsets[p + 1]."""
         return np.searchsorted(self.page, np.arange(self.num_pages + 1))
 
     def take(self, pages: npt.NDArray[np.integer]) -> Impressions:
-        """The pages of these numbers, in their order and numbered anew."""
+        """Returns the pages with these numbers, in their order and renumbered."""
         offsets, pages = self.offsets, np.asarray(pages, np.int64)
         lengths = offsets[pages + 1] - offsets[pages]
         starts = np.cumsum(lengths) - lengths
@@ -75,7 +75,7 @@ class Impressions:
         )
 
     def before(self, time_ms: int) -> tuple[Impressions, Impressions]:
-        """The pages asked before a moment, and those asked at it or later."""
+        """Splits the pages into those searched before a time, and those at it or later."""
         cut = int(np.searchsorted(self.time_ms, time_ms))
         return self.take(np.arange(cut)), self.take(np.arange(cut, self.num_pages))
 
@@ -90,32 +90,31 @@ def read_impressions(
     max_pages: int | None = None,
     seed: int = 0,
 ) -> Impressions:
-    """The pages asked from `since_ms` to before `until_ms` (None: from the first, to the last), of which `max_pages` are drawn.
+    """Returns the pages searched from `since_ms` on and before `until_ms` (None: no limit), of which `max_pages` are drawn.
 
-    `log` is a Parquet file, a folder of them, a table, each of EVENT_SCHEMA, or what `parse_log` made of one. What happened at `until_ms`
-    or later is unknown: a cart before it that became a purchase after it is a cart. Pages of which no product is in the catalogue are left
-    out, and a page needs one impression: where only clicks were logged, nobody knows what was passed over. Raises LogError where no page
-    is left.
+    `log` has EVENT_SCHEMA. Events at `until_ms` or later are ignored: a cart before it that became a purchase after it is a cart. A
+    page needs a product of the catalogue and an impression: where only clicks were logged, nobody knows which products were skipped.
+    Raises LogError if no page is left.
     """
     if max_pages is not None and max_pages < 1:
         raise ValueError(f"max_pages must be 1 or more, not {max_pages}")
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         raise ValueError(f"since_ms {since_ms} must be before until_ms {until_ms}")
     events, positions = parse_log(log, table)
-    is_told = (events.query > 0) & (events.product != UNKNOWN)
+    is_used = (events.query > 0) & (events.product != UNKNOWN)
     if until_ms is not None:
-        is_told &= events.time_ms < until_ms
+        is_used &= events.time_ms < until_ms
     if since_ms is not None:
-        is_told &= events.searched_ms >= since_ms
-    told = np.flatnonzero(is_told)
-    search = _searches_with_pages(events, told, max_pages, seed)
+        is_used &= events.searched_ms >= since_ms
+    used = np.flatnonzero(is_used)
+    search = _searches_with_pages(events, used, max_pages, seed)
     if not len(search):
-        raise LogError("the log shows no product of the catalogue in answer to a search in the time asked for")
+        raise LogError("the log shows no product of the catalogue in answer to a search in the given time")
     page_of = np.full(len(events.search_time_ms), -1, np.int64)
     page_of[search] = np.arange(len(search))
-    told = told[page_of[events.search[told]] >= 0]
-    rows = _shown_products(events, told, page_of, positions)
-    first = told[np.unique(page_of[events.search[told]], return_index=True)[1]]
+    used = used[page_of[events.search[used]] >= 0]
+    rows = _shown_products(events, used, page_of, positions)
+    first = used[np.unique(page_of[events.search[used]], return_index=True)[1]]
     searched_ms, shopper = events.search_time_ms[search], events.shopper[first]
     return Impressions(
         **rows,
@@ -128,25 +127,26 @@ def read_impressions(
     )
 
 
-def _searches_with_pages(events: ShoppingLog, told: Ints, max_pages: int | None, seed: int) -> Ints:
-    """Numbers of the searches that showed something, in order of time; a random part where there are too many."""
-    shown = told[events.kind[told] == IMPRESSION]
+def _searches_with_pages(events: ShoppingLog, used: Ints, max_pages: int | None, seed: int) -> Ints:
+    """Returns the numbers of the searches with impressions, in order of time; `max_pages` of them at random if there are more."""
+    shown = used[events.kind[used] == IMPRESSION]
     search = np.unique(events.search[shown]).astype(np.int64)
     if max_pages is not None and len(search) > max_pages:
         search = np.random.default_rng([seed, 0x9A]).choice(search, max_pages, replace=False)
     return search[np.lexsort((search, events.search_time_ms[search]))]
 
 
-def _shown_products(events: ShoppingLog, told: Ints, page_of: Ints, positions: Codes) -> dict[str, Any]:
-    """Page, product, position and labels: a row a product of a page, with the strongest event between them, by position."""
-    page = page_of[events.search[told]]
-    pair, row = np.unique(page * events.num_products + events.product[told], return_inverse=True)
+def _shown_products(events: ShoppingLog, used: Ints, page_of: Ints, positions: Codes) -> dict[str, Any]:
+    """Returns page, product, position and labels: a row for each product of a page, labelled by its strongest event, in order of
+    position."""
+    page = page_of[events.search[used]]
+    pair, row = np.unique(page * events.num_products + events.product[used], return_inverse=True)
     strongest = np.zeros(len(pair), np.int64)
-    np.maximum.at(strongest, row, events.kind[told].astype(np.int64))
+    np.maximum.at(strongest, row, events.kind[used].astype(np.int64))
     nowhere = np.iinfo(np.int64).max
     position = np.full(len(pair), nowhere)
-    stated = positions[told] > 0
-    np.minimum.at(position, row[stated], positions[told][stated])
+    stated = positions[used] > 0
+    np.minimum.at(position, row[stated], positions[used][stated])
     page, product = pair // events.num_products, pair % events.num_products
     order = np.lexsort((product, position, page))
     return {
@@ -158,16 +158,16 @@ def _shown_products(events: ShoppingLog, told: Ints, page_of: Ints, positions: C
 
 
 class PageHistories:
-    """Histories of any shopper at any time, as `models.unified.history.history_items` makes them of the same events."""
+    """Histories of any shopper at any time, equal to those that `models.unified.history.history_items` makes of the same events."""
 
     def __init__(self, log: ShoppingLog, table: ProductTable, bands: PriceBands) -> None:
         self._log, self._table, self._bands = log, table, bands
         known = log.product != UNKNOWN
-        looked = np.flatnonzero(known & ((log.kind == CLICK) | (log.kind == CART)))
+        clicked = np.flatnonzero(known & ((log.kind == CLICK) | (log.kind == CART)))
         searched = np.flatnonzero(log.query > 0)
         events = {
             HistoryKind.SEARCH: _first_of(log.search.astype(np.int64), searched),
-            HistoryKind.CLICK: _first_of(log.search.astype(np.int64) * log.num_products + log.product, looked),
+            HistoryKind.CLICK: _first_of(log.search.astype(np.int64) * log.num_products + log.product, clicked),
             HistoryKind.PURCHASE: np.flatnonzero(known & (log.kind == PURCHASE)),
         }
         self._timelines = {kind: Timelines.from_events(log, rows, rows) for kind, rows in events.items()}
@@ -175,8 +175,8 @@ class PageHistories:
         self._products: dict[int, tuple[Product, int | None]] = {}
 
     def before(self, shopper: Codes, time_ms: Ints) -> list[list[HistoryItem]]:
-        """For each shopper the latest MAX_ITEMS of each kind strictly before a time, in order of time."""
-        found = {
+        """Returns, for each shopper, the latest MAX_ITEMS items of each kind strictly before a time, in order of time."""
+        latest = {
             kind: np.sort(timeline.before(shopper, time_ms, MAX_ITEMS), axis=1)
             for kind, timeline in self._timelines.items()
         }
@@ -184,7 +184,7 @@ class PageHistories:
             sorted(
                 (
                     self._item(kind, event)
-                    for kind, events in found.items()
+                    for kind, events in latest.items()
                     for event in events[row, events[row] != NO_ITEM].tolist()
                 ),
                 key=lambda item: item.time_ms,
@@ -211,5 +211,5 @@ class PageHistories:
 
 
 def _first_of(keys: Ints, events: Ints) -> Ints:
-    """Of events (in order of time) the first of each key."""
+    """Returns the first event of each key; `events` are in order of time."""
     return events[np.sort(np.unique(keys[events], return_index=True)[1])]

@@ -1,4 +1,4 @@
-"""The shopping log as the ranker's training reads it: with the position at which each product was shown."""
+"""Reads a shopping log together with the position at which each product was shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.unified.shopping_log import LogError, ShoppingLog
 
 
 class ParsedLog(NamedTuple):
-    """A log that was read: its events, and the position (events,) of each, 0 where it has none."""
+    """A log in memory: its events, and the position (events,) of each, 0 if it has none."""
 
     events: ShoppingLog
     position: Codes
@@ -26,7 +26,7 @@ Log: TypeAlias = "Path | pa.Table | ParsedLog"
 
 
 def parse_log(log: Log, table: ProductTable) -> ParsedLog:
-    """Raises LogError."""
+    """Reads a Parquet file, a folder of them, or a table, each of EVENT_SCHEMA; a ParsedLog is returned as it is. Raises LogError."""
     if isinstance(log, ParsedLog):
         return log
     if isinstance(log, Path):
@@ -38,7 +38,7 @@ def parse_log(log: Log, table: ProductTable) -> ParsedLog:
     missing = [name for name in ("id", "time", "position") if name not in log.column_names]
     if missing:
         raise LogError(f"the log has no column {', '.join(missing)}; its columns are {', '.join(log.column_names)}")
-    # ShoppingLog orders by time and keeps the first of an id: done here before, so that its rows are those of the positions.
+    # ShoppingLog orders by time and drops repeated ids: done here first, so that the rows of events and positions are the same.
     log = log.take(pa.array(np.argsort(np.asarray(log["time"].cast(pa.int64())), kind="stable")))
     ids: Any = log["id"].combine_chunks().dictionary_encode()
     ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
@@ -48,7 +48,7 @@ def parse_log(log: Log, table: ProductTable) -> ParsedLog:
 
 
 def concat_logs(log: Path | pa.Table | Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
-    """One table of all files, or folders of them; of a file only the `columns`, None: all. Raises LogError for what is no log."""
+    """Concatenates files, or folders of them, as one table with the `columns` (None: all). Raises LogError for a file that is no log."""
     if isinstance(log, pa.Table):
         return log
     paths = [log] if isinstance(log, Path) else list(log)

@@ -1,7 +1,7 @@
-"""The served ranker, on NumPy alone: features of candidates in, calibrated chances of a click, a cart and a purchase out.
+"""The served ranker, on NumPy alone: features of candidates in, calibrated probabilities of a click, a cart and a purchase out.
 
-A folder holds `ranker.json`, what the ranker is, `ranker.safetensors`, its weights, and what words ask for, which its features need. Safe
-to call from several threads.
+Its folder holds `ranker.json` (recipe, features, calibration), `ranker.safetensors` (weights), and the query attributes that its
+features need.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from models.ranking.tasks import TASKS
 FORMAT_VERSION = 2
 SPEC_FILE = "ranker.json"
 WEIGHTS_FILE = "ranker.safetensors"
-MOST = 6.0  # standard deviations from the mean; what is further out counts as that
-DEFAULT_BLEND = (1.0, 4.0, 16.0)  # what a click, a cart and a purchase are worth where a request does not say
+MOST = 6.0  # standard deviations from the mean, at which features are clipped
+DEFAULT_BLEND = (1.0, 4.0, 16.0)  # weights of a click, a cart and a purchase unless the request names others
 _LEAST = np.float32(1e-6)
-_AT_ONCE = 512  # candidates whose expert values, 0.3 MB, stay in a core's own cache
+_AT_ONCE = 512  # candidates computed together: their 0.3 MB of expert outputs stay in a core's own cache
 
 
 class RankerError(InputError):
-    """The folder holds no ranker that can be used; the message says why."""
+    """The folder holds no usable ranker; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaling:
-    """How features are standardised: mean and deviation (features,) of those that the ranker learned from."""
+    """Standardises features by the mean and deviation (features,) of the training rows."""
 
     mean: Floats
     deviation: Floats
 
     @classmethod
     def fit(cls, features: Floats) -> Scaling:
-        """A feature that never changed stays 0."""
+        """Takes the training rows (rows, features). A feature that is constant in them becomes 0."""
         deviation = features.std(axis=0)
         return cls(features.mean(axis=0), np.where(deviation > _LEAST, deviation, np.float32(np.inf)))
 
     def apply(self, features: Floats) -> Floats:
-        """What is not known (NaN) counts as the mean, which is 0 here."""
+        """Replaces an unknown feature (NaN) by its mean, which is 0 after scaling."""
         scaled = (features - self.mean) / self.deviation
         unknown = np.isnan(scaled)
         if unknown.any():
@@ -60,8 +60,11 @@ class Scaling:
 
 
 class Ranker:
-    """`features` are the names of what it reads, in order; `calibration` has one entry for each task; `query_attributes` are those that
-    its features were computed with."""
+    """Safe to call from several threads.
+
+    `features` are the names of the features that it reads, in order; `calibration` has one entry for each task; `query_attributes` are
+    those that its features were computed with.
+    """
 
     def __init__(
         self,
@@ -84,15 +87,15 @@ class Ranker:
         )  # (TASKS, tower_dim, expert_dim)
         self._tower_bias = weights["towers.bias"][:, :, None]
         self._head = weights["heads.weight"][:, None]  # (TASKS, 1, tower_dim)
-        self._slopes = np.array([[one.slope] for one in self.calibration], np.float32)  # (TASKS, 1)
-        self._offsets = np.array([[one.offset] for one in self.calibration], np.float32)
-        self._ceilings = np.array([[one.ceiling] for one in self.calibration], np.float32)
+        self._slopes = np.array([[task.slope] for task in self.calibration], np.float32)  # (TASKS, 1)
+        self._offsets = np.array([[task.offset] for task in self.calibration], np.float32)
+        self._ceilings = np.array([[task.ceiling] for task in self.calibration], np.float32)
 
     def probabilities(self, features: Floats) -> Floats:
-        """(candidates, features) -> (candidates, TASKS) chances, nested: P(click) >= P(cart) >= P(purchase).
+        """Maps features (candidates, features) to nested probabilities (candidates, TASKS): P(click) >= P(cart) >= P(purchase).
 
-        A feature that is NaN counts as its mean. Candidates of several searches may be stacked. Raises ValueError for another number
-        of features.
+        A feature that is NaN counts as its mean. Candidates of several searches may be stacked. Raises ValueError for another number of
+        features.
         """
         if features.ndim != 2 or features.shape[1] != len(self.features):
             raise ValueError(
@@ -101,74 +104,77 @@ class Ranker:
         return self._calibrated(self._log_odds(self.scaling.apply(features)))
 
     def log_odds(self, features: Floats) -> Floats:
-        """(candidates, TASKS) what calibration starts from."""
+        """Returns (candidates, TASKS) uncalibrated log odds."""
         return self._log_odds(self.scaling.apply(features)).T
 
     def explain(self, features: Floats, weights: Sequence[float] = DEFAULT_BLEND) -> Floats:
-        """(candidates, features) how much of each candidate's blend is owed to each feature: the blend less what it were if the
-        feature had its mean. One at a time, so that the parts need not add up."""
-        usual = self.scaling.apply(features)
-        whole = blend(self._calibrated(self._log_odds(usual)), weights)
+        """Returns (candidates, features) how much each feature contributes to each candidate's blend.
+
+        A contribution is the blend minus the blend with this feature at its mean. Each feature is changed alone, so that the contributions
+        need not add up to the blend.
+        """
+        scaled = self.scaling.apply(features)
+        whole = blend(self._calibrated(self._log_odds(scaled)), weights)
         count = len(self.features)
-        changed = np.repeat(usual[None], count, axis=0)  # (features, candidates, features)
+        changed = np.repeat(scaled[None], count, axis=0)  # (features, candidates, features)
         changed[np.arange(count), :, np.arange(count)] = 0
         without = blend(self._calibrated(self._log_odds(changed.reshape(-1, count))), weights)
-        owed = whole[:, None] - without.reshape(count, -1).T
-        owed[usual == 0] = 0  # where it has its mean: a product's last bits depend on what is stacked with it
-        return owed
+        contributions = whole[:, None] - without.reshape(count, -1).T
+        contributions[scaled == 0] = 0  # at its mean; the last bits of a matrix product depend on the other rows
+        return contributions
 
     def _first_layer(self) -> tuple[Floats, Floats]:
-        """What reads the features, experts, skips and gates, as one product: weights (outputs, features) and bias (outputs, 1)."""
+        """Concatenates the layers that read the features (experts, skips, gates): weights (outputs, features) and bias (outputs, 1)."""
         w, is_mixed = self._w, self.recipe.structure == Structure.MMOE
         gates = ([w["gates.weight"]], [w["gates.bias"]]) if is_mixed else ([], [])
         weights = np.concatenate([w["experts.weight"], w["skip.weight"], *gates[0]], axis=1)
         return np.ascontiguousarray(weights.T), np.concatenate([w["experts.bias"], w["heads.bias"], *gates[1]])[:, None]
 
     def _log_odds(self, inputs: Floats) -> Floats:
-        """(TASKS, candidates) of scaled features."""
-        found = np.empty((len(TASKS), len(inputs)), np.float32)
+        """Maps scaled features to log odds (TASKS, candidates)."""
+        odds = np.empty((len(TASKS), len(inputs)), np.float32)
         for start in range(0, len(inputs), _AT_ONCE):
-            found[:, start : start + _AT_ONCE] = self._logits(inputs[start : start + _AT_ONCE])
+            odds[:, start : start + _AT_ONCE] = self._logits(inputs[start : start + _AT_ONCE])
         if self.recipe.transfer == Transfer.CHAIN:
-            chances = np.clip(np.cumprod(sigmoid(found), axis=0), np.float32(1e-9), 1 - _LEAST)
-            found = np.log(chances) - np.log1p(-chances)
-        return found
+            probabilities = np.clip(np.cumprod(sigmoid(odds), axis=0), np.float32(1e-9), 1 - _LEAST)
+            odds = np.log(probabilities) - np.log1p(-probabilities)
+        return odds
 
     def _logits(self, inputs: Floats) -> Floats:
-        """(TASKS, candidates): candidates are the last axis, along which NumPy is fast."""
+        """Returns (TASKS, candidates): candidates are the last axis, along which NumPy is fast."""
         experts, count = self.recipe.num_experts * self.recipe.expert_dim, len(inputs)
         first = self._first @ inputs.T
         first += self._first_bias
-        told = _positive(first[:experts]).reshape(self.recipe.num_experts, self.recipe.expert_dim, count)
-        logits, asked = first[experts : experts + len(TASKS)], first[experts + len(TASKS) :]
-        if len(asked):
-            shares = asked.reshape(len(TASKS), self.recipe.num_experts, count)
+        hidden = _relu(first[:experts]).reshape(self.recipe.num_experts, self.recipe.expert_dim, count)
+        logits, gates = first[experts : experts + len(TASKS)], first[experts + len(TASKS) :]
+        if len(gates):
+            shares = gates.reshape(len(TASKS), self.recipe.num_experts, count)
             shares = np.exp(shares - shares.max(axis=1, keepdims=True))
             shares /= shares.sum(axis=1, keepdims=True)
-            told = np.einsum("ten,edn->tdn", shares, told)
-        tower = self._tower @ told  # (TASKS, tower_dim, candidates); one expert is that of all tasks
+            hidden = np.einsum("ten,edn->tdn", shares, hidden)
+        tower = self._tower @ hidden  # (TASKS, tower_dim, candidates); a single expert serves all tasks
         tower += self._tower_bias
-        logits += (self._head @ _positive(tower))[:, 0]
+        logits += (self._head @ _relu(tower))[:, 0]
         if self.recipe.transfer == Transfer.CHAIN:
             for at, share in enumerate(self._w["carry"], 1):
                 logits[at] += share * logits[at - 1]
         return logits
 
     def _calibrated(self, log_odds: Floats) -> Floats:
-        """(candidates, TASKS) of log odds (TASKS, candidates)."""
-        chances = self._ceilings * sigmoid(log_odds * self._slopes + self._offsets)
-        return np.ascontiguousarray(np.minimum.accumulate(chances, axis=0).T)
+        """Maps log odds (TASKS, candidates) to probabilities (candidates, TASKS)."""
+        probabilities = self._ceilings * sigmoid(log_odds * self._slopes + self._offsets)
+        return np.ascontiguousarray(np.minimum.accumulate(probabilities, axis=0).T)
 
     def calibrated(self, calibration: Sequence[Calibration]) -> Ranker:
-        """The same ranker with other calibration."""
+        """Returns the same ranker with another calibration."""
         return Ranker(self.recipe, self._w, self.scaling, calibration, self.features, self.query_attributes)
 
     def with_query_attributes(self, query_attributes: QueryAttributes) -> Ranker:
-        """The same ranker, whose features were made with what these words ask for."""
+        """Returns the same ranker with the query attributes that its features were computed with."""
         return Ranker(self.recipe, self._w, self.scaling, self.calibration, self.features, query_attributes)
 
     def save(self, folder: Path) -> None:
-        """Writes the folder, which must not exist or be empty."""
+        """Writes the folder, which must be new or empty."""
         folder.mkdir(parents=True, exist_ok=True)
         scaling = {"scaling.mean": self.scaling.mean, "scaling.deviation": self.scaling.deviation}
         weights = {name: np.ascontiguousarray(value, np.float32) for name, value in (self._w | scaling).items()}
@@ -179,17 +185,17 @@ class Ranker:
             "tasks": TASKS,
             "features": self.features,
             "recipe": asdict(self.recipe),
-            "calibration": [asdict(one) for one in self.calibration],
+            "calibration": [asdict(task) for task in self.calibration],
         }
         (folder / SPEC_FILE).write_text(json.dumps(spec, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Ranker:
-        """Raises RankerError where a file is missing or damaged, of another format, or made for other features than FEATURES."""
+        """Raises RankerError for a missing or damaged file, another format, or features other than FEATURES."""
         values = _read_spec(folder)
         try:
             recipe = RankerRecipe.from_json(values["recipe"])
-            calibration = [Calibration(**one) for one in values["calibration"]]
+            calibration = [Calibration(**task) for task in values["calibration"]]
             features = tuple(values["features"])
         except (KeyError, TypeError, ValueError) as error:
             raise RankerError(f"{SPEC_FILE} is damaged: {error!r}") from None
@@ -205,14 +211,16 @@ class Ranker:
         return cls(recipe, weights, scaling, calibration, features, query_attributes)
 
 
-def _positive(values: Floats) -> Floats:
-    """In place. A maximum with an array of zeros takes a third of the time of one with the number."""
+def _relu(values: Floats) -> Floats:
+    """Works in place. A maximum with an array of zeros takes a third of the time of a maximum with the number 0."""
     return np.maximum(values, np.zeros_like(values), out=values)
 
 
 def blend(probabilities: Floats, weights: Sequence[float] = DEFAULT_BLEND) -> Floats:
-    """(candidates,) what to order by: the chances (candidates, TASKS) by what each is worth. Raises ValueError for other weights than
-    one number from 0 for each task, not all 0."""
+    """Returns the scores (candidates,) to order by: probabilities (candidates, TASKS) times the weights of the tasks.
+
+    Raises ValueError unless `weights` has one number of 0 or more for each task, and one above 0.
+    """
     values = np.asarray(weights, np.float32)
     if values.shape != (len(TASKS),) or not np.isfinite(values).all() or (values < 0).any() or not values.any():
         raise ValueError(
@@ -222,9 +230,9 @@ def blend(probabilities: Floats, weights: Sequence[float] = DEFAULT_BLEND) -> Fl
 
 
 def shapes(recipe: RankerRecipe, num_features: int) -> dict[str, tuple[int, ...]]:
-    """Of every array of the weights file."""
+    """Returns the shape of every array in the weights file."""
     tasks, experts, width, tower = len(TASKS), recipe.num_experts, recipe.expert_dim, recipe.tower_dim
-    wanted: dict[str, tuple[int, ...]] = {
+    expected: dict[str, tuple[int, ...]] = {
         "scaling.mean": (num_features,),
         "scaling.deviation": (num_features,),
         "experts.weight": (num_features, experts * width),
@@ -236,10 +244,10 @@ def shapes(recipe: RankerRecipe, num_features: int) -> dict[str, tuple[int, ...]
         "skip.weight": (num_features, tasks),
     }
     if recipe.structure == Structure.MMOE:
-        wanted |= {"gates.weight": (num_features, tasks * experts), "gates.bias": (tasks * experts,)}
+        expected |= {"gates.weight": (num_features, tasks * experts), "gates.bias": (tasks * experts,)}
     if recipe.transfer == Transfer.CHAIN:
-        wanted["carry"] = (tasks - 1,)
-    return wanted
+        expected["carry"] = (tasks - 1,)
+    return expected
 
 
 def _read_spec(folder: Path) -> dict[str, Any]:
@@ -247,14 +255,14 @@ def _read_spec(folder: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RankerError(f"{folder.name} holds no ranker: {error}") from None
-    found = values.get("format_version") if isinstance(values, dict) else None
-    if found != FORMAT_VERSION:
-        raise RankerError(f"format version {found} is not {FORMAT_VERSION}; train the ranker again")
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise RankerError(f"format version {version} is not {FORMAT_VERSION}; train the ranker again")
     return values
 
 
 def _check_features(features: tuple[str, ...]) -> None:
-    """Raises RankerError that names what differs."""
+    """Raises RankerError, which names the differences, unless the features are FEATURES."""
     if features == FEATURES:
         return
     lacking = [name for name in features if name not in FEATURES]
@@ -267,17 +275,17 @@ def _check_features(features: tuple[str, ...]) -> None:
     )
 
 
-def _read_weights(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, Floats]:
+def _read_weights(folder: Path, expected: dict[str, tuple[int, ...]]) -> dict[str, Floats]:
     try:
         weights: dict[str, Floats] = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise RankerError(f"{WEIGHTS_FILE} cannot be read: {error}") from None
-    for name in sorted(set(wanted) | set(weights)):
-        if name not in weights or name not in wanted:
+    for name in sorted(set(expected) | set(weights)):
+        if name not in weights or name not in expected:
             there, missing = (WEIGHTS_FILE, SPEC_FILE) if name in weights else (SPEC_FILE, WEIGHTS_FILE)
             raise RankerError(f"{name} is in {there} and not in {missing}")
-        if weights[name].shape != wanted[name]:
+        if weights[name].shape != expected[name]:
             raise RankerError(
-                f"{name} has shape {weights[name].shape} in {WEIGHTS_FILE}, and {wanted[name]} by {SPEC_FILE}"
+                f"{name} has shape {weights[name].shape} in {WEIGHTS_FILE}, and {expected[name]} by {SPEC_FILE}"
             )
     return weights

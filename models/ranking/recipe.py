@@ -1,4 +1,4 @@
-"""All that decides what a ranker becomes, beside its impressions and its seed."""
+"""The recipe of a ranker: all settings of a training other than the data and the seed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from models.ranking.tasks import TASKS
 
 
 class Structure(StrEnum):
-    """What the tasks share below their towers."""
+    """The layers that the tasks share below their towers."""
 
-    SINGLE = "single"  # nothing: one network for each task
+    SINGLE = "single"  # none: one network for each task
     SHARED = "shared"  # one layer for all (Caruana, 1997)
     MMOE = "mmoe"  # experts, mixed by a gate for each task (Ma et al., 2018)
 
 
 class Transfer(StrEnum):
-    """How a task learns from the one before it."""
+    """How a task depends on the one before it."""
 
-    NONE = "none"  # each tower tells its task's chance
-    CHAIN = "chain"  # each tells the chance given the task before: P(cart) = P(click) P(cart | click), as ESMM (Ma et al., 2018)
+    NONE = "none"  # each tower predicts its task's probability
+    CHAIN = (
+        "chain"  # each predicts it given the task before: P(cart) = P(click) P(cart | click), as ESMM (Ma et al., 2018)
+    )
 
 
 class Weighting(StrEnum):
@@ -37,27 +39,27 @@ class RankerRecipe:
     weighting: Weighting = Weighting.FIXED
     task_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     listwise: float = 0.3  # share of the softmax loss over each page; the rest is pointwise
-    distillation: float = 0.5  # share of the pointwise loss that a teacher's chances have, where there is a teacher
-    # A later step of a chain is held to follow the one before it as if so many labels had told that it does. With a tenth of the
-    # purchases of 6,000 simulated pages known, cross-validated purchase NDCG@10 was 0.584, 0.588 and 0.590 with 500, 2,000 and 8,000.
+    distillation: float = 0.5  # share of the teacher's probabilities in the pointwise loss, if there is a teacher
+    # Strength, in labels, of the prior that a later step of a chain follows the one before it. With a tenth of the purchases of 6,000
+    # simulated pages known, cross-validated purchase NDCG@10 was 0.584, 0.588 and 0.590 with 500, 2,000 and 8,000.
     chain_prior: float = 6_000.0
     experts: int = 4  # of MMOE
     expert_dim: int = 32
     tower_dim: int = 16
-    dropout: float = 0.5  # of what the experts tell
-    use_position: bool = True  # places explain clicks while learning; a served ranker knows none
-    position_dropout: float = 0.1  # of the rows: learned from without their position
+    dropout: float = 0.5  # of the experts' outputs
+    use_position: bool = True  # positions explain clicks in training; a served ranker knows none
+    position_dropout: float = 0.1  # share of the rows whose position is hidden in training
     epochs: float = 15.0
     batch_pages: int = 64
     learning_rate: float = 1e-3
-    weight_decay: float = 2e-3  # of what weighs features, as part of the gradient
-    patience: int = 4  # looks at held-out pages that lose, after which training stops
-    holdout_share: float = 0.1  # of the pages, the latest: to stop by and to calibrate
-    max_pages: int = 6_000  # that are learned from, held-out ones included
-    # Pages to learn from besides, for each of those at most so many: what shoppers clicked beside what a search would have found.
+    weight_decay: float = 2e-3  # of the weights on features, as part of the gradient
+    patience: int = 4  # evaluations on held-out pages without improvement, after which training stops
+    holdout_share: float = 0.1  # of the pages, the latest: for early stopping and calibration
+    max_pages: int = 6_000  # held-out pages included
+    # Additional pages, as multiples of the logged ones, that mix clicked products with retrieved products that were not shown.
     found_pages: float = 1.0  # of searches whose page is logged
-    clicked_pages: float = 0.15  # of searches of which the log has the clicks alone
-    judged_pages: int = 3_000  # of them, at most, that a teacher judges, where there is a teacher
+    clicked_pages: float = 0.15  # of searches of which only the clicks are logged
+    judged_pages: int = 3_000  # logged pages, at most, that a teacher scores
 
     def __post_init__(self) -> None:
         for name in ("dropout", "position_dropout"):
@@ -84,12 +86,12 @@ class RankerRecipe:
 
     @property
     def num_experts(self) -> int:
-        """What SINGLE gives each task and SHARED to all of them is an expert that no gate chooses."""
+        """The number of experts; SINGLE has one for each task and SHARED one for all, both without a gate."""
         return {Structure.SINGLE: len(TASKS), Structure.SHARED: 1, Structure.MMOE: self.experts}[self.structure]
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RankerRecipe:
-        """From what `asdict` made of a recipe."""
+        """Restores a recipe from its `asdict`."""
         return cls(
             **{
                 **values,
@@ -102,6 +104,6 @@ class RankerRecipe:
 
 
 STARTER = RankerRecipe("starter")
-# Weights are held as strongly for five times as many pages: decay is a share of the mean loss of a row.
+# A fifth of the decay regularises as strongly: there are five times as many pages, and the loss is a mean over rows.
 SMALL = RankerRecipe("small", expert_dim=64, tower_dim=32, dropout=0.3, epochs=30, weight_decay=4e-4, max_pages=30_000)
 RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}

@@ -1,4 +1,4 @@
-"""What a shopper may do with a product that is shown, each only after the one before it."""
+"""The ranker's tasks: what a shopper may do with a shown product, each only after the one before it."""
 
 from __future__ import annotations
 

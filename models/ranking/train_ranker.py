@@ -34,9 +34,7 @@ from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import LogError
 
-Log: TypeAlias = (
-    "Path | pa.Table | Sequence[Path] | ParsedLog"  # a file, a folder, a table, several of the former, or what was read
-)
+Log: TypeAlias = "Path | pa.Table | Sequence[Path] | ParsedLog"  # a file or a folder, a table, several files or folders, or a log in memory
 
 _LEAST_PAGES = 10
 _INPUTS_AT_ONCE = 256
@@ -44,18 +42,18 @@ _INPUTS_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingPages:
-    """What a ranker learns from."""
+    """The training data of a ranker."""
 
     shown: Impressions
     rows: RankerRows  # of `shown`
-    unshown: RankerRows | None  # of `unshown_pages`, to learn from as well
-    query_attributes: QueryAttributes  # with which the features of both were made
-    seconds: float  # that it took
+    unshown: RankerRows | None  # of `unshown_pages`
+    query_attributes: QueryAttributes  # that the features of both were computed with
+    seconds: float  # spent reading them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedRanker:
-    """`report` holds plain numbers, as a manifest keeps them."""
+    """A ranker and the `report` of its training: plain numbers, for a manifest."""
 
     ranker: Ranker
     report: dict[str, Any]
@@ -72,11 +70,11 @@ def train_ranker(
     since_ms: int | None = None,
     until_ms: int | None = None,
 ) -> TrainedRanker:
-    """The same bundle, log, recipe and seed give the same ranker on the same machine.
+    """Trains a ranker; the same bundle, log, recipe and seed give the same ranker on the same machine.
 
-    Learns from `training_impressions` of the same arguments; `teacher_probabilities` (rows, TASKS) are a teacher's chances of their
-    rows, NaN where it judged none. Raises BundleError for a bundle without the unified model, LogError where there is too little to
-    learn from, TrainingFailed where the loss is no number.
+    `teacher_probabilities` (rows, TASKS) are a teacher's probabilities of the rows of `training_impressions` with the same arguments,
+    NaN in rows that it did not score. Raises BundleError for a bundle without the unified model, LogError if there is too little to
+    learn from, DegenerateLoss if the loss is not a number.
     """
     pages = read_pages(bundle, log, recipe, seed=seed, progress=progress, since_ms=since_ms, until_ms=until_ms)
     return train_on(pages, recipe, teacher_probabilities=teacher_probabilities, seed=seed, progress=progress)
@@ -92,7 +90,8 @@ def read_pages(
     since_ms: int | None = None,
     until_ms: int | None = None,
 ) -> TrainingPages:
-    """The pages of `training_impressions`, those of `clicked_pages`, and the features of both. Raises as the former does."""
+    """Reads the pages of `training_impressions`, adds `unshown_pages`, and computes the features of both. Raises the errors of the
+    former."""
     started = perf_counter()
     progress("read the log", 0, None)
     log = _read(log, bundle)
@@ -101,14 +100,14 @@ def read_pages(
     types = TYPES_PART.find(bundle)
     progress("read the catalogue", 0, None)
     columns = ProductColumns.from_bundle(bundle)
-    progress("learn what words ask for", 0, None)
-    asked = learn_query_attributes(log, bundle.products(), columns, until_ms=since_ms)
+    progress("learn query attributes", 0, None)
+    query_attributes = learn_query_attributes(log, bundle.products(), columns, until_ms=since_ms)
     features = CandidateFeatures(
-        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=asked, columns=columns
+        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=query_attributes, columns=columns
     )
     rows = ranker_rows(features, shown, progress)
-    progress("look beside clicks", 0, None)
-    beside: RankerRows | None = None
+    progress("retrieve unshown products", 0, None)
+    unshown: RankerRows | None = None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
         most = round(share * shown.num_pages)
         more = unshown_pages(
@@ -123,9 +122,9 @@ def read_pages(
             progress=progress,
         )
         if more is not None:
-            found = ranker_rows(features, more)
-            beside = found if beside is None else beside.joined(found)
-    return TrainingPages(shown, rows, beside, asked, perf_counter() - started)
+            more_rows = ranker_rows(features, more)
+            unshown = more_rows if unshown is None else unshown.append(more_rows)
+    return TrainingPages(shown, rows, unshown, query_attributes, perf_counter() - started)
 
 
 def train_on(
@@ -136,7 +135,7 @@ def train_on(
     seed: int = 0,
     progress: Progress = silent,
 ) -> TrainedRanker:
-    """Held out to stop by and to calibrate are the latest of the shown pages. Raises as `fit_ranker` does."""
+    """Trains and calibrates a ranker; the latest shown pages are held out for both. Raises the errors of `fit_ranker`."""
     started = perf_counter()
     shown, rows = pages.shown, pages.rows
     if teacher_probabilities is not None:
@@ -145,7 +144,7 @@ def train_on(
     holdout = rows.between(cut, shown.num_pages)
     learned = rows.between(0, cut)
     if pages.unshown is not None:
-        learned = learned.joined(pages.unshown)
+        learned = learned.append(pages.unshown)
     fitted = fit_ranker(learned, holdout, recipe, seed=seed, report=partial(progress, f"train ranker {recipe.name}"))
     progress("calibrate", 0, None)
     ranker = calibrated(fitted.ranker, holdout).with_query_attributes(pages.query_attributes)
@@ -163,11 +162,11 @@ def training_impressions(
     since_ms: int | None = None,
     until_ms: int | None = None,
 ) -> Impressions:
-    """The pages that a ranker learns from. Raises LogError where they are too few, BundleError without the unified model.
+    """Returns the logged pages that a ranker trains on. Raises LogError if they are too few, BundleError without the unified model.
 
-    `since_ms` None is the end of the unified model's training window. Before it, the model's vectors know the very clicks that the
-    ranker is to tell: on a simulated log of 20,000 products a ranker of 12,000 pages of that window ordered later purchases worse than
-    one of 2,400 pages after it (NDCG@10 0.44 and 0.53).
+    With `since_ms` None they begin at the end of the unified model's training window. Earlier pages leak: the model's vectors were
+    trained on the clicks that the ranker is to predict. On a simulated log of 20,000 products, 12,000 pages of that window gave a worse
+    ranker than 2,400 pages after it (NDCG@10 of later purchases 0.44 and 0.53).
     """
     since_ms = _since(bundle, since_ms)
     shown = read_impressions(
@@ -181,7 +180,7 @@ def training_impressions(
     )
     if shown.num_pages < _LEAST_PAGES:
         raise LogError(
-            f"{shown.num_pages} result pages were asked for from {_day(since_ms)} on; {_LEAST_PAGES} are the least to learn from. A ranker "
+            f"{shown.num_pages} result pages were searched from {_day(since_ms)} on; {_LEAST_PAGES} are the least to learn from. A ranker "
             "learns from what came after the unified model's training window: a longer log or a smaller train_share leaves more"
         )
     return shown
@@ -204,7 +203,7 @@ def _day(time_ms: int) -> str:
 def ranker_rows(
     features: CandidateFeatures, shown: Impressions, progress: Progress = silent, teacher: Floats | None = None
 ) -> RankerRows:
-    """Pages as a ranker learns from them, or is measured on."""
+    """Computes the features of pages, for training or evaluation."""
     offsets, parts = shown.offsets, []
     for start in range(0, shown.num_pages, _INPUTS_AT_ONCE):
         stop = min(start + _INPUTS_AT_ONCE, shown.num_pages)
@@ -223,7 +222,7 @@ def ranker_rows(
 
 
 def calibrated(ranker: Ranker, holdout: RankerRows) -> Ranker:
-    """The ranker with chances that hold on pages that it did not learn from, whatever their positions were."""
+    """Returns the ranker calibrated on held-out pages, whose positions are ignored."""
     odds = ranker.log_odds(holdout.features)
     labels = holdout.labels > 0
     return ranker.calibrated([Calibration.fit(odds[:, task], labels[:, task]) for task in range(len(TASKS))])
@@ -232,8 +231,10 @@ def calibrated(ranker: Ranker, holdout: RankerRows) -> Ranker:
 def _report(
     shown: Impressions, fitted: FittedRanker, ranker: Ranker, holdout: RankerRows, cut: int, seconds: float
 ) -> dict[str, Any]:
-    chances = ranker.probabilities(holdout.features)
-    errors = [expected_calibration_error(chances[:, task], holdout.labels[:, task] > 0) for task in range(len(TASKS))]
+    probabilities = ranker.probabilities(holdout.features)
+    errors = [
+        expected_calibration_error(probabilities[:, task], holdout.labels[:, task] > 0) for task in range(len(TASKS))
+    ]
     return {
         "pages": shown.num_pages,
         "learned_pages": cut,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from models.arrays import Progress
-from models.unified.losses import DegenerateLoss
+from models.errors import DegenerateLoss
 from models.unified.train_unified import WriteScalar
 
 CHECKPOINT_STEPS = 100  # MiniLM and its optimizer are 270 MB

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from models.errors import InputError
+from models.errors import DegenerateLoss
 from models.events.kinds import CART, CLICK, IMPRESSION, PURCHASE
 from models.unified.recipe import HingeTargets
 
@@ -108,7 +108,3 @@ def finite_or_raise(loss: Tensor, searches: Tensor, step: int) -> None:
         raise DegenerateLoss(
             f"all search vectors are the same at step {step}; lower learning_rate or weigh the softmax"
         )
-
-
-class DegenerateLoss(InputError):
-    """Training cannot go on: what was learned is worthless."""

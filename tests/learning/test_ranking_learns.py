@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from models.arrays import Floats
+from models.errors import DegenerateLoss
 from models.query_types.calibration import expected_calibration_error
-from models.ranking.fit_ranker import FittedRanker, RankerRows, TrainingFailed, fit_ranker
+from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
 from models.ranking.recipe import RankerRecipe, Structure, Transfer, Weighting
 from models.ranking.train_ranker import calibrated
 from models.unified.shopping_log import LogError
@@ -188,7 +189,7 @@ def test_training_stops_when_the_held_out_pages_gain_no_more() -> None:
 
 
 def test_a_loss_that_is_no_number_stops_with_its_step() -> None:
-    with pytest.raises(TrainingFailed, match=r"the loss is (nan|inf) at step \d+"):
+    with pytest.raises(DegenerateLoss, match=r"the loss is (nan|inf) at step \d+"):
         fit_ranker(plant(50), plant(20, seed=1), replace(TINY, learning_rate=1e30))
 
 

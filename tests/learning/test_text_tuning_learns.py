@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from models.bundles.manifest import BundleError
 from models.bundles.source import Source
-from models.errors import TrainingError
+from models.errors import DegenerateLoss, TrainingError
 from models.events.event import EVENT_SCHEMA
 from models.products.product import Product, product_text
 from models.text_encoder.encoder import TextEncoder
@@ -31,7 +31,6 @@ from models.text_tuning.pairs import gather_pairs, read_log
 from models.text_tuning.product_texts import product_texts
 from models.text_tuning.recipe import ClickStage, HardNegatives, Stage, TextRecipe
 from models.text_tuning.train_text_encoder import TRAINING_FILE, train_text_encoder
-from models.unified.losses import DegenerateLoss
 
 # What sellers write, and what shoppers ask for.
 WORDS = {

@@ -12,10 +12,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from models.errors import TrainingError
+from models.errors import DegenerateLoss, TrainingError
 from models.products.product import Product
 from models.unified.batches import search_inputs
-from models.unified.losses import DegenerateLoss
 from models.unified.model_files import SEARCH_FILE, SPEC_FILE, VECTORS_FILE
 from models.unified.recipe import UnifiedRecipe
 from models.unified.saved_model import ProductEncoder, export_product_vectors

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from models.arrays import Progress
+from models.errors import DegenerateLoss
 from models.ranking.teacher.learners import TextLearner
 from models.text_tuning.stages import (
     _MAX_GRADIENT,
@@ -19,7 +20,6 @@ from models.text_tuning.stages import (
     _save,
     rate_at,
 )
-from models.unified.losses import DegenerateLoss
 from models.unified.train_unified import WriteScalar
 
 

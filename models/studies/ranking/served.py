@@ -46,7 +46,7 @@ def served_ranker(
         )
         if candidates is not None:
             rows: RankerRows = ranker_rows(pages.features, candidates, progress)
-            unshown = rows if unshown is None else unshown.joined(rows)
+            unshown = rows if unshown is None else unshown.append(rows)
     training = TrainingPages(pages.train, pages.train_rows, unshown, pages.query_attributes, 0.0)
     trained = train_on(training, recipe, seed=seed, progress=progress)
     partial = folder.with_suffix(".partial")

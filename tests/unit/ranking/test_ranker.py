@@ -44,16 +44,16 @@ def test_the_served_ranker_tells_the_networks_chances(structure: Structure, tran
     network, ranker = make_network(recipe), make_ranker(recipe)
     with torch.inference_mode():
         inputs = torch.from_numpy(Scaling.fit(FOUND).apply(FOUND))
-        told = network.log_chances(network(inputs, torch.zeros(len(FOUND), dtype=torch.long))).exp().numpy()
+        told = network.log_probabilities(network(inputs, torch.zeros(len(FOUND), dtype=torch.long))).exp().numpy()
     assert np.allclose(ranker.probabilities(FOUND), np.minimum.accumulate(told, axis=1), atol=1e-5)
 
 
 def test_a_chain_multiplies_the_chances_of_its_steps() -> None:
     logits = torch.tensor([[0.0, 0.0, np.log(3.0)]])  # 1/2, 1/2 of those, 3/4 of those
     network = make_network()
-    assert network.log_chances(logits).exp().tolist()[0] == pytest.approx([0.5, 0.25, 0.1875])
+    assert network.log_probabilities(logits).exp().tolist()[0] == pytest.approx([0.5, 0.25, 0.1875])
     network.recipe = replace(TINY, transfer=Transfer.NONE)
-    assert network.log_chances(logits).exp().tolist()[0] == pytest.approx([0.5, 0.5, 0.75])
+    assert network.log_probabilities(logits).exp().tolist()[0] == pytest.approx([0.5, 0.5, 0.75])
 
 
 def test_a_later_step_of_a_chain_carries_the_one_before_it_but_not_its_position() -> None:
@@ -216,7 +216,9 @@ def test_an_untrained_network_tells_the_usual_chances() -> None:
     for transfer in Transfer:
         network = RankerNetwork(COUNT, replace(TINY, transfer=transfer)).eval()
         network.start_at(np.array([0.2, 0.1, 0.05]), np.array([1, 2]))
-        told = network.log_chances(network(torch.from_numpy(FOUND), torch.zeros(len(FOUND), dtype=torch.long))).exp()
+        told = network.log_probabilities(
+            network(torch.from_numpy(FOUND), torch.zeros(len(FOUND), dtype=torch.long))
+        ).exp()
         assert told.detach().numpy() == pytest.approx(np.tile([0.2, 0.1, 0.05], (len(FOUND), 1)), abs=1e-5)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
+from models.errors import DegenerateLoss
 from models.text_tuning.click_stage import (
     PairBatch,
     click_loss,
@@ -21,7 +22,6 @@ from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.mlm_stage import Vocabulary, mask_tokens
 from models.text_tuning.recipe import ClickStage, HardNegatives, Stage, Variant
 from models.text_tuning.stages import rate_at, run_stage
-from models.unified.losses import DegenerateLoss
 from models.unified.words import Ragged
 
 

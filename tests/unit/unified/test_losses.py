@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.errors import DegenerateLoss
 from models.events.kinds import CART, CLICK, IMPRESSION, PURCHASE
 from models.unified.losses import (
-    DegenerateLoss,
     NegativeSets,
     finite_or_raise,
     hinge_loss,
