@@ -226,9 +226,9 @@ def test_progress_names_its_stages(bundle: Bundle, events: Path) -> None:
     assert told == {
         "read the log",
         "read the catalogue",
-        "learn what words ask for",
+        "learn query attributes",
         "compute features",
-        "look beside clicks",
+        "retrieve unshown products",
         "train ranker tiny",
         "calibrate",
     }

@@ -6,7 +6,8 @@ candidates, it can rank a search itself.
 
     fields -> pair_tokens                   the input: fields of a product, each after a marker token
     base -> language -> network             a BERT with markers and the shop's language; experts, gates and towers on top of it
-    samples -> learners -> train_teacher    features first, then text and features together; losses; chances calibrates
+    samples -> learners -> train_teacher    features first, then text and features together; losses
+    probabilities                           calibration, and nested probabilities
     spec, teacher                           the trained teacher: openvino_network on a CPU, torch_network on CUDA; export converts
     bundle_part                             the teacher in a bundle
 """

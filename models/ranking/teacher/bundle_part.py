@@ -1,4 +1,4 @@
-"""The teacher in a bundle, next to the ranker that learned from it."""
+"""The teacher in a bundle, next to the ranker distilled from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.ranking.teacher.spec import TeacherError, TeacherSpec
 
 
 def _checked(_: Bundle, folder: Path) -> Path:
-    """Raises BundleError, which says what differs, for a teacher that was trained on other features."""
+    """Raises BundleError, which names the differences, if the teacher was trained on other features."""
     try:
         TeacherSpec.load(folder).check_features(FEATURES)
     except TeacherError as error:

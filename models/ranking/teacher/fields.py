@@ -1,4 +1,4 @@
-"""Which parts of a product the teacher reads, each behind a marker token of its own, and how long each may be."""
+"""The fields of a product that the teacher reads, each behind a marker token of its own and with a maximum length."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ UNKNOWN_LOCALE = "[LOCALE]"
 _MAX_LOCALES = 1_000
 _NAMES = {"category": "type", "price_minor": "price"}
 _READ = ("title", "brand", "category", "price_minor")
-_CHARS_PER_TOKEN = 12  # no more of a field is given to the tokenizer, whatever its length
+_CHARS_PER_TOKEN = 12  # a longer field is cut before it is tokenised
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A part of a product: "title", "brand", "category" (its last step), "price_minor" (as a word for its band), or "attributes.NAME"."""
+    """A field: "title", "brand", "category" (its last step), "price_minor" (as a word for its band), or "attributes.NAME"."""
 
     name: str
     max_tokens: int
@@ -36,7 +36,7 @@ class Field:
 
     @property
     def word(self) -> str:
-        """What the marker means, in a plain word: "colour" of "attributes.colour"."""
+        """The marker's meaning as a plain word: "colour" of "attributes.colour"."""
         return _NAMES.get(self.name, self.name.removeprefix(ATTRIBUTE)).replace("_", " ").casefold()
 
     @property
@@ -50,16 +50,16 @@ def locale_marker(locale: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A token that the base does not have, and the words that it starts out as."""
+    """A token that the base lacks, and the words whose embedding it starts from."""
 
     token: str
     meaning: str
 
 
 def markers(fields: Sequence[Field], locales: Sequence[str]) -> tuple[Marker, ...]:
-    """Of all fields, of locales that are not known, and of those that are. Raises ValueError where two would be the same."""
+    """Returns the markers of all fields, of unknown locales, and of the known ones. Raises ValueError if two would be the same."""
     if len(locales) > _MAX_LOCALES:
-        raise InputError(f"{len(locales)} locales; a teacher knows at most {_MAX_LOCALES}")
+        raise InputError(f"{len(locales)} locales; a teacher has at most {_MAX_LOCALES}")
     made = [Marker(field.marker, field.word) for field in fields]
     made.append(Marker(UNKNOWN_LOCALE, "language"))
     made += [Marker(locale_marker(locale), locale.replace("-", " ")) for locale in locales]
@@ -70,15 +70,15 @@ def markers(fields: Sequence[Field], locales: Sequence[str]) -> tuple[Marker, ..
     return tuple(made)
 
 
-def fields_of(fields: Sequence[Field], table: ProductTable) -> tuple[Field, ...]:
-    """Those that this catalogue has."""
+def available_fields(fields: Sequence[Field], table: ProductTable) -> tuple[Field, ...]:
+    """Returns the fields that the catalogue has."""
     return tuple(field for field in fields if field.name in table.fields)
 
 
 def field_texts(
     field: Field, table: ProductTable | ProductList, bands: PriceBands, rows: npt.NDArray[np.integer]
 ) -> list[str]:
-    """(rows,) what the products say in this field, "" where nothing."""
+    """Returns (rows,) the texts of a field; "" if it is empty."""
     return [text[: _CHARS_PER_TOKEN * field.max_tokens] for text in _field_texts(field, table, bands, rows.tolist())]
 
 
@@ -86,8 +86,8 @@ def _field_texts(
     field: Field, table: ProductTable | ProductList, bands: PriceBands, rows: Iterable[int]
 ) -> Iterable[str]:
     if field.name == "price_minor":
-        found = (bands.band(table.product(row)) for row in rows)
-        return ("" if band is None else PRICE_WORDS[band] for band in found)
+        numbers = (bands.band(table.product(row)) for row in rows)
+        return ("" if band is None else PRICE_WORDS[band] for band in numbers)
     if field.name == "category":
         return (table.string("category", row).rsplit(">", 1)[-1].strip() for row in rows)
     return (table.string(field.name, row) for row in rows)

@@ -1,4 +1,4 @@
-"""The base goes on as a language model of the shop's fields and queries (stage "mlm"), before it learns what is bought."""
+"""The stage "mlm": trains the base as a language model of the shop's fields and queries, before it learns to rank."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def learn_language(
     progress: Progress,
     write: WriteScalar,
 ) -> list[LossPoint]:
-    """Trains the base in its folder, and leaves it there; `products` and `queries` are halves of pairs. Raises TrainingError without the
-    extra `aisle[tune]`."""
+    """Trains the base in its folder; `products` and `queries` are tokens of `PairTokens`. Raises TrainingError without the extra
+    `aisle[tune]`."""
     try:
         network = EncoderNetwork(base, device)
     except ImportError as error:
         raise TrainingError(f"the stage mlm needs {error.name}: pip install 'aisle[tune]'") from error
     tables = (
-        TokenTable(whole_texts(products, spec.start_id, stage.max_tokens), spec.pad_id),
+        TokenTable(product_texts(products, spec.start_id, stage.max_tokens), spec.pad_id),
         TokenTable(queries, spec.pad_id),
     )
     learner = MlmLearner(base, network, *tables, stage, seed, precision)
@@ -51,14 +51,14 @@ def learn_language(
     return losses
 
 
-def whole_texts(halves: Ragged, start_id: int, max_tokens: int) -> Ragged:
-    """Second halves of pairs as texts of their own: behind a start, and cut."""
-    starts = Ragged(np.full(len(halves), start_id, np.int32), np.arange(len(halves) + 1))
-    both = Ragged.concatenate([starts, halves])
-    places = np.arange(len(halves))
-    joined = both.take(np.stack([places, places + len(halves)], axis=1).ravel())
+def product_texts(products: Ragged, start_id: int, max_tokens: int) -> Ragged:
+    """Turns the second parts of pairs into texts of their own: puts a start token first and cuts them to `max_tokens`."""
+    starts = Ragged(np.full(len(products), start_id, np.int32), np.arange(len(products) + 1))
+    both = Ragged.concatenate([starts, products])
+    places = np.arange(len(products))
+    joined = both.take(np.stack([places, places + len(products)], axis=1).ravel())
     offsets = joined.offsets[::2]
-    whole = Ragged(joined.values, offsets)
-    kept = np.arange(len(whole.values)) - np.repeat(offsets[:-1], whole.lengths) < max_tokens
-    lengths = np.minimum(whole.lengths, max_tokens)
-    return Ragged(whole.values[kept], np.concatenate(([0], np.cumsum(lengths))))
+    texts = Ragged(joined.values, offsets)
+    kept = np.arange(len(texts.values)) - np.repeat(offsets[:-1], texts.lengths) < max_tokens
+    lengths = np.minimum(texts.lengths, max_tokens)
+    return Ragged(texts.values[kept], np.concatenate(([0], np.cumsum(lengths))))

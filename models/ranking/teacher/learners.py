@@ -1,4 +1,4 @@
-"""The teacher's two stages: the head on features, then encoder and head on text and features together."""
+"""The teacher's two training stages: the head on features alone, then encoder and head on text and features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from models.arrays import Floats, Ints
 from models.ranking.impressions import Impressions
 from models.ranking.tasks import TASKS
-from models.ranking.teacher.losses import listwise_loss, log_chances, pointwise_loss, weigh_tasks
+from models.ranking.teacher.losses import listwise_loss, log_probabilities, pointwise_loss, weigh_tasks
 from models.ranking.teacher.network import TeacherNetwork, gate_entropies
 from models.ranking.teacher.pair_tokens import TextSpec, join_pairs
 from models.ranking.teacher.recipe import TeacherRecipe
@@ -24,7 +24,7 @@ from models.unified.words import Ragged
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TeacherExamples:
-    """Impressions with what the teacher reads of them."""
+    """Impressions and the teacher's inputs for them."""
 
     shown: Impressions
     features: Floats  # (rows, features)
@@ -44,7 +44,7 @@ class Batch:
 
 
 def take_pages(sample: RowSample, offsets: Ints, pages: Ints) -> Batch:
-    """`offsets` are the sample's."""
+    """Returns pages of a sample as a batch; `offsets` are `sample.offsets`."""
     at = np.concatenate([np.arange(offsets[page], offsets[page + 1]) for page in pages.tolist()])
     sizes = offsets[pages + 1] - offsets[pages]
     weight = sample.stands_for[at] * sample.page_weight[at]
@@ -53,7 +53,7 @@ def take_pages(sample: RowSample, offsets: Ints, pages: Ints) -> Batch:
 
 
 class PageOrder:
-    """Pages of each step: every page once an epoch, in an order that the seed and the epoch decide."""
+    """The pages of each step: every page once an epoch, in an order that follows from the seed and the epoch."""
 
     def __init__(self, num_pages: int, batch: int, seed: int) -> None:
         self._num_pages, self._batch, self._seed = num_pages, min(batch, num_pages), seed
@@ -122,7 +122,7 @@ def encode_rows(
     precision: torch.dtype,
     chunk: int,
 ) -> Tensor:
-    """(rows, text_dim), `chunk` pairs of similar length at a time."""
+    """Returns (rows, text_dim) the encoder's vectors, computed in chunks of `chunk` pairs of similar length."""
     queries, products = (
         examples.queries.take(examples.shown.page[rows]),
         examples.products.take(examples.shown.product[rows]),
@@ -142,7 +142,7 @@ def encode_rows(
 
 
 class _Learning:
-    """What both stages share: batches of a sample, and the loss of the head on them."""
+    """Batches of a sample and the loss on them, which both stages share."""
 
     def __init__(
         self, network: TeacherNetwork, examples: TeacherExamples, sample: RowSample, recipe: TeacherRecipe, seed: int
@@ -167,19 +167,19 @@ class _Learning:
             return torch.from_numpy(values).to(device)
 
         positions = tensor(shown.position[batch.rows].astype(np.int64)) if recipe.use_position else None
-        judged = head(text, tensor(self._examples.features[batch.rows]), positions)
-        chances = log_chances(judged.logits.float(), recipe.transfer)
+        scored = head(text, tensor(self._examples.features[batch.rows]), positions)
+        log_probs = log_probabilities(scored.logits.float(), recipe.transfer)
         labels = tensor(shown.labels[batch.rows])
         objective = recipe.objective
-        losses = judged.logits.new_zeros(len(TASKS))
+        losses = scored.logits.new_zeros(len(TASKS))
         if objective.pointwise:
-            # Over the mean of all batches, not this one's: a batch with heavy rows shall count for more.
+            # Relative to the mean over all batches: a batch with heavy rows counts for more.
             weight = tensor(batch.weight / self._mean_weight)
-            losses = losses + objective.pointwise * pointwise_loss(chances, labels, weight) * weight.mean()
+            losses = losses + objective.pointwise * pointwise_loss(log_probs, labels, weight) * weight.mean()
         if objective.listwise:
             page = tensor(batch.page)
             losses = losses + objective.listwise * listwise_loss(
-                chances, labels, page, batch.num_pages, tensor(batch.stands_for)
+                log_probs, labels, page, batch.num_pages, tensor(batch.stands_for)
             )
         loss = weigh_tasks(losses, objective, head.log_variances)
         loss.backward()
@@ -187,7 +187,7 @@ class _Learning:
 
 
 @torch.inference_mode()
-def judge_rows(
+def score_rows(
     network: TeacherNetwork,
     spec: TextSpec,
     examples: TeacherExamples,
@@ -196,14 +196,14 @@ def judge_rows(
     with_text: bool = True,
     block: int = 1024,
 ) -> tuple[Floats, dict[str, float]]:
-    """Logits (rows, tasks) as in serving, without positions, and the gates' entropies."""
+    """Returns logits (rows, tasks) without positions, as in serving, and the entropies of the gates."""
     network.eval()
     device = network.head.means.device
     logits, gates = [], []
     for start in range(0, len(rows), block):
         part = rows[start : start + block]
         text = encode_rows(network, spec, examples, part, precision, 64) if with_text else None
-        judged = network.head(text, torch.from_numpy(examples.features[part]).to(device), None)
-        logits.append(judged.logits.float().cpu().numpy())
-        gates.append(judged.gates.cpu())
+        scored = network.head(text, torch.from_numpy(examples.features[part]).to(device), None)
+        logits.append(scored.logits.float().cpu().numpy())
+        gates.append(scored.gates.cpu())
     return np.concatenate(logits), gate_entropies(torch.cat(gates))

@@ -1,4 +1,4 @@
-"""The teacher's network: an encoder over query and product, the features beside it, experts behind both, a tower for each task."""
+"""The teacher's network: an encoder of query and product, joined with the features, experts on top, and a tower for each task."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from models.ranking.tasks import TASKS
 from models.ranking.teacher.spec import HeadSizes, Pooling
 
-MAX_POSITION = 48  # places behind it are taken for it
-_LEAST_SPREAD = 1e-2  # of a number of the text's vector
-_LARGEST = 5.0  # standard deviations, beyond which a feature counts as this many
+MAX_POSITION = 48  # later positions count as this one
+_LEAST_SPREAD = 1e-2  # of a dimension of the text's vector
+_LARGEST = 5.0  # standard deviations, at which features are clipped
 
 
-class Judged(NamedTuple):
-    logits: Tensor  # (rows, tasks) of each task, or under a chain of each task given the one before
+class Scored(NamedTuple):
+    logits: Tensor  # (rows, tasks) of each task; in a chain, given the task before it
     gates: Tensor  # (rows, tasks, experts) summing to 1 over experts
 
 
 class TeacherHead(torch.nn.Module):
-    """Text and features -> logits.
+    """Maps the text's vector and the features to logits.
 
-    What the text says is added to what the features say through a layer that starts at zero: a head that has learned from features
-    is not disturbed by an encoder that has not learned yet. The feature network keeps a path of its own for the same reason.
+    The text is added to the features through a layer that starts at zero, so that an encoder that has not learned yet does not disturb
+    a head that has learned from the features. The features keep a path of their own for the same reason.
     """
 
     def __init__(self, text_dim: int, num_features: int, sizes: HeadSizes) -> None:
@@ -62,49 +62,55 @@ class TeacherHead(torch.nn.Module):
         self.register_buffer("text_factors", torch.ones(text_dim))
 
     def observe(self, features: Tensor, positions: Tensor) -> None:
-        """Learns what features and positions are usual: (rows, features), (rows,)."""
+        """Sets the scaling of features (rows, features) and the shares of positions (rows,)."""
         self.means = features.mean(dim=0)
         spread = features.std(dim=0, unbiased=False)
-        # One that never changed while the teacher learned is ignored when it is used.
+        # A feature that is constant in training is ignored in serving.
         self.factors = torch.where(spread > 1e-6, 1 / spread.clamp(min=1e-6), torch.zeros_like(spread))
         counts = torch.bincount(positions.clamp(max=MAX_POSITION), minlength=MAX_POSITION + 1).float()
         self.position_shares = counts / counts.sum()
 
     def observe_text(self, text: Tensor) -> None:
-        """Learns how the encoder's vectors (pairs, text_dim) spread before it is trained. Most of each is the same in all: left as it is,
-        a head would first have to learn what is no news, and the encoder would hardly be told anything meanwhile."""
+        """Sets the scaling of the encoder's vectors (pairs, text_dim) before it is trained.
+
+        Most of each vector is the same for all texts: without centring, the head would first learn to subtract it, and the encoder would
+        receive hardly any gradient meanwhile.
+        """
         self.text_means = text.mean(dim=0)
         self.text_factors = 1 / text.std(dim=0, unbiased=False).clamp(min=_LEAST_SPREAD)
 
-    def forward(self, text: Tensor | None, features: Tensor, positions: Tensor | None) -> Judged:
-        """(rows, text_dim) or None for features alone, (rows, features) as they come, (rows,) or None: any, as often as it was seen."""
-        usual = ((features - self.means) * self.factors).clamp(-_LARGEST, _LARGEST)
-        joined = self.from_features(usual)
+    def forward(self, text: Tensor | None, features: Tensor, positions: Tensor | None) -> Scored:
+        """Takes text (rows, text_dim), None for features alone; unscaled features (rows, features); and positions (rows,).
+
+        With positions None, each position counts by its share in training.
+        """
+        scaled = ((features - self.means) * self.factors).clamp(-_LARGEST, _LARGEST)
+        joined = self.from_features(scaled)
         if text is not None:
             joined = joined + self.from_text((text - self.text_means) * self.text_factors)
         shared = self.bottom(joined)
-        found = torch.stack([expert(shared) for expert in self.experts], dim=1)  # (rows, experts, expert)
+        outputs = torch.stack([expert(shared) for expert in self.experts], dim=1)  # (rows, experts, expert)
         gates = torch.stack([gate(shared).softmax(dim=-1) for gate in self.gates], dim=1)
-        mixed = gates @ found  # (rows, tasks, expert)
+        mixed = gates @ outputs  # (rows, tasks, expert)
         logits = torch.cat([tower(mixed[:, task]) for task, tower in enumerate(self.towers)], dim=1)
         if positions is None:
-            return Judged(logits + self.position_shares @ self.positions, gates)
-        return Judged(logits + self.positions[positions.clamp(max=MAX_POSITION)], gates)
+            return Scored(logits + self.position_shares @ self.positions, gates)
+        return Scored(logits + self.positions[positions.clamp(max=MAX_POSITION)], gates)
 
 
 class TeacherNetwork(torch.nn.Module):
-    """Encoder and head; `config` is the encoder's, of Hugging Face."""
+    """A Hugging Face encoder and the head."""
 
     def __init__(self, encoder: Any, pooling: Pooling, num_features: int, sizes: HeadSizes) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
         self.head = TeacherHead(int(encoder.config.hidden_size), num_features, sizes)
-        self._knows_segments = num_segments(encoder.config) > 1
+        self._has_segments = num_segments(encoder.config) > 1
 
     def encode(self, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-        """(pairs, longest) each -> (pairs, text_dim)."""
-        kinds = {"token_type_ids": segments} if self._knows_segments else {}
+        """Maps ids, mask and segments (pairs, longest) to vectors (pairs, text_dim)."""
+        kinds = {"token_type_ids": segments} if self._has_segments else {}
         hidden = self.encoder(input_ids=ids, attention_mask=mask, **kinds).last_hidden_state.float()
         if self.pooling == "cls":
             pooled: Tensor = hidden[:, 0]
@@ -114,7 +120,7 @@ class TeacherNetwork(torch.nn.Module):
         return pooled
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor, features: Tensor) -> Tensor:
-        """Logits (pairs, tasks), as in serving: nothing is known of positions."""
+        """Returns logits (pairs, tasks) without positions, as in serving."""
         logits: Tensor = self.head(self.encode(ids, mask, segments), features, None).logits
         return logits
 
@@ -138,7 +144,7 @@ class TeacherNetwork(torch.nn.Module):
 
 
 def start_network(base: Path, pooling: Pooling, num_features: int, sizes: HeadSizes) -> TeacherNetwork:
-    """The encoder of a Hugging Face folder with a new head."""
+    """Loads the encoder of a Hugging Face folder and puts a new head on it."""
     from transformers import AutoModel
 
     encoder = AutoModel.from_pretrained(
@@ -148,19 +154,19 @@ def start_network(base: Path, pooling: Pooling, num_features: int, sizes: HeadSi
 
 
 def num_segments(config: Any) -> int:
-    """Kinds of texts that the encoder tells apart; 1 where it knows none."""
+    """Returns the number of segments that the encoder distinguishes, 1 or 2."""
     return max(1, min(2, int(getattr(config, "type_vocab_size", 1) or 1)))
 
 
 def _without_pooler(encoder: Any) -> Any:
-    """BERT's own pooler is for another task, and would be weights that never learn."""
+    """Removes BERT's pooler, which is for another task and would never be trained."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
 
 
 def gate_entropies(gates: Tensor) -> dict[str, float]:
-    """Task -> how evenly it asks the experts, from 0 (one of them) to 1 (all alike): the mean over rows (rows, tasks, experts)."""
+    """Returns, by task, the mean entropy of the expert weights (rows, tasks, experts): 0 (one expert) to 1 (all alike)."""
     if gates.shape[2] < 2:
         return dict.fromkeys(TASKS, 0.0)
     entropy = -(gates * gates.clamp(min=1e-9).log()).sum(dim=2).mean(dim=0) / torch.tensor(gates.shape[2]).log()

@@ -1,8 +1,8 @@
-"""Queries and products as tokens, and the two joined for the cross-encoder:
+"""Tokenises queries and products, and joins pairs of them for the cross-encoder:
 
 [CLS] [EN-US] wool rug [SEP] [TITLE] halden loop rug [BRAND] halden [TYPE] rugs [COLOUR] grey [PRICE] cheap [SEP]
 
-The two sides are made apart, since a query stands beside many products and a product beside many queries.
+The two sides are tokenised apart, since a query pairs with many products and a product with many queries.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
 
 _FILE = "texts.json"
-_BLOCK = 1 << 14  # products that are made into tokens together
-_QUERY_CHARS_PER_TOKEN = 24  # of a query no more is read
+_BLOCK = 1 << 14  # products tokenised together
+_QUERY_CHARS_PER_TOKEN = 24  # a longer query is cut
 
 
 @dataclass(frozen=True, slots=True)
 class TextSpec:
-    """How texts become tokens; saved with the teacher."""
+    """How texts are tokenised; saved with the teacher."""
 
     fields: tuple[Field, ...]
     locales: tuple[str, ...]
@@ -38,11 +38,11 @@ class TextSpec:
     start_id: int  # [CLS] or <s>
     end_id: int  # [SEP] or </s>
     pad_id: int
-    num_segments: int  # 2 where the base tells first and second text apart, else 1
+    num_segments: int  # 2 if the base distinguishes first and second text, else 1
 
     @property
     def max_tokens(self) -> int:
-        """Of a pair."""
+        """The longest pair."""
         return self.max_query_tokens + 3 + sum(field.max_tokens + 1 for field in self.fields) + 1
 
     def save(self, folder: Path) -> None:
@@ -57,7 +57,7 @@ class TextSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairBatch:
-    """Pairs ready for one call of the network, each padded to the longest."""
+    """Pairs for one call of the network, padded to the longest."""
 
     ids: Ints  # (pairs, longest)
     mask: Ints  # (pairs, longest)
@@ -65,10 +65,10 @@ class PairBatch:
 
 
 class PairTokens:
-    """Makes tokens of texts. Safe to call from several threads."""
+    """Tokenises texts. Safe to call from several threads."""
 
     def __init__(self, tokenizer: Tokenizer, spec: TextSpec) -> None:
-        """`tokenizer` knows the markers. Raises ValueError where it lacks one."""
+        """Raises ValueError if `tokenizer` lacks a marker."""
         self.spec = spec
         self._tokenizer = tokenizer
         tokenizer.no_padding()
@@ -87,7 +87,7 @@ class PairTokens:
         return cls(Tokenizer.from_file(str(folder / "tokenizer.json")), TextSpec.load(folder))
 
     def queries(self, texts: Sequence[str], locales: Sequence[str]) -> Ragged:
-        """(queries,) the first half of a pair: start, locale, words, end."""
+        """Returns (queries,) the first part of a pair: start, locale, words, end."""
         spec = self.spec
         unknown = self._marker_ids[UNKNOWN_LOCALE]
         rows = []
@@ -100,26 +100,28 @@ class PairTokens:
     def products(
         self, table: ProductTable | ProductList, bands: PriceBands, rows: npt.NDArray[np.integer] | None = None
     ) -> Ragged:
-        """(rows,) the second half of a pair: each field that is not empty behind its marker, then end. None is all products: 80 us
-        each."""
-        wanted = np.arange(len(table)) if rows is None else rows
+        """Returns (rows,) the second part of a pair: a marker and the words of each field that is not empty, then end.
+
+        `rows` None is all products; a product takes 80 us.
+        """
+        chosen = np.arange(len(table)) if rows is None else rows
         blocks = [
-            self._products(table, bands, wanted[start : start + _BLOCK])
-            for start in range(0, max(1, len(wanted)), _BLOCK)
+            self._products(table, bands, chosen[start : start + _BLOCK])
+            for start in range(0, max(1, len(chosen)), _BLOCK)
         ]
         return Ragged.concatenate(blocks)
 
     def _products(self, table: ProductTable | ProductList, bands: PriceBands, rows: npt.NDArray[np.integer]) -> Ragged:
-        found: list[list[int]] = [[] for _ in rows]
+        tokens: list[list[int]] = [[] for _ in rows]
         for field in self.spec.fields:
             marker = self._marker_ids[field.marker]
-            for row, words in zip(found, self._words(field_texts(field, table, bands, rows)), strict=True):
+            for row, words in zip(tokens, self._words(field_texts(field, table, bands, rows)), strict=True):
                 if words:
                     row.append(marker)
                     row.extend(words[: field.max_tokens])
-        for row in found:
+        for row in tokens:
             row.append(self.spec.end_id)
-        return Ragged.from_rows(found)
+        return Ragged.from_rows(tokens)
 
     def _words(self, texts: list[str]) -> list[list[int]]:
         encodings: list[Any] = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
@@ -127,9 +129,9 @@ class PairTokens:
 
 
 def join_pairs(queries: Ragged, products: Ragged, spec: TextSpec) -> PairBatch:
-    """Row by row the query's tokens, then the product's. Raises ValueError where the two are not as many."""
+    """Joins query i and product i. Raises ValueError if their numbers differ."""
     if len(queries) != len(products):
-        raise ValueError(f"{len(queries)} queries stand beside {len(products)} products")
+        raise ValueError(f"{len(queries)} queries do not pair with {len(products)} products")
     first, both = queries.lengths, queries.lengths + products.lengths
     places = np.arange(max(1, int(both.max(initial=1))))[None, :]
     ids = np.full((len(both), places.shape[1]), spec.pad_id, np.int64)
@@ -142,7 +144,7 @@ def join_pairs(queries: Ragged, products: Ragged, spec: TextSpec) -> PairBatch:
 
 
 def length_batches(lengths: Ints, max_tokens: int) -> list[Ints]:
-    """Rows in groups of similar length, none of more than `max_tokens` with its padding unless it is a single row."""
+    """Groups rows by length; no group but a single row has more than `max_tokens` tokens, padding included."""
     order = np.argsort(lengths, kind="stable")
     groups: list[Ints] = []
     start = 0

@@ -1,5 +1,7 @@
-"""The text stage's loop: as `models.text_tuning.stages.run_stage`, with a rate of its own for the head, which starts from little while the
-encoder starts from what it knows."""
+"""The loop of the text stage: `models.text_tuning.stages.run_stage` with a separate learning rate for the head.
+
+The encoder is pre-trained and needs a lower rate than the head.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ from models.unified.train_unified import WriteScalar
 def run_text(
     learner: TextLearner, key: str, checkpoint: Path, weight_decay: float, progress: Progress, write: WriteScalar
 ) -> list[LossPoint]:
-    """Runs all steps, or those that are left after the checkpoint of the same `key`. Raises DegenerateLoss at the first loss that is
-    no number; the last checkpoint stays."""
+    """Runs all steps, or those after the checkpoint of the same `key`.
+
+    Raises DegenerateLoss at the first loss that is not a number; the last checkpoint stays.
+    """
     network = learner.network
     optimizer = _optimizer(learner, weight_decay)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -55,7 +59,7 @@ def run_text(
 
 
 def _optimizer(learner: TextLearner, weight_decay: float) -> torch.optim.AdamW:
-    """Biases, the scales of norms and what is known of positions do not decay."""
+    """Biases, the scales of norms and the terms of positions do not decay."""
     groups = []
     for part, rate in ((learner.network.encoder, learner.learning_rate), (learner.network.head, learner.head_rate)):
         named = [(name, parameter) for name, parameter in part.named_parameters() if parameter.requires_grad]

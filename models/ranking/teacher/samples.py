@@ -1,4 +1,4 @@
-"""Which pages and products the text is learned on, and what each stands for."""
+"""Draws the pages and rows that the text stage trains on, with the weights that undo the draw."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from models.ranking.teacher.recipe import PageSample
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowSample:
-    """Rows of some impressions, page after page. The sum of page_weight * stands_for over rows is near the number of all rows."""
+    """A sample of impressions, page after page. The sum of page_weight * stands_for over its rows is near the number of all rows."""
 
-    rows: Ints  # (rows,) ascending within a page
+    rows: Ints  # (rows,) of the impressions, ascending within a page
     page: Ints  # (rows,) 0 to num_pages - 1
-    stands_for: Floats  # (rows,) how many products of its page
-    page_weight: Floats  # (rows,) how many pages
+    stands_for: Floats  # (rows,) how many products of its page each stands for
+    page_weight: Floats  # (rows,) how many pages its page stands for
     num_pages: int
 
     @property
     def weight(self) -> Floats:
-        """(rows,) how many rows of the log."""
+        """(rows,) how many rows of the log each stands for."""
         return self.stands_for * self.page_weight
 
     @property
@@ -33,7 +33,7 @@ class RowSample:
 
 
 def draw_sample(shown: Impressions, sample: PageSample, seed: int, among: Ints) -> RowSample:
-    """From the pages `among`. The same impressions, sample, seed and pages give the same rows."""
+    """Draws from the pages `among`. The same impressions, sample, seed and pages give the same rows."""
     random = np.random.default_rng([seed, 0x5A])
     pages, weights = _draw_pages(shown, sample, random, among)
     offsets = shown.offsets
@@ -41,8 +41,8 @@ def draw_sample(shown: Impressions, sample: PageSample, seed: int, among: Ints) 
     rows: list[Ints] = []
     stands_for: list[Floats] = []
     for page in pages.tolist():
-        of_page = np.arange(offsets[page], offsets[page + 1])
-        chosen, others = of_page[engaged[of_page]], of_page[~engaged[of_page]]
+        page_rows = np.arange(offsets[page], offsets[page + 1])
+        chosen, others = page_rows[engaged[page_rows]], page_rows[~engaged[page_rows]]
         drawn = others
         if sample.others is not None and len(others) > sample.others:
             drawn = random.choice(others, sample.others, replace=False)
@@ -64,7 +64,7 @@ def draw_sample(shown: Impressions, sample: PageSample, seed: int, among: Ints) 
 def _draw_pages(
     shown: Impressions, sample: PageSample, random: np.random.Generator, among: Ints
 ) -> tuple[Ints, Floats]:
-    """Pages in random order, and how many each stands for. What one group has too few of goes to the groups after it."""
+    """Returns pages in random order, and how many each stands for. A group that is too small leaves its share to the next groups."""
     strongest = np.zeros(shown.num_pages, np.int64)
     np.maximum.at(strongest, shown.page, shown.labels.sum(axis=1).astype(np.int64))
     strongest = strongest[among]
@@ -83,7 +83,7 @@ def _draw_pages(
 
 
 def split_pages(num_pages: int, holdout_share: float, seed: int) -> tuple[Ints, Ints]:
-    """Pages to learn from and pages to calibrate on, each ascending; of two pages or more, one at least of either kind."""
+    """Splits two or more pages into training and calibration pages, each ascending and at least one of either."""
     if num_pages < 2:
         raise InputError(f"{num_pages} pages; two are the least to learn from and to calibrate on")
     held = min(num_pages - 1, max(1, round(holdout_share * num_pages)))

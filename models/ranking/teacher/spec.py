@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 from models.arrays import Floats
 from models.errors import InputError
 from models.ranking.recipe import Transfer
-from models.ranking.teacher.chances import Calibration
 from models.ranking.teacher.pair_tokens import PairBatch
+from models.ranking.teacher.probabilities import Calibration
 
 Pooling = Literal["cls", "mean"]
 

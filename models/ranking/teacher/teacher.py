@@ -15,9 +15,9 @@ import numpy as np
 
 from models.arrays import Floats
 from models.devices import cuda_is_usable
-from models.ranking.teacher.chances import chances_of
 from models.ranking.teacher.openvino_network import OpenVinoNetwork
 from models.ranking.teacher.pair_tokens import PairTokens, join_pairs, length_batches
+from models.ranking.teacher.probabilities import nested_probabilities
 from models.ranking.teacher.spec import Network, TeacherError, TeacherSpec
 from models.unified.words import Ragged
 
@@ -64,7 +64,7 @@ class Teacher:
         for rows in length_batches(queries.lengths + products.lengths, self.network.max_call_tokens):
             pairs = join_pairs(queries.take(rows), products.take(rows), self.texts.spec)
             logits[rows] = self.network(pairs, np.ascontiguousarray(features[rows], np.float32))
-        return chances_of(logits, self.spec.transfer, self.spec.calibration)
+        return nested_probabilities(logits, self.spec.transfer, self.spec.calibration)
 
     def rerank(self, query: str, locale: str, products: Ragged, features: Floats) -> Floats:
         """Returns the probabilities (candidates, 3) of one search's candidates, whose tokens are `products`."""

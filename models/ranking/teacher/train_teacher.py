@@ -1,5 +1,7 @@
-"""Trains a teacher: impressions, their features and the catalogue's texts in, a folder for `Teacher.load` out. Needs the extra
-`aisle[train]`, and `aisle[tune]` where the recipe goes on with the base's language."""
+"""Trains a teacher from impressions, their features and the catalogue's texts, and writes a folder for `Teacher.load`.
+
+Needs the extra `aisle[train]`, and `aisle[tune]` if the recipe has the stage "mlm".
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,13 @@ from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
 from models.ranking.tasks import TASKS
 from models.ranking.teacher.base import prepare_base, special_id
-from models.ranking.teacher.chances import Calibration
 from models.ranking.teacher.export import save_openvino
-from models.ranking.teacher.fields import fields_of, markers
+from models.ranking.teacher.fields import available_fields, markers
 from models.ranking.teacher.language import learn_language
-from models.ranking.teacher.learners import FeatureLearner, TeacherExamples, TextLearner, encode_rows, judge_rows
+from models.ranking.teacher.learners import FeatureLearner, TeacherExamples, TextLearner, encode_rows, score_rows
 from models.ranking.teacher.network import TeacherNetwork, num_segments, start_network
 from models.ranking.teacher.pair_tokens import PairTokens, TextSpec
+from models.ranking.teacher.probabilities import Calibration
 from models.ranking.teacher.recipe import SMALL, PageSample, TeacherRecipe
 from models.ranking.teacher.run_text import run_text
 from models.ranking.teacher.samples import RowSample, draw_sample, split_pages
@@ -45,9 +47,9 @@ from models.unified.bundle_part import UNIFIED_PART
 from models.unified.price_bands import PriceBands
 from models.unified.train_unified import WriteScalar, open_scalars
 
-# Of a held-out page so many of what nobody engaged with are judged to calibrate, and of so many pages at most.
+# Held-out pages, at most, and not engaged products of each, that calibration scores.
 _HELD_SAMPLE = PageSample(pages=600, others=4)
-_OBSERVED_PAIRS = 256  # by which the spread of the encoder's vectors is known
+_OBSERVED_PAIRS = 256  # to estimate the spread of the encoder's vectors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,18 +73,18 @@ class CatalogueView:
 
 @dataclass(frozen=True, slots=True)
 class TrainedTeacher:
-    """What training tells of itself, beside the folder."""
+    """A trained teacher's folder and the report of its training."""
 
     folder: Path
     losses: dict[str, list[LossPoint]]  # by stage
-    gates: dict[str, float]  # task -> how evenly it asks the experts, 0 to 1
+    gates: dict[str, float]  # by task: entropy of the expert weights, 0 (one expert) to 1 (all alike)
     calibration: Calibration
-    openvino_difference: float  # of logits, at most
-    seconds: float  # of this run; what was done before an interruption is not in it
+    openvino_difference: float  # largest difference of a logit
+    seconds: float  # of this run, without the time before an interruption
 
 
 def train_teacher(
-    shelf: CatalogueView,
+    catalogue: CatalogueView,
     shown: Impressions,
     features: Floats,
     feature_names: Sequence[str],
@@ -96,23 +98,22 @@ def train_teacher(
     shuffled_labels: bool = False,
     logs: Path | None = None,
 ) -> TrainedTeacher:
-    """Trains into the folder `out`; interrupted, the same call goes on where it stopped. The same seed gives the same weights on the same
-    machine with as many threads.
+    """Trains a teacher and writes the folder `out`; after an interruption the same call resumes.
 
-    `shown` must be later than the events that the bundle's own model learned from: on pages that it learned from its cosines give the
-    answer away (NDCG@10 of purchases by `search_cosine` in a simulated store: 0.84 on those, 0.45 on later ones), and what is learned of
-    them is worse than nothing. `features` (rows, features) are of the impressions, as `CandidateFeatures` makes them. `base`:
-    "minilm" (packaged), a directory, or a Hugging Face name, of a BERT-like encoder. `shuffled_labels` is the control: what was done
-    with a product is told of another that was shown somewhere. Raises TrainingError for what cannot be trained and when `out` exists,
-    EncoderError for a base that cannot be used, BundleError when another training is at work in `out`.partial, DegenerateLoss at a loss
-    that is no number.
+    The same seed gives the same weights on the same machine with as many threads. `shown` must be later than the training window of the
+    bundle's unified model: earlier pages leak through its cosines (in a simulated store the NDCG@10 of purchases by `search_cosine` was
+    0.84 in the window and 0.45 after it), and training on them does harm. `features` (rows, features) are those of the impressions, by
+    `CandidateFeatures`. `base` is "minilm" (packaged), or the directory or Hugging Face name of a BERT-like encoder. `shuffled_labels`
+    is the control: it gives each impression the labels of another. Raises TrainingError for invalid input and if `out` exists,
+    EncoderError for an unusable base, BundleError if another training works in `out`.partial, DegenerateLoss if the loss is not a
+    number.
     """
     started = time.monotonic()
     _check(shown, features, feature_names, out, device)
     if shuffled_labels:
         order = np.random.default_rng([seed, 0x5F]).permutation(len(shown))
         shown = dataclasses.replace(shown, labels=shown.labels[order])
-    # What never changes is ignored, now and in serving.
+    # A constant feature is ignored, in training and in serving.
     features = np.ascontiguousarray(features if recipe.use_features else np.zeros_like(features), np.float32)
     names = tuple(feature_names)
     facts = {
@@ -133,19 +134,19 @@ def train_teacher(
     }
     key = hashlib.sha256(json.dumps([facts, names], sort_keys=True).encode()).hexdigest()
     with open_work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, open_scalars(logs) as write:
-        training = _Training(shelf, shown, features, recipe, find_encoder(base), seed, device, state, key)
+        training = _Training(catalogue, shown, features, recipe, find_encoder(base), seed, device, state, key)
         losses = training.run(progress, write)
         progress("calibrate", 0, None)
         calibration, gates = training.calibrate()
         progress("write the teacher", 0, None)
         made = state.folder / "teacher"
         difference = training.write(made)
-        told = facts | {
+        report = facts | {
             "losses": {stage: [asdict(point) for point in points] for stage, points in losses.items()},
             "gate_entropies": gates,
             "openvino_difference": round(difference, 4),
         }
-        spec = TeacherSpec(names, recipe.transfer, recipe.pooling, recipe.head, calibration, told)
+        spec = TeacherSpec(names, recipe.transfer, recipe.pooling, recipe.head, calibration, report)
         (made / TEACHER_FILE).write_text(json.dumps(spec.as_json(), indent=1) + "\n", encoding="utf-8")
         made.replace(out)
         shutil.rmtree(state.folder)
@@ -157,7 +158,7 @@ class _Training:
 
     def __init__(
         self,
-        shelf: CatalogueView,
+        catalogue: CatalogueView,
         shown: Impressions,
         features: Floats,
         recipe: TeacherRecipe,
@@ -171,12 +172,12 @@ class _Training:
         self._precision = precision_of(recipe.precision, device)
         self._base = state.folder / "base"
         self._done: dict[str, Any] = state.values.setdefault("done", {})
-        self._texts = self._prepare(shelf, base)
+        self._texts = self._prepare(catalogue, base)
         self._examples = TeacherExamples(
             shown,
             features,
             self._texts.queries(shown.queries, shown.locales),
-            self._texts.products(shelf.table, shelf.bands),
+            self._texts.products(catalogue.table, catalogue.bands),
         )
         learned, self._held = split_pages(shown.num_pages, recipe.holdout_share, seed)
         self._learned = learned
@@ -224,11 +225,11 @@ class _Training:
         network.head.observe_text(text.clone())
 
     def calibrate(self) -> tuple[Calibration, dict[str, float]]:
-        """On pages that were not learned from."""
+        """Fits the calibration on held-out pages; also returns the entropies of the gates."""
         assert self._network is not None  # noqa: S101 - `run` came before
         shown = self._examples.shown
         sample = self._sample(_HELD_SAMPLE, self._held)
-        logits, gates = judge_rows(
+        logits, gates = score_rows(
             self._network, self._texts.spec, self._examples, sample.rows, self._precision, self._recipe.use_text
         )
         labels = shown.labels[sample.rows]
@@ -244,28 +245,28 @@ class _Training:
         return save_openvino(self._network, folder, self._texts.spec)
 
     def _sample(self, sample: PageSample, pages: Ints | None = None) -> RowSample:
-        """Rows of the learned pages, or of others."""
+        """Draws rows of the training pages, or of the given ones."""
         return draw_sample(self._examples.shown, sample, self._seed, self._learned if pages is None else pages)
 
-    def _prepare(self, shelf: CatalogueView, base: Path) -> PairTokens:
-        """The base with its markers in the work folder, and what makes tokens for it."""
+    def _prepare(self, catalogue: CatalogueView, base: Path) -> PairTokens:
+        """Writes the base with its markers to the work folder, and returns its tokenizer."""
         from tokenizers import Tokenizer
         from transformers import AutoConfig, AutoTokenizer
 
         texts = self._recipe.texts
-        fields = fields_of(texts.fields, shelf.table)
+        fields = available_fields(texts.fields, catalogue.table)
         if not fields:
             raise TrainingError(f"the catalogue has none of the fields {', '.join(f.name for f in texts.fields)}")
         if "base" not in self._done:
             shutil.rmtree(self._base, ignore_errors=True)
-            prepare_base(base, markers(fields, shelf.locales), self._recipe.layers, self._base)
+            prepare_base(base, markers(fields, catalogue.locales), self._recipe.layers, self._base)
             self._done["base"] = True
             self._state.save()
         config = AutoConfig.from_pretrained(self._base, local_files_only=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(self._base, local_files_only=True, trust_remote_code=False)
         spec = TextSpec(
             fields=fields,
-            locales=shelf.locales,
+            locales=catalogue.locales,
             max_query_tokens=texts.max_query_tokens,
             start_id=special_id(tokenizer, ("cls", "bos"), base),
             end_id=special_id(tokenizer, ("sep", "eos"), base),
@@ -278,9 +279,9 @@ class _Training:
         return PairTokens(Tokenizer.from_file(str(self._base / "tokenizer.json")), spec)
 
     def _language(self, progress: Progress, write: WriteScalar) -> list[LossPoint]:
-        """Once; kept for when the training is interrupted."""
+        """Runs once; the result is kept in case the training is interrupted."""
         stage = self._recipe.mlm
-        assert stage is not None  # noqa: S101 - asked before
+        assert stage is not None  # noqa: S101 - the caller checked it
         if "mlm" not in self._done:
             points = learn_language(
                 self._base,

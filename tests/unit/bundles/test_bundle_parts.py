@@ -23,7 +23,7 @@ from models.ranking.feature_names import FEATURES
 from models.ranking.ranker import Ranker, Scaling, shapes
 from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.bundle_part import TEACHER_PART
-from models.ranking.teacher.chances import Calibration
+from models.ranking.teacher.probabilities import Calibration
 from models.ranking.teacher.spec import TEACHER_FILE, HeadSizes, TeacherSpec
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 

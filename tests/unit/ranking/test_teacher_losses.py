@@ -6,10 +6,10 @@ import torch
 
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import Transfer, Weighting
-from models.ranking.teacher.chances import Calibration, chances_of
 from models.ranking.teacher.learners import PageOrder, take_pages
-from models.ranking.teacher.losses import listwise_loss, log_chances, pointwise_loss, weigh_tasks
+from models.ranking.teacher.losses import listwise_loss, log_probabilities, pointwise_loss, weigh_tasks
 from models.ranking.teacher.network import TeacherHead, gate_entropies
+from models.ranking.teacher.probabilities import Calibration, nested_probabilities
 from models.ranking.teacher.recipe import Objective, PageSample, TeacherRecipe
 from models.ranking.teacher.samples import draw_sample, split_pages
 from models.ranking.teacher.spec import HeadSizes
@@ -42,7 +42,7 @@ def impressions(num_pages: int = 400, shown: int = 12, seed: int = 0) -> Impress
 
 def test_a_chain_multiplies_and_its_logs_are_exact_at_both_ends() -> None:
     logits = torch.tensor([[20.0, 15.0, 10.0], [-20.0, -3.0, 0.5], [0.3, -0.2, 1.0]], requires_grad=True)
-    chances = log_chances(logits, CHAIN)
+    chances = log_probabilities(logits, CHAIN)
     expected = torch.sigmoid(logits.detach().double()).cumprod(dim=1)
     assert torch.allclose(chances.yes.double(), expected.log(), atol=1e-4)
     assert torch.allclose(chances.no.double()[1:], torch.log1p(-expected)[1:], rtol=1e-3, atol=1e-9)
@@ -53,19 +53,19 @@ def test_a_chain_multiplies_and_its_logs_are_exact_at_both_ends() -> None:
 
 def test_weights_count_as_repeated_rows() -> None:
     logits, labels = torch.randn(3, 3), torch.tensor([[1.0, 1, 0], [0, 0, 0], [1, 0, 0]])
-    weighted = pointwise_loss(log_chances(logits, NONE), labels, torch.tensor([1.0, 3.0, 1.0]))
+    weighted = pointwise_loss(log_probabilities(logits, NONE), labels, torch.tensor([1.0, 3.0, 1.0]))
     rows = torch.tensor([0, 1, 1, 1, 2])
-    repeated = pointwise_loss(log_chances(logits[rows], NONE), labels[rows], torch.ones(5))
+    repeated = pointwise_loss(log_probabilities(logits[rows], NONE), labels[rows], torch.ones(5))
     assert torch.allclose(weighted, repeated)
 
 
 def test_a_row_stands_for_many_in_the_choice_of_a_page() -> None:
     scores = torch.tensor([[2.0], [0.5]]).expand(2, 3)
     labels = torch.tensor([[1.0, 1, 1], [0, 0, 0]])
-    few = listwise_loss(log_chances(scores, NONE), labels, torch.tensor([0, 0]), 1, torch.tensor([1.0, 4.0]))
+    few = listwise_loss(log_probabilities(scores, NONE), labels, torch.tensor([0, 0]), 1, torch.tensor([1.0, 4.0]))
     rows = torch.tensor([0, 1, 1, 1, 1])
     many = listwise_loss(
-        log_chances(scores[rows], NONE), labels[rows], torch.zeros(5, dtype=torch.int64), 1, torch.ones(5)
+        log_probabilities(scores[rows], NONE), labels[rows], torch.zeros(5, dtype=torch.int64), 1, torch.ones(5)
     )
     assert torch.allclose(few, many)
 
@@ -73,7 +73,7 @@ def test_a_row_stands_for_many_in_the_choice_of_a_page() -> None:
 def test_pages_without_the_task_do_not_count_for_it() -> None:
     scores, page = torch.tensor([[1.0], [0.0], [9.0], [0.0]]).expand(4, 3), torch.tensor([0, 0, 1, 1])
     labels = torch.tensor([[1.0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
-    losses = listwise_loss(log_chances(scores, NONE), labels, page, 2, torch.ones(4))
+    losses = listwise_loss(log_probabilities(scores, NONE), labels, page, 2, torch.ones(4))
     expected = -torch.log_softmax(torch.tensor([1.0, 0.0]), 0)[0].item()
     assert losses.tolist() == pytest.approx([expected, expected, 0.0], abs=1e-6)
 
@@ -191,7 +191,7 @@ def test_with_few_labels_logits_stay_as_they_are() -> None:
 @pytest.mark.parametrize("transfer", list(Transfer))
 def test_chances_are_nested_whatever_the_logits(transfer: Transfer) -> None:
     logits = np.random.default_rng(0).normal(0, 9, (200, 3)).astype(np.float32)
-    chances = chances_of(logits, transfer, Calibration((0.3, 2.0, 1.0), (-4.0, 5.0, 0.0)))
+    chances = nested_probabilities(logits, transfer, Calibration((0.3, 2.0, 1.0), (-4.0, 5.0, 0.0)))
     assert (np.diff(chances, axis=1) <= 0).all()
     assert ((chances >= 0) & (chances <= 1)).all()
 

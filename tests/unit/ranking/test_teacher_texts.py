@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
-from models.ranking.teacher.fields import PRICE_WORDS, Field, fields_of, markers
-from models.ranking.teacher.language import whole_texts
+from models.ranking.teacher.fields import PRICE_WORDS, Field, available_fields, markers
+from models.ranking.teacher.language import product_texts
 from models.ranking.teacher.pair_tokens import PairTokens, TextSpec, join_pairs, length_batches
 from models.unified.price_bands import NUM_BANDS, PriceBands
 from models.unified.words import Ragged
@@ -88,7 +88,7 @@ def test_a_query_begins_with_its_locale() -> None:
 
 
 def test_fields_that_the_catalogue_lacks_are_left_out(table: ProductTable) -> None:
-    assert fields_of((*FIELDS, Field("attributes.material", 3)), table) == FIELDS
+    assert available_fields((*FIELDS, Field("attributes.material", 3)), table) == FIELDS
 
 
 def test_fields_and_markers_that_cannot_be_are_refused() -> None:
@@ -131,5 +131,5 @@ def test_every_row_is_in_one_batch_and_no_batch_is_over_its_budget(lengths: list
 
 
 def test_a_products_half_becomes_a_text_of_its_own() -> None:
-    whole = whole_texts(Ragged.from_rows([[7, 8, 3], [3]]), start_id=2, max_tokens=3)
+    whole = product_texts(Ragged.from_rows([[7, 8, 3], [3]]), start_id=2, max_tokens=3)
     assert [whole.row(at).tolist() for at in range(2)] == [[2, 7, 8], [2, 3]]
