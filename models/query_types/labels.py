@@ -111,39 +111,6 @@ def label_log(
     return Labelled(counter.examples(type_names), report)
 
 
-def label_judgements(
-    rows: Iterable[tuple[str, str, str, float]],
-    rule: LabelRule | None = None,
-    *,
-    types: Sequence[str] | None = None,
-) -> Labelled:
-    """From judged rows (query, locale, type of the judged product, gain): a type's engagement is the sum of its gains.
-
-    A gain of 0 or less says that the product does not fit. `rule.kind_weights` does not matter here.
-    """
-    kept: list[tuple[str, str, str, float]] = []
-    report = LabelReport()
-    for query, locale, name, gain in rows:
-        report.read += 1
-        if gain <= 0:
-            report.too_weak += 1
-        elif not normalise(query):
-            report.without_query += 1
-        elif not locale:
-            report.without_locale += 1
-        elif not name:
-            report.without_type += 1
-        else:
-            kept.append((query, locale, name, gain))
-    names = tuple(types if types is not None else sorted({name for _, _, name, _ in kept}))
-    type_at = {name: at for at, name in enumerate(names)}
-    known = [(query, locale, type_at[name], gain) for query, locale, name, gain in kept if name in type_at]
-    report.without_type += len(kept) - len(known)
-    counter = _Counter(rule or LabelRule(min_support=1.0), report)
-    counter.add(known)
-    return Labelled(counter.examples(names), report)
-
-
 class _Counter:
     """Sums engagement by (query, locale, type)."""
 

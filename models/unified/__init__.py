@@ -1,14 +1,15 @@
 """The unified embedding model: one vector space for products, queries and shoppers.
 
-After *Unified Embedding Based Personalized Retrieval in Etsy Search* (Jha et al., 2023, arXiv 2306.04833). A heavy
-product tower runs offline over the catalogue and joins what a transformer read in the text, what a graph of past
-engagement knows, hashed n-grams, ids, quantile scalars and locales. A light search tower runs per request and has no
-transformer over text: a table of hashed tokens for the query, and one attention layer over the shopper's history.
+It follows *Unified Embedding Based Personalized Retrieval in Etsy Search* (Jha et al., 2023, arXiv 2306.04833). A heavy product tower
+runs offline over the catalogue; it joins a transformer's reading of the text, a graph of past engagement, hashed n-grams, ids, quantile
+scalars and locales. A light search tower runs for each request without a transformer over text: a table of hashed tokens for the query,
+and one attention layer over the shopper's history.
 
-    words -> features -> towers        what goes in, and the networks
-    shopping_log -> histories -> examples    what is learned from, each example knowing only what came before it
-    losses, negatives -> train_unified       how
-    light_tower, unified_model               what serving and evaluation load
-
-`words`, `history` and `light_tower` need NumPy and safetensors only: serving imports no torch.
+    words, history, price_bands -> features -> towers, network        the inputs, and the networks
+    shopping_log -> histories, signals, graph -> examples              the training data; an example sees only what came before it
+    negatives -> training_data -> batches                              what is drawn for each step
+    query_generation                                                   pre-trains the text block
+    losses, recipe -> train_unified -> saved_model                     training, and the folder that it writes
+    light_tower, unified_model, bundle_part                            what serving and evaluation load, without torch
+    embed_products, static_features                                    a bundle's vectors and static features
 """

@@ -1,5 +1,6 @@
-"""Batches: the tensors of one step. The draws of a step depend on the seed and its number alone, so that a training that
-was interrupted goes on exactly as it would have.
+"""Draws the batch of each training step.
+
+The draws of a step depend on the seed and the step alone, so that an interrupted training resumes exactly.
 """
 
 from __future__ import annotations
@@ -21,31 +22,31 @@ from models.unified.words import Ragged, WordBatch, word_batch
 
 @dataclass(frozen=True, slots=True)
 class SearchInputs:
-    """Searches as the search tower reads them."""
+    """The inputs of the search tower."""
 
     locale: Ints  # (rows,)
     items: Codes  # (items,) distinct texts of the histories
-    slots: Ints  # (rows, slots) positions among `items`, -1 where empty
+    slots: Ints  # (rows, slots) positions in `items`; -1 if empty
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     step: int
-    fold: int  # of the examples: their signals are of the others'
+    fold: int  # of the examples; their signals come from the other folds
     words: WordBatch  # texts: the rows' queries, then the columns' products, then the history items
     searches: SearchInputs
-    strength: Floats  # (rows,) 0 where the history is dropped
+    strength: Floats  # (rows,) 0 if the history is dropped
     columns: Columns
     meets: Bools  # (columns,)
     negatives: Negatives  # (rows, columns)
     kind: Ints  # (rows,)
     weight: Floats  # (rows,)
     negative_weights: NegativeWeights
-    prefixes: tuple[int, ...]  # of the vectors, that this step scores: the whole and one shorter, drawn
+    prefixes: tuple[int, ...]  # dimensions that this step scores: all, and one random shorter prefix
 
 
 def search_inputs(history: Codes, locale: npt.NDArray[np.integer], texts: Ragged) -> SearchInputs:
-    """From histories (rows, slots) of text numbers. An item without words is none."""
+    """Takes histories (rows, slots) of text numbers; an item without words leaves its slot empty."""
     held = np.where((history >= 0) & (texts.lengths[np.maximum(history, 0)] > 0), history, -1)
     items, positions = np.unique(held[held >= 0], return_inverse=True)
     slots = np.full(history.shape, -1, np.int64)
@@ -54,7 +55,7 @@ def search_inputs(history: Codes, locale: npt.NDArray[np.integer], texts: Ragged
 
 
 class BatchMaker:
-    """Cuts the training data into batches. `dynamic` (queries, n) are the hard products found last, or None."""
+    """Cuts the training data into batches. `dynamic` (queries, n) are the hard negatives mined last, or None."""
 
     def __init__(self, data: TrainingData, recipe: UnifiedRecipe, seed: int) -> None:
         self._data = data
@@ -117,11 +118,11 @@ class BatchMaker:
         )
 
     def rows(self, step: int) -> tuple[int, Ints]:
-        """The fold and the examples of a step: each once an epoch."""
+        """Returns the fold and the examples of a step; each example comes once an epoch."""
         return self._epoch(step // self._per_epoch)[step % self._per_epoch]
 
     def _cut(self, epoch: int) -> list[tuple[int, Ints]]:
-        """The batches of an epoch, each of one fold."""
+        """Returns the batches of an epoch, each of one fold."""
         random = np.random.default_rng([self._seed, 1, epoch])
         fold = self._data.folds[self._data.examples.search]
         batches = [
@@ -132,8 +133,10 @@ class BatchMaker:
         return [batches[at] for at in random.permutation(len(batches))]
 
     def _grouped(self, rows: Ints, random: np.random.Generator) -> Ints:
-        """Groups of one category in random order: in a batch each row meets others that want the same kind of thing, and what
-        tells them apart is the rest of the query and the shopper. A category's last group is filled up by the next.
+        """Returns the rows as groups of one category, in random order.
+
+        A row's in-batch negatives are then of the same category, and differ in the rest of the query and in the shopper. The last group
+        of a category is filled up by the next one.
         """
         kin = self._recipe.negatives.kin
         category = self._data.catalogue.features.category[self._data.examples.product[rows]]
@@ -143,5 +146,5 @@ class BatchMaker:
 
 
 def _parts(rows: Ints, size: int) -> list[Ints]:
-    """Of about equal lengths, `size` at most."""
+    """Splits rows into parts of about equal length, at most `size`."""
     return np.array_split(rows, -(-len(rows) // size))

@@ -1,4 +1,4 @@
-"""The log as examples: who searched what, when, and what came of it."""
+"""The training examples of the log, and its held-out searches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """One row a (search, product), with the strongest event between them. `searched_ms` is the time of the search: of the
-    shopper's history only what is strictly before it may be used, so that a click cannot announce its purchase.
+    """One row for each (search, product), with the strongest event between them.
+
+    `searched_ms` is the time of the search: the history must end strictly before it, so that a click cannot reveal its own purchase.
     """
 
     query: Codes
@@ -31,9 +32,9 @@ class Examples:
 
     @classmethod
     def from_log(cls, log: ShoppingLog, until_ms: int, impressions_per_positive: float, seed: int) -> Examples:
-        """Examples of the events before `until_ms`; of mere impressions a sample, in the given proportion.
+        """Takes the events before `until_ms`, and a sample of the products that were shown but not clicked.
 
-        Raises LogError where nothing can be learned.
+        Raises LogError if there are fewer than two positives.
         """
         events = np.flatnonzero((log.time_ms < until_ms) & (log.query > 0) & (log.product != UNKNOWN))
         pair = log.search[events].astype(np.int64) * log.num_products + log.product[events]
@@ -46,9 +47,9 @@ class Examples:
                 f"the log has {len(positive)} clicks, carts and purchases after a search for a product of the catalogue "
                 "in the training window; 2 are the least to learn from"
             )
-        passed_over = strongest[log.kind[strongest] == IMPRESSION]
-        wanted = min(int(len(positive) * impressions_per_positive), len(passed_over))
-        sample = np.random.default_rng([seed, 0x69]).choice(passed_over, wanted, replace=False)
+        skipped = strongest[log.kind[strongest] == IMPRESSION]
+        count = min(int(len(positive) * impressions_per_positive), len(skipped))
+        sample = np.random.default_rng([seed, 0x69]).choice(skipped, count, replace=False)
         rows = np.sort(np.concatenate([positive, sample]))
         return cls(
             query=log.query[rows],
@@ -63,7 +64,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutSearches:
-    """Searches made at or after a moment that led to purchases: what a model is judged by."""
+    """Later searches that led to purchases, for evaluation."""
 
     search: Ints  # (searches,) numbers in the log
     query: Codes
@@ -79,7 +80,7 @@ class HeldOutSearches:
 
     @classmethod
     def from_log(cls, log: ShoppingLog, from_ms: int, most: int | None = None, seed: int = 0) -> HeldOutSearches:
-        """`most` draws that many of them."""
+        """Takes the searches at `from_ms` or later that led to a purchase; `most` draws that many of them."""
         bought = (log.kind == PURCHASE) & (log.query > 0) & (log.product != UNKNOWN) & (log.searched_ms >= from_ms)
         events = np.flatnonzero(bought)
         if most is not None:

@@ -1,4 +1,4 @@
-"""What the product tower reads of each product, as arrays over the catalogue."""
+"""The inputs of the product tower, as arrays over the catalogue."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from models.arrays import Codes, Doubles, Floats
 from models.products.product import Product
-from models.unified.history import HistoryKind, brand_words, click_words, item_marks, product_item, purchase_words
+from models.unified.history import HistoryKind, brand_words, click_words, item_tokens, product_item, purchase_words
 from models.unified.price_bands import PriceBands
-from models.unified.words import Ragged, WordBook, WordHashing, category_marks, mark, words_of
+from models.unified.words import Ragged, WordBook, WordHashing, category_tokens, field_token, words_of
 
 MAX_PRODUCT_WORDS = 32
 ID_SLOTS = 6  # the product itself, its brand, and up to four steps of its category
@@ -20,16 +20,16 @@ CATALOGUE_SCALARS = ("price", "price_in_category", "has_price", "in_stock", "tit
 
 @dataclass(frozen=True, slots=True)
 class ProductFeatures:
-    """Of every product, in order of the catalogue's rows."""
+    """Inputs of every product, by row of the catalogue."""
 
-    words: Ragged  # title, brand, category, attributes from the shortest to the longest; last the marks of a history
-    ids: Codes  # (products, ID_SLOTS) buckets from 1, 0 where none
+    words: Ragged  # title, brand, category, attributes from the shortest to the longest, then field tokens
+    ids: Codes  # (products, ID_SLOTS) buckets from 1; 0 is none
     scalars: Floats  # (products, CATALOGUE_SCALARS), each 0 to 1
-    terms: Ragged  # as a history remembers a click
-    tags: Ragged  # as a history remembers a purchase
+    terms: Ragged  # words of a click in a history
+    tags: Ragged  # words of a purchase in a history
     category: Codes  # (products,) number of the whole path
     brand: Codes  # (products,) into `brands`
-    brands: Ragged  # as a history remembers a brand
+    brands: Ragged  # words of each brand
 
     def __len__(self) -> int:
         return len(self.words)
@@ -38,7 +38,7 @@ class ProductFeatures:
 def product_features(
     products: Iterable[Product], bands: PriceBands, book: WordBook, ids_hashing: WordHashing
 ) -> ProductFeatures:
-    """Adds the words of the products to the book."""
+    """Computes the inputs, and adds the words of the products to `book`."""
     words, terms, tags, scalars = [], [], [], []
     ids: list[list[int]] = []
     brand_numbers: dict[str, int] = {}
@@ -50,7 +50,7 @@ def product_features(
     for product in products:
         ids.append(_id_buckets(product, ids_hashing))
         item = product_item(HistoryKind.CLICK, 0, product, bands.band(product))
-        words.append(book.numbers([*words_of(product_words(product), MAX_PRODUCT_WORDS), *item_marks(item)]))
+        words.append(book.numbers([*words_of(product_words(product), MAX_PRODUCT_WORDS), *item_tokens(item)]))
         terms.append(book.numbers(click_words(item)))
         tags.append(book.numbers(purchase_words(item)))
         if product.brand not in brand_numbers:
@@ -72,15 +72,15 @@ def product_features(
 
 
 def product_words(product: Product) -> str:
-    """All that is said of a product, the most telling first, so that a cut loses descriptions before names."""
+    """Returns all texts of a product, the most informative first, so that a cut loses descriptions before names."""
     category = " ".join(step for step in product.category.split(">")[-2:])
     return " ".join((product.title, product.brand, category, *sorted(product.attributes.values(), key=len)))
 
 
 def _id_buckets(product: Product, hashing: WordHashing) -> list[int]:
-    steps = category_marks(product.category)[: ID_SLOTS - 2]
-    marks = [mark("product", product.id), mark("brand", product.brand), *steps]
-    return [hashing.bucket(text) + 1 if text else 0 for text in marks + [""] * (ID_SLOTS - len(marks))]
+    steps = category_tokens(product.category)[: ID_SLOTS - 2]
+    tokens = [field_token("product", product.id), field_token("brand", product.brand), *steps]
+    return [hashing.bucket(text) + 1 if text else 0 for text in tokens + [""] * (ID_SLOTS - len(tokens))]
 
 
 def _scalars(product: Product, band: int | None, overall: Doubles) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
-"""The graph block: where a product stands among the queries that led to it, frozen before the towers are trained.
+"""The graph block: embeds products by the queries that led to them, frozen before the towers are trained.
 
-The bipartite graph of the training window joins products with queries and with the single words of queries (so that
-rare queries still tell something). Its symmetrically normalised adjacency is propagated as in LightGCN, without
-non-linearities or weights; the leading singular vectors are what that converges to, and are computed at once.
+The bipartite graph of the training window connects products with queries and with single words of queries, so that rare queries
+contribute too. LightGCN propagates its symmetrically normalised adjacency without non-linearities or weights; that converges to the
+leading singular vectors, which are computed directly.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def graph_vectors(
     seed: int,
     left_out: Sequence[Bools] = (),
 ) -> Floats:
-    """Unit vectors of products (1 + left_out, num_products, dim); a product without an edge has zeros.
+    """Returns unit vectors of products (1 + left_out, num_products, dim); a product without an edge has zeros.
 
-    An edge i joins query[i] (a row of `query_words`) with product[i]; edges of the same two are summed. The first vectors are of all
-    edges, the others of all but those that a mask (edges,) leaves out, in the same space.
+    Edge i connects query[i] (a row of `query_words`) with product[i]; parallel edges are summed. The first vectors use all edges, the
+    others all but those of one mask (edges,), in the same space.
     """
     vectors = np.zeros((1 + len(left_out), num_products, dim), np.float32)
     if not len(query):
@@ -47,9 +47,9 @@ def graph_vectors(
         kept = edges if mask is None else _both_kinds(query[~mask], product[~mask], weight[~mask], query_words)
         if not len(kept.left):
             continue
-        found = (kept.transposed().matrix((num_products, len(left))) @ left).numpy()
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        vectors[at, :, : found.shape[1]] = found / np.maximum(lengths, 1e-12) * (lengths > 1e-9)
+        projected = (kept.transposed().matrix((num_products, len(left))) @ left).numpy()
+        lengths = np.linalg.norm(projected, axis=1, keepdims=True)
+        vectors[at, :, : projected.shape[1]] = projected / np.maximum(lengths, 1e-12) * (lengths > 1e-9)
     return vectors
 
 
@@ -59,7 +59,7 @@ def _both_kinds(
     weight: npt.NDArray[np.floating],
     query_words: Ragged,
 ) -> _Edges:
-    """Of whole queries, numbered first, and of their words."""
+    """Returns the edges of whole queries, numbered first, and of their words."""
     queries = _Edges.merged(query, product, weight)
     spread = query_words.take(query)
     words = _Edges.merged(spread.values, np.repeat(product, spread.lengths), np.repeat(weight, spread.lengths))
@@ -80,7 +80,7 @@ class _Edges:
     def merged(
         cls, left: npt.NDArray[np.integer], right: npt.NDArray[np.integer], weight: npt.NDArray[np.floating]
     ) -> _Edges:
-        """Edges between the same two become one."""
+        """Sums parallel edges."""
         width = int(right.max(initial=0)) + 1
         keys, edge = np.unique(left.astype(np.int64) * width + right, return_inverse=True)
         return cls(
@@ -88,7 +88,7 @@ class _Edges:
         )
 
     def normalised(self) -> npt.NDArray[np.floating]:
-        """log(1 + weight), divided by the square roots of both ends' sums."""
+        """Returns log(1 + weight), divided by the square roots of the sums at both ends."""
         damped = np.log1p(self.weight)
         ends = np.bincount(self.left, damped)[self.left] * np.bincount(self.right, damped)[self.right]
         return damped / np.sqrt(np.maximum(ends, 1e-12))
@@ -96,7 +96,7 @@ class _Edges:
     def matrix(self, shape: tuple[int, int]) -> Tensor:
         places = torch.from_numpy(np.stack([self.left, self.right]))
         values = torch.from_numpy(self.weight.astype(np.float32))
-        with warnings.catch_warnings():  # that the format is in beta; products of it with dense matrices are not new
+        with warnings.catch_warnings():  # the format is in beta, but its products with dense matrices are not new
             warnings.simplefilter("ignore", UserWarning)
             return torch.sparse_coo_tensor(places, values, shape, check_invariants=True).coalesce().to_sparse_csr()
 
@@ -105,7 +105,7 @@ class _Edges:
 
 
 def _leading_left_vectors(edges: _Edges, num_right: int, dim: int, seed: int) -> Tensor:
-    """Left singular vectors (num_left, dim or fewer), by randomised subspace iteration."""
+    """Returns left singular vectors (num_left, dim or fewer), by randomised subspace iteration."""
     num_left = int(edges.left.max()) + 1
     forth, back = edges.matrix((num_left, num_right)), edges.transposed().matrix((num_right, num_left))
     width = min(dim + _OVERSAMPLING, num_left, num_right)
@@ -113,5 +113,5 @@ def _leading_left_vectors(edges: _Edges, num_right: int, dim: int, seed: int) ->
     basis = torch.linalg.qr(forth @ start)[0]
     for _ in range(_POWER_ITERATIONS):
         basis = torch.linalg.qr(forth @ torch.linalg.qr(back @ basis)[0])[0]
-    turn, _, _ = torch.linalg.svd((back @ basis).T, full_matrices=False)
-    return basis @ turn[:, :dim]
+    rotation, _, _ = torch.linalg.svd((back @ basis).T, full_matrices=False)
+    return basis @ rotation[:, :dim]

@@ -1,4 +1,4 @@
-"""Histories of many shoppers as columns: what each had done strictly before a moment."""
+"""Histories of many shoppers as columns: the items of each strictly before a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_ITEM = -1
 
 @dataclass(frozen=True, slots=True)
 class Timelines:
-    """Items by shopper and time."""
+    """Items ordered by shopper and time."""
 
     items: Codes  # (items,)
     keys: Ints  # (items,) ascending: shopper, then time
@@ -33,38 +33,32 @@ class Timelines:
         return cls(items[order].astype(np.int32), keys[order], span, start_ms)
 
     def before(self, shopper: Codes, time_ms: Ints, count: int) -> Codes:
-        """(n, count) the latest items of each shopper strictly before a time, the latest first, NO_ITEM where none."""
+        """Returns (n, count) the latest items of each shopper strictly before a time, the latest first, filled up with NO_ITEM."""
         base = shopper.astype(np.int64) * self.span
         ends = np.searchsorted(self.keys, base + np.clip(time_ms - self.start_ms, 0, self.span - 1))
         begins = np.searchsorted(self.keys, base)
         at = ends[:, None] - 1 - np.arange(count)
-        found = at >= begins[:, None]
+        exists = at >= begins[:, None]
         if not len(self.items):
             return np.full(at.shape, NO_ITEM, np.int32)
-        return np.where(found, self.items[np.where(found, at, 0)], np.int32(NO_ITEM))
-
-    def num_before(self, shopper: Codes, time_ms: Ints) -> Ints:
-        base = shopper.astype(np.int64) * self.span
-        ends = np.searchsorted(self.keys, base + np.clip(time_ms - self.start_ms, 0, self.span - 1))
-        return ends - np.searchsorted(self.keys, base)
+        return np.where(exists, self.items[np.where(exists, at, 0)], np.int32(NO_ITEM))
 
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """The history blocks of any shopper at any time, as numbers of texts (see `HistoryTexts`)."""
+    """The history blocks of any shopper at any time, as text numbers (see `HistoryTexts`)."""
 
     blocks: HistoryBlocks
     timelines: dict[str, Timelines]
-    engaged: Timelines  # clicks, carts and purchases: how well a shopper is known
 
     @classmethod
     def from_log(cls, log: ShoppingLog, blocks: HistoryBlocks, brand_of: Codes) -> Histories:
-        """`brand_of` (products,) numbers of the products' brands."""
+        """Takes (products,) the number of each product's brand."""
         texts = HistoryTexts(len(log.queries), log.num_products)
         searched = _first_of(log.search, np.flatnonzero(log.query > 0))
         known = log.product != UNKNOWN
-        looked = np.flatnonzero(known & ((log.kind == CLICK) | (log.kind == CART)))
-        clicked = _first_of(log.search.astype(np.int64) * log.num_products + log.product, looked)
+        viewed = np.flatnonzero(known & ((log.kind == CLICK) | (log.kind == CART)))
+        clicked = _first_of(log.search.astype(np.int64) * log.num_products + log.product, viewed)
         bought = np.flatnonzero(known & (log.kind == PURCHASE))
         return cls(
             blocks,
@@ -74,13 +68,10 @@ class Histories:
                 "brands": Timelines.from_events(log, clicked, texts.first_brand + brand_of[log.product[clicked]]),
                 "purchases": Timelines.from_events(log, bought, texts.first_tag + log.product[bought]),
             },
-            Timelines.from_events(
-                log, np.flatnonzero(log.kind >= CLICK), np.zeros(int((log.kind >= CLICK).sum()), np.int32)
-            ),
         )
 
     def before(self, shopper: Codes, time_ms: Ints) -> Codes:
-        """(n, blocks.total) text numbers, block after block, each the latest first."""
+        """Returns (n, blocks.total) text numbers, block after block, each the latest first."""
         found = [
             self.timelines[name].before(shopper, time_ms, size) for name, size in self.blocks.sizes().items() if size
         ]
@@ -89,7 +80,7 @@ class Histories:
 
 @dataclass(frozen=True, slots=True)
 class HistoryTexts:
-    """Where each kind of history text begins: queries, products' terms, products' tags, brands."""
+    """The first number of each kind of history text: queries, products' terms, products' tags, brands."""
 
     num_queries: int
     num_products: int
@@ -108,5 +99,5 @@ class HistoryTexts:
 
 
 def _first_of(keys: npt.NDArray[np.integer], events: Ints) -> Ints:
-    """Of events (in order of time) the first of each key."""
+    """Returns the first event of each key; `events` are in order of time."""
     return events[np.sort(np.unique(keys[events], return_index=True)[1])]

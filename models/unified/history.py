@@ -1,7 +1,6 @@
-"""What is known of a shopper when they search: the items of their history, as serving has them.
+"""The history of a shopper before a search, as serving has it: searches, clicks and purchases; carts count as clicks.
 
-Searches, clicks and purchases are kept; carts count as clicks. Training takes the same items from columns
-(`models.unified.histories`); a test holds the two together.
+Training takes the same items from columns (`models.unified.histories`); a test compares the two.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from enum import StrEnum
 
 from models.events.event import Event, EventKind
 from models.products.product import Product
-from models.unified.words import category_marks, mark, words_of
+from models.unified.words import category_tokens, field_token, words_of
 
 MAX_TERMS = 16
 MAX_ATTRIBUTES = 8
 MAX_QUERY_WORDS = 12
-LONGEST_TERM_CHARS = 24  # of an attribute that is a term, as "dark green"; a description is not
+LONGEST_TERM_CHARS = 24  # of an attribute that counts as a term ("dark green"); a description does not
 
 
 class HistoryKind(StrEnum):
@@ -28,26 +27,26 @@ class HistoryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HistoryItem:
-    """One thing a shopper did. A search has a query, the others what is known of the product."""
+    """One action of a shopper. A search has a query; a click or a purchase has the facts of its product."""
 
     kind: HistoryKind
     time_ms: int
     query: str = ""
-    terms: str = ""  # of the product: see `product_terms`
+    terms: str = ""  # of the product, see `product_terms`
     brand: str = ""
     category: str = ""
-    price_band: int | None = None  # among its category: see `PriceBands`
-    attributes: tuple[str, ...] = ()  # of the product: see `short_attributes`
+    price_band: int | None = None  # within its category, see `PriceBands`
+    attributes: tuple[str, ...] = ()  # of the product, see `short_attributes`
 
 
 def product_terms(product: Product) -> str:
-    """Title, brand and short attributes: what a history remembers of a product."""
+    """Returns title, brand and short attributes: the words that a history keeps of a product."""
     short = (value for value in product.attributes.values() if len(value) <= LONGEST_TERM_CHARS)
     return " ".join((product.title, product.brand, *short))
 
 
 def short_attributes(attributes: Mapping[str, str]) -> tuple[str, ...]:
-    """The first MAX_ATTRIBUTES short attributes, each with its name, as "style=rustic": as a whole what products can share."""
+    """Returns the first MAX_ATTRIBUTES short attributes as "style=rustic", which products can share as a whole."""
     short = ((name, value.strip()) for name, value in attributes.items() if len(value) <= LONGEST_TERM_CHARS)
     return tuple([f"{name}={value.casefold()}" for name, value in short if value][:MAX_ATTRIBUTES])
 
@@ -67,9 +66,10 @@ def product_item(kind: HistoryKind, time_ms: int, product: Product, price_band: 
 def history_items(
     events: Iterable[Event], product_of: Callable[[str], Product | None], band_of: Callable[[Product], int | None]
 ) -> list[HistoryItem]:
-    """Items of one shopper's events (in order of time): a search once, a product once a search, purchases each.
+    """Returns the items of one shopper's events, which are in order of time.
 
-    Products that are no longer in the catalogue (`product_of` gives None) are left out.
+    A search counts once, a clicked product once for each search, and every purchase. Products that are no longer in the catalogue
+    (`product_of` returns None) are left out.
     """
     items: list[HistoryItem] = []
     seen: set[tuple[str, ...]] = set()
@@ -90,7 +90,7 @@ def history_items(
 
 @dataclass(frozen=True, slots=True)
 class HistoryBlocks:
-    """How many tokens each block of the history has; 0 switches it off. The most recent are taken."""
+    """The number of tokens in each block of the history, the most recent ones; 0 switches a block off."""
 
     queries: int = 4
     clicks: int = 20
@@ -103,7 +103,7 @@ class HistoryBlocks:
                 raise ValueError(f"{name} must be 0 to 64 tokens, not {count}")
 
     def sizes(self) -> dict[str, int]:
-        """Block -> tokens, in the order in which the shopper tower sees them."""
+        """Returns the number of tokens by block, in the order of the shopper tower."""
         return {"queries": self.queries, "clicks": self.clicks, "brands": self.brands, "purchases": self.purchases}
 
     @property
@@ -115,28 +115,30 @@ def query_words(query: str) -> list[str]:
     return words_of(query, MAX_QUERY_WORDS)
 
 
-def item_marks(item: HistoryItem) -> list[str]:
-    """The brand as a whole, and where the price stands; products carry the same marks, so that tastes meet them."""
-    return [mark("brand", item.brand), "" if item.price_band is None else mark("price", item.price_band)]
+def item_tokens(item: HistoryItem) -> list[str]:
+    """Returns the field tokens of brand and price band. Products have the same tokens, so that a shopper's taste matches them."""
+    return [field_token("brand", item.brand), "" if item.price_band is None else field_token("price", item.price_band)]
 
 
 def click_words(item: HistoryItem) -> list[str]:
-    """Terms of the product, and its marks."""
-    return [*words_of(item.terms, MAX_TERMS), *item_marks(item)]
+    """Returns the words of a click: the product's terms, its brand and its price band."""
+    return [*words_of(item.terms, MAX_TERMS), *item_tokens(item)]
 
 
 def brand_words(item: HistoryItem) -> list[str]:
-    return [mark("brand", item.brand)]
+    return [field_token("brand", item.brand)]
 
 
 def purchase_words(item: HistoryItem) -> list[str]:
-    """Tags of a purchase: terms, brand, price and every step of the category."""
-    return [*click_words(item), *category_marks(item.category)]
+    """Returns the words of a purchase: those of a click and every step of the category."""
+    return [*click_words(item), *category_tokens(item.category)]
 
 
 def block_items(items: Sequence[HistoryItem], blocks: HistoryBlocks) -> dict[str, list[list[str]]]:
-    """Block -> words of its tokens, the most recent first. `items` in any order; an item without words is no token."""
-    latest = sorted(items, key=lambda item: item.time_ms)[::-1]  # of two at the same time the later listed first
+    """Returns, by block, the words of each token, the most recent first. `items` may be in any order."""
+    latest = sorted(items, key=lambda item: item.time_ms)[
+        ::-1
+    ]  # of two at the same time, the one listed later comes first
     chosen: dict[str, list[list[str]]] = {}
     sources: tuple[tuple[str, HistoryKind, Callable[[HistoryItem], list[str]]], ...] = (
         ("queries", HistoryKind.SEARCH, lambda item: query_words(item.query)),

@@ -1,7 +1,7 @@
-"""The search tower on NumPy alone, for serving on a CPU: queries and histories in, vectors out.
+"""The search tower on NumPy alone, for serving on a CPU: it encodes queries and histories.
 
-The same numbers as the network it was saved from, to 1e-4. Safe to call from several threads: its only state are the
-caches of words and items, each filled with the same value whoever comes first.
+Its vectors equal those of the trained network to 1e-4. Safe to call from several threads: its only state is the cache of words, whose
+entries are the same whichever thread computes them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _MAX_CACHED_WORDS = 50_000  # 0.7 kB each
 
 
 class ModelError(InputError):
-    """The folder holds no model that can be used; the message says why."""
+    """The folder holds no usable model; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class LightSpec:
-    """What the search tower is, beside its weights."""
+    """The settings of the search tower."""
 
     dim: int
     prefixes: tuple[int, ...]
@@ -42,7 +42,7 @@ class LightSpec:
     heads: int
     most_taste: float
     locales: tuple[str, ...]
-    threshold: float  # products whose score is below can be pruned
+    threshold: float  # products with a lower score can be pruned
 
     @classmethod
     def load(cls, folder: Path) -> LightSpec:
@@ -61,7 +61,7 @@ class LightSpec:
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
-    """The whole of spec.json. Raises ModelError where it is not there or of another format."""
+    """Reads spec.json. Raises ModelError if it is missing or of another format."""
     try:
         values: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -74,13 +74,13 @@ def read_spec(folder: Path) -> dict[str, Any]:
 
 
 class LightTower:
-    """Queries, shoppers, and both together, as vectors. Texts of any length and language are accepted."""
+    """Encodes queries, shoppers, and both together. Texts may have any length and language."""
 
     def __init__(self, folder: Path) -> None:
         self.spec = LightSpec.load(folder)
         weights = load_file(folder / SEARCH_FILE)
         self._tokens = weights.pop("tokens.weight")
-        # Transposed once: (inputs, outputs), as rows of a batch are multiplied.
+        # Transposed once to (inputs, outputs), the layout of the products below.
         self._w = {
             name: np.ascontiguousarray(value.T) if name.endswith("weight") and "norm" not in name else value
             for name, value in weights.items()
@@ -89,17 +89,17 @@ class LightTower:
         self._words: dict[str, Floats] = {}
 
     def encode_queries(self, queries: Sequence[tuple[str, str]]) -> Floats:
-        """(text, locale) -> unit vectors (queries, dim). A locale that training did not see is any other."""
+        """Maps (text, locale) to unit vectors (queries, dim). A locale that was not trained counts as "other"."""
         bags = self._bags([query_words(text) for text, _ in queries])
         other = len(self.spec.locales)
         locale = self._weight("search.query.locale.weight").T[[self._locale.get(name, other) for _, name in queries]]
-        known = np.concatenate([bags, locale], axis=1)
-        return _unit(self._dense("search.query.dense", known))
+        inputs = np.concatenate([bags, locale], axis=1)
+        return _unit(self._dense("search.query.dense", inputs))
 
     def encode_shoppers(self, histories: Sequence[Sequence[HistoryItem]]) -> Floats:
-        """Histories (items in any order) -> (shoppers, dim) of any length, 0 where the history says nothing.
+        """Maps histories (items in any order) to vectors (shoppers, dim) of any length; an empty history gives 0.
 
-        A shopper's vector does not depend on the query and can be kept until the shopper's next event.
+        A shopper's vector does not depend on the query and can be cached until the shopper's next event.
         """
         blocks = self.spec.history
         texts: list[list[str]] = []
@@ -119,10 +119,9 @@ class LightTower:
         return vectors
 
     def personalise(self, queries: Floats, shoppers: Floats, strength: float | Floats = 1.0) -> Floats:
-        """Queries and shoppers (batch, dim), as encoded here -> unit vectors (batch, dim) to search with.
+        """Combines encoded queries and shoppers (batch, dim) into unit vectors (batch, dim) to search with.
 
-        Strength, one or (batch,), 0 asks as an anonymous shopper and 1 as it was trained; a shopper of whom nothing is known is
-        anonymous.
+        Strength, a number or (batch,), is 0 for an anonymous search and 1 as trained. A shopper with the vector 0 counts as anonymous.
         """
         strengths = np.broadcast_to(np.asarray(strength, np.float32), len(queries))[:, np.newaxis]
         known: Bools = np.any(shoppers != 0, axis=1) & (strengths[:, 0] != 0)
@@ -135,13 +134,13 @@ class LightTower:
         return np.where(known[:, np.newaxis], _unit(queries + strengths * taste), queries)
 
     def _attend(self, items: Floats, slots: Ints) -> Floats:
-        """items (items, token_dim), slots (shoppers, slots) of which each has one or more -> (shoppers, dim)."""
+        """Maps items (items, token_dim) and slots (shoppers, slots), at least one filled for each shopper, to (shoppers, dim)."""
         normed = self._norm("search.shopper.norm", items)
         at = np.maximum(slots, 0)
-        asked = self._asked(self._linear("search.shopper.keys", normed))[at]
-        asked = asked + self._asked(self._weight("search.shopper.slot_keys"))  # (shoppers, slots, heads, readouts)
-        asked = np.where((slots >= 0)[:, :, None, None], asked, np.float32(-np.inf))
-        shares = np.exp(asked - asked.max(axis=1, keepdims=True))
+        scores = self._scores(self._linear("search.shopper.keys", normed))[at]
+        scores = scores + self._scores(self._weight("search.shopper.slot_keys"))  # (shoppers, slots, heads, readouts)
+        scores = np.where((slots >= 0)[:, :, None, None], scores, np.float32(-np.inf))
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         shares = (shares / shares.sum(axis=1, keepdims=True)).transpose(0, 2, 3, 1)
         values = self._linear("search.shopper.values", normed)[at] + self._weight("search.shopper.slot_values")
         values = values.reshape(*slots.shape, self.spec.heads, -1).transpose(0, 2, 1, 3)
@@ -152,15 +151,15 @@ class LightTower:
         states = states + self._linear("search.shopper.narrow", _silu(wide))
         return self._linear("search.shopper.out", states.reshape(len(slots), -1))
 
-    def _asked(self, keys: Floats) -> Floats:
-        """Keys (n, token_dim) -> how much each head of each read-out wants them (n, heads, readouts)."""
+    def _scores(self, keys: Floats) -> Floats:
+        """Maps keys (n, token_dim) to attention scores of each head of each read-out (n, heads, readouts)."""
         by_head = keys.reshape(len(keys), self.spec.heads, -1)
         readouts = self._weight("search.shopper.readouts")
         readouts = readouts.reshape(len(readouts), self.spec.heads, -1)
         return np.einsum("nhd,rhd->nhr", by_head, readouts) / np.float32(by_head.shape[-1] ** 0.5)
 
     def _bags(self, texts: Sequence[Sequence[str]]) -> Floats:
-        """(texts, token_dim) means of the words; 0 for a text without any."""
+        """Returns (texts, token_dim) the means of the words; 0 for a text without words."""
         bags = np.zeros((len(texts), self._tokens.shape[1]), np.float32)
         lengths = np.array([len(text) for text in texts], np.int64)
         if not lengths.sum():
@@ -172,15 +171,15 @@ class LightTower:
         return bags
 
     def _word(self, word: str) -> Floats:
-        found = self._words.get(word)
-        if found is None:
+        vector = self._words.get(word)
+        if vector is None:
             own, *ngrams = self.spec.hashing.buckets(word)
-            found = self._tokens[own]
+            vector = self._tokens[own]
             if ngrams:
-                found = found + self._tokens[ngrams].mean(axis=0)
+                vector = vector + self._tokens[ngrams].mean(axis=0)
             if len(self._words) < _MAX_CACHED_WORDS:
-                self._words[word] = found
-        return found
+                self._words[word] = vector
+        return vector
 
     def _weight(self, name: str) -> Floats:
         return self._w[name]
@@ -189,8 +188,8 @@ class LightTower:
         return inputs @ self._w[f"{name}.weight"] + self._w[f"{name}.bias"]
 
     def _dense(self, name: str, inputs: Floats) -> Floats:
-        bent = self._linear(f"{name}.out", _silu(self._linear(f"{name}.hidden", inputs)))
-        return bent + inputs @ self._w[f"{name}.skip.weight"]
+        hidden = self._linear(f"{name}.out", _silu(self._linear(f"{name}.hidden", inputs)))
+        return hidden + inputs @ self._w[f"{name}.skip.weight"]
 
     def _norm(self, name: str, inputs: Floats) -> Floats:
         centred = inputs - inputs.mean(axis=-1, keepdims=True)
@@ -199,7 +198,7 @@ class LightTower:
 
 
 def log_words(folder: Path) -> set[str]:
-    """The frequent words of the log that the model in `folder` learned from: nobody's typing errors."""
+    """Returns the frequent words of the log that the model was trained on, which are hardly typing errors."""
     return set(json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))["words"])
 
 

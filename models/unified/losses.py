@@ -1,8 +1,8 @@
-"""What is minimised, as functions of scores and masks; no function here knows a tower.
+"""The losses of the unified model, as functions of scores and masks.
 
-Everywhere: scores (rows, columns) are cosines of searches and products; `positive` (rows,) is the column of the
-product that the row's event was about; `allowed` (rows, columns) says which columns are negatives of which rows (never
-the positive); `weight` (rows,) is what a row counts; a result is the weighted mean over rows.
+In all of them: scores (rows, columns) are cosines of searches and products; `positive` (rows,) is the column of the row's own product;
+`allowed` (rows, columns) marks the negatives of each row, never its positive; `weight` (rows,) weighs the rows; the result is the
+weighted mean over rows.
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ from models.unified.recipe import HingeTargets
 
 @dataclass(frozen=True, slots=True)
 class NegativeSets:
-    """Which columns are negatives, and what they weigh, as the schedule stands."""
+    """The negatives and their current weights in the schedule."""
 
     allowed: Tensor  # (rows, columns) bool
-    uniform: Tensor  # (columns,) what a column weighs as a uniform negative: its source's weight, or 0
-    hard: float  # what the hardest negatives of a row weigh together, against 1 for the mean of the uniform ones
-    hardest: int  # how many they are
+    uniform: Tensor  # (columns,) weight of a column as a uniform negative; 0 if it is none
+    hard: float  # weight of the hardest negatives of a row together; the uniform ones have 1
+    hardest: int  # number of hardest negatives
 
 
 def softmax_offsets(positive: Tensor, allowed: Tensor, log_expected: Tensor) -> Tensor:
-    """(rows, columns) what `softmax_loss` adds to the logits: -log_expected, and -inf where a column does not count.
+    """Returns (rows, columns) the logQ correction of a sampled softmax: -log_expected, and -inf for columns that do not count.
 
-    `log_expected` (rows, columns) or (columns,) is the log of how often a column's product is expected among the row's
-    columns: without it, products that are often drawn because they are popular, or because they are of the row's kind,
-    would be pushed away for that.
+    `log_expected` (rows, columns) or (columns,) is the log of the expected count of a column's product among the row's columns. Without it,
+    popular products and products of the row's category, which are drawn often, would be pushed away.
     """
     counts = allowed.scatter(1, positive[:, None], True)
     return (-log_expected).expand_as(allowed).masked_fill(~counts, float("-inf"))
 
 
 def softmax_loss(scores: Tensor, positive: Tensor, offsets: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
-    """Sampled softmax: cross-entropy of scale * score + offsets over the positive and the allowed columns."""
+    """Returns the sampled softmax: cross-entropy of scale * score + offsets over the positive and the allowed columns."""
     logits = torch.addcmul(offsets, scores, scale)
     return _weighted_mean(F.cross_entropy(logits, positive, reduction="none"), weight)
 
@@ -54,12 +53,11 @@ def hinge_loss(
     negatives: NegativeSets,
     weight: Tensor,
 ) -> Tensor:
-    """The multi-part hinge of Jha et al.: each kind of event has its own target, all relative to one learned threshold.
+    """Returns the multi-part hinge of Jha et al.: each kind of event has its own target, relative to one learned threshold.
 
-    A click, cart or purchase must score at least threshold + its target; an impression that was passed over must lie
-    between threshold + `impression` and threshold + `click`; a negative must lie below threshold + `negative`.
-    Positives pull the threshold down and negatives push it up, so it settles between the two: products below it can
-    be pruned. Squared, so that far misses matter most.
+    A click, cart or purchase must score at least threshold + its target; an impression without a click must lie between threshold +
+    `impression` and threshold + `click`; a negative must lie below threshold + `negative`. Positives pull the threshold down and
+    negatives push it up, so that it settles between the two and products below it can be pruned. Misses are squared.
     """
     own = scores.gather(1, positive[:, None])[:, 0]
     floors = scores.new_zeros(4)
@@ -72,13 +70,13 @@ def hinge_loss(
 
 
 def triplet_loss(scores: Tensor, positive: Tensor, margin: float, negatives: NegativeSets, weight: Tensor) -> Tensor:
-    """How far a negative comes within `margin` of the positive."""
+    """Returns the triplet loss: how far negatives come within `margin` of the positive."""
     own = scores.gather(1, positive[:, None])
     return _weighted_mean(_over_negatives(F.relu(scores - own + margin), negatives), weight)
 
 
 def _over_negatives(excess: Tensor, negatives: NegativeSets) -> Tensor:
-    """(rows,) the mean over uniform negatives plus `hard` times the mean over the hardest."""
+    """Returns (rows,) the mean over uniform negatives plus `hard` times the mean over the hardest."""
     uniform = negatives.allowed * negatives.uniform
     total = (excess * uniform).sum(dim=1) / uniform.sum(dim=1).clamp(min=1e-9)
     if negatives.hard > 0:
@@ -93,14 +91,14 @@ def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def prefix_scores(searches: Tensor, products: Tensor, prefix: int) -> Tensor:
-    """Cosines (rows, columns) of the first `prefix` numbers of unit vectors."""
+    """Returns cosines (rows, columns) of the first `prefix` dimensions of unit vectors."""
     if prefix == searches.shape[1]:
         return searches @ products.T
     return F.normalize(searches[:, :prefix], dim=1) @ F.normalize(products[:, :prefix], dim=1).T
 
 
 def finite_or_raise(loss: Tensor, searches: Tensor, step: int) -> None:
-    """Raises DegenerateLoss when the loss is no number, or when all searches have become one."""
+    """Raises DegenerateLoss if the loss is not a number, or if all search vectors have become the same."""
     if not torch.isfinite(loss):
         raise DegenerateLoss(f"the loss at step {step} is {loss.item()}; lower learning_rate")
     spread = searches.detach().std(dim=0).sum().item()

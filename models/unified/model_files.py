@@ -1,4 +1,4 @@
-"""The files of a model folder, by name; `saved_model` says what is in them."""
+"""The names of the files in a model folder; `saved_model` describes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where negatives come from, what they weigh as training goes on, and which would be false."""
+"""The negatives: their sources, their weights in the course of training, and the exclusion of false negatives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NegativeWeights:
 
 
 def schedule(mix: NegativeMix, progress: float) -> NegativeWeights:
-    """Uniform negatives only while warming up, then linearly to the mix's weights. `progress` 0 to 1 of the steps."""
+    """Returns the weights at a share `progress` of the steps: uniform negatives alone during warm-up, then linearly to those of the mix."""
     if progress < mix.warm_up_share:
         return NegativeWeights(1.0, 0.0, 0.0)
     span = mix.full_share - mix.warm_up_share
@@ -36,13 +36,13 @@ def schedule(mix: NegativeMix, progress: float) -> NegativeWeights:
 class Categories:
     """Products by category."""
 
-    of: Codes  # (products,) each product's category
+    of_product: Codes  # (products,) the category of each product
     members: Ragged  # the products of each category
-    share: Floats  # (categories,) how often a category is an example's, of 1 in all
+    share: Floats  # (categories,) share of the examples in each category
 
     @classmethod
     def from_products(cls, category: Codes, share: npt.NDArray[np.floating]) -> Categories:
-        """`share` (products,) is how often each product is an example's, of 1 in all."""
+        """Takes (products,) the category of each product and its share of the examples."""
         counts = np.bincount(category)
         members = Ragged(
             np.argsort(category, kind="stable").astype(np.int32),
@@ -55,7 +55,7 @@ class Categories:
         return self.members.lengths
 
     def draw(self, categories: Codes, count: int, random: np.random.Generator) -> Ints:
-        """`count` products of each of the categories, evenly."""
+        """Draws `count` products of each of the categories, uniformly."""
         within = (random.random((len(categories), count)) * self.sizes[categories][:, None]).astype(np.int64)
         drawn: Ints = self.members.values[(self.members.offsets[categories][:, None] + within).ravel()].astype(np.int64)
         return drawn
@@ -68,10 +68,10 @@ class Columns:
     products: Ints  # (columns,)
     positive: Ints  # (rows,) columns of the rows' own products
     uniform: Floats  # (columns,) the uniform source's weight where it drew the product, else 0
-    expected: Floats  # (columns,) how often the product is expected among what the sources draw, by their weights
+    expected: Floats  # (columns,) expected count of the product in the draws, by the weights of the sources
     expected_by_kin: Floats  # (columns,) the same for a row of the product's own category
     category: Codes  # (columns,)
-    counts: Bools  # (columns,) whether any source that counts now drew it
+    counts: Bools  # (columns,) whether a source with a weight above 0 drew the product
 
 
 def draw_columns(
@@ -84,26 +84,28 @@ def draw_columns(
     weights: NegativeWeights,
     random: np.random.Generator,
 ) -> Columns:
-    """Columns of one batch: its positives, uniform draws from the catalogue and from the positives' categories, and hard products
-    that were found before.
+    """Draws the columns of one batch: its positives, uniform draws from the catalogue and from the positives' categories, and mined hard
+    negatives (`dynamic`).
 
-    `share` (products,) is how often each product is a positive, of 1 in all, and `kin_share` of 1 in its category.
+    `share` (products,) is each product's share of all positives, and `kin_share` its share of those of its category.
     """
     num_products = len(share)
     drawn = np.zeros(0, np.int64)
     if weights.uniform > 0:
         of_all = random.integers(0, num_products, mix.uniform)
-        drawn = np.concatenate([of_all, categories.draw(np.unique(categories.of[positives]), mix.uniform_kin, random)])
+        drawn = np.concatenate(
+            [of_all, categories.draw(np.unique(categories.of_product[positives]), mix.uniform_kin, random)]
+        )
     products = np.unique(np.concatenate([positives, drawn, dynamic]).astype(np.int64))
-    uniform, in_batch, hard = (_is_in(products, found) for found in (drawn, positives, dynamic))
-    category = categories.of[products]
+    uniform, in_batch, hard = (_is_in(products, source) for source in (drawn, positives, dynamic))
+    category = categories.of_product[products]
     by_kin = weights.uniform * mix.uniform_kin / categories.sizes[category]
-    # Of another category's rows: the category is in the batch about as often as its examples make groups of `kin`.
+    # For rows of other categories: a category is in the batch about as often as its examples fill groups of `kin`.
     by_others = by_kin * np.minimum(1.0, categories.share[category] * len(positives) / mix.kin)
     expected = weights.uniform * mix.uniform / num_products + weights.in_batch * len(positives) * share[products]
     expected = expected + weights.dynamic * hard
     counts = uniform & (weights.uniform > 0) | in_batch & (weights.in_batch > 0) | hard & (weights.dynamic > 0)
-    least = 1.0 / num_products  # products that are positives only are drawn for no one but their row
+    least = 1.0 / num_products  # a product that is only a positive is drawn for its own row alone
     return Columns(
         products=products,
         positive=np.searchsorted(products, positives),
@@ -117,20 +119,20 @@ def draw_columns(
     )
 
 
-def _is_in(products: Ints, found: npt.NDArray[np.integer]) -> Bools:
+def _is_in(products: Ints, drawn: npt.NDArray[np.integer]) -> Bools:
     there = np.zeros(len(products), np.bool_)
-    there[np.searchsorted(products, found)] = True
+    there[np.searchsorted(products, drawn)] = True
     return there
 
 
 @dataclass(frozen=True, slots=True)
 class Engagements:
-    """What is known to be wanted: by a query, by a shopper, and by both together."""
+    """The products engaged with: by query, by shopper, and by both together."""
 
     by_query: Ragged
     by_shopper: Ragged
     by_both: Ragged
-    both: Ints  # (queries and shoppers that met,) ascending: query * num_shoppers + shopper
+    both: Ints  # (pairs of query and shopper,) ascending: query * num_shoppers + shopper
     num_shoppers: int
 
     @classmethod
@@ -147,32 +149,32 @@ class Engagements:
         )
 
     def negatives(self, columns: Columns, query: Codes, shopper: Codes) -> Negatives:
-        """Which columns are negatives of which rows. The rows' queries and shoppers need not be known together."""
+        """Returns which columns are negatives of which rows."""
         counted = np.repeat(columns.counts[None, :], len(query), axis=0)
         counted[np.arange(len(query)), columns.positive] = False
         pair = query.astype(np.int64) * self.num_shoppers + shopper
         at = np.minimum(np.searchsorted(self.both, pair), max(len(self.both) - 1, 0))
         met = np.flatnonzero(self.both[at] == pair) if len(self.both) else np.zeros(0, np.int64)
         _take_out(counted, columns, met, self.by_both.take(at[met]))
-        unwanted = counted.copy()
+        irrelevant = counted.copy()
         everyone = np.arange(len(query))
-        _take_out(unwanted, columns, everyone, self.by_query.take(query))
-        _take_out(unwanted, columns, everyone, self.by_shopper.take(shopper))
-        return Negatives(counted, unwanted)
+        _take_out(irrelevant, columns, everyone, self.by_query.take(query))
+        _take_out(irrelevant, columns, everyone, self.by_shopper.take(shopper))
+        return Negatives(counted, irrelevant)
 
 
 @dataclass(frozen=True, slots=True)
 class Negatives:
-    """(rows, columns) each, never True where the column is the row's own product.
+    """Masks (rows, columns), never True where the column is the row's own product.
 
-    A softmax states how a search's clicks are shared among products, so what others clicked after the same query belongs
-    in its sum; only what this very shopper also clicked after this query is left out. A margin, on the other hand, says that
-    a negative is not wanted, so for it all is left out that the query or the shopper ever led to. (With the second mask for both
-    losses a model of the simulated log learned nothing of shoppers: what tells them apart are products of one query.)
+    A softmax models how the clicks of a search are shared among products: products that others clicked after the same query belong in
+    its denominator, and only those that the same shopper clicked after it are excluded. A margin claims that a negative is irrelevant:
+    for it, every product that the query or the shopper ever led to is excluded. (With the second mask for both losses, a model of the
+    simulated log learned nothing about shoppers, who differ in the products that they click after the same query.)
     """
 
     counted: Bools  # for the softmax
-    unwanted: Bools  # for the hinge and the triplet
+    irrelevant: Bools  # for the hinge and the triplet
 
 
 def _take_out(allowed: Bools, columns: Columns, rows: Ints, engaged: Ragged) -> None:
@@ -187,19 +189,21 @@ def grouped(owner: npt.NDArray[np.integer], product: Codes, num_owners: int) -> 
     return Ragged(pairs[1].astype(np.int32), np.concatenate(([0], np.cumsum(counts))).astype(np.int64))
 
 
-def hardest_products(queries: Floats, products: Floats, pool: Ints, wanted: Ragged, rows: Ints, per_row: int) -> Codes:
-    """(queries, per_row) products of the pool that score highest for each query without being wanted by it; exact.
+def hardest_products(
+    queries: Floats, products: Floats, pool: Ints, positives: Ragged, rows: Ints, per_row: int
+) -> Codes:
+    """Returns (queries, per_row) the products of the pool that score highest for each query and are not its positives, by exact search.
 
-    `products` (pool, dim) are the vectors of `pool`; `rows` (queries,) are the queries' rows in `wanted`.
+    `products` (pool, dim) are the vectors of `pool`; `rows` (queries,) are the queries' rows in `positives`.
     """
-    found = np.empty((len(queries), per_row), np.int32)
+    hardest = np.empty((len(queries), per_row), np.int32)
     order = np.argsort(pool)
     for start in range(0, len(queries), 1024):
         scores = queries[start : start + 1024] @ products.T
-        met = wanted.take(rows[start : start + 1024])
+        met = positives.take(rows[start : start + 1024])
         at = np.minimum(np.searchsorted(pool[order], met.values), len(pool) - 1)
         here = pool[order][at] == met.values
         scores[np.repeat(np.arange(len(scores)), met.lengths)[here], order[at[here]]] = -np.inf
         best = np.argpartition(-scores, min(per_row, len(pool) - 1), axis=1)[:, :per_row]
-        found[start : start + len(scores)] = pool[best]
-    return found
+        hardest[start : start + len(scores)] = pool[best]
+    return hardest

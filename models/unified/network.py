@@ -1,4 +1,4 @@
-"""The whole network, and how the rows of a catalogue become what its product tower reads."""
+"""The whole network, and the inputs of its product tower by row of the catalogue."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from models.unified.signals import SIGNAL_SCALARS, ProductSignals
 from models.unified.towers import ProductInputs, ProductTower, SearchTower, TokenTable
 from models.unified.words import Ragged, WordBatch, word_batch
 
-FIRST_SCALE = 20.0  # of the softmax's logits; learned on from here
+FIRST_SCALE = 20.0  # of the softmax's logits, before training
 MAX_SCALE = 60.0
 FIRST_THRESHOLD = 0.2
-FIRST_TASTE = 0.1  # how much of the shopper's vector is added to the query's unit vector, before training
+FIRST_TASTE = 0.1  # share of the shopper's vector added to the query's unit vector, before training
 
 
 class UnifiedNetwork(nn.Module):
-    """Both towers, the table they share, and what the losses learn: the softmax's scale and the pruning threshold."""
+    """Both towers, their shared table, and the parameters of the losses: the softmax's scale and the pruning threshold."""
 
     def __init__(self, recipe: UnifiedRecipe, num_locales: int, graph_dim: int) -> None:
         super().__init__()
@@ -44,10 +44,10 @@ class UnifiedNetwork(nn.Module):
 
     @torch.no_grad()
     def _align(self, token_dim: int, dim: int) -> None:
-        """Starts where texts that share words are near: one projection of bags of words stands in every tower.
+        """Initialises every tower with the same projection of bags of words, so that texts with common words start close together.
 
-        Training then moves each by itself. From independent random projections tastes were hardly learned: a shopper's
-        brand had to be found by the product's through six layers, in a few hundred steps.
+        Training then changes each by itself. From independent random projections tastes were hardly learned: a shopper's brand had to
+        match the product's through six layers in a few hundred steps.
         """
         shared = torch.empty(dim, token_dim)
         nn.init.orthogonal_(shared)
@@ -62,7 +62,7 @@ class UnifiedNetwork(nn.Module):
             self.search.mix.skip.weight[:] = FIRST_TASTE * torch.eye(dim).repeat(1, 2) * torch.arange(2 * dim).ge(dim)
 
     def tables(self) -> list[nn.Parameter]:
-        """The parameters of which a batch reads a few rows: their gradients are sparse."""
+        """Returns the parameters with sparse gradients, of which a batch reads a few rows."""
         ids = self.product.ids
         return [self.tokens.weight, *([] if ids is None else [ids.weight])]
 
@@ -78,14 +78,16 @@ class UnifiedNetwork(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class CatalogueInputs:
-    """Everything the product tower reads, by row of the catalogue."""
+    """The inputs of the product tower, by row of the catalogue."""
 
     features: ProductFeatures
     signals: ProductSignals
-    text: npt.NDArray[np.generic]  # (products, text_dim) float32, or (products, words) int32; (products, 0) without
+    text: npt.NDArray[
+        np.generic
+    ]  # (products, text_dim) float32, or (products, words) int32; (products, 0) without a text block
 
     def take(self, rows: Ints, bag: Tensor, meets: Bools) -> ProductInputs:
-        """`bag` (rows, token_dim) of the products' words; `meets` False takes a product as one no shopper has met."""
+        """Takes the bags (rows, token_dim) of the products' words; with `meets` False a product counts as new."""
         device = bag.device
 
         def tensor(values: npt.NDArray[np.generic]) -> Tensor:
@@ -106,7 +108,7 @@ class CatalogueInputs:
 
 @torch.inference_mode()
 def product_vectors(network: UnifiedNetwork, inputs: CatalogueInputs, buckets: Ragged, rows: Ints) -> Floats:
-    """Unit vectors (rows, dim) of products."""
+    """Returns unit vectors (rows, dim) of products."""
     out = []
     for start in range(0, len(rows), 2048):
         chosen = rows[start : start + 2048]

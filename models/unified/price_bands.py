@@ -1,4 +1,4 @@
-"""Where a price stands among the products of its category: the same amount is dear for a mug and cheap for a sofa."""
+"""Price bands within a category: the same amount is expensive for a mug and cheap for a sofa."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from models.products.product import Product
 
 NUM_BANDS = 5
-_MIN_PRICES = 20  # with fewer a category has no quantiles of its own, and those of the whole catalogue stand in
+_MIN_PRICES = 20  # a category with fewer takes the quantiles of the whole catalogue
 _FILE = "price_bands.json"
 
 
 @dataclass(frozen=True, slots=True)
 class PriceBands:
-    """Inner edges of the bands by category; "" is the whole catalogue."""
+    """The inner edges of the bands, by category; "" is the whole catalogue."""
 
     edges: dict[str, list[float]]
 
@@ -35,7 +35,7 @@ class PriceBands:
         return cls({name: np.quantile(values, shares).tolist() for name, values in enough.items()})
 
     def band(self, product: Product) -> int | None:
-        """0 (cheap) to 4 (dear); None without a price."""
+        """Returns 0 (cheap) to 4 (expensive); None without a price."""
         edges = self.edges.get(product.category) or self.edges.get("")
         if product.price_minor is None or edges is None:
             return None

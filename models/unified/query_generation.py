@@ -1,7 +1,7 @@
-"""Pre-training of the text block by writing queries: a small encoder reads the product, a decoder writes what shoppers
-searched before they engaged with it (after docT5query, Nogueira and Lin, 2019). The encoder becomes the text block.
+"""Pre-trains the text block by query generation (after docT5query, Nogueira and Lin, 2019).
 
-Shoppers' words for a thing are often not the seller's; to write them the encoder has to learn what the seller means.
+A small encoder reads the product and a decoder writes the query that led to it; the encoder becomes the text block. Shoppers often use
+other words than sellers: to generate them, the encoder has to learn what the seller means.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from models.unified.words import Ragged, WordBook
 
 PAD, START = 0, 1
 _FIRST_WORD = 2
-_HASHED_SHARE = 8  # one row in 8 is for words outside of the vocabulary
+_HASHED_SHARE = 8  # one row in 8 is for words outside the vocabulary
 
 
 class TextReader(nn.Module):
-    """The encoder: tokens of a product's text -> one vector."""
+    """The encoder: maps the tokens of a product's text to one vector."""
 
     def __init__(self, spec: QueryGeneration) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class TextReader(nn.Module):
         nn.init.normal_(self.tokens.weight, std=0.05)
 
     def states(self, tokens: Tensor) -> Tensor:
-        """tokens (batch, words) -> (batch, words, dim)."""
+        """Maps tokens (batch, words) to (batch, words, dim)."""
         states = self.tokens(tokens) + self.places[: tokens.shape[1]]
         present = _attended(tokens)
         for layer in self.layers:
@@ -46,13 +46,13 @@ class TextReader(nn.Module):
         return self.norm(states)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (batch, words), PAD where none -> (batch, dim), the mean over words."""
+        """Maps tokens (batch, words), filled up with PAD, to the mean over words (batch, dim)."""
         present = (tokens != PAD).unsqueeze(2)
         return (self.states(tokens) * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
 
 
 class QueryWriter(nn.Module):
-    """Encoder and decoder; the decoder's output shares the encoder's table of tokens."""
+    """Encoder and decoder; the decoder's output layer shares the encoder's table of tokens."""
 
     def __init__(self, spec: QueryGeneration) -> None:
         super().__init__()
@@ -62,9 +62,9 @@ class QueryWriter(nn.Module):
         self.norm = nn.LayerNorm(spec.dim)
 
     def loss(self, products: Tensor, queries: Tensor) -> Tensor:
-        """Cross-entropy of every word of the queries (batch, words), given the product and the words before it.
+        """Returns the cross-entropy of every word of the queries (batch, words), given the product and the words before it.
 
-        The first word may look at nothing but the product's mean, so that the mean has to say it all.
+        The first word depends on the product's mean alone, so that the mean has to carry the meaning.
         """
         encoded = self.reader.states(products)
         present = (products != PAD).unsqueeze(2)
@@ -81,7 +81,7 @@ class QueryWriter(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Self-attention, attention to the product for the decoder, and two dense layers, each normalised before."""
+    """Self-attention, attention to the product (decoder only), and two dense layers, each after a layer norm."""
 
     def __init__(self, spec: QueryGeneration, *, reads_product: bool) -> None:
         super().__init__()
@@ -115,34 +115,34 @@ class _Layer(nn.Module):
 
 
 def _attended(tokens: Tensor) -> Tensor:
-    """(batch, 1, 1, words) which words may be looked at; of a text without words all, lest attention divide by 0."""
+    """Returns (batch, 1, 1, words) the attention mask; a text without words attends to all, which avoids a division by 0."""
     present = tokens != PAD
     return (present | ~present.any(dim=1, keepdim=True))[:, None, None, :]
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Frequent words have a token of their own, others share the hashed rest."""
+    """Frequent words have a token of their own; the others share hashed tokens."""
 
     words: tuple[str, ...]
     size: int
 
     @classmethod
     def from_counts(cls, counts: Counter[str], size: int) -> Vocabulary:
-        """The most frequent words; of equally frequent ones those first in the alphabet."""
+        """Takes the most frequent words, in alphabetical order where they are equally frequent."""
         room = size - _FIRST_WORD - size // _HASHED_SHARE
         ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         return cls(tuple(word for word, _ in ranked[:room]), size)
 
     def token_of(self, hashed: Callable[[str], int]) -> Callable[[str], int]:
-        """A function from words to tokens; `hashed` gives any number of 0 or more for a word."""
+        """Returns a function from words to tokens; `hashed` maps a word to any number of 0 or more."""
         known = {word: _FIRST_WORD + at for at, word in enumerate(self.words)}
         first = self.size - self.size // _HASHED_SHARE
         return lambda word: known.get(word) or first + hashed(word) % (self.size - first)
 
 
 def text_tokens(texts: Ragged, book: WordBook, vocabulary: Vocabulary, length: int) -> Codes:
-    """Texts by word numbers -> tokens (texts, length), cut or filled with PAD."""
+    """Maps texts of word numbers to tokens (texts, length), cut or filled up with PAD."""
     token_of = vocabulary.token_of(book.hashing.bucket)
     by_number = np.zeros(len(book), np.int32)
     for word, number in book.items():
@@ -163,7 +163,7 @@ def train_query_writer(
     progress: Callable[[int, int], None],
     device: str = "cpu",
 ) -> TextReader:
-    """Learns to write queries[pairs[i, 1]] from products[pairs[i, 0]]; the encoder, in evaluation mode."""
+    """Learns to write queries[pairs[i, 1]] from products[pairs[i, 0]], and returns the encoder in evaluation mode."""
     torch.manual_seed(seed)
     random = np.random.default_rng([seed, 0x71])
     writer = QueryWriter(spec).to(device).train()
@@ -188,9 +188,11 @@ def train_query_writer(
 
 @torch.inference_mode()
 def read_products(reader: TextReader, products: Codes, device: str = "cpu") -> Floats:
-    """tokens (products, words) -> (products, dim)."""
+    """Maps tokens (products, words) to vectors (products, dim)."""
     out = np.empty((len(products), reader.norm.normalized_shape[0]), np.float32)
-    order = np.argsort((products != PAD).sum(axis=1), kind="stable")  # texts of a length together, so little is padding
+    order = np.argsort(
+        (products != PAD).sum(axis=1), kind="stable"
+    )  # texts of similar length together, which saves padding
     for start in range(0, len(order), 1024):
         rows = order[start : start + 1024]
         tokens = products[rows]

@@ -1,4 +1,4 @@
-"""All that decides what a unified model becomes, beside its catalogue, its log and its seed."""
+"""The recipe of a unified model: all settings of a training other than the data and the seed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TextBlock = Literal["none", "frozen", "tuned"]
 
 @dataclass(frozen=True, slots=True)
 class ProductBlocks:
-    """Which blocks the product tower joins."""
+    """The blocks of the product tower."""
 
-    text: TextBlock = "frozen"  # what the query generator's encoder reads; "tuned" goes on training it
+    text: TextBlock = "frozen"  # the encoder of query generation; "tuned" trains it further
     graph: bool = True
     ngrams: bool = True
     ids: bool = True
@@ -30,7 +30,7 @@ class ProductBlocks:
 @dataclass(frozen=True, slots=True)
 class TowerSizes:
     dim: int = 256
-    prefixes: tuple[int, ...] = (64, 128, 256)  # Matryoshka: each is a vector of its own
+    prefixes: tuple[int, ...] = (64, 128, 256)  # Matryoshka: each prefix is a vector of its own
     token_dim: int = 128
     id_bits: int = 17  # 2**id_bits rows of the table of ids
     id_dim: int = 32
@@ -38,9 +38,9 @@ class TowerSizes:
     product_hidden: int = 384
     query_hidden: int = 256
     mix_hidden: int = 256
-    most_taste: float = 0.5  # length of what a shopper can add to the unit vector of their query
+    most_taste: float = 0.5  # maximum length of the taste added to the query's unit vector
     heads: int = 4  # of the shopper's attention
-    readouts: int = 4  # how many questions the shopper tower asks of a history
+    readouts: int = 4  # read-out tokens of the shopper tower
 
     def __post_init__(self) -> None:
         if not self.prefixes or self.prefixes[-1] != self.dim or list(self.prefixes) != sorted(set(self.prefixes)):
@@ -53,7 +53,7 @@ class TowerSizes:
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """What is minimised: the weighted sum; 0 leaves a loss out."""
+    """The weights of the losses; 0 leaves a loss out."""
 
     softmax: float = 1.0
     hinge: float = 0.3
@@ -71,26 +71,26 @@ class HingeTargets:
     purchase: float = 0.40
     cart: float = 0.35
     click: float = 0.30
-    impression: float = 0.10  # shown and passed over: relevant, yet below a click
+    impression: float = 0.10  # shown and not clicked: relevant, but below a click
     negative: float = -0.10
 
 
 @dataclass(frozen=True, slots=True)
 class NegativeMix:
-    """How many negatives, and what each source weighs at the end; at first only uniform ones count (see `schedule`)."""
+    """The number of negatives by source, and the weights at the end of the schedule (see `schedule`)."""
 
     uniform: int = 512  # drawn from the catalogue for each batch
-    uniform_kin: int = 64  # drawn from each category that the batch has an example of
+    uniform_kin: int = 64  # drawn from each category with an example in the batch
     uniform_weight: float = 1.0
     in_batch_weight: float = 1.0
-    kin: int = 64  # examples of one category that come into a batch together; 1 draws each by itself
+    kin: int = 64  # examples of one category that are batched together; 1 draws each by itself
     hardest_in_batch: int = 16  # per row, for the hinge and the triplet
-    dynamic_weight: float = 0.0  # of the products that the model itself ranks high; 0 never looks for them
+    dynamic_weight: float = 0.0  # of hard negatives that the model itself ranks high; 0 mines none
     dynamic_per_row: int = 1
     dynamic_refreshes: int = 2
-    dynamic_pool: int = 16_384  # products that are ranked at a refresh
+    dynamic_pool: int = 16_384  # products that are ranked when they are mined
     warm_up_share: float = 0.1  # of the steps, with uniform negatives only
-    full_share: float = 0.5  # of the steps, after which the weights above hold; linear between the two
+    full_share: float = 0.5  # of the steps, after which the weights above apply; linear between the two
 
     def __post_init__(self) -> None:
         if self.uniform < 1 or self.uniform_kin < 0:
@@ -105,12 +105,12 @@ class NegativeMix:
 
 @dataclass(frozen=True, slots=True)
 class QueryGeneration:
-    """Pre-training of the text block: a small encoder and decoder learn to write the query from the product's text."""
+    """Pre-training of the text block: a small encoder and decoder learn to generate the query from the product's text."""
 
     dim: int = 128
     layers: int = 1
     heads: int = 4
-    wide: int = 2  # times `dim`, the middle of the dense layers
+    wide: int = 2  # width of the feed-forward layer, in multiples of `dim`
     vocabulary: int = 8_192  # most frequent words; the rest share hashed rows
     max_product_words: int = 16
     max_query_words: int = 6
@@ -135,14 +135,14 @@ class UnifiedRecipe:
     negatives: NegativeMix = field(default_factory=NegativeMix)
     query_generation: QueryGeneration = field(default_factory=QueryGeneration)
     graph_dim: int = 64
-    folds: int = 4  # of the searches: what the window says of a product is told to each fold by the others
+    folds: int = 4  # of the searches: the signals of each fold's examples come from the other folds
     kind_weights: tuple[float, float, float, float] = (0.0, 1.0, 1.5, 2.0)  # impression, click, cart, purchase
-    impressions_per_positive: float = 0.1  # shown and passed over, for the hinge
-    train_share: float = 0.85  # of the log's events; those after are for evaluation
-    history_dropout: float = 0.2  # of the rows: they must be answered as an anonymous shopper's
-    item_dropout: float = 0.3  # of the tokens of a history: shoppers must not be known by what only they did
+    impressions_per_positive: float = 0.1  # shown and not clicked, for the hinge
+    train_share: float = 0.85  # of the log's events; later ones are for evaluation
+    history_dropout: float = 0.2  # share of the rows that are treated as anonymous
+    item_dropout: float = 0.3  # share of the history tokens: a shopper must not be recognised by unique items
     weight_decay: float = 0.0
-    signal_dropout: float = 0.25  # of the products: as if no shopper had met them yet
+    signal_dropout: float = 0.25  # share of the products that are treated as new
 
     def __post_init__(self) -> None:
         if not 0 < self.train_share < 1:

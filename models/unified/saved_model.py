@@ -1,11 +1,11 @@
-"""The model folder: what is written of a trained network, and how it is loaded again.
+"""The model folder: writes a trained network, and loads its product tower.
 
 spec.json                   recipe, seed, locales, sizes, pruning threshold
-search_tower.safetensors    the light tower and the table of tokens: all that serving needs, with the spec
+search_tower.safetensors    the light tower and the table of tokens: all that serving needs in addition to the spec
 product_tower.safetensors   the heavy tower
-text_reader.safetensors     the text block, where it is frozen, and vocabulary.json
-signals.parquet             what the training window said of each product
-price_bands.json            where prices stand among their category's
+text_reader.safetensors     the text block, if it is frozen; with vocabulary.json
+signals.parquet             engagement with each product in the training window
+price_bands.json            edges of the price bands by category
 product_vectors.npy         (products, dim) float16, in order of the catalogue
 product_ids.parquet         their ids
 """
@@ -70,7 +70,7 @@ def save_model(
     folder: Path,
     progress: Progress,
 ) -> None:
-    """Writes the folder, the vectors of the whole catalogue included."""
+    """Writes the folder, including the vectors of the whole catalogue."""
     folder.mkdir(parents=True)
     network.eval()
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -105,7 +105,7 @@ def save_model(
 
 
 class ProductEncoder:
-    """A saved product tower: vectors of any products, those that came after training included."""
+    """A saved product tower, which also encodes products that are newer than the training."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         spec = read_spec(folder)
@@ -125,7 +125,7 @@ class ProductEncoder:
             self._reader.to(device).eval()
 
     def encode(self, products: list[Product]) -> Floats:
-        """Unit vectors (products, dim)."""
+        """Returns unit vectors (products, dim)."""
         book = WordBook(self.recipe.hashing)
         features = product_features(products, self._bands, book, WordHashing(bits=self.recipe.sizes.id_bits))
         text: npt.NDArray[np.generic] = np.zeros((len(products), 0), np.float32)
@@ -141,7 +141,7 @@ class ProductEncoder:
 def export_product_vectors(
     folder: Path, table: ProductTable, out: Path, progress: Progress, device: str = "cpu"
 ) -> Float16s:
-    """Vectors (products, dim) float16 of a whole table, written to the file `out` block by block."""
+    """Writes the vectors (products, dim) of a whole table to the file `out` block by block, and returns them as float16."""
     encoder = ProductEncoder(folder, device)
     shape = (len(table), encoder.recipe.sizes.dim)
     vectors = np.lib.format.open_memmap(out, mode="w+", dtype=np.float16, shape=shape)
@@ -154,7 +154,7 @@ def export_product_vectors(
 
 
 def recipe_of(values: dict[str, Any]) -> UnifiedRecipe:
-    """A recipe from what `asdict` made of it."""
+    """Restores a recipe from its `asdict`."""
     sizes = {**values["sizes"], "prefixes": tuple(values["sizes"]["prefixes"])}
     return UnifiedRecipe(
         **{

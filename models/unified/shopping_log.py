@@ -1,4 +1,4 @@
-"""The shopping log as columns of numbers, and the searches in it."""
+"""The shopping log as numeric columns, with its searches numbered."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from models.errors import InputError
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.events.kinds import KINDS
 
-UNKNOWN = -1  # a product that is not in the catalogue
+UNKNOWN = -1  # row of a product that is not in the catalogue
 
 
 class LogError(InputError):
-    """The log cannot be learned from; the message says what to change."""
+    """The log cannot be used; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShoppingLog:
-    """Events in order of time. A *search* is one query in one session: what it led to shares its number.
+    """Events in order of time. A *search* is one query in one session; the events that it led to have its number.
 
-    An anonymous event belongs to a shopper of its own session, so that a session knows its own past and no more.
+    Each session of anonymous events counts as a shopper of its own, whose history is the session.
     """
 
     time_ms: Ints  # (events,)
@@ -51,16 +51,16 @@ class ShoppingLog:
 
     @property
     def searched_ms(self) -> Ints:
-        """(events,) when the search that led to the event was made: what came before it is all that may be known."""
+        """(events,) the time of each event's search: a model may know only what came before it."""
         return self.search_time_ms[self.search]
 
     def time_at(self, share: float) -> int:
-        """The time before which this share of the events lies."""
+        """Returns the time before which this share of the events lies."""
         return int(self.time_ms[min(int(share * len(self)), len(self) - 1)])
 
     @classmethod
     def read(cls, path: Path, product_ids: Sequence[str]) -> ShoppingLog:
-        """Reads a Parquet file, or a folder of them. Raises LogError where a column is missing or of another type."""
+        """Reads a Parquet file, or a folder of them. Raises LogError if a column is missing or of another type."""
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
@@ -69,7 +69,7 @@ class ShoppingLog:
 
     @classmethod
     def from_table(cls, table: pa.Table, product_ids: Sequence[str]) -> ShoppingLog:
-        """From a table of EVENT_SCHEMA; `product_ids` are the catalogue's, by row. An event that comes twice counts once."""
+        """Takes a table of EVENT_SCHEMA and the ids of the catalogue, by row. An event with a repeated id counts once."""
         table = _checked(table)
         time_ms = np.asarray(table["time"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()))
         order = np.argsort(time_ms, kind="stable")
@@ -121,7 +121,7 @@ def _checked(table: pa.Table) -> pa.Table:
 
 
 def _encode(column: pa.ChunkedArray) -> tuple[Codes, list[str]]:
-    """Codes (rows,) and the distinct strings they stand for, in order of appearance."""
+    """Returns codes (rows,), and the distinct strings that they stand for in order of appearance."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
     encoded = column.combine_chunks().dictionary_encode()

@@ -1,4 +1,4 @@
-"""What the training window says of each product: how often it was engaged, where, and through which queries."""
+"""Engagement signals of each product in the training window: how much, in which locales, and through which queries."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from models.events.kinds import CLICK, KINDS
 from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 SIGNAL_SCALARS = ("popularity_rank", "popularity", "shown_rank", "click_share", "purchase_share", "is_known")
-KIND_POINTS = (0.05, 1.0, 2.0, 4.0)  # what an impression, a click, a cart and a purchase say of interest
-_PRIOR = 20.0  # engagements of an average product, which a product's own shares are drawn towards
+KIND_POINTS = (0.05, 1.0, 2.0, 4.0)  # weights of an impression, a click, a cart and a purchase
+_PRIOR = 20.0  # engagements at the average rate that are added to those of each product
 _FILE = "signals.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class ProductSignals:
-    """By row of the catalogue. A product that no shopper was shown has zeros throughout."""
+    """Signals by row of the catalogue. A product that no shopper was shown has zeros throughout."""
 
     scalars: Floats  # (products, SIGNAL_SCALARS), each 0 to 1
-    locales: Floats  # (products, locales) how much more of its engagement comes from a locale than of others', -1 to 1
+    locales: Floats  # (products, locales) its share of engagement from a locale minus the average share, -1 to 1
     graph: Floats  # (products, graph_dim)
 
     @property
@@ -50,7 +50,7 @@ class SavedSignals:
         self._columns = {name: _matrix(table[name]) for name in ("scalars", "locales", "graph")}
 
     def for_ids(self, product_ids: Sequence[str]) -> ProductSignals:
-        """In the order of the ids; products that were not there at training have no signals."""
+        """Returns signals in the order of the ids; a product that is newer than the training has zeros."""
         found = pc.index_in(pa.array(product_ids, pa.string()), value_set=self._ids)
         at = np.asarray(found.fill_null(UNKNOWN).to_numpy(zero_copy_only=False), np.int64)
         known = (at != UNKNOWN)[:, None]
@@ -64,7 +64,7 @@ def _matrix(column: pa.ChunkedArray) -> Floats:
 
 
 def window_signals(log: ShoppingLog, until_ms: int, graph: Floats, left_out: Bools | None = None) -> ProductSignals:
-    """Signals of the events before `until_ms`, without the searches (searches,) that are `left_out`."""
+    """Computes the signals of the events before `until_ms`, without the searches that the mask `left_out` (searches,) marks."""
     within = (log.time_ms < until_ms) & (log.product != UNKNOWN)
     events = np.flatnonzero(within if left_out is None else within & ~left_out[log.search])
     product, kind = log.product[events], log.kind[events]
@@ -92,13 +92,13 @@ def window_signals(log: ShoppingLog, until_ms: int, graph: Floats, left_out: Boo
 
 
 def _shares(part: Ints, whole: Ints) -> Doubles:
-    """part / whole, drawn towards the whole catalogue's where there is little of it."""
-    usual = part.sum() / max(whole.sum(), 1)
-    return np.clip((part + _PRIOR * usual) / (whole + _PRIOR), 0, 1)
+    """Returns part / whole, shrunk towards the average of the catalogue."""
+    average = part.sum() / max(whole.sum(), 1)
+    return np.clip((part + _PRIOR * average) / (whole + _PRIOR), 0, 1)
 
 
 def _quantiles(points: npt.NDArray[Any]) -> Doubles:
-    """The share of engaged products that have fewer points."""
+    """Returns the share of engaged products that have fewer points."""
     engaged = np.sort(points[points > 0])
     return np.searchsorted(engaged, points) / max(len(engaged), 1)
 
@@ -107,9 +107,9 @@ def _locale_lifts(product: Codes, locale: Codes, num_products: int, num_locales:
     counts = np.bincount(product.astype(np.int64) * num_locales + locale, minlength=num_products * num_locales)
     by_product = counts.reshape(num_products, num_locales).astype(np.float64)
     total = by_product.sum(axis=1, keepdims=True)
-    usual = by_product.sum(axis=0) / max(by_product.sum(), 1.0)
-    shares = (by_product + _PRIOR * usual) / (total + _PRIOR)
-    return np.asarray(np.where(total > 0, shares - usual, 0), np.float32)
+    average = by_product.sum(axis=0) / max(by_product.sum(), 1.0)
+    shares = (by_product + _PRIOR * average) / (total + _PRIOR)
+    return np.asarray(np.where(total > 0, shares - average, 0), np.float32)
 
 
 def _lists(values: Floats) -> pa.FixedSizeListArray:

@@ -1,4 +1,4 @@
-"""What is true of a product whoever asks: the features that a request may weigh in retrieval itself."""
+"""The static features of a product, which a request may boost in retrieval itself."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from models.unified.signals import SIGNAL_SCALARS, ProductSignals
 
 
 def static_features(table: ProductTable, signals: ProductSignals) -> Floats:
-    """(products, STATIC_FEATURES), each 0 to 1; `signals` in the order of the table.
+    """Returns (products, STATIC_FEATURES), each 0 to 1; `signals` are in the order of the table.
 
-    popularity  share of the products of the training window that were engaged less; 0 of those that it never met
-    new         1 of those
-    in_stock    1 of what can be bought
-    value       how cheap among its category: 1 minus the quantile of the price, 0.5 without a price
+    popularity  share of the engaged products of the training window with less engagement; 0 for a product that was never shown in it
+    new         1 for such a product
+    in_stock    1 for a product that can be bought
+    value       1 minus the quantile of the price within the category; 0.5 without a price
     """
     popularity = signals.scalars[:, SIGNAL_SCALARS.index("popularity_rank")]
     return np.stack([popularity, ~signals.known, table.in_stock, _values(table)], axis=1).astype(np.float32)
 
 
 def _values(table: ProductTable) -> Floats:
-    """(products,) by the middle of the ranks of equal prices: what has its category for itself gets 0.5."""
+    """Returns (products,) by the middle of the ranks of equal prices: a product alone in its category gets 0.5."""
     values = np.full(len(table), 0.5, np.float32)
     categories, _ = table.distinct("category")
     priced = np.flatnonzero(table.has_price)

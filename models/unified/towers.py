@@ -1,4 +1,4 @@
-"""The networks: a heavy product tower, a light search tower, and the table of tokens that they share."""
+"""The towers: a heavy product tower, a light search tower, and the table of tokens that they share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.unified.recipe import ProductBlocks, QueryGeneration, TowerSizes
 
 
 class TokenTable(nn.Module):
-    """Texts as means of words; a word is its own row of the table plus the mean of its n-grams' rows."""
+    """Embeds a text as the mean of its words; a word is its own row of the table plus the mean of its n-grams' rows."""
 
     def __init__(self, bits: int, dim: int) -> None:
         super().__init__()
@@ -23,14 +23,14 @@ class TokenTable(nn.Module):
     def forward(
         self, own: Tensor, ngrams: Tensor, ngram_offsets: Tensor, texts: Tensor, text_offsets: Tensor
     ) -> Tensor:
-        """A `WordBatch` -> (texts, dim); a text without words is 0."""
+        """Maps the arrays of a `WordBatch` to (texts, dim); a text without words is 0."""
         words = F.embedding(own, self.weight, sparse=True)
         words = words + F.embedding_bag(ngrams, self.weight, ngram_offsets, mode="mean", sparse=True)  # (words, dim)
         return F.embedding_bag(texts, words, text_offsets, mode="mean")
 
 
 class QueryTower(nn.Module):
-    """A query's words and locale -> the unit vector q, which is searched with where no shopper is known."""
+    """Maps a query's words and locale to the unit vector q, with which an anonymous shopper searches."""
 
     def __init__(self, sizes: TowerSizes, num_locales: int) -> None:
         super().__init__()
@@ -39,16 +39,16 @@ class QueryTower(nn.Module):
         self.dense = SkipDense(width, sizes.query_hidden, sizes.dim)
 
     def forward(self, bag: Tensor, locale: Tensor) -> Tensor:
-        """bag (batch, token_dim), locale (batch,) -> (batch, dim)."""
+        """Maps bag (batch, token_dim) and locale (batch,) to (batch, dim)."""
         return F.normalize(self.dense(torch.cat([bag, self.locale(locale)], dim=1)), dim=1)
 
 
 class ShopperTower(nn.Module):
-    """A shopper's history -> s: one transformer layer, of which only a few learned read-out tokens are computed.
+    """Maps a shopper's history to s: one transformer layer, computed for a few learned read-out tokens only.
 
-    The read-outs ask and the history's tokens answer; nothing else of the layer is read, so nothing else is computed.
-    Keys and values belong to an item alone, its slot (block and rank) is added after: what is in many histories is
-    projected, and asked, once. s does not depend on the query and can be kept until the shopper's next event.
+    The read-outs are the attention's queries, the history's tokens its keys and values. These depend on the item alone, and the slot
+    (block and rank) is added later, so that an item in many histories is projected once. s does not depend on the query and can be
+    cached until the shopper's next event.
     """
 
     def __init__(self, sizes: TowerSizes, num_slots: int) -> None:
@@ -68,32 +68,32 @@ class ShopperTower(nn.Module):
         self.out = nn.Linear(sizes.readouts * dim, sizes.dim)
 
     def forward(self, items: Tensor, slots: Tensor) -> Tensor:
-        """items (items, token_dim) distinct ones; slots (batch, slots) positions among them, -1 where empty -> (batch, dim)."""
+        """Maps distinct items (items, token_dim) and slots (batch, slots), their positions or -1 if empty, to (batch, dim)."""
         if not len(items):
             return items.new_zeros(len(slots), self.out.out_features)
         present = slots >= 0
         at = slots.clamp(min=0)
         normed = self.norm(items)
-        # The empty history attends evenly to nothing of sense; `personalise` ignores its s.
+        # An empty history attends evenly to meaningless slots; `forward` of SearchTower ignores its s.
         allowed = (present | ~present.any(dim=1, keepdim=True))[:, :, None, None]
-        asked = F.embedding(at, self._asked(self.keys(normed))) + self._asked(self.slot_keys)
-        asked = asked.unflatten(2, (self.heads, -1))  # (batch, slots, heads, readouts)
-        shares = asked.masked_fill(~allowed, float("-inf")).softmax(dim=1).permute(0, 2, 3, 1)
+        scores = F.embedding(at, self._scores(self.keys(normed))) + self._scores(self.slot_keys)
+        scores = scores.unflatten(2, (self.heads, -1))  # (batch, slots, heads, readouts)
+        shares = scores.masked_fill(~allowed, float("-inf")).softmax(dim=1).permute(0, 2, 3, 1)
         values = F.embedding(at, self.values(normed)) + self.slot_values  # (batch, slots, token_dim)
         read = shares @ values.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (batch, heads, readouts, head_dim)
         states = self.readouts + self.joined(read.transpose(1, 2).flatten(2))
         states = states + self.narrow(F.silu(self.widen(self.read_norm(states))))
         return self.out(states.flatten(1))
 
-    def _asked(self, keys: Tensor) -> Tensor:
-        """Keys (n, token_dim) -> how much each head of each read-out wants them (n, heads * readouts)."""
+    def _scores(self, keys: Tensor) -> Tensor:
+        """Maps keys (n, token_dim) to attention scores of each head of each read-out (n, heads * readouts)."""
         by_head = keys.unflatten(1, (self.heads, -1))
         readouts = self.readouts.unflatten(1, (self.heads, -1))
         return torch.einsum("nhd,rhd->nhr", by_head, readouts).flatten(1) / by_head.shape[-1] ** 0.5
 
 
 class SkipDense(nn.Module):
-    """Two dense layers, and one beside them: what is linear need not be learned through the bend."""
+    """Two dense layers plus a linear skip: the linear part need not be learned through the non-linearity."""
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class SkipDense(nn.Module):
 
 
 class SearchTower(nn.Module):
-    """Query and shopper -> the vector that is searched with."""
+    """Maps query and shopper to the search vector."""
 
     def __init__(self, sizes: TowerSizes, num_locales: int, num_slots: int) -> None:
         super().__init__()
@@ -116,10 +116,10 @@ class SearchTower(nn.Module):
         self.most_taste = sizes.most_taste
 
     def personalise(self, q: Tensor, s: Tensor, strength: Tensor) -> Tensor:
-        """unit(q + strength * taste) (batch, dim); strength (batch,) is 0 for who has no history: exactly q.
+        """Returns unit(q + strength * taste) (batch, dim); with strength (batch,) 0, for an empty history, exactly q.
 
-        Taste is what mix(q, s) holds beside q, `most_taste` long at most: what is asked for must outweigh what is liked. Without the
-        bound mix was twice as long as q on a short log, and on a long one Recall@10 was 0.099 instead of 0.107 (simulated).
+        Taste is the part of mix(q, s) orthogonal to q, at most `most_taste` long: the query must outweigh the taste. Without the bound
+        mix became twice as long as q on a short log, and on a long one Recall@10 was 0.099 instead of 0.107 (simulated).
         """
         mixed = self.mix(torch.cat([q, s], dim=1))
         taste = mixed - (mixed * q).sum(dim=1, keepdim=True) * q
@@ -136,11 +136,11 @@ class SearchTower(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class ProductInputs:
-    """What the product tower reads, products first. `meets` is 0 where the product is to be taken as new."""
+    """The inputs of the product tower. `meets` is 0 where the product counts as new, without engagement."""
 
     bag: Tensor  # (products, token_dim) of its words
-    text: Tensor  # (products, text_dim) frozen vectors, or (products, words) tokens of the text to be read
-    ids: Tensor  # (products, ID_SLOTS) buckets from 1, 0 where none
+    text: Tensor  # (products, text_dim) frozen vectors, or (products, words) tokens
+    ids: Tensor  # (products, ID_SLOTS) buckets from 1; 0 is none
     scalars: Tensor  # (products, scalars) of the catalogue
     signals: Tensor  # (products, scalars) of the training window
     graph: Tensor  # (products, graph_dim)
@@ -149,7 +149,7 @@ class ProductInputs:
 
 
 class ProductTower(nn.Module):
-    """Blocks of a product, concatenated, through dense layers to a unit vector. It knows no shopper."""
+    """Concatenates the blocks of a product and maps them to a unit vector through dense layers."""
 
     def __init__(
         self,
@@ -174,13 +174,13 @@ class ProductTower(nn.Module):
             "scalars": num_scalars + num_signals if blocks.scalars else 0,
             "locale": num_locales if blocks.locale else 0,
         }
-        # Blocks come in lengths from 0.1 to 10; without this the dense layer hears only the loudest.
+        # The norms of blocks range from 0.1 to 10; without this the largest one would dominate.
         self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name, width in widths.items() if width > 1})
         self.dense = SkipDense(sum(widths.values()), sizes.product_hidden, sizes.dim)
-        self.ngrams_at = widths["text"] + widths["graph"] if blocks.ngrams else None  # where their columns begin
+        self.ngrams_at = widths["text"] + widths["graph"] if blocks.ngrams else None  # their first column
 
     def forward(self, inputs: ProductInputs) -> Tensor:
-        """-> unit vectors (products, dim)."""
+        """Returns unit vectors (products, dim)."""
         meets = inputs.meets[:, None]
         parts: dict[str, Tensor] = {}
         if self.blocks.text != "none":

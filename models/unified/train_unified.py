@@ -1,4 +1,4 @@
-"""Trains the unified model: catalogue and log in, a model folder out. Needs the extra `aisle[train]`."""
+"""Trains the unified model from a catalogue and a log, and writes a model folder. Needs the extra `aisle[train]`."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from models.unified.words import word_batch
 WriteScalar = Callable[[str, float, int], None]  # name, value, step
 
 _TRIPLET_MARGIN = 0.2
-_PASSED_OVER_WEIGHT = 0.3  # of an impression in the hinge, where a click counts 1
+_SKIPPED_WEIGHT = 0.3  # of an impression in the hinge, where a click weighs 1
 _CHECKPOINT = "checkpoint.pt"
 _CHECKPOINT_STEPS = 100
 _WARM_UP_SHARE = 0.05  # of the steps, in which the learning rate rises
-_LAST_RATE = 0.05  # of the learning rate, where its cosine ends
+_LAST_RATE = 0.05  # share of the learning rate at the end of its cosine
 _MAX_GRADIENT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What training tells of itself, beside the folder."""
+    """The model folder and the facts of its training."""
 
     folder: Path
     steps: int
@@ -72,14 +72,14 @@ def train_unified(
     cache: Path | None = None,
     logs: Path | None = None,
 ) -> Trained:
-    """Trains into the folder `out`, or goes on where the same training was interrupted. The same seed gives the same weights
-    on the same machine.
+    """Trains the model and writes the folder `out`; after an interruption the same call resumes.
 
-    `cache` keeps what is frozen before training (graph, text block) for other recipes over the same data; without it,
-    it is kept beside the model until that is done. `logs` is a folder for TensorBoard.
+    The same seed gives the same weights on the same machine. `cache` is a folder for the frozen blocks (graph, text), which other
+    recipes over the same data reuse; without it they are kept next to `out` until the training ends. `logs` is a folder for
+    TensorBoard.
 
-    Raises TrainingError when `out` exists, for a device that there is not and when logs are wanted without TensorBoard, LogError
-    where the log has nothing to learn from, DegenerateLoss when training fails.
+    Raises TrainingError if `out` exists, if the device is not available, or if TensorBoard is missing for `logs`; LogError if the log has
+    nothing to learn from; DegenerateLoss if the training fails.
     """
     check_training_device(device)
     if out.exists():
@@ -107,7 +107,7 @@ def train_unified(
 
 
 class Training:
-    """The network, its optimizers, and where they stand."""
+    """A training in progress: the network, its optimizers and the step."""
 
     def __init__(self, data: TrainingData, recipe: UnifiedRecipe, seed: int, checkpoint: Path, device: str) -> None:
         torch.manual_seed(seed)
@@ -119,7 +119,7 @@ class Training:
         if self.network.product.reader is not None and data.reader is not None:
             self.network.product.reader.load_state_dict(data.reader.state_dict())
         self.network.to(device)
-        # Tables apart: a batch reads few of their rows, and only those are updated.
+        # A separate optimizer for the tables: a batch reads few of their rows, and only those are updated.
         tables = self.network.tables()
         self._dense = [p for p in self.network.parameters() if all(p is not table for table in tables)]
         self.optimizers = (
@@ -132,13 +132,13 @@ class Training:
         self._resume()
 
     def run(self, progress: Progress, write: WriteScalar) -> float:
-        """Trains to the end and returns the last steps' mean loss. Checkpoints as it goes."""
+        """Trains to the end, with checkpoints, and returns the mean loss of the last 50 steps."""
         recent: list[float] = []
         mix = self.recipe.negatives
         refreshes = _refresh_steps(self.batches.steps, mix.warm_up_share, mix.dynamic_refreshes)
         while self.step < self.batches.steps:
             if mix.dynamic_weight > 0 and self.step in refreshes:
-                progress("look for hard negatives", self.step, self.batches.steps)
+                progress("mine hard negatives", self.step, self.batches.steps)
                 self.batches.dynamic = self._hard_products()
             batch = self.batches.make(self.step)
             parts = self._learn(batch)
@@ -170,24 +170,24 @@ class Training:
 
     @torch.inference_mode()
     def _hard_products(self) -> Codes:
-        """(queries, n) hard products for every query that is an example's, -1 for others."""
+        """Returns (queries, n) the hardest products of every query with an example; -1 for the others."""
         data, mix = self.data, self.recipe.negatives
         self.network.eval()
         random = np.random.default_rng([self.step, 3])
         pool = np.sort(random.permutation(data.log.num_products)[: mix.dynamic_pool]).astype(np.int64)
         vectors = product_vectors(self.network, data.catalogue, data.buckets, pool)
-        asked = np.unique(data.examples.query).astype(np.int64)
-        found = np.full((len(data.queries), mix.dynamic_per_row), -1, np.int32)
-        for start in range(0, len(asked), 4096):
-            rows = asked[start : start + 4096]
+        queries = np.unique(data.examples.query).astype(np.int64)
+        hardest = np.full((len(data.queries), mix.dynamic_per_row), -1, np.int32)
+        for start in range(0, len(queries), 4096):
+            rows = queries[start : start + 4096]
             bag = self.network.bags(word_batch([data.queries.take(rows)], data.buckets))
             locale = torch.zeros(len(rows), dtype=torch.int64, device=bag.device)
             q = self.network.search.query(bag, locale).cpu().numpy()
-            found[rows] = hardest_products(q, vectors, pool, data.engaged.by_query, rows, mix.dynamic_per_row)
-        return found
+            hardest[rows] = hardest_products(q, vectors, pool, data.engaged.by_query, rows, mix.dynamic_per_row)
+        return hardest
 
     def save(self) -> None:
-        """What is needed to go on, under its name when it is complete."""
+        """Writes a checkpoint, atomically."""
         state: dict[str, Any] = {
             "key": self._key,
             "step": self.step,
@@ -204,7 +204,7 @@ class Training:
         if not self._checkpoint.exists():
             return
         state = torch.load(self._checkpoint, weights_only=True, map_location=next(self.network.parameters()).device)
-        if state["key"] != self._key:  # of another recipe, seed or log: what was learned there is not asked for
+        if state["key"] != self._key:  # a checkpoint of another recipe, seed or log
             return
         self.network.load_state_dict(state["network"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
@@ -217,7 +217,7 @@ class Training:
 def objective(
     network: UnifiedNetwork, batch: Batch, data: TrainingData, recipe: UnifiedRecipe
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The loss to minimise, the search vectors (rows, dim), and the losses it is made of."""
+    """Returns the loss to minimise, the search vectors (rows, dim), and the weighted losses by name."""
     device = network.threshold.device
 
     def tensor(values: Any) -> Tensor:
@@ -243,30 +243,30 @@ def objective(
     )
     weights, losses = batch.negative_weights, recipe.losses
     negatives = NegativeSets(
-        tensor(batch.negatives.unwanted),
+        tensor(batch.negatives.irrelevant),
         tensor(batch.columns.uniform),
         weights.in_batch + weights.dynamic,
         recipe.negatives.hardest_in_batch,
     )
-    shown = weight + _PASSED_OVER_WEIGHT * (kind == IMPRESSION)
+    shown = weight + _SKIPPED_WEIGHT * (kind == IMPRESSION)
     offsets = softmax_offsets(positive, tensor(batch.negatives.counted), log_expected)
     parts: dict[str, Tensor] = {}
     for prefix in batch.prefixes:
         scores = prefix_scores(searches, products, prefix)
-        found: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         if losses.softmax:
-            found["softmax"] = softmax_loss(scores, positive, offsets, network.scale, weight) / len(batch.prefixes)
-        if losses.hinge and (prefix == recipe.sizes.dim or not losses.softmax):  # thresholds are for whole vectors
-            found["hinge"] = hinge_loss(scores, positive, kind, network.threshold, recipe.hinge, negatives, shown)
+            terms["softmax"] = softmax_loss(scores, positive, offsets, network.scale, weight) / len(batch.prefixes)
+        if losses.hinge and (prefix == recipe.sizes.dim or not losses.softmax):  # the threshold is for whole vectors
+            terms["hinge"] = hinge_loss(scores, positive, kind, network.threshold, recipe.hinge, negatives, shown)
         if losses.triplet and (prefix == recipe.sizes.dim or not losses.softmax):
-            found["triplet"] = triplet_loss(scores, positive, _TRIPLET_MARGIN, negatives, weight)
-        for name, part in found.items():
+            terms["triplet"] = triplet_loss(scores, positive, _TRIPLET_MARGIN, negatives, weight)
+        for name, part in terms.items():
             parts[name] = parts.get(name, torch.zeros((), device=device)) + getattr(losses, name) * part
     return torch.stack(list(parts.values())).sum(), searches, parts
 
 
 def _learning_rate(most: float, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine down."""
+    """Returns the learning rate: a linear warm-up, then a cosine down."""
     share = (step + 1) / steps
     return (
         most
@@ -276,14 +276,14 @@ def _learning_rate(most: float, step: int, steps: int) -> float:
 
 
 def _refresh_steps(steps: int, warm_up_share: float, count: int) -> set[int]:
-    """Evenly over the steps after the warm-up, the first at its end."""
+    """Returns steps spread evenly after the warm-up, the first at its end."""
     first = int(steps * warm_up_share)
     return {first + (steps - first) * at // max(count, 1) for at in range(count)}
 
 
 @contextmanager
 def open_scalars(logs: Path | None) -> Iterator[WriteScalar]:
-    """Writes to TensorBoard in the folder `logs`; None writes nothing."""
+    """Yields a function that writes to TensorBoard in the folder `logs`; with None it writes nothing."""
     if logs is None:
         yield lambda *_: None
         return

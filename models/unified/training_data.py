@@ -1,4 +1,4 @@
-"""What training holds in memory: the catalogue's inputs, the examples, and the histories, ready to be cut into batches."""
+"""The training data in memory: the catalogue's inputs, the examples and the histories, from which batches are drawn."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ from models.unified.words import Ragged, WordBook, WordHashing
 @dataclass(frozen=True, slots=True)
 class TrainingData:
     log: ShoppingLog
-    until_ms: int  # examples, signals and pre-training see only what was before
+    until_ms: int  # examples, signals and pre-training use only earlier events
     bands: PriceBands
     buckets: Ragged  # of every word
     catalogue: CatalogueInputs
-    crossed: tuple[CatalogueInputs, ...]  # the catalogue as each fold's examples meet it
+    crossed: tuple[CatalogueInputs, ...]  # the catalogue with the signals that each fold's examples see
     folds: Codes  # (searches,)
     queries: Ragged  # words of the log's queries
     texts: Ragged  # of histories, see `HistoryTexts`
     examples: Examples
     histories: Histories
     engaged: Engagements
-    share: Floats  # (products,) how often a product is an example's, of 1 in all
-    kin_share: Floats  # (products,) the same of 1 in its category
+    share: Floats  # (products,) share of the examples
+    kin_share: Floats  # (products,) share of the examples of its category
     categories: Categories
     vocabulary: Vocabulary
     reader: TextReader | None  # None without a text block
@@ -68,8 +68,9 @@ def prepare(
     progress: Progress,
     device: str = "cpu",
 ) -> TrainingData:
-    """Raises LogError where the log has nothing to learn from. What is frozen before the towers are trained (graph, text
-    block) is kept in the folder `cache` and taken from there again for the same catalogue, log, seed and settings.
+    """Prepares a training. Raises LogError if the log has nothing to learn from.
+
+    The frozen blocks (graph, text) are cached in the folder `cache`, and reused for the same catalogue, log, seed and settings.
     """
     if log.num_products != len(table):
         raise LogError(f"the log was read for {log.num_products:,} products, the catalogue has {len(table):,}")
@@ -82,13 +83,13 @@ def prepare(
     features = product_features(table.products(), bands, book, WordHashing(bits=recipe.sizes.id_bits))
     queries = Ragged.from_rows([book.numbers(query_words(query)) for query in log.queries])
     data_key = _data_key(features, queries, log, until_ms, seed)
-    # What the window says of a product (its clicks, the queries that led to it) holds the very clicks to be learned. Models that met a
-    # click's product with that click counted in believed the count: each fold's examples meet signals of the other folds' searches.
+    # A product's signals (its clicks, the queries that led to it) contain the very clicks to be learned, and a model trained on them trusts
+    # the count alone. Each fold's examples therefore see signals of the other folds' searches.
     folds = np.random.default_rng([seed, 0xF0]).integers(0, recipe.folds, len(log.search_time_ms)).astype(np.int32)
     graphs = np.zeros((1 + recipe.folds, len(table), 1), np.float32)
     if recipe.products.graph:
         progress("embed the graph", 0, None)
-        graphs = _kept(
+        graphs = _cached(
             cache / f"graph-{data_key}-{recipe.graph_dim}-{recipe.folds}.npy",
             lambda: _graphs(log, until_ms, queries, folds, recipe, seed),
         )
@@ -98,14 +99,14 @@ def prepare(
     if recipe.products.text != "none":
         writing = recipe.query_generation
         tokens = text_tokens(features.words, book, vocabulary, writing.max_product_words)
-        asked = text_tokens(queries, book, vocabulary, writing.max_query_words)
+        query_tokens = text_tokens(queries, book, vocabulary, writing.max_query_words)
         kept = cache / f"reader-{data_key}-{_digest(asdict(writing))}.safetensors"
-        reader = _kept_reader(kept, tokens, asked, examples, writing, seed, progress, device)
+        reader = _cached_reader(kept, tokens, query_tokens, examples, writing, seed, progress, device)
         if recipe.products.text == "tuned":
             text = tokens
         else:
             progress("read the products' texts", 0, len(table))
-            text = _kept(kept.with_suffix(".npy"), lambda: read_products(reader, tokens, device))
+            text = _cached(kept.with_suffix(".npy"), lambda: read_products(reader, tokens, device))
     positive = examples.kind >= CLICK
     engaged = Engagements.from_examples(
         examples.query[positive],
@@ -142,7 +143,7 @@ def prepare(
 
 
 def _data_key(features: ProductFeatures, queries: Ragged, log: ShoppingLog, until_ms: int, seed: int) -> str:
-    """Of all that the frozen blocks are made from."""
+    """Returns a digest of the inputs of the frozen blocks."""
     digest = hashlib.sha256(json.dumps([until_ms, seed, log.queries, log.locales]).encode())
     read = (features.words.values, features.words.offsets, features.ids, features.scalars, queries.values)
     for column in (*read, log.time_ms, log.kind, log.shopper, log.query, log.product):
@@ -154,7 +155,7 @@ def _digest(values: object) -> str:
     return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:16]
 
 
-def _kept(path: Path, make: Callable[[], Floats]) -> Floats:
+def _cached(path: Path, make: Callable[[], Floats]) -> Floats:
     if path.exists():
         return np.asarray(np.load(path, allow_pickle=False), np.float32)
     made = make()
@@ -164,7 +165,7 @@ def _kept(path: Path, make: Callable[[], Floats]) -> Floats:
     return made
 
 
-def _kept_reader(
+def _cached_reader(
     path: Path,
     products: Codes,
     queries: Codes,

@@ -1,7 +1,7 @@
-"""Texts as hashed tokens: a text is a bag of words, a word is its own bucket and those of its character n-grams.
+"""Hashes texts: a text is a bag of words, a word is its own bucket and those of its character n-grams.
 
-Words are composed before texts are, so that a batch looks each n-gram up once a distinct word, not once an occurrence.
-A word with "=" in it is a *mark* ("brand=halden", "price=3"): no text makes one, and it has no n-grams.
+Words are embedded before texts, so that a batch looks up each n-gram once for each distinct word, not once for each occurrence. A
+*field token* ("brand=halden", "price=3") stands for a whole value: it contains "=", so that no text yields it, and it has no n-grams.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ import numpy.typing as npt
 from models.arrays import Codes, Ints
 
 _WORD = re.compile(r"[^\W_]+")
-_MAX_WORD_CHARS = 32  # of longer ones the beginning: no cost without bound for one word
+_MAX_WORD_CHARS = 32  # a longer word is cut, which bounds its cost
 _GOLDEN = 0x9E3779B1
 
 
 def words_of(text: str, limit: int) -> list[str]:
-    """The first `limit` words, in lower case, without accents and repetitions."""
+    """Returns the first `limit` distinct words, in lower case and without accents."""
     if not text.isascii():
         decomposed = unicodedata.normalize("NFKD", text)
         text = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
-    found = dict.fromkeys(word[:_MAX_WORD_CHARS] for word in _WORD.findall(text.casefold()))
-    return list(found)[:limit]
+    distinct = dict.fromkeys(word[:_MAX_WORD_CHARS] for word in _WORD.findall(text.casefold()))
+    return list(distinct)[:limit]
 
 
-def mark(name: str, value: object) -> str:
-    """The word that stands for a whole value: mark("brand", "Halden") is "brand=halden"; "" for no value."""
+def field_token(name: str, value: object) -> str:
+    """Returns the token of a whole value: "brand=halden" for ("brand", "Halden"); "" for an empty value."""
     text = str(value).strip().casefold()
     return f"{name}={text}" if text else ""
 
 
-def category_marks(category: str) -> list[str]:
-    """One mark for every step of a path, each with those above it."""
+def category_tokens(category: str) -> list[str]:
+    """Returns one field token for every step of a path, each with the steps above it."""
     steps = [step.strip() for step in category.split(">") if step.strip()]
-    return [mark("category", ">".join(steps[: depth + 1])) for depth in range(len(steps))]
+    return [field_token("category", ">".join(steps[: depth + 1])) for depth in range(len(steps))]
 
 
 @dataclass(frozen=True, slots=True)
 class WordHashing:
-    """How a word becomes buckets of a table of 2**bits rows."""
+    """Hashes a word to buckets of a table with 2**bits rows."""
 
     bits: int = 16
     ngram: int = 4  # characters, the word's ends included
@@ -57,11 +57,11 @@ class WordHashing:
             raise ValueError(f"ngram must be 2 to 8 characters, not {self.ngram}")
 
     def bucket(self, token: str) -> int:
-        """CRC-32, multiplied so that all of its bits reach the upper ones that are kept."""
+        """Returns the upper bits of the CRC-32 after a multiplication that mixes all of its bits into them."""
         return (zlib.crc32(token.encode()) * _GOLDEN & 0xFFFFFFFF) >> (32 - self.bits)
 
     def buckets(self, word: str) -> list[int]:
-        """The word's own bucket, then those of its n-grams."""
+        """Returns the word's own bucket, then those of its n-grams."""
         own = [self.bucket(word)]
         if "=" in word:
             return own
@@ -72,7 +72,7 @@ class WordHashing:
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """Rows of integers of different lengths: row i is values[offsets[i]:offsets[i + 1]]."""
+    """Rows of integers with different lengths: row i is values[offsets[i]:offsets[i + 1]]."""
 
     values: Codes
     offsets: Ints  # (rows + 1,)
@@ -88,7 +88,7 @@ class Ragged:
         return self.values[self.offsets[at] : self.offsets[at + 1]]
 
     def take(self, rows: npt.NDArray[np.integer]) -> Ragged:
-        """The rows of these numbers, in their order."""
+        """Returns the rows with these numbers, in their order."""
         starts = self.offsets[rows]
         lengths = self.offsets[np.asarray(rows) + 1] - starts
         offsets = np.concatenate(([0], np.cumsum(lengths)))
@@ -112,7 +112,7 @@ class Ragged:
 
 
 class WordBook:
-    """The distinct words met so far, numbered, and their buckets. Texts become rows of word numbers."""
+    """Numbers the distinct words in order of appearance, and keeps their buckets."""
 
     def __init__(self, hashing: WordHashing) -> None:
         self.hashing = hashing
@@ -123,41 +123,41 @@ class WordBook:
         return len(self._buckets)
 
     def number(self, word: str) -> int:
-        found = self._numbers.get(word)
-        if found is None:
-            found = self._numbers[word] = len(self._buckets)
+        number = self._numbers.get(word)
+        if number is None:
+            number = self._numbers[word] = len(self._buckets)
             self._buckets.append(self.hashing.buckets(word))
-        return found
+        return number
 
     def numbers(self, words: Iterable[str]) -> list[int]:
-        """Numbers of the words that are not empty."""
+        """Returns the numbers of the words that are not empty."""
         return [self.number(word) for word in words if word]
 
     def items(self) -> Iterable[tuple[str, int]]:
-        """Words and their numbers."""
+        """Yields words and their numbers."""
         return self._numbers.items()
 
     def buckets(self) -> Ragged:
-        """Buckets of every word (words, 1 + n-grams), the word's own first."""
+        """Returns the buckets of every word (words, 1 + n-grams), its own first."""
         return Ragged.from_rows(self._buckets)
 
 
 @dataclass(frozen=True, slots=True)
 class WordBatch:
-    """Texts ready for the tower: the distinct words among them by buckets, and the texts by those words."""
+    """Texts for the tower: their distinct words as buckets, and each text as positions of these words."""
 
     own: Ints  # (words,) the words' own buckets
     ngrams: Ints  # buckets of all n-grams, word after word
-    ngram_offsets: Ints  # (words,) where each word's n-grams begin
+    ngram_offsets: Ints  # (words,) the first n-gram of each word
     texts: Ints  # positions among `words`, text after text
-    text_offsets: Ints  # (texts,) where each text's words begin
+    text_offsets: Ints  # (texts,) the first word of each text
 
 
 def word_batch(texts: Sequence[Ragged], buckets: Ragged) -> WordBatch:
-    """Texts of several kinds in one batch, in order. Empty texts are allowed."""
-    joined = Ragged.concatenate(texts)
+    """Combines several groups of texts into one batch, in order. Texts may be empty."""
+    every = Ragged.concatenate(texts)
     present = np.zeros(len(buckets), np.bool_)
-    present[joined.values] = True
+    present[every.values] = True
     distinct = np.flatnonzero(present)
     position = np.cumsum(present) - 1
     chosen = buckets.take(distinct)
@@ -168,6 +168,6 @@ def word_batch(texts: Sequence[Ragged], buckets: Ragged) -> WordBatch:
         own=chosen.values[starts].astype(np.int64),
         ngrams=chosen.values[keep].astype(np.int64),
         ngram_offsets=starts - np.arange(len(starts)),
-        texts=position[joined.values],
-        text_offsets=joined.offsets[:-1],
+        texts=position[every.values],
+        text_offsets=every.offsets[:-1],
     )

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pytest
 
 from models.events.event import EVENT_SCHEMA
+from models.events.kinds import CART, CLICK, PURCHASE
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
-from models.unified.history import HistoryBlocks
+from models.unified.history import HistoryBlocks, HistoryItem, HistoryKind, product_item
+from models.unified.price_bands import PriceBands
 from models.unified.recipe import NegativeMix, ProductBlocks, QueryGeneration, TowerSizes, UnifiedRecipe
-from models.unified.shopping_log import ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 from models.unified.words import WordHashing
 
 # What sellers write, and what shoppers ask for.
@@ -39,6 +41,24 @@ class Planted:
     table: ProductTable
     log: ShoppingLog
     events: pa.Table
+
+    def history_before(self, bands: PriceBands, shopper: int, time_ms: int) -> list[HistoryItem]:
+        """Returns a shopper's items strictly before a time, in the plainest way."""
+        log, items = self.log, list[HistoryItem]()
+        seen: set[tuple[int, ...]] = set()
+        for event in np.flatnonzero((log.shopper == shopper) & (log.time_ms < time_ms)).tolist():
+            search, row, kind = int(log.search[event]), int(log.product[event]), int(log.kind[event])
+            time = int(log.time_ms[event])
+            if log.query[event] and (search,) not in seen:
+                seen.add((search,))
+                items.append(HistoryItem(HistoryKind.SEARCH, time, query=log.queries[log.query[event]]))
+            if row == UNKNOWN or kind < CLICK or (kind in (CLICK, CART) and (search, row) in seen):
+                continue
+            seen |= {(search, row)} if kind != PURCHASE else set()
+            product = self.table.product(row)
+            item_kind = HistoryKind.PURCHASE if kind == PURCHASE else HistoryKind.CLICK
+            items.append(product_item(item_kind, time, product, bands.band(product)))
+        return items
 
 
 def make_events(num_shoppers: int, searches_each: int, *, seed: int, anonymous: float = 0.0) -> pa.Table:

@@ -50,7 +50,7 @@ def held_out(planted: Planted, model: UnifiedModel) -> HeldOutSearches:
 def own_histories(planted: Planted, model: UnifiedModel) -> list[list[HistoryItem]]:
     held = held_out(planted, model)
     return [
-        model.history_before(planted.log, planted.table, int(shopper), int(time))
+        planted.history_before(model.bands, int(shopper), int(time))
         for shopper, time in zip(held.shopper, held.searched_ms, strict=True)
     ]
 

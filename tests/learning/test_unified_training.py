@@ -131,9 +131,7 @@ def test_the_light_tower_is_the_network_to_1e_4(
         Search(
             planted.log.queries[examples.query[row]],
             "en-US" if known == 0 else "fr-FR",
-            model.history_before(
-                planted.log, planted.table, int(examples.shopper[row]), int(examples.searched_ms[row])
-            ),
+            planted.history_before(model.bands, int(examples.shopper[row]), int(examples.searched_ms[row])),
         )
         for row, known in zip(rows.tolist(), locale.tolist(), strict=True)
     ]
@@ -143,7 +141,7 @@ def test_the_light_tower_is_the_network_to_1e_4(
 
 def test_strength_0_and_no_history_are_the_query_alone(folder: Path, planted: Planted) -> None:
     model = UnifiedModel.load(folder)
-    history = model.history_before(planted.log, planted.table, int(planted.log.shopper[-1]), 10**13)
+    history = planted.history_before(model.bands, int(planted.log.shopper[-1]), 10**13)
     known, unknown = Search("couch", "en-US", history), Search("couch", "en-US")
     alone = model.tower.encode_queries([("couch", "en-US")])
     np.testing.assert_array_equal(model.search_vectors([known], strength=0), alone)

@@ -10,7 +10,7 @@ import pytest
 
 from models.events.event import EVENT_SCHEMA
 from models.query_types.examples import ExamplesError, TypeExamples
-from models.query_types.labels import LabelRule, label_judgements, label_log
+from models.query_types.labels import LabelRule, label_log
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 CATEGORIES = {"M": "Electronics > Mice", "T": "Toys > Mice", "S": "Shoes", "N": ""}
@@ -84,18 +84,6 @@ def test_a_purchase_weighs_more_than_a_click(tmp_path: Path) -> None:
     log = write(tmp_path / "log.parquet", [("a", "en-US", "S", "click", 0), ("a", "en-US", "S", "purchase", 0)])
     found = label_log(log, CATEGORIES, LabelRule(min_support=3, kind_weights=(0, 1, 1, 2)))
     assert found.examples.weight.tolist() == [3.0]
-
-
-def test_judgements_are_labels_where_the_gain_is_high() -> None:
-    rows = [
-        ("Sofa", "en-US", "Sofas", 1.0),
-        ("sofa", "en-US", "Beds", 0.1),
-        ("sofa", "en-US", "Rugs", 0.0),
-        ("", "en-US", "Rugs", 1.0),
-    ]
-    found = label_judgements(rows)
-    assert shown(found.examples) == [("Sofa", "en-US", ["Sofas"], pytest.approx(1.1))]
-    assert (found.report.too_weak, found.report.without_query) == (1, 1)
 
 
 @pytest.mark.parametrize(

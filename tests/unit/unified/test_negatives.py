@@ -88,7 +88,7 @@ def engaged() -> Engagements:
 
 def test_what_the_query_or_the_shopper_met_is_not_unwanted(engaged: Engagements) -> None:
     drawn = columns([7, 9, 3], [20, 5])
-    found = engaged.negatives(drawn, np.array([0, 1, 2], np.int32), np.array([3, 1, 0], np.int32)).unwanted
+    found = engaged.negatives(drawn, np.array([0, 1, 2], np.int32), np.array([3, 1, 0], np.int32)).irrelevant
     at = {product: column for column, product in enumerate(drawn.products.tolist())}
     assert [found[0, at[p]] for p in (7, 9, 5, 3, 20)] == [False, False, False, True, True]  # query 0's
     assert [found[1, at[p]] for p in (9, 3, 7)] == [False, False, True]  # own product; query 1 and shopper 1 met 3

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.unified.words import Ragged, WordBook, WordHashing, category_marks, mark, word_batch, words_of
+from models.unified.words import Ragged, WordBook, WordHashing, category_tokens, field_token, word_batch, words_of
 
 
 def test_words_are_lower_case_without_accents_and_repetitions() -> None:
@@ -20,9 +20,9 @@ def test_no_text_makes_a_mark(text: str) -> None:
 
 
 def test_marks_are_whole_values_and_empty_for_none() -> None:
-    assert mark("brand", " Halden ") == mark("brand", "halden") == "brand=halden"
-    assert mark("brand", "") == ""
-    assert category_marks("Home > Sofas") == ["category=home", "category=home>sofas"]
+    assert field_token("brand", " Halden ") == field_token("brand", "halden") == "brand=halden"
+    assert field_token("brand", "") == ""
+    assert category_tokens("Home > Sofas") == ["category=home", "category=home>sofas"]
 
 
 def test_a_word_shares_ngrams_with_its_misspelling_and_a_mark_has_none() -> None:
