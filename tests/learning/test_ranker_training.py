@@ -214,7 +214,7 @@ def test_a_teacher_judges_the_pages_of_training(bundle: Bundle, events: Path) ->
 
 
 def test_too_little_to_learn_from_is_refused(bundle: Bundle, events: Path, shop_bundle: Path) -> None:
-    with pytest.raises(LogError, match=r"result pages were asked for from .* on; 10 are the least"):
+    with pytest.raises(LogError, match=r"result pages were searched from .* on; 10 are the least"):
         train_ranker(bundle, events, TINY, since_ms=899 * 100_000 - 1)
     with pytest.raises(BundleError, match="needs the unified model"):
         train_ranker(Bundle(shop_bundle), events, TINY)

@@ -118,7 +118,7 @@ def test_pairs_are_padded_behind_and_know_which_half_is_which() -> None:
     assert batch.ids.tolist() == [[2, 9, 3, 7, 3], [2, 3, 8, 3, 0]]
     assert batch.mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
     assert batch.segments.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 0]]
-    with pytest.raises(ValueError, match="2 queries do not pair 1 products"):
+    with pytest.raises(ValueError, match="2 queries do not pair with 1 products"):
         join_pairs(Ragged.from_rows([[2], [2]]), Ragged.from_rows([[3]]), spec)
 
 
