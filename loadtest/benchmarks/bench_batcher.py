@@ -6,13 +6,13 @@ from ray import serve
 
 from loadtest.benchmarks import batching_replica
 from loadtest.benchmarks.setup import Setup, ratios
-from serving import app
+from serving import cluster
 
 
 def bench_batcher(setup: Setup) -> None:
     """The pull batcher against `@serve.batch` with its defaults, on one simulated device; and its cost when idle."""
     ours, theirs, idle = [], [], []
-    app.start_ray()
+    cluster.start_ray()
     try:
         # Not held back by Serve's own limit of calls in progress, which `@serve.batch` asks for.
         replica = serve.deployment(
@@ -25,7 +25,7 @@ def bench_batcher(setup: Setup) -> None:
             theirs.append(handle.stock.remote(setup.seconds).result())
             idle.append(handle.idle_wait_ms.remote(2000).result())
     finally:
-        app.stop()
+        cluster.stop()
     add = setup.figures.add
     note = f"simulated device, {batching_replica.DEVICE_MS:.0f} ms a batch, {batching_replica.RATE:.0f} calls/s"
     add("batcher", "mean batch, pulled", "items", [r.mean_batch for r in ours], note=note)

@@ -15,7 +15,7 @@ import grpc
 from ray import serve
 
 from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc
-from serving import app
+from serving import cluster
 from serving.config import AisleConfig, LogConfig, ServerConfig
 from serving.gateway.listener import Listener
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
@@ -74,13 +74,13 @@ async def serve_bare(port: int) -> None:
 
 
 def serve_gateway(port: int) -> None:
-    app.start_ray()
+    cluster.start_ray()
     serve.run(serve.deployment(EchoGateway, ray_actor_options={"num_cpus": 0}).bind(port), route_prefix=None)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     ended.wait()
-    app.stop()
+    cluster.stop()
 
 
 if __name__ == "__main__":

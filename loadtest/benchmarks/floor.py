@@ -12,14 +12,15 @@ from aisle.v1 import search_pb2
 from models.bundle_parts import load_speller
 from models.bundles.bundle import Bundle
 from models.text_encoder.spec import Text
-from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
 from serving.compute.filter_masks import FilterMasks
-from serving.compute.retriever import Retrieval
+from serving.compute.retrieval import EncodedQuery, Retrieved, SearchItem, Subject
+from serving.compute.retriever import Retriever
+from serving.compute.text_encoder import CPU_BATCH_TOKENS, TextStageEncoder
 from serving.config import AisleConfig
 from serving.gateway.messages.fields import RequestFields
 from serving.gateway.messages.ranking_fields import RankingFields
 from serving.gateway.messages.search import SearchMessages
-from serving.search.pipeline import Results
+from serving.search.results import Results
 
 METHOD = "/aisle.v1.SearchService/Search"
 
@@ -29,9 +30,9 @@ class Floor:
 
     def __init__(self, bundle_folder: Path) -> None:
         bundle = Bundle(bundle_folder)
-        self._encoder = load_encoder(bundle_folder, "cpu", 0, CPU_BATCH_TOKENS)
+        self._encoder = TextStageEncoder(bundle_folder, "cpu", 0, CPU_BATCH_TOKENS)
         self._encoder.warm_up()
-        self._retriever = load_retriever(bundle_folder, "cpu", 0)
+        self._retriever = Retriever(bundle)
         self._retriever.warm_up()
         self._speller = load_speller(bundle)
         products = bundle.products()
@@ -50,17 +51,20 @@ class Floor:
         calls = [self._messages.read(search_pb2.SearchRequest.FromString(data)) for data in requests]
         queries = [self._speller.correct(call.search.query) for call in calls]
         vectors = self._encoder.compute([Text(query) for query in queries])
-        wanted = [
-            Retrieval(vector, call.search.page_size + 1, call.search.filter, query)
+        items = [
+            SearchItem(
+                subject=Subject(query=EncodedQuery(query, call.search.locale, vector=vector)),
+                k=call.search.page_size + 1,
+                filter=call.search.filter,
+            )
             for call, query, vector in zip(calls, queries, vectors, strict=True)
             if not isinstance(vector, Exception)
         ]
         answers = []
-        for call, found in zip(calls, self._retriever.compute(wanted), strict=True):
-            if isinstance(found, Exception):
-                raise found
-            size = call.search.page_size
-            results = Results(found, 0, min(size, len(found.rows)), len(found.rows) > size, ())
+        for call, found in zip(calls, self._retriever.compute(items), strict=True):
+            if not isinstance(found, Retrieved):
+                raise RuntimeError(f"the retriever returned {found!r}")
+            results = Results.first_page(found.candidates, call.search.page_size)
             answers.append(self._messages.write(call, results).SerializeToString())
         return answers
 

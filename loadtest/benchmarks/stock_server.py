@@ -23,21 +23,22 @@ from ray.serve.schema import LoggingConfig
 from aisle.v1 import search_pb2
 from models.bundles.bundle import Bundle
 from models.text_encoder.spec import Text
-from serving.app import CPU_BATCH_TOKENS, load_encoder, load_retriever
 from serving.compute.filter_masks import FilterMasks
-from serving.compute.retriever import Retrieval
+from serving.compute.retrieval import EncodedQuery, SearchItem, Subject
+from serving.compute.retriever import Retriever
+from serving.compute.text_encoder import CPU_BATCH_TOKENS, TextStageEncoder
 from serving.config import AisleConfig
 from serving.gateway.messages.fields import RequestFields
 from serving.gateway.messages.ranking_fields import RankingFields
 from serving.gateway.messages.search import SearchMessages
-from serving.search.pipeline import Results
+from serving.search.results import Results
 
 
 class StockEncoder:
     """The encoder behind `@serve.batch` with its defaults."""
 
     def __init__(self, bundle: Path) -> None:
-        self._encoder = load_encoder(bundle, "cpu", 0, CPU_BATCH_TOKENS)
+        self._encoder = TextStageEncoder(bundle, "cpu", 0, CPU_BATCH_TOKENS)
         self._encoder.warm_up()
 
     @serve.batch
@@ -47,12 +48,12 @@ class StockEncoder:
 
 class StockRetriever:
     def __init__(self, bundle: Path) -> None:
-        self._retriever = load_retriever(bundle, "cpu", 0)
+        self._retriever = Retriever(Bundle(bundle))
         self._retriever.warm_up()
 
     @serve.batch
-    async def retrieve(self, wanted: list[Retrieval]) -> list[Any]:
-        return list(await asyncio.to_thread(self._retriever.compute, wanted))
+    async def retrieve(self, items: list[SearchItem]) -> list[Any]:
+        return list(await asyncio.to_thread(self._retriever.compute, items))
 
 
 class StockSearch:
@@ -77,10 +78,10 @@ class StockSearch:
         call = self._messages.read(request)
         vector = await self._encoder.encode.remote(call.search.query)
         size = call.search.page_size
-        found = await self._retriever.retrieve.remote(
-            Retrieval(vector, size + 1, call.search.filter, call.search.query)
-        )
-        return self._messages.write(call, Results(found, 0, min(size, len(found.rows)), len(found.rows) > size, ()))
+        subject = Subject(query=EncodedQuery(call.search.query, call.search.locale, vector=vector))
+        item = SearchItem(subject=subject, k=size + 1, filter=call.search.filter)
+        found = await self._retriever.retrieve.remote(item)
+        return self._messages.write(call, Results.first_page(found.candidates, size))
 
 
 def run(bundle: Path, port: int) -> None:

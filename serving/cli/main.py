@@ -54,14 +54,14 @@ def serve(
 ) -> None:
     """Serves a bundle. SIGTERM or Ctrl-C drains and stops it; SIGHUP reads bundle and configuration again and rolls them out."""
     from models.errors import InputError
-    from serving import app as wiring
+    from serving import cluster
     from serving.config import load_config
     from serving.logs import LineCollector, configure_logging, log
 
     server = {name: value for name, value in (("port", port), ("host", host)) if value is not None}
     overrides: dict[str, dict[str, Any]] = {"server": server, "log": {"format": log_format} if log_format else {}}
     settings = load_config(config, overrides)
-    wiring.check(bundle, settings)
+    cluster.check(bundle, settings)
     stop_requested, reload_requested = threading.Event(), threading.Event()
     log_folder = tempfile.TemporaryDirectory(prefix="aisle-", dir="/tmp")
     collector = LineCollector(Path(log_folder.name) / "log.sock")
@@ -69,7 +69,7 @@ def serve(
     started = time.monotonic()
     log.info("starting", extra={"fields": {"bundle": str(bundle), "port": settings.server.port}})
     try:
-        wiring.start_ray(ray_address)
+        cluster.start_ray(ray_address)
         # After Ray, which sets handlers of its own.
         for number, event in (
             (signal.SIGTERM, stop_requested),
@@ -77,7 +77,7 @@ def serve(
             (signal.SIGHUP, reload_requested),
         ):
             signal.signal(number, lambda *_, event=event: event.set())
-        wiring.deploy(bundle, settings, str(collector.path))
+        cluster.deploy(bundle, settings, str(collector.path))
         address = f"{settings.server.host}:{settings.server.port}"
         log.info("serving", extra={"fields": {"address": address, "seconds": time.monotonic() - started}})
         if query:
@@ -87,7 +87,7 @@ def serve(
                 reload_requested.clear()
                 try:
                     settings = load_config(config, overrides)
-                    wiring.deploy(bundle, settings, str(collector.path))
+                    cluster.deploy(bundle, settings, str(collector.path))
                     log.info("rolled out", extra={"fields": {"bundle": str(bundle.resolve())}})
                 except (InputError, RuntimeError) as error:
                     log.error("not rolled out; serving as before", extra={"fields": {"error": str(error)}})
@@ -96,7 +96,7 @@ def serve(
         raise Exit(1) from None
     finally:
         log.info("stopping")
-        wiring.stop()
+        cluster.stop()
         collector.close()
         log_folder.cleanup()
 

@@ -1,4 +1,7 @@
-"""What a filter passes, and what else the products' columns tell of whole sets of candidates: categories, gains by type, brands."""
+"""Filters as masks over the products, and what the same columns say of candidates: categories, boosts by type, brands.
+
+A filter on another attribute (a colour, say) is a field of `ProductFilter` and a line in `FilterMasks._make`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ PATH_SEPARATOR = " > "
 
 @dataclass(frozen=True, slots=True)
 class ProductFilter:
-    """All that is set must hold. Prices are in minor units, bounds inclusive."""
+    """Passes products that fulfil every field that is set. Prices are in minor units, bounds inclusive."""
 
     brands: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -50,24 +53,25 @@ class FilterMasks:
         self._brand_numbers = {name.casefold(): at for at, name in enumerate(names) if name}
         self._brands = self.brand_numbers(names)[codes]
 
-    def mask(self, wanted: ProductFilter) -> Bools | None:
-        """(products,) True where the product passes; None for the empty filter. Read-only: it is shared."""
-        if wanted == NO_FILTER:
+    def mask(self, product_filter: ProductFilter) -> Bools | None:
+        """Returns (products,) True where the product passes; None for the empty filter. Read-only: it is shared."""
+        if product_filter == NO_FILTER:
             return None
-        mask = self._cache.get(wanted)
+        mask = self._cache.get(product_filter)
         if mask is None:
-            mask = self._cache[wanted] = self._make(wanted)
+            mask = self._cache[product_filter] = self._make(product_filter)
             if len(self._cache) > MAX_CACHED_MASKS:
                 self._cache.popitem(last=False)
         else:
-            self._cache.move_to_end(wanted)
+            self._cache.move_to_end(product_filter)
         return mask
 
-    def knows(self, name: str, value: str) -> bool:
+    def holds(self, name: str, value: str) -> bool:
+        """Whether a product has this "brand" or is in this "category", compared without case."""
         return value.casefold() in self._codes_of[name]
 
     def rows_of_category(self, path: str) -> Ints:
-        """Rows of all products of a category and below it, in order."""
+        """Returns the rows of all products in a category and below it, in ascending order."""
         rows = self._rows_of.get(path)
         if rows is None:
             codes, _ = self._columns["category"]
@@ -76,45 +80,46 @@ class FilterMasks:
             )
         return rows
 
-    def gains(self, by_category: Sequence[tuple[str, float]], rows: Ints) -> Doubles:
-        """(rows,) the greatest gain among the categories that each product is in; 0 where there is none."""
+    def type_boosts(self, by_category: Sequence[tuple[str, float]], rows: Ints) -> Doubles:
+        """Returns (rows,) the largest boost among the categories that each product is in; 0 where there is none."""
         codes, distinct = self._columns["category"]
-        gain_of = np.zeros(len(distinct))
-        for path, gain in by_category:
+        boost_of = np.zeros(len(distinct))
+        for path, boost in by_category:
             within = self._codes_of["category"].get(path.casefold(), [])
-            gain_of[within] = np.maximum(gain_of[within], gain)
-        return gain_of[codes[rows]]
+            boost_of[within] = np.maximum(boost_of[within], boost)
+        return boost_of[codes[rows]]
 
     def categories(self, rows: Sequence[int]) -> list[str]:
-        """The category of each row, "" where it has none."""
+        """Returns the category of each row, "" where it has none."""
         codes, distinct = self._columns["category"]
         return [distinct[code] for code in codes[list(rows)].tolist()]
 
     def brands(self, rows: Sequence[int]) -> Ints:
-        """(rows,) a number for the brand of each product, compared without case; NO_GROUP where it has none."""
+        """Returns (rows,) a number for the brand of each product, compared without case; NO_GROUP where it has none."""
         return self._brands[list(rows)]
 
     def brand_numbers(self, names: Sequence[str]) -> Ints:
-        """(names,) the number of each brand, as `brands` has it; those that the catalogue has not get others."""
+        """Returns (names,) the number of each brand, as `brands` has it. Brands that the catalogue lacks get numbers of their own."""
         numbers = dict(self._brand_numbers)
         new = self._num_brands
-        found = [numbers.setdefault(name.casefold(), new + len(numbers)) if name else NO_GROUP for name in names]
-        return np.array(found, np.int64)
+        return np.array(
+            [numbers.setdefault(name.casefold(), new + len(numbers)) if name else NO_GROUP for name in names], np.int64
+        )
 
-    def _make(self, wanted: ProductFilter) -> Bools:
+    def _make(self, product_filter: ProductFilter) -> Bools:
         table = self._table
-        mask: Bools = table.in_stock.copy() if wanted.in_stock_only else np.ones(len(table), np.bool_)
-        for name, values in (("brand", wanted.brands), ("category", wanted.categories)):
+        mask: Bools = table.in_stock.copy() if product_filter.in_stock_only else np.ones(len(table), np.bool_)
+        for name, values in (("brand", product_filter.brands), ("category", product_filter.categories)):
             if values:
                 codes, distinct = self._columns[name]
                 passes = np.zeros(len(distinct), np.bool_)
                 for value in values:
                     passes[self._codes_of[name].get(value.casefold(), [])] = True
                 mask &= passes[codes]
-        if wanted.min_price_minor is not None:
-            mask &= table.has_price & (table.prices >= wanted.min_price_minor)
-        if wanted.max_price_minor is not None:
-            mask &= table.has_price & (table.prices <= wanted.max_price_minor)
+        if product_filter.min_price_minor is not None:
+            mask &= table.has_price & (table.prices >= product_filter.min_price_minor)
+        if product_filter.max_price_minor is not None:
+            mask &= table.has_price & (table.prices <= product_filter.max_price_minor)
         return mask
 
 

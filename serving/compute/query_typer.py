@@ -16,7 +16,7 @@ MAX_TYPES = 20  # of one query
 
 @dataclass(frozen=True, slots=True)
 class TypeQuestion:
-    """Queries of one call, as (query, locale); a locale that the model has not learned is read without one."""
+    """The queries of one call, as (query, locale). A query in a locale that the model has not learned is classified without one."""
 
     queries: tuple[tuple[str, str], ...]
     max_types: int = 3
@@ -33,14 +33,14 @@ class QueryTyper:
         self.compute([TypeQuestion((("a", ""), ("b", self._model.locales[0])))])
 
     def compute(self, items: Sequence[TypeQuestion]) -> Sequence[tuple[TypePrediction, ...] | Exception]:
-        """The predictions of each call, in the order of its queries."""
-        asked = [pair for item in items for pair in item.queries]
+        """Returns the predictions of each call, in the order of its queries."""
+        pairs = [pair for item in items for pair in item.queries]
         most = max(item.max_types for item in items)
-        told = iter(self._model.classify([query for query, _ in asked], [locale for _, locale in asked], most))
-        return [tuple(_cut(next(told), item.max_types) for _ in item.queries) for item in items]
+        predictions = iter(self._model.classify([query for query, _ in pairs], [locale for _, locale in pairs], most))
+        return [tuple(_cut(next(predictions), item.max_types) for _ in item.queries) for item in items]
 
 
-def _cut(told: TypePrediction, max_types: int) -> TypePrediction:
-    if len(told.types) <= max_types:
-        return told
-    return TypePrediction(told.types[:max_types], told.abstained, told.locale_used)
+def _cut(prediction: TypePrediction, max_types: int) -> TypePrediction:
+    if len(prediction.types) <= max_types:
+        return prediction
+    return TypePrediction(prediction.types[:max_types], prediction.abstained, prediction.locale_used)

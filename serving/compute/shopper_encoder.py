@@ -12,51 +12,27 @@ from models.bundles.bundle import Bundle
 from models.events.event import Event
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.taste import Taste
-from models.text_encoder.spec import Text
 from models.unified.bundle_part import UNIFIED_PART
-from models.unified.history import MAX_QUERY_WORDS, HistoryItem, history_items
-from models.unified.light_tower import LightTower
+from models.unified.history import HistoryItem, history_items
 from models.unified.price_bands import PriceBands
+from serving.compute.query_encoder import light_tower
 
 MAX_BATCH = 64  # shoppers
-MAX_BATCH_WORDS = 64 * MAX_QUERY_WORDS  # of queries
 MAX_PRODUCTS = 20_000  # kept ready, about 1 kB each; reading one takes 30 us
 
 
 @dataclass(frozen=True, slots=True)
 class ShopperVector:
-    """`vector` (dim,) is all zeros where the events say nothing; `num_events` could be used. `taste` is for a bundle with a ranker, and
-    None where the shopper engaged with no product."""
+    """A shopper as the models see them: `vector` (dim,), all zeros where the events say nothing, and the number of events that count.
+    `taste` is what the ranker reads; None for a bundle without a ranker, and for a shopper who engaged with no product."""
 
     vector: Floats
     num_events: int
     taste: Taste | None = None
 
 
-@functools.lru_cache(maxsize=2)
-def light_tower(bundle_folder: Path) -> LightTower:
-    """The bundle's light tower, one for all that use it in this process: its table of words is tens of megabytes."""
-    return LightTower(UNIFIED_PART.open(Bundle(bundle_folder)))
-
-
-class LightQueryEncoder:
-    """The compute of the encoder stage where the unified model encodes."""
-
-    max_batch_cost = MAX_BATCH_WORDS
-    backend = "numpy cpu fp32"
-
-    def __init__(self, bundle_folder: Path) -> None:
-        self._tower = light_tower(bundle_folder)
-
-    def warm_up(self) -> None:
-        self.compute([Text("a"), Text("b")])
-
-    def compute(self, items: Sequence[Text]) -> Sequence[Floats | Exception]:
-        return list(self._tower.encode_queries([(item.text, item.locale) for item in items]))
-
-
 class ShopperEncoder:
-    """Reads the products behind the events, so what it is given are ids and words."""
+    """Looks up the products behind the events, so its items hold only ids and words."""
 
     max_batch_cost = MAX_BATCH
     backend = "numpy cpu fp32"
@@ -79,7 +55,7 @@ class ShopperEncoder:
         return [
             ShopperVector(
                 vector,
-                sum(self._is_used(event) for event in events),
+                sum(self._counts(event) for event in events),
                 Taste.from_history(history) if self._is_ranked else None,
             )
             for vector, events, history in zip(vectors, items, histories, strict=True)
@@ -88,5 +64,5 @@ class ShopperEncoder:
     def _history(self, events: tuple[Event, ...]) -> list[HistoryItem]:
         return history_items(sorted(events, key=lambda event: event.time_ms), self._product_of, self._bands.band)
 
-    def _is_used(self, event: Event) -> bool:
+    def _counts(self, event: Event) -> bool:
         return bool(event.query) or self._product_of(event.product_id) is not None

@@ -1,7 +1,4 @@
-"""The student beside the retriever: features of the candidates of a whole batch, made together, and the chances that they tell.
-
-A hop to a stage of its own would cost some 15 % of the throughput of a search, and the vectors are at hand here.
-"""
+"""The student in the retriever's batch: features of the candidates of all its searches, made together, and their chances."""
 
 from __future__ import annotations
 
@@ -14,25 +11,34 @@ from models.arrays import Floats
 from models.bundles.bundle import Bundle
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.features import CandidateFeatures, QueryInput
-from serving.compute.order import GivenCandidates, RankInput, ScoredCandidates
+from serving.compute.retrieval import GivenCandidates, ScoredCandidates, Subject, Weights
+from serving.errors import AisleError
 from serving.logs import log
 
-FAILED = "the ranker failed; the server's log says why"
+
+class ScoringFailed(AisleError):
+    """The student could not score. The log has the reason."""
+
+    def __init__(self, message: str = "the ranker failed; the server's log says why") -> None:
+        super().__init__(message)  # the message alone, so that a remote stage can send it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StudentInput:
+    """The candidates of one search. `query` and `search` (dim,) are the vectors of the query, and of query and shopper together."""
+
+    subject: Subject
+    query: Floats
+    search: Floats
+    candidates: GivenCandidates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
-    """One search's candidates. `vector` and `search` (dim,) are those of the query and of query and shopper together, `shopper` is of any
-    length."""
+class StudentOutput:
+    """Chances (candidates, 3) and the features behind them (candidates, features), NaN where one is not known."""
 
-    query: str
-    locale: str
-    vector: Floats
-    shopper: Floats | None
-    search: Floats
-    known: RankInput
-    candidates: GivenCandidates
-    keeps_features: bool
+    chances: Floats
+    features: Floats
 
 
 class Student:
@@ -40,50 +46,62 @@ class Student:
         self._ranker = RANKER_PART.open(bundle)
         self._features = CandidateFeatures(bundle, query_attributes=self._ranker.query_attributes)
 
-    def judge(self, questions: Sequence[Question]) -> list[ScoredCandidates | None]:
-        """One for each question, None where it failed: then the log has it, and the others of the batch are judged all the same."""
+    def score(self, inputs: Sequence[StudentInput]) -> list[StudentOutput | ScoringFailed]:
+        """Scores each input. Where one fails the log says why, and the others of the batch are scored all the same."""
+        if not inputs:
+            return []
         try:
-            return list(self._judge(questions))
+            return list(self._score(inputs))
         except Exception as error:
-            if len(questions) == 1:
+            if len(inputs) == 1:
                 log.error("ranking failed", exc_info=error)
-                return [None]
-        return [self.judge([question])[0] for question in questions]
+                return [ScoringFailed()]
+        return [self.score([one])[0] for one in inputs]
 
-    def _judge(self, questions: Sequence[Question]) -> list[ScoredCandidates]:
-        features = self._read(questions)
+    def detail(self, output: StudentOutput, weights: Weights, *, explains: bool) -> ScoredCandidates:
+        """Adds what the ranker read of each candidate and, with `explains`, what each feature contributes to the blend."""
+        is_known = ~np.isnan(output.features)
+        return ScoredCandidates(
+            chances=output.chances,
+            features=np.where(is_known, output.features, self._ranker.scaling.mean).astype(np.float32),
+            is_known=is_known,
+            contributions=self._ranker.explain(output.features, weights) if explains else output.features[:, :0],
+        )
+
+    def _score(self, inputs: Sequence[StudentInput]) -> list[StudentOutput]:
+        features = self._read(inputs)
         chances = self._ranker.probabilities(features)
         if not np.isfinite(chances).all():
             raise ValueError("a chance is no finite number")
-        judged = []
+        outputs = []
         start = 0
-        for question in questions:
-            part = slice(start, start + len(question.candidates))
+        for one in inputs:
+            part = slice(start, start + len(one.candidates))
             start = part.stop
-            judged.append(ScoredCandidates(chances[part]))
-            if question.keeps_features:
-                judged[-1] = self._closely(chances[part], features[part], question.known)
-        return judged
+            outputs.append(StudentOutput(chances[part], features[part]))
+        return outputs
 
-    def _closely(self, chances: Floats, features: Floats, known: RankInput) -> ScoredCandidates:
-        is_known = ~np.isnan(features)
-        read = np.where(is_known, features, self._ranker.scaling.mean).astype(np.float32)
-        explained = self._ranker.explain(features, known.weights) if known.explains else None
-        return ScoredCandidates(chances, read, is_known, explained)
-
-    def _read(self, questions: Sequence[Question]) -> Floats:
+    def _read(self, inputs: Sequence[StudentInput]) -> Floats:
         """(candidates of all, features)"""
-        inputs = [
-            QueryInput(one.query, one.locale, one.vector, one.shopper, one.search, one.known.taste, one.known.types)
-            for one in questions
+        queries = [
+            QueryInput(
+                one.subject.query.text,
+                one.subject.query.locale,
+                one.query,
+                one.subject.shopper,
+                one.search,
+                one.subject.taste,
+                one.subject.types,
+            )
+            for one in inputs
         ]
-        features = self._features.compute_many(inputs, [one.candidates.rows for one in questions])
-        if not any(one.candidates.products for one in questions):
+        features = self._features.compute_many(queries, [one.candidates.rows for one in inputs])
+        if not any(one.candidates.products for one in inputs):
             return features
-        ends = np.cumsum([len(one.candidates.rows) for one in questions])
+        ends = np.cumsum([len(one.candidates.rows) for one in inputs])
         parts = []
-        for one, asked, rows in zip(questions, inputs, np.split(features, ends[:-1]), strict=True):
+        for one, query, rows in zip(inputs, queries, np.split(features, ends[:-1]), strict=True):
             parts.append(rows)
             if one.candidates.products:
-                parts.append(self._features.compute_for_products(asked, one.candidates.products))
+                parts.append(self._features.compute_for_products(query, one.candidates.products))
         return np.concatenate(parts)

@@ -22,19 +22,19 @@ from models.ranking.teacher.teacher import Teacher
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
-from serving.compute.order import GivenCandidates
+from serving.compute.retrieval import GivenCandidates
 
-# Padded tokens of one batch. Of a CPU's a call of the network takes as many; a GPU needs far more to be busy.
+# Padded tokens of one batch. On a CPU one call of the network takes a whole batch; a GPU needs far more to be busy.
 CPU_BATCH_TOKENS = 2_048
 CUDA_BATCH_TOKENS = 65_536
-CHUNK_TOKENS = 512  # a quarter of a CPU's batch: what several calls bring fills it
-MAX_KEPT_PRODUCTS = 100_000  # tokens of products, some 250 bytes each; making them takes 80 us
+CHUNK_TOKENS = 512  # a quarter of a CPU's batch, so that chunks of several calls fill it
+MAX_KEPT_PRODUCTS = 100_000  # whose tokens are kept, some 250 bytes each; making them takes 80 us
 _BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Some candidates of one call, with what the student read of them (candidates, features)."""
+    """Some candidates of one call, and their features as the student read them (candidates, features)."""
 
     query: str
     locale: str
@@ -43,7 +43,7 @@ class Chunk:
 
 
 class PairCosts:
-    """About how many tokens a pair makes, from the lengths of its texts."""
+    """Estimates the tokens of a pair of query and product from the lengths of its texts."""
 
     def __init__(self, teacher_folder: Path, table: ProductTable) -> None:
         self._spec = TextSpec.load(teacher_folder)
@@ -53,10 +53,10 @@ class PairCosts:
         )
 
     def of(self, query: str, candidates: GivenCandidates) -> Ints:
-        """(candidates,)"""
-        asked = 3 + min(self._spec.max_query_tokens, 1 + len(query.encode()) // _BYTES_PER_TOKEN)
+        """Returns (candidates,) the estimated tokens of each pair."""
+        query_tokens = 3 + min(self._spec.max_query_tokens, 1 + len(query.encode()) // _BYTES_PER_TOKEN)
         stated = [self._of_product(product) for product in candidates.products]
-        return asked + np.concatenate([self._of_row[candidates.rows], np.array(stated, np.int64)])
+        return query_tokens + np.concatenate([self._of_row[candidates.rows], np.array(stated, np.int64)])
 
     def _of_product(self, product: Product) -> int:
         table = ProductList([product])
@@ -69,17 +69,17 @@ class PairCosts:
 
     @staticmethod
     def _lengths(table: ProductTable, name: str) -> Ints:
-        """(products,) bytes; a price is read as a word."""
+        """Returns (products,) bytes of a field; a price counts as a word of four."""
         return 4 * table.has_price.astype(np.int64) if name == "price_minor" else table.lengths(name)
 
 
 def _tokens(lengths: Ints, most: int) -> Ints:
-    """Of texts of so many bytes, with the marker before each that is not empty."""
+    """Returns the estimated tokens of texts from their bytes, with the marker that precedes each text that is not empty."""
     return np.where(lengths > 0, 1 + np.minimum(most, 1 + lengths // _BYTES_PER_TOKEN), 0)
 
 
 class TeacherReader:
-    """The compute of the teacher stage."""
+    """The compute of the teacher stage: the cross-encoder, and the tokens of products that it has read before."""
 
     def __init__(self, bundle_folder: Path, device: str, threads: int, max_batch_tokens: int) -> None:
         bundle = Bundle(bundle_folder)
@@ -99,7 +99,7 @@ class TeacherReader:
         self._tokens.clear()
 
     def compute(self, items: Sequence[Chunk]) -> Sequence[Floats | Exception]:
-        """(candidates, 3) of each chunk: chances of click, cart and purchase."""
+        """Returns (candidates, 3) for each chunk: the chances of click, cart and purchase."""
         counts = [len(item.candidates) for item in items]
         queries = self._teacher.texts.queries([item.query for item in items], [item.locale for item in items])
         products = Ragged.concatenate([part for item in items for part in self._products(item.candidates)])
@@ -113,22 +113,20 @@ class TeacherReader:
     def _products(self, candidates: GivenCandidates) -> list[Ragged]:
         parts = []
         if len(candidates.rows):
-            parts.append(self._kept(candidates.rows))
+            parts.append(self._catalogued(candidates.rows))
         if candidates.products:
-            parts.append(self._teacher.texts.products(ProductList(candidates.products), self._bands, _all(candidates)))
+            rows = np.arange(len(candidates.products))
+            parts.append(self._teacher.texts.products(ProductList(candidates.products), self._bands, rows))
         return parts
 
-    def _kept(self, rows: Ints) -> Ragged:
-        wanted = rows.tolist()
-        new = np.array([row for row in wanted if row not in self._tokens], np.int64)
+    def _catalogued(self, rows: Ints) -> Ragged:
+        """Returns the tokens of products of the catalogue, which are kept for the next call."""
+        requested = rows.tolist()
+        new = np.array([row for row in requested if row not in self._tokens], np.int64)
         if len(new):
             made = self._teacher.texts.products(self._table, self._bands, new)
             if len(self._tokens) + len(new) > MAX_KEPT_PRODUCTS:
-                self._tokens = {row: self._tokens[row] for row in wanted if row in self._tokens}
+                self._tokens = {row: self._tokens[row] for row in requested if row in self._tokens}
             self._tokens.update((row, made.row(at).copy()) for at, row in enumerate(new.tolist()))
-        tokens = [self._tokens[row] for row in wanted]
+        tokens = [self._tokens[row] for row in requested]
         return Ragged(np.concatenate(tokens), np.cumsum([0, *(len(one) for one in tokens)], dtype=np.int64))
-
-
-def _all(candidates: GivenCandidates) -> Ints:
-    return np.arange(len(candidates.products))

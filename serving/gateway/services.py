@@ -16,6 +16,7 @@ from serving.gateway.messages.rank import RankMessages
 from serving.gateway.messages.search import SearchMessages
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
 from serving.search.pipeline import SearchPipeline
+from serving.search.request import Caller
 
 
 class SearchService(Servicer):
@@ -49,7 +50,7 @@ class EmbeddingService(Servicer):
         self._messages = messages
 
     def check_load(self) -> None:
-        self._pipeline.encoder.batcher.check_admission()
+        self._pipeline.check_embedding()
 
     @guarded("embed")
     async def EmbedQueries(
@@ -67,7 +68,7 @@ class EmbeddingService(Servicer):
     async def EmbedProducts(
         self, request: embedding_pb2.EmbedProductsRequest, call: Call
     ) -> embedding_pb2.EmbedProductsResponse:
-        if self._pipeline.personaliser is not None:
+        if self._pipeline.knows_shoppers:
             raise NotServed(
                 "the product tower of this bundle is not served; its products were encoded when it was built"
             )
@@ -83,11 +84,9 @@ class EmbeddingService(Servicer):
     async def EmbedShopper(
         self, request: embedding_pb2.EmbedShopperRequest, call: Call
     ) -> embedding_pb2.EmbedShopperResponse:
-        personaliser = self._pipeline.personaliser
-        if personaliser is None:
-            raise NotServed("this bundle has no shopper model")
         shopper_id, events = self._messages.read_shopper(request)
-        shopper = await personaliser.shopper(shopper_id, events, 1.0, call.deadline)
+        caller = Caller(query="", shopper_id=shopper_id, recent_events=events)
+        shopper = await self._pipeline.read_shopper(caller, call.deadline)
         if shopper.failed:
             raise Unavailable(shopper.reason)
         dim = self._messages.dim
@@ -109,8 +108,7 @@ class QueryService(Servicer):
         self._messages = messages
 
     def check_load(self) -> None:
-        if self._pipeline.typer:
-            self._pipeline.typer.batcher.check_admission()
+        self._pipeline.check_classification()
 
     @guarded("search")
     async def Classify(self, request: query_pb2.ClassifyRequest, call: Call) -> query_pb2.ClassifyResponse:

@@ -1,4 +1,4 @@
-"""From a query's vector and what is known of the shopper to the search's vector, and why a hit moved."""
+"""Who is searching, and which of their events moved a hit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from models.arrays import Float16s
 from models.events.event import Event
-from models.text_encoder.spec import Text
 from models.unified.light_tower import LightTower
+from serving.compute.retrieval import Subject
 from serving.compute.shopper_encoder import ShopperVector
 from serving.search.shopper_vectors import Shopper, ShopperVectors
 from serving.shoppers.store import ShopperStore
@@ -22,14 +22,14 @@ MIN_GAIN = 1e-4  # less is rounding
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the shopper's history adds to a hit's similarity, and the events that add or take most."""
+    """What the shopper's history adds to a hit's similarity, and the events that add or subtract most."""
 
     total: float
     by_event: tuple[tuple[Event, float], ...]
 
 
 class Personaliser:
-    """`product_vectors` (products, dim) are the bundle's."""
+    """`tower` encodes queries and moves them by shoppers; `product_vectors` (products, dim) are the bundle's."""
 
     def __init__(
         self,
@@ -45,22 +45,23 @@ class Personaliser:
         self._product_vectors = product_vectors
 
     async def shopper(self, shopper_id: str, events: tuple[Event, ...], strength: float, deadline: float) -> Shopper:
-        """Who is searching; the events of the call go before what is stored."""
+        """Returns the shopper of a call; events that the call states replace the stored ones."""
         if strength == 0:
             return Shopper(reason="the call asks for a plain result")
         if events:
-            return await self.shoppers.of_events(events, deadline)
+            return await self.shoppers.from_events(events, deadline)
         if shopper_id:
-            return await self.shoppers.of(shopper_id, deadline)
+            return await self.shoppers.stored(shopper_id, deadline)
         return Shopper(reason="the call names no shopper")
 
     async def explain(
-        self, rows: Sequence[int], words: Text, shopper: Shopper, strength: float, deadline: float
+        self, rows: Sequence[int], subject: Subject, shopper: Shopper, deadline: float
     ) -> dict[int, Gain]:
-        """By row, what each product gained. An event counts by what the search would be without it."""
+        """Returns by row what each product gained. An event counts by what the search would be without it."""
         if shopper.vector is None or not rows:
             return {}
-        query = self._tower.encode_queries([(words.text, words.locale)])[0]
+        strength = subject.personalisation
+        query = self._tower.encode_queries([(subject.query.text, subject.query.locale)])[0]
         products = np.asarray(self._product_vectors[list(rows)], np.float32)  # (rows, dim)
         without = np.stack(await self.shoppers.without_each(shopper.events, deadline))  # (events, dim)
         moved = self._tower.personalise(query[None], shopper.vector[None], strength)[0]

@@ -1,270 +1,172 @@
-"""The last part of a search: what the student told of its candidates, and the teacher of the best of them, becomes their order.
+"""Step three of a search: the order of its candidates, from the student's scores and, where a call asks for it, the teacher's.
 
 A search never fails for want of it. Without the teacher the student orders, without the student candidates stay as they were retrieved.
 """
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 
-from models.arrays import Bools, Floats, Ints
+from models.arrays import Floats, Ints
 from serving.compute.filter_masks import FilterMasks
-from serving.compute.order import (
-    NO_CHANCES,
-    Degradation,
-    Factors,
-    GivenCandidates,
-    Ranked,
-    Ranking,
-    RankInput,
-    RankModel,
-    ScoredCandidates,
+from serving.compute.retrieval import Candidates, GivenCandidates, ScoredCandidates, StudentScores, Subject
+from serving.errors import AisleError
+from serving.logs import log
+from serving.search.order import (
+    Order,
     as_retrieved,
     by_student,
     by_teacher,
-    leading,
-    spread_brands,
+    diversified,
+    num_leading,
+    relevant,
 )
-from serving.compute.retriever import Candidates, Retrieval
-from serving.compute.teacher import CHUNK_TOKENS, Chunk, PairCosts
-from serving.errors import AisleError, DeadlineExceeded
-from serving.logs import log
-from serving.stages.batcher import DEADLINE_MARGIN, Outcome
-from serving.stages.stage import Stage
-
-Value = TypeVar("Value")
-# Of the time that a call has left, what the teacher leaves for the rest of the answer, and the least of it.
-ANSWER_SHARE = 0.1
-ANSWER_S = 0.005
-# A search that has less than this many times what the retrieval is expected to take is not ranked; at DEADLINE_MARGIN it is refused.
-STUDENT_MARGIN = 1.5 * DEADLINE_MARGIN
-ROWS_PER_COST = 100  # of candidates that are picked: as many are about as much work as a search
-CHUNK_ROWS = 400  # so that searches need not wait for a call that brings thousands
-NO_TIME = Degradation("rank", "too little time was left to rank")
+from serving.search.request import RankCall, Ranking, RankModel, Search
+from serving.search.results import Degradation, Factors, PhaseTime
+from serving.search.retrieve import Retrieval, Retrieve
+from serving.search.teacher_stage import TeacherStage
+from serving.search.understand import Understanding
+from serving.stages.batcher import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class TeacherStage:
-    """The stage, what a pair costs it, and how many of the student's best it reads."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """The candidates that are relevant, and their order."""
 
-    stage: Stage[Chunk, Floats]
-    costs: PairCosts
-    depth: int
-
-    async def chances(
-        self, query: str, locale: str, candidates: GivenCandidates, features: Floats, deadline: float
-    ) -> Outcome[Floats]:
-        """(candidates, 3). Raises DeadlineExceeded where they would come too late or do, and what the stage raises."""
-        left_s = deadline - time.monotonic()
-        left_s -= max(ANSWER_S, ANSWER_SHARE * left_s)
-        costs = self.costs.of(query, candidates)
-        expected_s = self.stage.batcher.expected_s(int(costs.sum()))
-        if left_s <= DEADLINE_MARGIN * expected_s:
-            said = f"it takes about {expected_s * 1000:.0f} ms, and {max(left_s, 0) * 1000:.0f} ms are left"
-            raise DeadlineExceeded(f"there is no time for it: {said}")
-        by = time.monotonic() + left_s
-        waiting = [
-            self.stage(
-                Chunk(query, locale, candidates.slice(start, stop), features[start:stop]),
-                cost=int(costs[start:stop].sum()),
-                deadline=by,
-                admitted=start > 0,
-            )
-            for start, stop in _chunks(costs)
-        ]
-        try:
-            async with asyncio.timeout(left_s):
-                outcomes = await _all(waiting)
-        except TimeoutError:
-            raise DeadlineExceeded(f"it did not answer within {left_s * 1000:.0f} ms") from None
-        return _together(outcomes, np.concatenate([outcome.value for outcome in outcomes]))
+    candidates: Candidates
+    order: Order
+    degradations: tuple[Degradation, ...]
+    phases: tuple[PhaseTime, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RankedPicked:
-    """Candidates that a caller brought, in their order. `factors` are of the first, as many as were asked for; `is_known`
-    (candidates, features), in the order in which they were brought, is False where a feature counted as average."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RankedCandidates:
+    """The order of a caller's candidates; `factors` are those of the first, as many as were asked for."""
 
-    candidates: GivenCandidates
-    ranked: Ranked
-    is_known: Bools
+    order: Order
+    scored: ScoredCandidates
     factors: list[Factors]
-    judging: Outcome[ScoredCandidates]
-    reading: Outcome[Floats] | None
+    degradations: tuple[Degradation, ...]
+    phases: tuple[PhaseTime, ...]
 
 
-class CandidateRanker:
-    """`retriever` holds the student; `masks` know the products' brands."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reread:
+    """An order that the teacher may have changed."""
 
-    def __init__(
-        self, retriever: Stage[Retrieval, Candidates], masks: FilterMasks | None, teacher: TeacherStage | None = None
-    ) -> None:
-        self._retriever = retriever
+    order: Order
+    degradations: tuple[Degradation, ...] = ()
+    phases: tuple[PhaseTime, ...] = ()
+
+
+class Ranker:
+    """`retrieve` reaches the student; `masks` know the products' brands; `teacher` is None for a bundle without one."""
+
+    def __init__(self, retrieve: Retrieve, masks: FilterMasks, teacher: TeacherStage | None = None) -> None:
+        self._retrieve = retrieve
         self._masks = masks
         self.teacher = teacher
 
-    def has_time(self, deadline: float) -> bool:
-        return deadline - time.monotonic() > STUDENT_MARGIN * self._retriever.batcher.expected_s()
+    async def __call__(
+        self, search: Search, understanding: Understanding, retrieval: Retrieval, deadline: float
+    ) -> Ranked:
+        """Decides the order of what was retrieved."""
+        ranking = search.ranking
+        retrieved, num_movable = relevant(retrieval.retrieved, search.min_similarity, ranking.depth)
+        candidates, scores = retrieved.candidates, retrieved.scores
+        count = len(candidates.rows)
+        leading = num_leading(candidates, num_movable)
+        reread = _Reread(order=by_student(scores, count, leading) if len(scores) else as_retrieved(count))
+        if scores.failure:
+            reread = _Reread(order=reread.order, degradations=(Degradation("rank", scores.failure),))
+        elif ranking.model is RankModel.TEACHER and len(scores):
+            movable = GivenCandidates(np.array(candidates.rows[:num_movable], np.int64))
+            reread = await self._ask_teacher(reread.order, movable, understanding.subject, ranking, leading, deadline)
 
-    async def order(
-        self, found: Candidates, num_movable: int, wanted: Retrieval, ranking: Ranking, deadline: float
-    ) -> tuple[Ranked, Outcome[Floats] | None]:
-        """The order of what `wanted` found, the first `num_movable` of which may move, and what the teacher took where it was asked."""
-        num_leading = leading(found.identifier_boosts[:num_movable])
-        outcome = None
-        ranked = found.ranked
-        if ranked is None:
-            ranked = as_retrieved(
-                len(found.rows), (Degradation("rank", found.rank_failed),) if found.rank_failed else ()
-            )
-        elif ranking.model is RankModel.TEACHER and len(ranked.chances):
-            movable = GivenCandidates(np.array(found.rows[:num_movable], np.int64))
-            ranked, outcome = await self._by_teacher(ranked, movable, wanted, ranking, num_leading, deadline)
-        if ranking.diversity and self._masks and num_movable:
-            brands = self._masks.brands([found.rows[at] for at in ranked.order[:num_movable].tolist()])
-            ranked = spread_brands(ranked, brands, num_leading, ranking.diversity)
-        return ranked, outcome
+        def brands_of(places: Sequence[int]) -> Ints:
+            return self._masks.brands([candidates.rows[place] for place in places])
 
-    async def rank(
-        self, picked: GivenCandidates, wanted: Retrieval, ranking: Ranking, num_explained: int, deadline: float
-    ) -> RankedPicked:
-        """The order of candidates that a caller brings. Raises AisleError where the student fails."""
-        judging = await self.judge(picked, wanted, deadline, admitted=False)
-        judged = judging.value
-        reading = None
-        ranked = by_student(judged.chances, ranking.weights, [0.0] * len(picked))
+        order = diversified(reread.order, brands_of, num_movable, leading, ranking)
+        return Ranked(candidates=candidates, order=order, degradations=reread.degradations, phases=reread.phases)
+
+    async def rank(self, call: RankCall, subject: Subject, deadline: float) -> RankedCandidates:
+        """Decides the order of a caller's candidates. Raises AisleError where the student fails."""
+        candidates, ranking = call.candidates, call.ranking
+        scoring = await self._retrieve.score(subject, candidates, ranking.weights, deadline, admitted=False)
+        scores = StudentScores.blend(scoring.value.chances, ranking.weights)
+        reread = _Reread(order=by_student(scores, len(candidates), 0))
         if ranking.model is RankModel.TEACHER:
-            ranked, reading = await self._by_teacher(ranked, picked, wanted, ranking, 0, deadline)
-        if ranking.diversity and self._masks:
-            brands = np.concatenate(
-                [
-                    self._masks.brands(picked.rows.tolist()),
-                    self._masks.brand_numbers([product.brand for product in picked.products]),
-                ]
-            )
-            ranked = spread_brands(ranked, brands[ranked.order], 0, ranking.diversity)
+            reread = await self._ask_teacher(reread.order, candidates, subject, ranking, 0, deadline)
+        order = diversified(
+            reread.order, lambda places: self._brands(candidates)[list(places)], len(candidates), 0, ranking
+        )
         factors: list[Factors] = []
-        if num_explained:
-            best, position = picked.take(ranked.order[:num_explained])
-            told = factors_of((await self.judge(best, wanted, deadline, explains=True)).value)
-            factors = [told[at] for at in position.tolist()]
-        is_known = judged.is_known if judged.is_known is not None else np.ones((len(picked), 0), np.bool_)
-        return RankedPicked(picked, ranked, is_known, factors, judging, reading)
+        if call.num_explained:
+            best, positions = candidates.take(order.places[: call.num_explained])
+            explained = await self._retrieve.score(subject, best, ranking.weights, deadline, explains=True)
+            factors = [factors_of(explained.value)[at] for at in positions]
+        return RankedCandidates(
+            order=order,
+            scored=scoring.value,
+            factors=factors,
+            degradations=reread.degradations,
+            phases=(PhaseTime.of_stage("rank", scoring), *reread.phases),
+        )
 
     async def factors(
-        self, rows: Sequence[int], wanted: Retrieval, deadline: float
+        self, rows: Sequence[int], subject: Subject, ranking: Ranking, deadline: float
     ) -> tuple[dict[int, Factors], tuple[Degradation, ...]]:
-        """By row what moved each candidate; a search does not fail for want of it either."""
+        """By row what moved each candidate. A search does not fail for want of it either."""
         if not rows:
             return {}, ()
+        candidates = GivenCandidates(np.array(rows, np.int64))
         try:
-            told = await self.judge(GivenCandidates(np.array(rows, np.int64)), wanted, deadline, explains=True)
+            outcome = await self._retrieve.score(subject, candidates, ranking.weights, deadline, explains=True)
         except AisleError as error:
-            return {}, (Degradation("rank", f"what moved the hits cannot be told: {error.message}"),)
-        return dict(zip(rows, factors_of(told.value), strict=True)), ()
+            return {}, (Degradation("rank", f"what moved the hits cannot be explained: {error.message}"),)
+        return dict(zip(rows, factors_of(outcome.value), strict=True)), ()
 
-    async def judge(
+    async def _ask_teacher(
         self,
-        picked: GivenCandidates,
-        wanted: Retrieval,
-        deadline: float,
-        *,
-        explains: bool = False,
-        admitted: bool = True,
-    ) -> Outcome[ScoredCandidates]:
-        """What the student tells of candidates for the query and the shopper of `wanted`. Raises AisleError where it fails. It is
-        `admitted` where other work was done for the call before."""
-        known = dataclasses.replace(wanted.ranking or RankInput(), explains=explains)
-        waiting = []
-        for start in range(0, len(picked), CHUNK_ROWS):
-            part = picked.slice(start, start + CHUNK_ROWS)
-            item = dataclasses.replace(wanted, k=0, ranking=known, picked=part)
-            cost = 1 + len(part) // ROWS_PER_COST
-            waiting.append(self._retriever(item, cost=cost, deadline=deadline, admitted=admitted or start > 0))
-        outcomes = await _all(waiting)
-        judged = []
-        for outcome in outcomes:
-            if outcome.value.judged is None:
-                raise AisleError(outcome.value.rank_failed)
-            judged.append(outcome.value.judged)
-        return _together(outcomes, judged[0] if len(judged) == 1 else _joined(judged))
-
-    async def _by_teacher(
-        self,
-        ranked: Ranked,
+        order: Order,
         movable: GivenCandidates,
-        wanted: Retrieval,
+        subject: Subject,
         ranking: Ranking,
-        num_leading: int,
+        leading: int,
         deadline: float,
-    ) -> tuple[Ranked, Outcome[Floats] | None]:
-        """With the student's best in the teacher's order; as the student has them, and why, where that fails. `movable` are the
-        candidates in the order of the retrieval."""
+    ) -> _Reread:
+        """The order with the student's best as the teacher orders them; the given order, and why, where that fails. `movable` are the
+        candidates as they were retrieved."""
         if self.teacher is None:
-            return _without_teacher(ranked, "this bundle holds no teacher"), None
+            return _without_teacher(order, "this bundle holds no teacher")
         try:
-            best, position = movable.take(ranked.order[: self.teacher.depth][: len(ranked.chances)])
-            judged = (await self.judge(best, wanted, deadline)).value
-            features = judged.features if judged.features is not None else NO_CHANCES
-            outcome = await self.teacher.chances(wanted.query, wanted.locale, best, features, deadline)
+            best, positions = movable.take(order.places[: min(self.teacher.depth, order.num_ranked)])
+            scoring = await self._retrieve.score(subject, best, ranking.weights, deadline)
+            outcome: Outcome[Floats] = await self.teacher.chances(subject.query, best, scoring.value.features, deadline)
         except AisleError as error:
-            return _without_teacher(ranked, f"the teacher stage failed: {error.message}"), None
+            return _without_teacher(order, f"the teacher stage failed: {error.message}")
         except Exception as error:
             log.error("the teacher failed", exc_info=error)
-            return _without_teacher(ranked, "the teacher stage failed; the server's log says why"), None
-        return by_teacher(ranked, outcome.value[position], ranking.weights, num_leading), outcome
+            return _without_teacher(order, "the teacher stage failed; the server's log says why")
+        return _Reread(
+            order=by_teacher(order, outcome.value[positions], ranking.weights, leading),
+            phases=(PhaseTime.of_stage("teacher", outcome),),
+        )
+
+    def _brands(self, candidates: GivenCandidates) -> Ints:
+        """(candidates,) the number of each one's brand."""
+        stated = self._masks.brand_numbers([product.brand for product in candidates.products])
+        return np.concatenate([self._masks.brands(candidates.rows.tolist()), stated])
 
 
-def factors_of(judged: ScoredCandidates) -> list[Factors]:
-    """Of each candidate that was explained."""
-    if judged.features is None or judged.is_known is None or judged.contributions is None:
-        return []
-    values = np.where(judged.is_known, judged.features, np.float32(np.nan))
-    return [Factors(*pair) for pair in zip(values, judged.contributions, strict=True)]
+def factors_of(scored: ScoredCandidates) -> list[Factors]:
+    """The factors of each candidate that was scored with `explains`."""
+    values = np.where(scored.is_known, scored.features, np.float32(np.nan))
+    return [Factors(*pair) for pair in zip(values, scored.contributions, strict=True)]
 
 
-def _without_teacher(ranked: Ranked, reason: str) -> Ranked:
-    return dataclasses.replace(ranked, lesser=(*ranked.lesser, Degradation("teacher", reason)))
-
-
-def _chunks(costs: Ints) -> list[tuple[int, int]]:
-    """Neighbours together, of about CHUNK_TOKENS."""
-    chunk = (np.cumsum(costs) - costs) // CHUNK_TOKENS
-    starts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist()]
-    return list(zip(starts, [*starts[1:], len(costs)], strict=True))
-
-
-async def _all(waiting: Sequence[Awaitable[Outcome[Any]]]) -> list[Outcome[Any]]:
-    """All outcomes. Where one fails the others are given up."""
-    if len(waiting) == 1:
-        return [await waiting[0]]
-    tasks = [asyncio.ensure_future(one) for one in waiting]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _together(outcomes: Sequence[Outcome[Any]], value: Value) -> Outcome[Value]:
-    return Outcome(
-        value,
-        max(one.queue_ms for one in outcomes),
-        max(one.compute_ms for one in outcomes),
-        max(one.batch_size for one in outcomes),
-    )
-
-
-def _joined(parts: Sequence[ScoredCandidates]) -> ScoredCandidates:
-    def both(name: str) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays)
-
-    return ScoredCandidates(both("chances"), both("features"), both("is_known"), both("contributions"))
+def _without_teacher(order: Order, reason: str) -> _Reread:
+    return _Reread(order=order, degradations=(Degradation("teacher", reason),))

@@ -1,6 +1,6 @@
-"""Who is searching: the shopper's vector, from what the store has of them or from the events of the request.
+"""Shopper vectors, from stored events or from the events of a request.
 
-A search never fails for want of it. What goes wrong with the store costs a bounded time, and the answer says that it is plain and why.
+A search never fails for want of one. A slow or failing store costs a bounded time, and the answer says that it is plain and why.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from serving.shoppers.store import ShopperStore
 from serving.stages.batcher import Outcome
 from serving.stages.stage import Stage
 
-MAX_EVENTS = 64  # the newest that are read: more than the model has places for
+MAX_EVENTS = 64  # the newest events that are read: more than the model has places for
 MAX_CACHED = 20_000  # shoppers; some 10 kB each
-# Another gateway may be told to forget a shopper; this one then finds out when it reads the version, or after this time.
+# When another gateway forgets a shopper, this one notices as it next reads their version, or after this time.
 MAX_CACHED_S = 60.0
-# Of the time that a call has left, what the store may take before the answer is a plain one.
+# The share of a call's remaining time that the store may take before the answer becomes a plain one.
 STORE_SHARE = 0.3
 
 
@@ -35,9 +35,9 @@ class Source(StrEnum):
     REQUEST = "request"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shopper:
-    """What is known of who is searching. Without a `vector` (dim,) the answer is plain, and `reason` says why."""
+    """What a search knows of its shopper. Without a `vector` (dim,) the answer is plain, and `reason` says why."""
 
     source: Source = Source.NONE
     vector: Floats | None = None
@@ -45,7 +45,7 @@ class Shopper:
     events: tuple[Event, ...] = ()
     num_events: int = 0
     reason: str = ""
-    failed: bool = False  # something that should have been known was not
+    failed: bool = False  # the store or the stage failed
     outcome: Outcome[ShopperVector] | None = None  # of the stage, where it computed
 
 
@@ -58,7 +58,7 @@ class _Kept:
 
 
 class ShopperVectors:
-    """The vectors of shoppers, kept until their next event. Belongs to one event loop."""
+    """Caches shopper vectors until the shopper's next event. Belongs to one event loop."""
 
     def __init__(
         self, stage: Stage[tuple[Event, ...], ShopperVector], store: ShopperStore | None, wait_ms: float
@@ -68,12 +68,12 @@ class ShopperVectors:
         self._wait_s = wait_ms / 1000
         self._cache: OrderedDict[str, _Kept] = OrderedDict()  # the oldest first
 
-    async def of_events(self, events: tuple[Event, ...], deadline: float) -> Shopper:
-        """From the events of a request."""
+    async def from_events(self, events: tuple[Event, ...], deadline: float) -> Shopper:
+        """Returns the shopper of a request's events."""
         return await self._encode(Source.REQUEST, events[:MAX_EVENTS], deadline)
 
-    async def of(self, shopper_id: str, deadline: float) -> Shopper:
-        """From the store. `deadline` is a time of `time.monotonic`."""
+    async def stored(self, shopper_id: str, deadline: float) -> Shopper:
+        """Returns a stored shopper. `deadline` is a time of `time.monotonic`."""
         if self._store is None:
             return Shopper(reason="this service keeps no events of shoppers")
         self._drop_old()
@@ -99,15 +99,15 @@ class ShopperVectors:
         return shopper
 
     async def without_each(self, events: tuple[Event, ...], deadline: float) -> list[Floats]:
-        """The vectors (dim,) of the same history less one event each."""
+        """Returns the vectors (dim,) of the history without each event in turn."""
         fewer = [events[:at] + events[at + 1 :] for at in range(len(events))]
-        # Admitted as the search that they explain was: many at once, they would fill the queue that they wait in.
+        # The search that they explain was admitted; many at once would fill the queue that they wait in.
         waiting = (self._stage(left, cost=1, deadline=deadline, admitted=True) for left in fewer)
         outcomes = await asyncio.gather(*waiting)
         return [outcome.value.vector for outcome in outcomes]
 
     async def _encode(self, source: Source, events: tuple[Event, ...], deadline: float) -> Shopper:
-        # What was merely shown says nothing, but for the query behind it.
+        # A product that was merely shown says nothing of the shopper, but the query behind it does.
         events = tuple(event for event in events if event.kind is not EventKind.IMPRESSION or event.query)
         if not events:
             return Shopper(reason="nothing is known of the shopper")
@@ -115,12 +115,19 @@ class ShopperVectors:
             outcome = await self._stage(events, cost=1, deadline=deadline)
         except AisleError as error:
             return Shopper(reason=f"the shopper stage failed: {error.message}", failed=True)
-        found = outcome.value
-        if not found.vector.any():
+        encoded = outcome.value
+        if not encoded.vector.any():
             return Shopper(
                 reason="the shopper's events name no product of this catalogue", events=events, outcome=outcome
             )
-        return Shopper(source, found.vector, found.taste, events, found.num_events, outcome=outcome)
+        return Shopper(
+            source=source,
+            vector=encoded.vector,
+            taste=encoded.taste,
+            events=events,
+            num_events=encoded.num_events,
+            outcome=outcome,
+        )
 
     def forget(self, shopper_id: str) -> None:
         self._cache.pop(shopper_id, None)

@@ -1,52 +1,46 @@
-"""What a search does with the product types of its query: nothing, facets, a boost, or a filter."""
+"""The product types of a query, and what a search does with them: nothing, facets, a boost, or a filter."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from models.query_types.type_model import TypePrediction
+from serving.search.request import TypeUse
 from serving.stages.batcher import Outcome
 
 MAX_FACETS = 20
-
-
-class TypeUse(StrEnum):
-    OFF = "off"
-    FACETS = "facets"
-    BOOST = "boost"
-    FILTER = "filter"
-
-
-LIFTING = (TypeUse.BOOST, TypeUse.FILTER)  # those under which products of the types gain score
-NOTHING_TOLD = TypePrediction((), True, "")
+BOOSTING = (TypeUse.BOOST, TypeUse.FILTER)  # the uses under which products of the types gain score
+NOT_CLASSIFIED = TypePrediction((), True, "")
 
 
 @dataclass(frozen=True, slots=True)
 class TypeFinding:
-    """What a query asks for, and what the search did with it: `used` is FACETS where nothing was to be done."""
+    """The prediction for a query and what the search is to do with it. `failure` says why a query that was to be classified was not."""
 
-    prediction: TypePrediction = NOTHING_TOLD
-    used: TypeUse = TypeUse.OFF
-    facets: tuple[tuple[str, int], ...] = ()  # categories and their share of the first hits
+    prediction: TypePrediction = NOT_CLASSIFIED
+    use: TypeUse = TypeUse.OFF
     outcome: Outcome[tuple[TypePrediction, ...]] | None = None  # of the stage, where it computed
-    failed: str = ""  # why a query that was to be classified was not
+    failure: str = ""
+
+    def has_facets(self, use: TypeUse) -> bool:
+        """Whether a search that uses the types so counts the categories of its first hits: not of a prediction that abstained."""
+        return use is TypeUse.FACETS and not self.prediction.abstained
 
 
-def use_of(prediction: TypePrediction, wanted: TypeUse) -> TypeUse:
-    """Who abstains is not acted upon."""
-    return TypeUse.FACETS if prediction.abstained and wanted is not TypeUse.OFF else wanted
+def usable(prediction: TypePrediction, requested: TypeUse) -> TypeUse:
+    """What a search can do with a prediction: an abstaining classifier changes nothing, and facets are all that is left."""
+    return TypeUse.FACETS if prediction.abstained and requested is not TypeUse.OFF else requested
 
 
-def gains(found: TypeFinding, weight: float) -> tuple[tuple[str, float], ...]:
-    """What products of each type gain."""
-    if found.used not in LIFTING:
+def type_boosts(types: TypeFinding, weight: float) -> tuple[tuple[str, float], ...]:
+    """Category and boost of each type: `weight` times its probability."""
+    if types.use not in BOOSTING:
         return ()
-    return tuple((name, weight * probability) for name, probability in found.prediction.types)
+    return tuple((name, weight * probability) for name, probability in types.prediction.types)
 
 
 def facets(categories: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """The most frequent categories of some hits."""
+    """The most frequent categories of some hits, with their counts."""
     return tuple(Counter(name for name in categories if name).most_common(MAX_FACETS))

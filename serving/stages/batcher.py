@@ -32,16 +32,16 @@ Result = TypeVar("Result")
 
 RECENT = 2048  # items whose times make the quantiles
 COLD_QUEUE_BATCHES = 64  # bound of the queue until the stage's speed is known
-SHORT_QUEUE_ITEMS = 8  # a queue that is never refused as full: a batch of few takes about as long as one of one
+SHORT_QUEUE_ITEMS = 8  # a shorter queue is never full: a batch of a few items takes about as long as a batch of one
 MIN_RETRY_S = 0.01
-# An item is admitted when it has this many times the time that its answer is expected to take: what is computed and then comes too late
-# was computed instead of what would have come in time, and under overload the expectation is seldom too high.
+# An item is admitted when its deadline leaves this many times the time that its answer is expected to take. An answer that comes too late
+# was computed in place of one that would have been in time, and under overload the expectation is seldom too high.
 DEADLINE_MARGIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Result]):
-    """A result and what it took to get it."""
+    """A result, the time that its item waited, and the batch that computed it."""
 
     value: Result
     queue_ms: float
@@ -125,8 +125,8 @@ class Batcher(Generic[Item, Result]):
     async def submit(
         self, item: Item, *, cost: int = 1, deadline: float = math.inf, admitted: bool = False
     ) -> Outcome[Result]:
-        """The outcome of one item. `cost` is in the unit of `max_batch_cost`; `deadline` is a time of the clock. One that was
-        `admitted` before other work was done for it is refused for its deadline only, not for a full queue.
+        """Returns the outcome of one item. `cost` is in the unit of `max_batch_cost`; `deadline` is a time of the clock. An item that was
+        `admitted` before, so that other work was done for its call, is refused for its deadline only, not for a full queue.
 
         Raises Overloaded when the queue is full or the deadline cannot be met, DeadlineExceeded when it passes in the
         queue, Unavailable when the batcher is closed, and whatever the item's own computation raised.
@@ -147,7 +147,7 @@ class Batcher(Generic[Item, Result]):
             raise
 
     def check_admission(self, cost: int = 1, deadline: float = math.inf, *, admitted: bool = False) -> None:
-        """Raises what `submit` would refuse an item with; cheap, so that a call can be refused before its other work."""
+        """Raises the error with which `submit` would refuse an item. Cheap: a call can be refused before any other work."""
         if self._closed:
             self._refused["closed"] += 1
             raise Unavailable("the server is shutting down; send the call to another replica")
@@ -158,7 +158,7 @@ class Batcher(Generic[Item, Result]):
         if self._queued_items == 0:
             return
         wait_s = self.expected_wait_s()
-        # Speeds that were measured on batches of one, or on a machine that was busy with something else, say little of a few together.
+        # A speed that was measured on batches of one, or on a busy machine, says little about a few items together.
         is_short = admitted or self._queued_items < SHORT_QUEUE_ITEMS
         too_long = not is_short and (wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost))
         hopeless = now + DEADLINE_MARGIN * self.expected_s() > deadline
@@ -168,25 +168,25 @@ class Batcher(Generic[Item, Result]):
             raise Overloaded(max(MIN_RETRY_S, excess_s))
 
     def expected_wait_s(self) -> float:
-        """Time until an item that came now would be computed, at the speed measured so far (0 before any batch)."""
+        """Returns the time until an item that came now would be computed, at the measured speed (0 before any batch)."""
         return self._queued_cost / (self._cost_per_s * max(1, self._slots())) if self._cost_per_s else 0.0
 
     def expected_s(self, cost: int = 0) -> float:
-        """Time until an item that came now would be answered, or several that cost so much together."""
+        """Returns the time until items of this cost that came now would be answered."""
         own_s = cost / (self._cost_per_s * max(1, self._slots())) if self._cost_per_s else 0.0
         return self.expected_wait_s() + max(own_s, self._batch_s)
 
     def oldest_wait_s(self) -> float:
-        """How long the longest-waiting queued item has waited; 0 with an empty queue."""
+        """Returns how long the oldest queued item has waited; 0 with an empty queue."""
         now = self._clock()
         return max((now - entry.arrived for _, _, entry in self._heap if entry.queued), default=0.0)
 
     def wake(self) -> None:
-        """To be called when `slots()` may have grown."""
+        """Call it when `slots()` may have grown."""
         self._schedule_pull()
 
     async def close(self) -> None:
-        """Takes no more items, computes those that are queued, and returns when the last is answered."""
+        """Refuses new items, computes the queued ones, and returns when the last is answered."""
         self._closed = True
         while self._queued_items or self._in_flight:
             self._pull()
@@ -236,7 +236,7 @@ class Batcher(Generic[Item, Result]):
         self._pull()
 
     def _take_batch(self) -> list[_Entry[Item, Result]]:
-        """The most urgent live entries that fit the budget when each is padded to the costliest of them."""
+        """This is where a batch is cut: the most urgent live entries that fit the budget when each is padded to the costliest of them."""
         batch: list[_Entry[Item, Result]] = []
         widest = 0
         now = self._clock()
@@ -288,12 +288,12 @@ class Batcher(Generic[Item, Result]):
                 entry.future.set_result(Outcome(result, queue_ms, seconds * 1000, len(batch)))
 
     async def _compute_or_bisect(self, items: list[Item]) -> Sequence[Result | BaseException]:
-        """As many results as items. A batch that fails is halved until the items that make it fail stand alone."""
+        """Returns as many results as items. A failing batch is halved until the items that make it fail stand alone."""
         try:
             results = await self._compute(items)
             if len(results) != len(items):
                 raise RuntimeError(f"a stage returned {len(results)} results for {len(items)} items")
-        except (Unavailable, Overloaded) as error:  # the stage's trouble, not an item's
+        except (Unavailable, Overloaded) as error:  # the stage's fault, not an item's
             return [error] * len(items)
         except asyncio.CancelledError:
             return [Unavailable("the server is shutting down; send the call to another replica")] * len(items)
@@ -311,9 +311,9 @@ class Batcher(Generic[Item, Result]):
         self._batched_cost += cost
         self._recent.compute_ms.append(seconds * 1000)
         speed = cost / max(seconds, 1e-6)
-        # A small batch is slower per item and says how fast the stage is at least; a batch that left a backlog or was half full
-        # says how fast it is. Without the former a speed that was once measured too low would keep the queue, and so every batch,
-        # too small to be measured again.
+        # A batch that left a backlog or was half full shows the speed of the stage. A small batch is slower per item, so its speed is a
+        # lower bound: without it, a speed that was once measured too low would keep the queue, and so every batch, too small to be
+        # measured again.
         if backlog or 2 * cost >= self._max_batch_cost or 0 < self._cost_per_s < speed:
             self._cost_per_s = 0.8 * self._cost_per_s + 0.2 * speed if self._cost_per_s else speed
             self._batch_s = 0.8 * self._batch_s + 0.2 * seconds

@@ -1,16 +1,16 @@
-"""Whether calls come one at a time: then nobody waits for a batch, and the shortest way to the answer is the best."""
+"""Detects calls that come one at a time: then nobody waits for a batch, and the shortest path to the answer is the best."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-STREAK = 8  # so many in a row came alone, and the next is taken to
-GAP_S = 0.0002  # between the end of a call and the next; one that came sooner had been waiting to be read
+STREAK = 8  # after so many lone calls in a row the next is expected to be alone too
+GAP_S = 0.0002  # from the end of a call to the next; a call that came sooner had been waiting to be read
 
 
 class LoneCalls:
-    """Told of every call's begin and end. Belongs to one event loop."""
+    """Counts calls from begin to end. Belongs to one event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -28,5 +28,5 @@ class LoneCalls:
         self._ended = self._clock()
 
     def is_lone(self) -> bool:
-        """Whether the call in progress is alone, as those before it were."""
+        """Whether the call in progress is alone, like those before it."""
         return self._in_progress == 1 and self._streak >= STREAK

@@ -9,12 +9,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models.bundles.bundle import Bundle
-from models.bundles.files import record_files
+from models.arrays import Floats
+from models.bundles.bundle import RANKER, TEACHER, Bundle, record_files
 from models.bundles.manifest import MANIFEST, BundleError, content_version
 from models.products.product import Product
 from models.query_types.type_model import TypePrediction
@@ -24,13 +25,23 @@ from models.ranking.ranker import Ranker
 from models.ranking.taste import Taste
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.unified.history import HistoryItem, HistoryKind
-from serving.app import check, plan_stages
-from serving.compute.order import GivenCandidates, RankInput, ScoredCandidates
-from serving.compute.retriever import Candidates, Retrieval, Retriever
+from serving.app import plan_stages
+from serving.cluster import check
+from serving.compute.retrieval import (
+    GivenCandidates,
+    Query,
+    Retrieved,
+    ScoredCandidates,
+    ScoreItem,
+    SearchItem,
+    Subject,
+)
+from serving.compute.retriever import Retriever
+from serving.compute.student import ScoringFailed
 from serving.compute.teacher import Chunk, PairCosts, TeacherReader
 from serving.config import AisleConfig, ConfigError, RankerConfig, ShoppersConfig
+from serving.stages.local import LocalStage
 from serving.stages.lone_calls import LoneCalls
-from serving.stages.stage import LocalStage
 
 TASTE = Taste.from_history(
     [HistoryItem(HistoryKind.CLICK, 1, terms="velvet sofa", brand="Halden", category="Furniture")]
@@ -48,97 +59,95 @@ def reader(ranked_folder: Path) -> TeacherReader:
     return TeacherReader(ranked_folder, "cpu", 1, 2048)
 
 
-def told(found: Candidates | Exception) -> ScoredCandidates:
-    assert isinstance(found, Candidates)
-    assert found.judged is not None, found.rank_failed
-    return found.judged
+def retrieved(result: Retrieved | ScoredCandidates | Exception) -> Retrieved:
+    assert isinstance(result, Retrieved)
+    return result
 
 
-def items() -> list[Retrieval]:
+def scored(result: Retrieved | ScoredCandidates | Exception) -> ScoredCandidates:
+    assert isinstance(result, ScoredCandidates)
+    return result
+
+
+def subject(query: str, **fields: Any) -> Subject:
+    return Subject(query=Query(query, "en-US"), **fields)
+
+
+def known_shopper() -> Subject:
     shopper = np.random.default_rng(0).standard_normal(256).astype(np.float32)
+    return subject("lamp", shopper=shopper, taste=TASTE, types=SHORT)
+
+
+def items() -> list[SearchItem | ScoreItem]:
     return [
-        Retrieval(None, 50, query="velvet sofa", locale="en-US", ranking=RankInput(50)),
-        Retrieval(
-            None, 20, query="lamp", locale="en-US", shopper=shopper, ranking=RankInput(10, taste=TASTE, types=SHORT)
-        ),
-        Retrieval(None, 30, query="lamp", locale="en-US"),
-        Retrieval(
-            None,
-            0,
-            query="sofa",
-            ranking=RankInput(weights=(0, 0, 1), explains=True),
-            picked=GivenCandidates(np.array([5, 3])),
+        SearchItem(subject=subject("velvet sofa"), k=50, depth=50),
+        SearchItem(subject=known_shopper(), k=20, depth=10),
+        SearchItem(subject=subject("lamp"), k=30),
+        ScoreItem(
+            subject=subject("sofa"), candidates=GivenCandidates(np.array([5, 3])), weights=(0, 0, 1), explains=True
         ),
     ]
 
 
+def chances(result: Retrieved | ScoredCandidates | Exception) -> Floats:
+    assert not isinstance(result, Exception)
+    return result.scores.chances if isinstance(result, Retrieved) else result.chances
+
+
 def test_searches_of_one_batch_do_not_mix(retriever: Retriever) -> None:
     together = retriever.compute(items())
-    for item, found in zip(items(), together, strict=True):
+    for item, result in zip(items(), together, strict=True):
         (alone,) = retriever.compute([item])
-        assert isinstance(found, Candidates)
-        assert isinstance(alone, Candidates)
-        assert found.rows == alone.rows
-        if item.ranking:
-            assert np.allclose(told(found).chances, told(alone).chances, atol=1e-5)
-    assert [len(told(together[at]).chances) for at in (0, 1, 3)] == [50, 10, 2]
-    assert isinstance(together[2], Candidates)
-    assert together[2].judged is None
+        if isinstance(item, SearchItem):
+            assert retrieved(result).candidates.rows == retrieved(alone).candidates.rows
+        assert np.allclose(chances(result), chances(alone), atol=1e-5)
+    assert [len(chances(result)) for result in together] == [50, 10, 0, 2]
 
 
-def test_what_is_asked_and_told_travels_between_processes(retriever: Retriever) -> None:
+def test_items_and_results_travel_between_processes(retriever: Retriever) -> None:
     here = retriever.compute(items())
     there = pickle.loads(pickle.dumps(retriever.compute(pickle.loads(pickle.dumps(items())))))  # noqa: S301
     for one, other in zip(here, there, strict=True):
-        assert isinstance(one, Candidates)
-        assert one.rows == other.rows
-        if one.judged:
-            assert np.array_equal(one.judged.chances, other.judged.chances)
+        if isinstance(one, Retrieved):
+            assert one.candidates == retrieved(other).candidates
+        assert np.array_equal(chances(one), chances(other))
+    failed = pickle.loads(pickle.dumps(ScoringFailed()))  # noqa: S301
+    assert failed.message == ScoringFailed().message
 
 
-def test_ranking_leaves_the_order_of_the_retrieval(retriever: Retriever) -> None:
+def test_scores_leave_the_order_of_the_retrieval(retriever: Retriever) -> None:
     for item in items()[:2]:
-        ranked, plain = retriever.compute([item, dataclasses.replace(item, ranking=None)])
-        assert isinstance(ranked, Candidates)
-        assert isinstance(plain, Candidates)
-        assert (ranked.rows, ranked.scores) == (plain.rows, plain.scores)
-        assert plain.ranked is None
-        assert ranked.ranked is not None
-        assert sorted(ranked.ranked.order.tolist()) == list(range(len(ranked.rows)))
-        told_blends = ranked.ranked.blends.tolist()
-        assert told_blends == sorted(told_blends, reverse=True)
+        assert isinstance(item, SearchItem)
+        ranked, plain = map(retrieved, retriever.compute([item, dataclasses.replace(item, depth=0)]))
+        assert ranked.candidates == plain.candidates
+        assert (len(plain.scores), len(ranked.scores)) == (0, item.depth)
+        blends = ranked.scores.blends[ranked.scores.by_blend].tolist()
+        assert blends == sorted(blends, reverse=True)
 
 
-def test_what_cannot_be_ranked_fails_alone_and_is_still_found(retriever: Retriever) -> None:
-    unknown = Retrieval(None, 0, query="sofa", ranking=RankInput(), picked=GivenCandidates(np.array([10**6])))
-    broken = dataclasses.replace(items()[0], ranking=RankInput(50, taste="no taste"))  # type: ignore[arg-type]
-    found = retriever.compute([items()[0], unknown, broken, items()[1]])
-    assert isinstance(found[1], Candidates)
-    assert isinstance(found[2], Candidates)
-    for failed in found[1:3]:
-        assert isinstance(failed, Candidates)
-        assert failed.judged is None
-        assert failed.rank_failed == "the ranker failed; the server's log says why"
-    assert found[2].rows == retriever.compute([items()[0]])[0].rows  # type: ignore[union-attr]
-    assert len(told(found[0]).chances) == 50
-    assert len(told(found[3]).chances) == 10
+def test_candidates_that_cannot_be_scored_fail_alone_and_are_still_found(retriever: Retriever) -> None:
+    unknown = ScoreItem(subject=subject("sofa"), candidates=GivenCandidates(np.array([10**6])))
+    broken = SearchItem(subject=subject("velvet sofa", taste="no taste"), k=50, depth=50)
+    results = retriever.compute([items()[0], unknown, broken, items()[1]])
+    assert isinstance(results[1], ScoringFailed)
+    failed = retrieved(results[2])
+    assert (len(failed.scores), failed.scores.failure) == (0, "the ranker failed; the server's log says why")
+    assert failed.candidates == retrieved(retriever.compute([items()[0]])[0]).candidates
+    assert [len(chances(results[at])) for at in (0, 3)] == [50, 10]
 
 
-def test_picked_candidates_are_told_as_the_search_tells_them(retriever: Retriever) -> None:
+def test_given_candidates_are_scored_as_the_search_scores_them(retriever: Retriever) -> None:
     (found,) = retriever.compute([items()[1]])
-    assert isinstance(found, Candidates)
-    picked = GivenCandidates(np.array(found.rows[:10]), (Product("new", "Velvet Lamp", "Halden"),))
-    known = dataclasses.replace(items()[1].ranking, weights=(1.0, 4.0, 16.0), explains=True)  # type: ignore[type-var]
-    judged = told(retriever.compute([dataclasses.replace(items()[1], ranking=known, picked=picked)])[0])
-    assert np.allclose(judged.chances[:10], told(found).chances, atol=1e-5)
-    assert judged.features is not None
-    assert judged.is_known is not None
-    assert judged.contributions is not None
-    assert judged.features.shape == judged.is_known.shape == judged.contributions.shape == (11, len(FEATURES))
-    assert judged.is_known[:10].all()
-    unknown = {FEATURES[at] for at in np.flatnonzero(~judged.is_known[10])}
+    rows = np.array(retrieved(found).candidates.rows[:10])
+    given = GivenCandidates(rows, (Product("new", "Velvet Lamp", "Halden"),))
+    (result,) = retriever.compute([ScoreItem(subject=known_shopper(), candidates=given, explains=True)])
+    detail = scored(result)
+    assert np.allclose(detail.chances[:10], chances(found), atol=1e-5)
+    assert detail.features.shape == detail.is_known.shape == detail.contributions.shape == (11, len(FEATURES))
+    assert detail.is_known[:10].all()
+    unknown = {FEATURES[at] for at in np.flatnonzero(~detail.is_known[10])}
     assert {"query_cosine", "search_cosine", "shopper_cosine"} <= unknown
-    assert np.isfinite(judged.features).all()
+    assert np.isfinite(detail.features).all()
 
 
 def test_chunks_of_several_calls_are_read_together(reader: TeacherReader) -> None:
@@ -203,7 +212,7 @@ def altered(ranked_folder: Path, tmp_path: Path) -> Callable[[str, Callable[[dic
     return make
 
 
-@pytest.mark.parametrize("name", [f"{RANKER_PART.name}/ranker.json", f"{TEACHER_PART.name}/teacher.json"])
+@pytest.mark.parametrize("name", [f"{RANKER}/ranker.json", f"{TEACHER}/teacher.json"])
 def test_a_bundle_of_other_features_is_refused_at_start(
     altered: Callable[..., Path], ranked_folder: Path, name: str
 ) -> None:

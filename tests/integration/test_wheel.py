@@ -103,8 +103,9 @@ def test_serving_from_it_needs_neither_torch_nor_transformers(
         "import serving.app\n"
         "from models.bundles.bundle import Bundle; from models.text_encoder.encoder import Text\n"
         f"folder = Path({str(shop_bundle)!r})\n"
-        "serving.app.load_encoder(folder, 'cpu', 1, 64).compute([Text('sofa')])\n"
-        "serving.app.Retriever(Bundle(folder), 'cpu').warm_up()\n"
+        "from serving.compute.retriever import Retriever; from serving.compute.text_encoder import TextStageEncoder\n"
+        "TextStageEncoder(folder, 'cpu', 1, 64).compute([Text('sofa')])\n"
+        "Retriever(Bundle(folder), 'cpu').warm_up()\n"
         "print(sorted({'torch', 'transformers', 'loadtest'} & set(sys.modules)))\n"
     )
     assert run(installed, tmp_path, "-c", code).strip() == "[]"

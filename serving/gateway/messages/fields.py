@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from aisle.v1 import ranking_pb2, search_pb2, shopper_pb2
 from models.events.event import Event
@@ -11,7 +10,8 @@ from serving.config import AisleConfig
 from serving.errors import Violation
 from serving.gateway.messages.checks import check_optional_shopper, read_query
 from serving.gateway.messages.event_fields import EventFields
-from serving.search.pipeline import PhaseTime
+from serving.search.request import Caller
+from serving.search.results import PhaseTime
 from serving.search.shopper_vectors import Shopper, Source
 from serving.shoppers.store import now_ms
 
@@ -20,17 +20,6 @@ _SOURCES = {
     Source.STORED: search_pb2.PERSONALISATION_SOURCE_STORED,
     Source.REQUEST: search_pb2.PERSONALISATION_SOURCE_REQUEST,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who searches for what: the fields that Search and Rank share."""
-
-    query: str
-    locale: str
-    shopper_id: str
-    recent_events: tuple[Event, ...]
-    personalisation: float
 
 
 class RequestFields:
@@ -100,8 +89,6 @@ def write_shopper(
     else:
         response.personalisation.strength = personalisation
         response.personalisation.events = shopper.num_events
-    if shopper.failed:
-        response.degradations.add(part="shopper", reason=shopper.reason)
 
 
 def write_phases(timing: search_pb2.Timing, phases: Sequence[PhaseTime]) -> None:

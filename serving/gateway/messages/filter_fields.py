@@ -40,7 +40,7 @@ def warn_of_unknown(read: ProductFilter, masks: FilterMasks) -> tuple[str, ...]:
         f"filter.{plural}: the catalogue has no {field} {value!r}"
         for plural, field, values in (("brands", "brand", read.brands), ("categories", "category", read.categories))
         for value in values
-        if not masks.knows(field, value)
+        if not masks.holds(field, value)
     ]
     return tuple(unknown)
 

@@ -9,12 +9,11 @@ from typing import Any
 
 from aisle.v1 import info_pb2
 from models.bundles.manifest import Manifest
-from serving.compute.order import RankModel
 from serving.config import AisleConfig
 from serving.gateway.messages.ranking_fields import FEATURE_NAMES, MODEL_NUMBERS, write_weights
 from serving.gateway.messages.type_fields import TYPE_USE_NUMBERS
+from serving.search.request import RankModel, TypeUse
 from serving.search.shopper_vectors import MAX_EVENTS
-from serving.search.type_use import TypeUse
 from serving.stages.stage import Stage
 
 

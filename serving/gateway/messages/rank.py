@@ -10,7 +10,7 @@ import numpy as np
 from aisle.v1 import product_pb2, ranking_pb2
 from models.products.product import MAX_ID_CHARS, Product
 from models.products.product_table import ProductTable
-from serving.compute.order import GivenCandidates
+from serving.compute.retrieval import GivenCandidates
 from serving.config import LimitsConfig
 from serving.errors import InvalidRequest, NotServed, Violation
 from serving.gateway.messages.checks import MAX_NAMED, refuse_unknown
@@ -20,11 +20,12 @@ from serving.gateway.messages.ranking_fields import (
     FEATURE_NAMES,
     MODEL_NUMBERS,
     RankingFields,
+    write_chances,
     write_degradations,
     write_factors,
-    write_scores,
 )
-from serving.search.pipeline import RankCall, RankedProducts
+from serving.search.request import RankCall
+from serving.search.results import RankedProducts
 
 MAX_EXPLAINED = 100
 MAX_ON_LOOP = 256  # candidates of a call that is read and written on the event loop; longer calls get a thread
@@ -97,23 +98,20 @@ class RankMessages:
         if results is None:
             response.ranked_by = MODEL_NUMBERS[call.ranking.model]
             return response
-        told = results.told
-        ranked, candidates = told.ranked, told.candidates
+        candidates = results.candidates
         num_catalogued = len(candidates.rows)
         ids = [self._products.id(row) for row in candidates.rows.tolist()]
         ids += [product.id for product in candidates.products]
-        for rank, (place, scores) in enumerate(zip(ranked.order.tolist(), ranked.told(), strict=True)):
+        for rank, (place, chances) in enumerate(zip(results.places, results.chances, strict=True)):
             product = response.products.add(product_id=ids[place], rank=rank + 1)
-            write_scores(product, scores)
-            if rank < len(told.factors):
-                write_factors(product.factors, told.factors[rank])
+            write_chances(product, chances)
+            if rank < len(results.factors):
+                write_factors(product.factors, results.factors[rank])
             if place >= num_catalogued:
-                product.unknown_features.extend(FEATURE_NAMES[at] for at in np.flatnonzero(~told.is_known[place]))
-        response.ranked_by = MODEL_NUMBERS[ranked.by]
-        write_degradations(response, ranked.lesser)
+                product.unknown_features.extend(FEATURE_NAMES[at] for at in np.flatnonzero(~results.is_known[place]))
+        response.ranked_by = MODEL_NUMBERS[results.ranked_by]
+        write_degradations(response, results.degradations)
         write_shopper(response, results.shopper, call.personalisation)
-        if results.types.failed:
-            response.degradations.add(part="types", reason=results.types.failed)
         write_phases(response.timing, results.phases)
         return response
 

@@ -9,9 +9,11 @@ import numpy as np
 
 from aisle.v1 import ranking_pb2, search_pb2
 from models.ranking.feature_names import FEATURES
-from serving.compute.order import AS_RETRIEVED, Degradation, Diversity, Factors, Ranking, RankModel, Told, Weights
+from serving.compute.retrieval import Weights
 from serving.config import LimitsConfig, RankerConfig
 from serving.errors import Violation
+from serving.search.request import AS_RETRIEVED, Diversity, Ranking, RankModel
+from serving.search.results import Chances, Degradation, Factors
 
 MAX_WEIGHT = 1_000_000
 MAX_EACH_BRAND = 1000
@@ -62,8 +64,8 @@ class RankingFields:
         if not depth:
             model = RankModel.NONE
         if model is RankModel.NONE:
-            return Ranking(model, depth, diversity=diversity) if diversity else AS_RETRIEVED
-        return Ranking(model, depth, weights, diversity)
+            return Ranking(depth=depth, diversity=diversity) if diversity else AS_RETRIEVED
+        return Ranking(model=model, depth=depth, weights=weights, diversity=diversity)
 
     def read_for_rank(self, request: ranking_pb2.RankRequest, violations: list[Violation]) -> Ranking:
         """Returns the ranking that a Rank call requests. It has no depth: all candidates are ranked."""
@@ -76,7 +78,7 @@ class RankingFields:
         if request.HasField("diversity"):
             most = self._limits.max_rank_candidates
             diversity = _read_diversity(request.diversity, most, f"to {most}", violations)
-        return Ranking(model, 0, weights, diversity)
+        return Ranking(model=model, weights=weights, diversity=diversity)
 
     def warnings(self, request: search_pb2.SearchRequest, ranking: Ranking) -> tuple[str, ...]:
         """Returns a warning if the request sets weights that nothing uses."""
@@ -125,10 +127,9 @@ def _read_diversity(message: search_pb2.Diversity, most: int, limit: str, violat
     return Diversity(message.max_each_brand, message.among)
 
 
-def write_scores(to: search_pb2.Hit | ranking_pb2.RankedProduct, scores: Told) -> None:
+def write_chances(to: search_pb2.Hit | ranking_pb2.RankedProduct, chances: Chances) -> None:
     """Writes the calibrated probabilities and the blend of one candidate."""
-    chances = to.chances
-    chances.click, chances.cart, chances.purchase, to.blend = scores
+    to.chances.click, to.chances.cart, to.chances.purchase, to.blend = chances
 
 
 def write_factors(to: _Explained, factors: Factors) -> None:

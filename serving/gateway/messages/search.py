@@ -22,13 +22,14 @@ from serving.gateway.messages.products import ProductMessages
 from serving.gateway.messages.ranking_fields import (
     MODEL_NUMBERS,
     RankingFields,
+    write_chances,
     write_degradations,
     write_factors,
-    write_scores,
 )
 from serving.gateway.messages.type_fields import read_type_use, write_types
 from serving.search.personaliser import Gain
-from serving.search.pipeline import Results, Search
+from serving.search.request import Search
+from serving.search.results import Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,38 +132,37 @@ class SearchMessages:
             warnings=call.warnings,
             corrected_query=results.corrected_query,
         )
-        candidates, ranked = results.candidates, results.ranked
-        scores = ranked.told(results.first, results.stop) if ranked else []
-        for place in range(results.first, results.stop):
-            product = self._products.write(candidates.rows[place], call.product_fields)
-            hit = response.hits.add(product_id=product.id, score=candidates.scores[place], product=product)
-            if place < results.first + len(scores):
-                write_scores(hit, scores[place - results.first])
+        hits = results.hits
+        num_ranked = len(results.chances)
+        for at, (row, score) in enumerate(zip(hits.rows, hits.scores, strict=True)):
+            product = self._products.write(row, call.product_fields)
+            hit = response.hits.add(product_id=product.id, score=score, product=product)
+            if at < num_ranked:
+                write_chances(hit, results.chances[at])
             if call.search.explain:
-                self._write_explanation(hit.explanation, place, results)
+                self._write_explanation(hit.explanation, at, results)
         if results.has_more:
-            response.next_page_token = self._tokens.write(results.stop, call.digest)
+            response.next_page_token = self._tokens.write(results.offset + len(hits.rows), call.digest)
         write_shopper(response, results.shopper, call.search.personalisation)
-        write_types(response, results.types, call.search.type_use)
-        if ranked:
-            response.ranked_by = MODEL_NUMBERS[ranked.by]
-            response.ranked_depth = len(ranked.chances)
-            write_degradations(response, ranked.lesser)
+        write_types(response, results)
+        response.ranked_by = MODEL_NUMBERS[results.ranked_by]
+        response.ranked_depth = results.ranked_depth
+        write_degradations(response, results.degradations)
         write_phases(response.timing, results.phases)
         return response
 
-    def _write_explanation(self, explanation: search_pb2.Explanation, place: int, results: Results) -> None:
-        candidates, ranked = results.candidates, results.ranked
-        row = candidates.rows[place]
-        explanation.similarity = candidates.similarities[place]
-        explanation.identifier_boost = candidates.identifier_boosts[place]
-        explanation.type_boost = candidates.type_boosts[place] if candidates.type_boosts else 0.0
-        for name, boost in zip(self._manifest.boosts, candidates.feature_boosts[place], strict=False):
+    def _write_explanation(self, explanation: search_pb2.Explanation, at: int, results: Results) -> None:
+        hits = results.hits
+        row = hits.rows[at]
+        explanation.similarity = hits.similarities[at]
+        explanation.identifier_boost = hits.identifier_boosts[at]
+        explanation.type_boost = hits.type_boosts[at]
+        for name, boost in zip(self._manifest.boosts, hits.feature_boosts[at], strict=False):
             if boost:
                 explanation.boosts[name] = boost
-        explanation.matched_identifiers.extend(candidates.matched.get(row, ()))
-        explanation.rank = place + 1
-        explanation.retrieval_rank = int(ranked.order[place]) + 1 if ranked else place + 1
+        explanation.matched_identifiers.extend(hits.matched.get(row, ()))
+        explanation.rank = results.offset + at + 1
+        explanation.retrieval_rank = results.retrieval_ranks[at]
         if row in results.factors:
             write_factors(explanation.rank_factors, results.factors[row])
         if gain := results.gains.get(row):

@@ -6,7 +6,8 @@ from aisle.v1 import query_pb2, search_pb2
 from models.query_types.type_model import TypePrediction
 from serving.config import TypesConfig
 from serving.errors import Violation
-from serving.search.type_use import TypeFinding, TypeUse
+from serving.search.request import TypeUse
+from serving.search.results import Results
 
 TYPE_USES = {
     search_pb2.PRODUCT_TYPE_USE_OFF: TypeUse.OFF,
@@ -38,14 +39,12 @@ def read_type_use(
     return use or TypeUse.OFF, boost if use in (TypeUse.BOOST, TypeUse.FILTER) else 0.0
 
 
-def write_types(response: search_pb2.SearchResponse, types: TypeFinding, requested: TypeUse) -> None:
-    if types.failed:
-        response.degradations.add(part="types", reason=types.failed)
-    if types.failed or requested is TypeUse.OFF:  # with OFF only the ranker uses the types
+def write_types(response: search_pb2.SearchResponse, results: Results) -> None:
+    if results.type_use is TypeUse.OFF:  # not classified, or for the ranker alone
         return
-    response.product_types.query.CopyFrom(write_prediction(types.prediction))
-    response.product_types.used = TYPE_USE_NUMBERS[types.used]
-    for category, hits in types.facets:
+    response.product_types.query.CopyFrom(write_prediction(results.prediction))
+    response.product_types.used = TYPE_USE_NUMBERS[results.type_use]
+    for category, hits in results.facets:
         response.product_types.facets.add(category=category, hits=hits)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from models.bundles.bundle import Bundle
 from models.products.product import Product
-from serving.compute import retriever as retriever_module
+from serving.compute import candidate_search
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
-from serving.compute.retriever import Candidates, Retrieval, Retriever
+from serving.compute.retrieval import Candidates, EncodedQuery, Retrieved, SearchItem, Subject
+from serving.compute.retriever import Retriever
 
 KINDS = ("a", "a > b", "a > b > c", "d", "e > f")
 
@@ -44,14 +46,21 @@ def retriever(bundle: Bundle) -> Retriever:
     return Retriever(bundle, threads=1)
 
 
+def retrieve(retriever: Retriever, vector: np.ndarray, query: str = "", **fields: Any) -> Candidates:
+    subject = Subject(query=EncodedQuery(query, vector=vector))
+    (result,) = retriever.compute([SearchItem(subject=subject, **fields)])
+    assert isinstance(result, Retrieved)
+    return result.candidates
+
+
 vectors = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).standard_normal(32).astype(np.float32))
 filters = st.sampled_from([NO_FILTER, ProductFilter(brands=("Nord",)), ProductFilter(in_stock_only=True)])
-type_gains = st.dictionaries(st.sampled_from(("a", "a > b", "d", "e > f", "gone")), st.floats(0.01, 1), min_size=1)
+type_boosts = st.dictionaries(st.sampled_from(("a", "a > b", "d", "e > f", "gone")), st.floats(0.01, 1), min_size=1)
 
 
-@pytest.mark.parametrize("max_scored", [retriever_module.MAX_SCORED_ROWS, 5], ids=["scored", "searched"])
+@pytest.mark.parametrize("max_scored", [candidate_search.MAX_SCORED_ROWS, 5], ids=["scored", "searched"])
 @settings(max_examples=60)
-@given(vector=vectors, wanted=filters, by_type=type_gains, k=st.integers(1, 40), only=st.booleans())
+@given(vector=vectors, wanted=filters, by_type=type_boosts, k=st.integers(1, 40), only=st.booleans())
 def test_the_lifted_best_are_those_of_the_whole_catalogue(
     bundle: Bundle,
     retriever: Retriever,
@@ -64,9 +73,8 @@ def test_the_lifted_best_are_those_of_the_whole_catalogue(
 ) -> None:
     vector = vector / np.linalg.norm(vector)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(retriever_module, "MAX_SCORED_ROWS", max_scored)
-        (found,) = retriever.compute([Retrieval(vector, k, wanted, type_gains=tuple(by_type.items()), only_types=only)])
-    assert isinstance(found, Candidates)
+        patched.setattr(candidate_search, "MAX_SCORED_ROWS", max_scored)
+        found = retrieve(retriever, vector, k=k, filter=wanted, type_boosts=tuple(by_type.items()), only_types=only)
     masks = FilterMasks(bundle.products())
     mask = masks.mask(wanted)
     rows = np.arange(120) if mask is None else np.flatnonzero(mask)
@@ -87,8 +95,7 @@ def test_the_lifted_best_are_those_of_the_whole_catalogue(
 
 def test_an_identifier_and_a_type_add_up(retriever: Retriever, bundle: Bundle) -> None:
     vector = np.asarray(bundle.unit_vectors()[0], np.float32)
-    (found,) = retriever.compute([Retrieval(vector, 5, NO_FILTER, "PX-1063", type_gains=(("d", 0.25),))])
-    assert isinstance(found, Candidates)
+    found = retrieve(retriever, vector, "PX-1063", k=5, type_boosts=(("d", 0.25),))
     assert found.rows[0] == 63
     assert found.type_boosts[0] == 0.25
     assert found.identifier_boosts[0] > 0
@@ -97,9 +104,7 @@ def test_an_identifier_and_a_type_add_up(retriever: Retriever, bundle: Bundle) -
 
 def test_an_identifier_of_another_type_is_no_hit_of_a_filter(retriever: Retriever, bundle: Bundle) -> None:
     vector = np.asarray(bundle.unit_vectors()[0], np.float32)
-    asked = Retrieval(vector, 5, NO_FILTER, "PX-1062", type_gains=(("d", 0.25),), only_types=True)
-    (found,) = retriever.compute([asked])
-    assert isinstance(found, Candidates)
+    found = retrieve(retriever, vector, "PX-1062", k=5, type_boosts=(("d", 0.25),), only_types=True)
     assert 62 not in found.rows  # it is of "a > b > c"
     assert {row % len(KINDS) for row in found.rows} == {KINDS.index("d")}
 
@@ -109,4 +114,4 @@ def test_categories_below_a_type_are_of_it(bundle: Bundle) -> None:
     assert len(masks.rows_of_category("a")) == 72
     assert len(masks.rows_of_category("A > B")) == 48
     assert len(masks.rows_of_category("b")) == 0
-    assert masks.gains([("a", 0.1), ("a > b", 0.3)], np.arange(4)).tolist() == [0.1, 0.3, 0.3, 0.0]
+    assert masks.type_boosts([("a", 0.1), ("a > b", 0.3)], np.arange(4)).tolist() == [0.1, 0.3, 0.3, 0.0]

@@ -1,124 +1,30 @@
-"""Filters are exact, identifiers come first, and the order is the same every time."""
+"""Filters hold in searches, identifiers come first, and the order is the same every time."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from models.arrays import Progress
-from models.bundle_parts import verify_bundle
 from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import VECTORS, Bundle
 from models.bundles.manifest import Manifest
 from models.bundles.source import Source
 from models.bundles.work_folder import WorkFolder
 from models.products.product import Product
-from models.products.product_table import ProductTable, write_products
+from models.products.product_table import ProductTable
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 from models.text_encoder.embed_products import TextEmbedding
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.spec import Text
-from serving.compute.filter_masks import MAX_CACHED_MASKS, NO_FILTER, FilterMasks, ProductFilter
-from serving.compute.retriever import Candidates, Retrieval, Retriever
-
-BRANDS = ("Halden", "HALDEN", "halden", "Nord", "Straße", "STRASSE", "")
-STEPS = ("Furniture", "furniture", "Furniture Care", "Sofas", "")
-
-
-def passes(product: Product, wanted: ProductFilter) -> bool:
-    """The contract of `ProductFilter` in the proto, word by word."""
-    path = [step.casefold() for step in product.category.split(" > ")]
-    asked = [[step.casefold() for step in category.split(" > ")] for category in wanted.categories]
-    price = product.price_minor
-    return (
-        (not wanted.brands or product.brand.casefold() in {brand.casefold() for brand in wanted.brands})
-        and (not asked or any(path[: len(steps)] == steps for steps in asked))
-        and (wanted.min_price_minor is None or (price is not None and price >= wanted.min_price_minor))
-        and (wanted.max_price_minor is None or (price is not None and price <= wanted.max_price_minor))
-        and (product.in_stock or not wanted.in_stock_only)
-    )
-
-
-prices = st.none() | st.integers(0, 5)
-paths = st.lists(st.sampled_from(STEPS), min_size=1, max_size=3).map(" > ".join)
-products = st.builds(
-    Product, st.just("id"), st.just("T"), st.sampled_from(BRANDS), paths, price_minor=prices, in_stock=st.booleans()
-)
-filters = st.builds(
-    ProductFilter,
-    brands=st.lists(st.sampled_from((*BRANDS, "unknown")), max_size=2).map(tuple),
-    categories=st.lists(paths, max_size=2).map(tuple),
-    min_price_minor=prices,
-    max_price_minor=prices,
-    in_stock_only=st.booleans(),
-)
-
-
-def table_of(folder: Path, rows: Sequence[Product]) -> ProductTable:
-    write_products(folder / "products.arrow", rows, ())
-    return ProductTable(folder / "products.arrow")
-
-
-@settings(max_examples=100)
-@given(rows=st.lists(products, min_size=1, max_size=12), wanted=st.lists(filters, min_size=1, max_size=4))
-def test_a_mask_is_the_contract_applied_to_each_product(
-    tmp_path: Path, rows: list[Product], wanted: list[ProductFilter]
-) -> None:
-    masks = FilterMasks(table_of(tmp_path, rows))
-    for one in (*wanted, *wanted):  # made, then kept
-        mask = masks.mask(one)
-        expected = [passes(product, one) for product in rows]
-        assert (mask.tolist() if mask is not None else [True] * len(rows)) == expected
-
-
-@pytest.fixture
-def masks(tmp_path: Path, shop: list[Product]) -> FilterMasks:
-    return FilterMasks(table_of(tmp_path, shop))
-
-
-@pytest.mark.parametrize(
-    ("wanted", "rows"),
-    [
-        (ProductFilter(brands=("HALDEN",)), [0, 1]),
-        (ProductFilter(brands=("nord", "glanz")), [2, 3, 4]),
-        (ProductFilter(categories=("furniture",)), [0, 1, 2, 3]),
-        (ProductFilter(categories=("Furniture > sofas",)), [0, 2]),
-        (ProductFilter(categories=("Furn",)), []),
-        (ProductFilter(categories=("Sofas",)), []),
-        (ProductFilter(min_price_minor=9_900, max_price_minor=49_900), [0, 1, 3]),
-        (ProductFilter(min_price_minor=0), [0, 1, 3, 4, 5]),
-        (ProductFilter(max_price_minor=0), [5]),
-        (ProductFilter(in_stock_only=True), [0, 2, 3, 4, 5]),
-        (ProductFilter(brands=("Halden",), in_stock_only=True, max_price_minor=20_000), []),
-    ],
-)
-def test_filters_of_the_shop(masks: FilterMasks, wanted: ProductFilter, rows: list[int]) -> None:
-    mask = masks.mask(wanted)
-    assert mask is not None
-    assert np.flatnonzero(mask).tolist() == rows
-
-
-def test_the_empty_filter_needs_no_mask_and_old_masks_are_let_go(masks: FilterMasks) -> None:
-    assert masks.mask(NO_FILTER) is None
-    first = masks.mask(ProductFilter(min_price_minor=0))
-    assert masks.mask(ProductFilter(min_price_minor=0)) is first
-    for price in range(1, MAX_CACHED_MASKS + 1):
-        masks.mask(ProductFilter(min_price_minor=price))
-    assert masks.mask(ProductFilter(min_price_minor=0)) is not first
-
-
-def test_it_knows_what_the_catalogue_holds(masks: FilterMasks) -> None:
-    assert masks.knows("brand", "hALDEN")
-    assert not masks.knows("brand", "Hald")
-    assert masks.knows("category", "furniture > SOFAS")
-    assert not masks.knows("category", "Sofas")
+from serving.compute.filter_masks import NO_FILTER, ProductFilter
+from serving.compute.retrieval import Candidates, EncodedQuery, Retrieved, SearchItem, Subject
+from serving.compute.retriever import Retriever
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +32,22 @@ def bundle(shop_bundle: Path) -> Bundle:
     return Bundle(shop_bundle)
 
 
+def item(vector: np.ndarray, query: str = "", **fields: Any) -> SearchItem:
+    return SearchItem(subject=Subject(query=EncodedQuery(query, vector=vector)), **fields)
+
+
+def retrieve(retriever: Retriever, item: SearchItem) -> Candidates:
+    (result,) = retriever.compute([item])
+    assert isinstance(result, Retrieved)
+    return result.candidates
+
+
 @pytest.fixture(scope="module")
 def ask(bundle: Bundle) -> Callable[..., Candidates]:
     encoder, retriever = TextEncoder(TEXT_ENCODER_PART.open(bundle), "cpu"), Retriever(bundle, "cpu")
 
     def ask(query: str, k: int = 6, wanted: ProductFilter = NO_FILTER) -> Candidates:
-        (found,) = retriever.compute([Retrieval(encoder.encode([Text(query)])[0], k, wanted, query)])
-        assert isinstance(found, Candidates)
-        return found
+        return retrieve(retriever, item(encoder.encode([Text(query)])[0], query, k=k, filter=wanted))
 
     return ask
 
@@ -186,12 +100,13 @@ def test_queries_of_one_batch_do_not_mix(bundle: Bundle) -> None:
     wanted = [NO_FILTER, ProductFilter(in_stock_only=True), NO_FILTER, ProductFilter(brands=("nord",)), NO_FILTER]
     vectors = encoder.encode([Text(query) for query in queries])
     items = [
-        Retrieval(vector, 1 + n, filter_, query)
+        item(vector, query, k=1 + n, filter=filter_)
         for n, (vector, filter_, query) in enumerate(zip(vectors, wanted, queries, strict=True))
     ]
     together = retriever.compute(items)
-    for item, found in zip(items, together, strict=True):
-        assert retriever.compute([item]) == [found]
+    for alone, result in zip(items, together, strict=True):
+        assert isinstance(result, Retrieved)
+        assert retrieve(retriever, alone) == result.candidates
 
 
 @pytest.fixture(scope="module")
@@ -211,13 +126,11 @@ def twins(build_tiny: Callable[..., Manifest], tmp_path_factory: pytest.TempPath
     ids=["similar only", "with an identifier"],
 )
 def test_equal_scores_keep_one_order_from_page_to_page(twins: Retriever, query: str) -> None:
-    vector = np.asarray(twins._vectors[0], np.float32)
-    pages = [twins.compute([Retrieval(vector, k, NO_FILTER, query)])[0] for k in (10, 24, 33, 90, 300)]
+    vector = np.asarray(twins._search._vectors[0], np.float32)
+    pages = [retrieve(twins, item(vector, query, k=k)) for k in (10, 24, 33, 90, 300)]
     for shorter, longer in itertools.pairwise(pages):
-        assert isinstance(shorter, Candidates)
-        assert isinstance(longer, Candidates)
         assert longer.rows[: len(shorter.rows)] == shorter.rows
-    assert sorted(pages[-1].rows) == list(range(300))  # type: ignore[union-attr]
+    assert sorted(pages[-1].rows) == list(range(300))
 
 
 FEATURES = np.array([[0.5, 1], [1, 0], [0, 0], [0.25, 0], [0.75, 1], [0, 0.5]], np.float16)  # of the shop's products
@@ -249,7 +162,7 @@ def featured(
 
 
 def test_a_bundle_with_features_says_so_and_is_as_wide(featured: Bundle) -> None:
-    verify_bundle(featured)
+    featured.verify()
     assert (featured.manifest.boosts, featured.manifest.dim) == (("popularity", "new"), 32)
     assert (featured.vectors().shape, featured.unit_vectors().shape) == ((6, 48), (6, 32))
     np.testing.assert_allclose(np.linalg.norm(featured.unit_vectors().astype(np.float32), axis=1), 1, atol=1e-3)
@@ -260,12 +173,9 @@ def test_weights_add_features_to_the_score_and_leave_the_similarity(featured: Bu
     vector = TextEncoder(TEXT_ENCODER_PART.open(featured), "cpu").encode([Text(query)])[0]
     retriever, plain = Retriever(featured, "cpu"), ask(query)
     unweighed, zero, weighed = (
-        retriever.compute([Retrieval(vector, 6, NO_FILTER, query, weights)])[0]
-        for weights in ((), (0.0, 0.0), (0.5, -0.25))
+        retrieve(retriever, item(vector, query, k=6, boosts=weights)) for weights in ((), (0.0, 0.0), (0.5, -0.25))
     )
     assert unweighed == plain
-    assert isinstance(zero, Candidates)
-    assert isinstance(weighed, Candidates)
     assert (zero.rows, zero.scores, zero.similarities) == (plain.rows, plain.scores, plain.similarities)
     similarity = dict(zip(plain.rows, plain.similarities, strict=True))
     identifier = dict(zip(plain.rows, plain.identifier_boosts, strict=True))

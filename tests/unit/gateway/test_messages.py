@@ -20,8 +20,7 @@ from models.products.product import product_text
 from models.ranking.feature_names import FEATURES
 from models.text_encoder.spec import Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
-from serving.compute.order import Degradation, Factors, Ranked, RankModel
-from serving.compute.retriever import Candidates
+from serving.compute.retrieval import Candidates
 from serving.config import AisleConfig, LimitsConfig, RankerConfig, TypesConfig
 from serving.errors import InvalidRequest, StaleVersion
 from serving.gateway.messages.checks import MAX_NAMED
@@ -29,8 +28,8 @@ from serving.gateway.messages.embedding import EmbeddingMessages, Texts, write_v
 from serving.gateway.messages.fields import RequestFields
 from serving.gateway.messages.ranking_fields import RankingFields
 from serving.gateway.messages.search import SearchCall, SearchMessages
-from serving.search.pipeline import PhaseTime, Results
-from serving.search.type_use import TypeUse
+from serving.search.request import RankModel, TypeUse
+from serving.search.results import Degradation, Factors, PhaseTime, Results
 
 SEARCH = search_pb2.SearchRequest
 FILTER = product_pb2.ProductFilter
@@ -75,14 +74,30 @@ def outcome(messages: SearchMessages, request: SEARCH) -> SearchCall | InvalidRe
         return refusal
 
 
-def found(rows: list[int], matched: dict[int, list[str]] | None = None) -> Candidates:
-    scores = [1.0 - n / 10 for n in range(len(rows))]
-    return Candidates(rows, scores, scores, [0.0] * len(rows), matched or {}, [()] * len(rows))
+def candidates(rows: list[int], **fields: Any) -> Candidates:
+    scores, zeros = [1.0 - n / 10 for n in range(len(rows))], [0.0] * len(rows)
+    stated: dict[str, Any] = {
+        "rows": rows,
+        "scores": scores,
+        "similarities": scores,
+        "identifier_boosts": zeros,
+        "type_boosts": zeros,
+        "feature_boosts": [()] * len(rows),
+        "matched": {},
+    }
+    return Candidates(**(stated | fields))
 
 
-def results(rows: list[int], first: int = 0, stop: int | None = None, has_more: bool = False) -> Results:
-    phases = (PhaseTime("encode", 1.0, 2.0, 3),)
-    return Results(found(rows), first, len(rows) if stop is None else stop, has_more, phases)
+def results(rows: list[int], offset: int = 0, has_more: bool = False, **fields: Any) -> Results:
+    """A page with hits of these rows."""
+    stated: dict[str, Any] = {
+        "hits": candidates(rows),
+        "offset": offset,
+        "has_more": has_more,
+        "retrieval_ranks": range(offset + 1, offset + len(rows) + 1),
+        "phases": (PhaseTime("encode", 1.0, 2.0, 3),),
+    }
+    return Results(**(stated | fields))
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -299,7 +314,7 @@ class TestPaging:
 
     def token(self, messages: SearchMessages, request: SEARCH | None = None) -> str:
         call = messages.read(request or self.REQUEST)
-        page = results([0, 1, 2], stop=2, has_more=True)
+        page = results([0, 1], has_more=True)
         return messages.write(call, page).next_page_token
 
     def with_token(self, token: str, **changes: object) -> SEARCH:
@@ -344,15 +359,15 @@ class TestPaging:
 
     def test_a_page_holds_its_own_hits_with_their_ranks(self, messages: SearchMessages) -> None:
         call = messages.read(SEARCH(query="x", explain=True))
-        page = Results(found([3, 1, 4, 0], {4: ["A-1005"]}), 2, 4, False, ())
-        answer = messages.write(call, page)
+        hits = candidates([4, 0], scores=[0.8, 0.7], matched={4: ["A-1005"]})
+        answer = messages.write(call, results([4, 0], offset=2, hits=hits))
         assert [(hit.product_id, hit.explanation.rank) for hit in answer.hits] == [("A-1005", 3), ("A-1001", 4)]
         assert [list(hit.explanation.matched_identifiers) for hit in answer.hits] == [["A-1005"], []]
         assert answer.hits[0].score == pytest.approx(0.8)
 
     def test_a_page_past_the_end_is_empty(self, messages: SearchMessages) -> None:
         call = messages.read(SEARCH(query="x"))
-        assert not messages.write(call, results([0, 1], first=40, stop=2)).hits
+        assert not messages.write(call, results([], offset=40)).hits
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +406,7 @@ class TestBoosts:
 
     def test_a_page_belongs_to_its_weights(self, boosting: SearchMessages) -> None:
         call = boosting.read(SEARCH(query="x", boosts={"new": 0.5}))
-        token = boosting.write(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
+        token = boosting.write(call, results([0, 1], has_more=True)).next_page_token
         for stated in ({"new": 0.25}, {"popularity": 0.5}, {}):
             refused = wrong(boosting.read, SEARCH(query="x", boosts=stated, page_token=token))
             assert "does not belong" in refused["page_token"]
@@ -400,8 +415,8 @@ class TestBoosts:
 
     def test_an_explained_hit_tells_what_each_boost_added(self, boosting: SearchMessages) -> None:
         call = boosting.read(SEARCH(query="x", boosts={"new": 0.5, "popularity": -0.25}, explain=True))
-        candidates = dataclasses.replace(found([3, 1]), feature_boosts=[(-0.125, 0.5), (-0.25, 0.0)])
-        hits = boosting.write(call, Results(candidates, 0, 2, False, ())).hits
+        page = results([3, 1], hits=candidates([3, 1], feature_boosts=[(-0.125, 0.5), (-0.25, 0.0)]))
+        hits = boosting.write(call, page).hits
         assert [dict(hit.explanation.boosts) for hit in hits] == [
             {"popularity": -0.125, "new": 0.5},
             {"popularity": -0.25},
@@ -416,7 +431,7 @@ class TestRanking:
 
     def test_a_page_belongs_to_its_ranking(self, ranking: SearchMessages) -> None:
         call = ranking.read(SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30))
-        token = ranking.write(call, results([0, 1, 2], stop=2, has_more=True)).next_page_token
+        token = ranking.write(call, results([0, 1], has_more=True)).next_page_token
         again = SEARCH(query="x", rank_weights={"click": 1}, rank_depth=30, page_token=token)
         assert ranking.read(again).search.offset == 2
         for changes in (
@@ -440,13 +455,16 @@ class TestRanking:
 
     def test_an_answer_says_what_ranked_it_and_what_was_less(self, ranking: SearchMessages) -> None:
         call = ranking.read(SEARCH(query="x", explain=True))
-        chances = np.array([[0.5, 0.25, 0.125], [0.5, 0.25, 0.0]], np.float32)
-        ranked = Ranked(
-            np.array([2, 0, 1]), chances, np.array([3.5, 1.5]), RankModel.STUDENT, (Degradation("teacher", "gone"),)
-        )
         numbers = np.arange(len(FEATURES), dtype=np.float32)
-        factors = {2: Factors(numbers, numbers - len(FEATURES))}
-        page = dataclasses.replace(results([2, 0, 1]), ranked=ranked, factors=factors)
+        page = results(
+            [2, 0, 1],
+            retrieval_ranks=[3, 1, 2],
+            chances=[(0.5, 0.25, 0.125, 3.5), (0.5, 0.25, 0.0, 1.5)],
+            ranked_by=RankModel.STUDENT,
+            ranked_depth=2,
+            degradations=(Degradation("teacher", "gone"),),
+            factors={2: Factors(numbers, numbers - len(FEATURES))},
+        )
         answer = ranking.write(call, page)
         assert (answer.ranked_by, answer.ranked_depth) == (search_pb2.RANK_MODEL_STUDENT, 2)
         assert [(one.part, one.reason) for one in answer.degradations] == [("teacher", "gone")]
@@ -459,7 +477,7 @@ class TestRanking:
         assert [abs(one) for one in told] == sorted(map(abs, told), reverse=True)
         assert first.explanation.rank_factors[0].feature == FEATURES[0]
         plain = ranking.write(call, results([0, 1]))
-        assert plain.ranked_by == search_pb2.RANK_MODEL_UNSPECIFIED
+        assert plain.ranked_by == search_pb2.RANK_MODEL_NONE
 
     def test_fields_of_a_newer_contract_are_refused(self, ranking: SearchMessages) -> None:
         newer = search_pb2.RankWeights.FromString(b"\x0d\x00\x00\x80\x3f\x25\x00\x00\x80\x3f")  # click, and a field 4

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from aisle.v1 import ranking_pb2, search_pb2
-from serving.compute.order import AS_RETRIEVED, Diversity, Ranking, RankModel
 from serving.config import LimitsConfig, RankerConfig
 from serving.errors import Violation
 from serving.gateway.messages.ranking_fields import RankingFields
+from serving.search.request import AS_RETRIEVED, Diversity, Ranking, RankModel
 
 SEARCH = search_pb2.SearchRequest
 NONE, STUDENT, TEACHER = search_pb2.RANK_MODEL_NONE, search_pb2.RANK_MODEL_STUDENT, search_pb2.RANK_MODEL_TEACHER
@@ -34,11 +34,11 @@ def wrong_in(request: SEARCH, fields: RankingFields = BOTH) -> dict[str, str]:
 
 
 def test_what_is_not_stated_is_as_configured() -> None:
-    assert read(SEARCH()) == Ranking(RankModel.STUDENT, 200, (1, 4, 16))
+    assert read(SEARCH()) == Ranking(model=RankModel.STUDENT, depth=200, weights=(1, 4, 16))
     assert read(SEARCH(), NEITHER) == AS_RETRIEVED
     config = RankerConfig(model="teacher", depth=50, click_weight=0, cart_weight=2, purchase_weight=3)
     found = read(SEARCH(), RankingFields(LIMITS, config, has_ranker=True, has_teacher=True))
-    assert found == Ranking(RankModel.TEACHER, 50, (0, 2, 3))
+    assert found == Ranking(model=RankModel.TEACHER, depth=50, weights=(0, 2, 3))
 
 
 def test_who_weighs_features_by_hand_orders_by_hand() -> None:
@@ -50,7 +50,7 @@ def test_what_is_stated_is_read() -> None:
     request = SEARCH(
         rank_depth=7, rank_model=TEACHER, rank_weights={"cart": 2}, diversity={"max_each_brand": 2, "among": 7}
     )
-    assert read(request) == Ranking(RankModel.TEACHER, 7, (0, 2, 0), Diversity(2, 7))
+    assert read(request) == Ranking(model=RankModel.TEACHER, depth=7, weights=(0, 2, 0), diversity=Diversity(2, 7))
 
 
 def test_a_depth_of_nothing_ranks_nothing() -> None:
@@ -102,7 +102,9 @@ def test_a_model_that_the_bundle_does_not_hold_is_refused() -> None:
 
 def test_a_rank_call_has_no_none() -> None:
     wrong: list[Violation] = []
-    assert BOTH.read_for_rank(ranking_pb2.RankRequest(), wrong) == Ranking(RankModel.STUDENT, 0, (1, 4, 16))
+    assert BOTH.read_for_rank(ranking_pb2.RankRequest(), wrong) == Ranking(
+        model=RankModel.STUDENT, depth=0, weights=(1, 4, 16)
+    )
     assert not wrong
     BOTH.read_for_rank(ranking_pb2.RankRequest(model=NONE), wrong)
     assert [one.field for one in wrong] == ["model"]

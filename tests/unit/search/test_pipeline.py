@@ -4,59 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from models.bundle_parts import load_speller
+from models.arrays import Floats
 from models.bundles.bundle import Bundle
+from models.products.spelling import Speller
 from models.query_types.type_model import TypePrediction
-from models.text_encoder.spec import EncoderSpec, Text
+from models.text_encoder.spec import Text
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.query_typer import TypeQuestion
-from serving.compute.retriever import Retrieval, Retriever
+from serving.compute.retrieval import EncodedQuery, SearchItem
+from serving.compute.retriever import Retriever, RetrieverItem, RetrieverResult
 from serving.errors import NotServed, Overloaded, Unavailable
-from serving.search.pipeline import Search, SearchPipeline
-from serving.search.type_use import TypeUse
-from serving.stages.batcher import Batcher, Outcome
+from serving.search.pipeline import SearchPipeline
+from serving.search.request import Caller, Search, TypeUse
+from tests.fake_stage import FakeStage
+from tests.unit.search.conftest import MakePipeline
 
 SOFAS = "Furniture > Sofas"
-
-
-class FakeStage:
-    """Answers with what `work` makes of each item, after a delay, or with an error."""
-
-    def __init__(self, work: Any, delay_s: float = 0.0) -> None:
-        self._work = work
-        self.delay_s = delay_s
-        self.error: Exception | None = None
-        self.asked: list[Any] = []
-        self.began: list[float] = []
-        self.ended: list[float] = []
-
-        async def compute(items: list[Any]) -> list[Any]:
-            return [work(item) for item in items]
-
-        self.batcher: Batcher[Any, Any] = Batcher(compute, max_batch_cost=64, slots=lambda: 1, max_wait_s=1)
-
-    async def __call__(self, item: Any, **_: object) -> Outcome[Any]:
-        self.asked.append(item)
-        self.began.append(time.monotonic())
-        await asyncio.sleep(self.delay_s)
-        self.ended.append(time.monotonic())
-        if self.error:
-            raise self.error
-        return Outcome(self._work(item), 0.0, 1.0, 1)
-
-    def replicas(self) -> int:
-        return 1
-
-
-@pytest.fixture(scope="module")
-def bundle(shop_bundle: Path) -> Bundle:
-    return Bundle(shop_bundle)
+Encoder = FakeStage[Text, Floats]
+Typer = FakeStage[TypeQuestion, tuple[TypePrediction, ...]]
+RetrieverStage = FakeStage[RetrieverItem, RetrieverResult]
 
 
 def sure(question: TypeQuestion) -> tuple[TypePrediction, ...]:
@@ -67,115 +37,165 @@ def unsure(question: TypeQuestion) -> tuple[TypePrediction, ...]:
     return tuple(TypePrediction(((SOFAS, 0.2),), True, locale) for _, locale in question.queries)
 
 
-class Mender:
-    """Finds something to mend in everything."""
+class Corrector(Speller):
+    """Finds something to correct in every query."""
 
-    def needs_mending(self, _: str) -> bool:
+    def __init__(self) -> None:
+        pass
+
+    def needs_correction(self, query: str) -> bool:  # noqa: ARG002
         return True
 
-    def mend(self, query: str) -> str:
+    def correct(self, query: str) -> str:
         return f"{query}n"
 
 
-def pipeline(
-    bundle: Bundle, typer: FakeStage | None, encode_s: float = 0.0, speller: Mender | None = None
-) -> SearchPipeline:
+@pytest.fixture
+def retriever(bundle: Bundle) -> RetrieverStage:
     retriever = Retriever(bundle, threads=1)
-    vector = np.asarray(bundle.unit_vectors()[5], np.float32)  # of the lamp
-    return SearchPipeline(
-        FakeStage(lambda _: vector, encode_s),  # type: ignore[arg-type]
-        FakeStage(lambda item: retriever.compute([item])[0]),  # type: ignore[arg-type]
-        EncoderSpec(**bundle.manifest.encoder),
-        speller or load_speller(bundle),  # type: ignore[arg-type]
-        50,
-        None,
-        typer,  # type: ignore[arg-type]
-        FilterMasks(bundle.products()),
-        "en-US",
-    )
+
+    def retrieve(item: RetrieverItem) -> RetrieverResult:
+        (result,) = retriever.compute([item])
+        assert not isinstance(result, Exception)
+        return result
+
+    return FakeStage(retrieve)
+
+
+@pytest.fixture
+def typer() -> Typer:
+    return FakeStage(sure)
+
+
+@pytest.fixture
+def pipeline(
+    make_pipeline: MakePipeline, lamp_encoder: Encoder, retriever: RetrieverStage, typer: Typer
+) -> SearchPipeline:
+    return make_pipeline(lamp_encoder, retriever, typer=typer)
 
 
 def search(use: TypeUse, **fields: Any) -> Search:
-    return Search("sofa", 6, locale="en-US", type_use=use, type_boost=1.0, **fields)
+    return Search(query="sofa", page_size=6, locale="en-US", type_use=use, type_boost=1.0, **fields)
 
 
 def soon() -> float:
     return time.monotonic() + 10
 
 
-def categories(bundle: Bundle, rows: list[int]) -> list[str]:
-    return FilterMasks(bundle.products()).categories(rows)
+async def test_a_boost_raises_products_of_the_type(pipeline: SearchPipeline, masks: FilterMasks) -> None:
+    results = await pipeline.search(search(TypeUse.BOOST), soon())
+    assert results.type_use is TypeUse.BOOST
+    are_sofas = [name.startswith(SOFAS) for name in masks.categories(results.hits.rows)]
+    assert are_sofas == [True, True, *[False] * 4]
+    assert results.hits.type_boosts == [pytest.approx(0.9)] * 2 + [0.0] * 4
 
 
-async def test_a_boost_lifts_products_of_the_type(bundle: Bundle) -> None:
-    found = await pipeline(bundle, FakeStage(sure)).search(search(TypeUse.BOOST), soon())
-    assert found.types.used is TypeUse.BOOST
-    assert [name.startswith(SOFAS) for name in categories(bundle, found.candidates.rows)] == [True, True, *[False] * 4]
-    assert found.candidates.type_boosts == [pytest.approx(0.9)] * 2 + [0.0] * 4
+@pytest.mark.parametrize("error", [Unavailable("gone"), Overloaded(0.1)])
+async def test_a_lost_classifier_costs_the_types_and_the_answer_says_so(
+    pipeline: SearchPipeline, typer: Typer, error: Exception
+) -> None:
+    plain = await pipeline.search(search(TypeUse.OFF), soon())
+    assert typer.items == []
+    typer.error = error
+    results = await pipeline.search(search(TypeUse.FILTER), soon())
+    assert results.hits.rows == plain.hits.rows
+    assert results.type_use is TypeUse.OFF
+    (degradation,) = results.degradations
+    assert degradation.part == "types"
+    assert "types stage failed" in degradation.reason
 
 
-async def test_a_lost_classifier_costs_the_types_and_says_so(bundle: Bundle) -> None:
-    typer = FakeStage(sure)
-    plain = await pipeline(bundle, typer).search(search(TypeUse.OFF), soon())
-    assert typer.asked == []
-    for error in (Unavailable("gone"), Overloaded(0.1)):
-        typer.error = error
-        found = await pipeline(bundle, typer).search(search(TypeUse.FILTER), soon())
-        assert found.candidates.rows == plain.candidates.rows
-        assert found.types.used is TypeUse.OFF
-        assert "types stage failed" in found.types.failed
+async def test_the_classifier_and_the_encoder_work_side_by_side(
+    pipeline: SearchPipeline, lamp_encoder: Encoder, typer: Typer
+) -> None:
+    typer.delay_s = lamp_encoder.delay_s = 0.02
+    results = await pipeline.search(search(TypeUse.BOOST), soon())
+    assert results.type_use is TypeUse.BOOST
+    (first,), (second,) = typer.spans, lamp_encoder.spans
+    assert max(first[0], second[0]) < min(first[1], second[1])
 
 
-async def test_the_classifier_and_the_encoder_work_side_by_side(bundle: Bundle) -> None:
-    typer = FakeStage(sure, 0.02)
-    asked = pipeline(bundle, typer, 0.02)
-    found = await asked.search(search(TypeUse.BOOST), soon())
-    assert found.types.used is TypeUse.BOOST
-    encoder: Any = asked.encoder
-    assert max(typer.began[0], encoder.began[0]) < min(typer.ended[0], encoder.ended[0])
+@pytest.mark.parametrize("use", [TypeUse.FACETS, TypeUse.BOOST, TypeUse.FILTER])
+async def test_an_unsure_classifier_changes_nothing(pipeline: SearchPipeline, typer: Typer, use: TypeUse) -> None:
+    typer.work = unsure
+    plain = await pipeline.search(search(TypeUse.OFF), soon())
+    results = await pipeline.search(search(use), soon())
+    assert results.hits == plain.hits
+    assert (results.type_use, results.facets) == (TypeUse.FACETS, ())
 
 
-async def test_an_unsure_classifier_changes_nothing(bundle: Bundle) -> None:
-    plain = await pipeline(bundle, FakeStage(unsure)).search(search(TypeUse.OFF), soon())
-    for use in (TypeUse.FACETS, TypeUse.BOOST, TypeUse.FILTER):
-        found = await pipeline(bundle, FakeStage(unsure)).search(search(use), soon())
-        assert found.candidates == plain.candidates
-        assert (found.types.used, found.types.facets) == (TypeUse.FACETS, ())
+async def test_facets_count_the_categories_of_the_hits(pipeline: SearchPipeline) -> None:
+    results = await pipeline.search(search(TypeUse.FACETS), soon())
+    assert dict(results.facets)["Furniture > Tables"] == 1
+    assert sum(count for _, count in results.facets) == 5  # one product has no category
 
 
-async def test_a_filter_that_leaves_nothing_is_taken_back(bundle: Bundle) -> None:
-    lamps = ProductFilter(brands=("Glanz",))
-    found = await pipeline(bundle, FakeStage(sure)).search(search(TypeUse.FILTER, filter=lamps), soon())
-    assert found.types.used is TypeUse.FACETS
-    assert categories(bundle, found.candidates.rows) == ["Furniture Care"]
+async def test_a_filter_by_types_that_leaves_nothing_is_taken_back(
+    pipeline: SearchPipeline, masks: FilterMasks
+) -> None:
+    polish = ProductFilter(brands=("Glanz",))
+    results = await pipeline.search(search(TypeUse.FILTER, filter=polish), soon())
+    assert results.type_use is TypeUse.FACETS
+    assert masks.categories(results.hits.rows) == ["Furniture Care"]
+    assert results.facets == (("Furniture Care", 1),)
 
 
-async def test_a_failed_encoder_ends_the_search_and_what_goes_on_beside_it(bundle: Bundle) -> None:
-    typer = FakeStage(sure, 5.0)
-    asked = pipeline(bundle, typer)
-    asked.encoder.error = Unavailable("gone")  # type: ignore[attr-defined]
+async def test_a_failed_encoder_ends_the_search_and_its_background_work(
+    pipeline: SearchPipeline, lamp_encoder: Encoder, typer: Typer
+) -> None:
+    typer.delay_s = 5.0
+    lamp_encoder.error = Unavailable("gone")
     with pytest.raises(Unavailable, match="gone"):
-        await asked.search(search(TypeUse.BOOST), soon())
+        await pipeline.search(search(TypeUse.BOOST), soon())
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_other_languages_are_not_mended_with_the_words_of_the_catalogue(bundle: Bundle) -> None:
-    asked = pipeline(bundle, None, speller=Mender())
-    for locale, searched in (("en-US", "hosen"), ("en-GB", "hosen"), ("", "hosen"), ("de-DE", "hose")):
-        await asked.search(Search("hose", 3, locale=locale), soon())
-        (text,) = asked.encoder.asked[-1:]  # type: ignore[attr-defined]
-        assert isinstance(text, Text)
-        assert text.text == searched
+@pytest.mark.parametrize(
+    ("locale", "searched"), [("en-US", "hosen"), ("en-GB", "hosen"), ("", "hosen"), ("de-DE", "hose")]
+)
+async def test_queries_in_other_languages_are_not_corrected_with_the_words_of_the_catalogue(
+    make_pipeline: MakePipeline, lamp_encoder: Encoder, retriever: RetrieverStage, locale: str, searched: str
+) -> None:
+    pipeline = make_pipeline(lamp_encoder, retriever, speller=Corrector())
+    results = await pipeline.search(Search(query="hose", page_size=3, locale=locale), soon())
+    (text,) = lamp_encoder.items
+    assert text.text == searched
+    assert results.corrected_query == ("" if searched == "hose" else searched)
 
 
-async def test_classify_without_a_classifier_is_not_served(bundle: Bundle) -> None:
-    with pytest.raises(NotServed):
-        await pipeline(bundle, None).classify(TypeQuestion((("sofa", "en-US"),)), soon())
+async def test_a_verbatim_search_is_not_corrected(
+    make_pipeline: MakePipeline, lamp_encoder: Encoder, retriever: RetrieverStage
+) -> None:
+    pipeline = make_pipeline(lamp_encoder, retriever, speller=Corrector())
+    await pipeline.search(Search(query="hose", page_size=3, verbatim=True), soon())
+    assert [text.text for text in lamp_encoder.items] == ["hose"]
 
 
-async def test_without_types_one_retrieval_is_asked(bundle: Bundle) -> None:
-    asked = pipeline(bundle, None)
-    await asked.search(search(TypeUse.OFF), soon())
-    (retrieval,) = asked.retriever.asked  # type: ignore[attr-defined]
-    assert isinstance(retrieval, Retrieval)
+async def test_what_the_bundle_lacks_is_not_served(
+    make_pipeline: MakePipeline, lamp_encoder: Encoder, retriever: RetrieverStage
+) -> None:
+    pipeline = make_pipeline(lamp_encoder, retriever)
+    with pytest.raises(NotServed, match="classifier"):
+        await pipeline.classify(TypeQuestion((("sofa", "en-US"),)), soon())
+    with pytest.raises(NotServed, match="shopper model"):
+        await pipeline.read_shopper(Caller(query="", shopper_id="s"), soon())
+
+
+async def test_a_plain_search_makes_one_retrieval(pipeline: SearchPipeline, retriever: RetrieverStage) -> None:
+    await pipeline.search(search(TypeUse.OFF), soon())
+    (item,) = retriever.items
+    assert isinstance(item, SearchItem)
+    assert isinstance(item.subject.query, EncodedQuery)
+    assert (item.k, item.depth, item.type_boosts) == (7, 0, ())
+
+
+async def test_texts_are_embedded_in_their_order(pipeline: SearchPipeline) -> None:
+    vectors = await pipeline.embed([Text("a"), Text("b")], soon())
+    assert vectors.shape == (2, 32)
+
+
+async def test_a_pipeline_is_ready_when_its_stages_are(pipeline: SearchPipeline, typer: Typer) -> None:
+    assert pipeline.is_ready()
+    typer.num_replicas = 0
+    assert not pipeline.is_ready()

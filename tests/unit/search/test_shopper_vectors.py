@@ -100,7 +100,7 @@ async def test_while_nobody_writes_nothing_is_read(stage: Stage, store: Store) -
     await store.record([event(1)])
     store.written = 1
     for _ in range(3):
-        assert (await known.of("ann", soon())).num_events == 1
+        assert (await known.stored("ann", soon())).num_events == 1
     assert (store.reads, store.versions_read) == (1, 0)
 
 
@@ -108,23 +108,23 @@ async def test_what_others_wrote_costs_one_look_at_the_version(stage: Stage, sto
     known = vectors(stage, store)
     await store.record([event(1)])
     store.written = 1
-    await known.of("ann", soon())
+    await known.stored("ann", soon())
     store.written = 2  # of another shopper
     for _ in range(3):
-        assert (await known.of("ann", soon())).num_events == 1
+        assert (await known.stored("ann", soon())).num_events == 1
     assert (store.reads, store.versions_read) == (1, 1)
     await store.record([event(2)])
     store.written = 3
-    assert (await known.of("ann", soon())).num_events == 2
+    assert (await known.stored("ann", soon())).num_events == 2
 
 
 async def test_what_was_forgotten_during_a_look_stays_forgotten(stage: Stage, store: Store) -> None:
     known = vectors(stage, store)
     await store.record([event(1)])
     store.written = 1
-    await known.of("ann", soon())
+    await known.stored("ann", soon())
     store.written, store.delay_s = 2, 0.05
-    looking = asyncio.ensure_future(known.of("ann", soon()))
+    looking = asyncio.ensure_future(known.stored("ann", soon()))
     await asyncio.sleep(0.01)
     known.forget("ann")
     await looking
@@ -134,12 +134,12 @@ async def test_what_was_forgotten_during_a_look_stays_forgotten(stage: Stage, st
 async def test_a_history_is_encoded_once_until_something_is_added(stage: Stage, store: Store) -> None:
     known = vectors(stage, store)
     await store.record([event(1)])
-    first, second = await known.of("ann", soon()), await known.of("ann", soon())
+    first, second = await known.stored("ann", soon()), await known.stored("ann", soon())
     assert (first.source, first.num_events) == (second.source, second.num_events) == (Source.STORED, 1)
     assert (first.outcome is None, second.outcome is None) == (False, True)
     assert (len(stage.asked), store.reads) == (1, 1)
     await store.record([event(2)])
-    assert (await known.of("ann", soon())).num_events == 2
+    assert (await known.stored("ann", soon())).num_events == 2
     assert len(stage.asked) == 2
 
 
@@ -147,18 +147,18 @@ async def test_only_the_newest_events_are_read_and_mere_impressions_left_out(sta
     shown = [event(n, EventKind.IMPRESSION) for n in range(5)]
     searched = event(900, EventKind.IMPRESSION, query="sofa")
     await store.record([searched, *shown, *(event(n) for n in range(2 * MAX_EVENTS))])
-    await vectors(stage, store).of("ann", soon())
+    await vectors(stage, store).stored("ann", soon())
     assert stage.asked == [(searched, *(event(n) for n in range(MAX_EVENTS - 6)))]
 
 
 async def test_a_forgotten_shopper_is_not_remembered(stage: Stage, store: Store) -> None:
     known = vectors(stage, store)
     await store.record([event(1)])
-    await known.of("ann", soon())
+    await known.stored("ann", soon())
     await store.forget("ann")
     known.forget("ann")
     assert not known._cache
-    assert (await known.of("ann", soon())).reason == "nothing is known of the shopper"
+    assert (await known.stored("ann", soon())).reason == "nothing is known of the shopper"
 
 
 async def test_what_another_gateway_forgot_leaves_the_cache_by_its_age(
@@ -166,9 +166,9 @@ async def test_what_another_gateway_forgot_leaves_the_cache_by_its_age(
 ) -> None:
     known = vectors(stage, store)
     await store.record([event(1)])
-    await known.of("ann", soon())
+    await known.stored("ann", soon())
     monkeypatch.setattr(shopper_vectors, "MAX_CACHED_S", 0.0)
-    await known.of("bob", soon())
+    await known.stored("bob", soon())
     assert list(known._cache) == ["bob"]
 
 
@@ -176,11 +176,11 @@ async def test_a_slow_store_is_not_waited_for(stage: Stage, store: Store) -> Non
     await store.record([event(1)])
     store.delay_s = 5
     started = time.monotonic()
-    shopper = await vectors(stage, store, wait_ms=20).of("ann", soon())
+    shopper = await vectors(stage, store, wait_ms=20).stored("ann", soon())
     assert shopper.failed
     assert shopper.vector is None
     assert shopper.reason == "the shopper store did not answer within 20 ms"
-    late = await vectors(stage, store).of("ann", time.monotonic() + 0.1)
+    late = await vectors(stage, store).stored("ann", time.monotonic() + 0.1)
     assert late.failed
     assert time.monotonic() - started < 2  # far below the store's five seconds: it was left
 
@@ -191,24 +191,24 @@ async def test_a_failure_leaves_a_plain_answer_and_is_not_kept(stage: Stage, sto
     known = vectors(stage, store)
     broken = store if part == "store" else stage
     broken.error = Unavailable("it is away") if part == "store" else Overloaded(0.1, "it is busy")
-    shopper = await known.of("ann", soon())
+    shopper = await known.stored("ann", soon())
     assert (shopper.source, shopper.vector, shopper.failed) == (Source.NONE, None, True)
     assert f"the shopper {part} failed: it is" in shopper.reason
     broken.error = None
-    assert (await known.of("ann", soon())).source is Source.STORED
+    assert (await known.stored("ann", soon())).source is Source.STORED
 
 
 async def test_without_a_store_or_with_products_that_are_gone_nothing_is_known(stage: Stage, store: Store) -> None:
-    nobody = await vectors(stage, None).of("ann", soon())
+    nobody = await vectors(stage, None).stored("ann", soon())
     assert (nobody.reason, nobody.failed) == ("this service keeps no events of shoppers", False)
     gone = Event("e", 1, "", "", "", EventKind.CLICK, "gone")
-    shopper = await vectors(stage, store).of_events((gone,), soon())
+    shopper = await vectors(stage, store).from_events((gone,), soon())
     assert (shopper.source, shopper.reason) == (Source.NONE, "the shopper's events name no product of this catalogue")
 
 
 async def test_events_of_a_request_are_not_kept(stage: Stage, store: Store) -> None:
     known = vectors(stage, store)
-    assert (await known.of_events((event(1), event(2)), soon())).source is Source.REQUEST
+    assert (await known.from_events((event(1), event(2)), soon())).source is Source.REQUEST
     assert not known._cache
 
 
@@ -228,5 +228,5 @@ async def test_an_explanation_is_not_refused_for_the_queue_that_it_fills_itself(
     batcher: Batcher[tuple[Event, ...], ShopperVector] = Batcher(compute, max_batch_cost=64, max_wait_s=0.05)
     known = ShopperVectors(batcher.submit, None, 1000)  # type: ignore[arg-type]
     events = tuple(event(number) for number in range(60))
-    await asyncio.gather(*(known.of_events(events, soon()) for _ in range(2)))
+    await asyncio.gather(*(known.from_events(events, soon()) for _ in range(2)))
     assert [int(vector[0]) for vector in await known.without_each(events, soon())] == [59] * 60

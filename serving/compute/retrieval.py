@@ -1,0 +1,201 @@
+"""What goes into the retriever stage and what comes out of it.
+
+SearchItem -> Retrieved: the nearest products of a query, and the student's scores of the best of them
+ScoreItem  -> ScoredCandidates: the student's scores of candidates that the caller names, with the features behind them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from models.arrays import Bools, Floats, Ints
+from models.products.product import Product
+from models.query_types.type_model import TypePrediction
+from models.ranking.ranker import DEFAULT_BLEND
+from models.ranking.taste import Taste
+from serving.compute.filter_masks import NO_FILTER, ProductFilter
+
+Value = TypeVar("Value")
+Weights = tuple[float, float, float]  # value of a click, a cart and a purchase
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """The words of a query. Where the unified model serves, the retriever encodes them in its batch: looking up a few words costs less
+    than the way to a stage of their own."""
+
+    text: str
+    locale: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedQuery(Query):
+    """A query that the encoder stage has read: its unit vector (dim,)."""
+
+    vector: Floats = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """Who searches for what. The shopper's vector (dim,) moves the query's by `personalisation`, 0 to 1; without one the search is
+    plain. `taste` and `types` are read by the student alone."""
+
+    query: Query
+    shopper: Floats | None = None
+    personalisation: float = 1.0
+    taste: Taste | None = None
+    types: TypePrediction | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchItem:
+    """Asks for the best `k` products that pass the filter. The student scores the best `depth` of them; 0 for none."""
+
+    subject: Subject
+    k: int
+    filter: ProductFilter = NO_FILTER
+    boosts: tuple[float, ...] = ()  # weights of the bundle's static features, in their order; empty for none
+    type_boosts: tuple[tuple[str, float], ...] = ()  # category and boost; a product of several gets the largest
+    only_types: bool = False  # products of other categories are no candidates
+    depth: int = 0
+    weights: Weights = DEFAULT_BLEND
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GivenCandidates:
+    """Candidates that a caller names: rows of the catalogue first, then products that the catalogue need not hold."""
+
+    rows: Ints
+    products: tuple[Product, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.products)
+
+    def slice(self, start: int, stop: int) -> GivenCandidates:
+        num_rows = len(self.rows)
+        return GivenCandidates(self.rows[start:stop], self.products[max(start - num_rows, 0) : max(stop - num_rows, 0)])
+
+    def take(self, places: Sequence[int]) -> tuple[GivenCandidates, list[int]]:
+        """Returns the candidates at `places`, rows before products, and the position of each place among them."""
+        num_rows = len(self.rows)
+        order = sorted(range(len(places)), key=lambda at: places[at] >= num_rows)
+        taken = [places[at] for at in order]
+        rows = self.rows[[place for place in taken if place < num_rows]]
+        products = tuple(self.products[place - num_rows] for place in taken if place >= num_rows)
+        positions = [0] * len(places)
+        for position, at in enumerate(order):
+            positions[at] = position
+        return GivenCandidates(rows, products), positions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoreItem:
+    """Asks for the student's scores of candidates; with `explains` also for what each feature contributes to the blend."""
+
+    subject: Subject
+    candidates: GivenCandidates
+    weights: Weights = DEFAULT_BLEND
+    explains: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Products by row, best first. A score is the similarity plus the boosts of identifiers, types and static features."""
+
+    rows: list[int]
+    scores: list[float]
+    similarities: list[float]
+    identifier_boosts: list[float]
+    type_boosts: list[float]
+    feature_boosts: list[tuple[float, ...]]  # in the order of the weights; empty tuples where none was given
+    matched: dict[int, list[str]]  # by row, the identifiers behind a boost
+
+    def take(self, places: Sequence[int]) -> Candidates:
+        """Returns the candidates at `places`, in that order."""
+
+        def taken(values: list[Value]) -> list[Value]:
+            return list(map(values.__getitem__, places))
+
+        return Candidates(
+            rows=taken(self.rows),
+            scores=taken(self.scores),
+            similarities=taken(self.similarities),
+            identifier_boosts=taken(self.identifier_boosts),
+            type_boosts=taken(self.type_boosts),
+            feature_boosts=taken(self.feature_boosts),
+            matched=self.matched,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StudentScores:
+    """The student's scores of the first candidates of a search: chances (scored, 3) of click, cart and purchase, and their weighted
+    sum, the blend (scored,). `by_blend` has their places, best first, equals as they were retrieved: sorting costs the event loop a
+    third of a search, since NumPy lets other threads run and then waits for its turn behind the stages; here it is part of the batch.
+    """
+
+    chances: Floats
+    blends: Floats
+    by_blend: list[int]
+    failure: str = ""  # why candidates that should have been scored were not
+
+    def __len__(self) -> int:
+        return len(self.by_blend)
+
+    @classmethod
+    def blend(cls, chances: Floats, weights: Weights) -> StudentScores:
+        blends = chances @ np.array(weights, np.float32)
+        return cls(chances=chances, blends=blends, by_blend=(-blends).argsort(kind="stable").tolist())
+
+    @classmethod
+    def missing(cls, failure: str = "") -> StudentScores:
+        return cls(chances=_NONE, blends=_NONE[:, 0], by_blend=[], failure=failure)
+
+    def take(self, places: Sequence[int]) -> StudentScores:
+        """Returns the scores of the candidates at `places`, which ascend and end before `len`."""
+        if not self.by_blend:
+            return self
+        new_place = {place: at for at, place in enumerate(places)}
+        return StudentScores(
+            chances=self.chances[list(places)],
+            blends=self.blends[list(places)],
+            by_blend=[new_place[place] for place in self.by_blend if place in new_place],
+        )
+
+
+_NONE: Floats = np.zeros((0, 3), np.float32)
+NOT_SCORED = StudentScores.missing()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Retrieved:
+    """The candidates of a search in the order of their scores, and the student's scores of the first of them."""
+
+    candidates: Candidates
+    scores: StudentScores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoredCandidates:
+    """The student's chances (candidates, 3), the features that it read (candidates, features), their mean where `is_known` is False, and
+    what each contributes to the blend (candidates, features), 0 columns where that was not asked for."""
+
+    chances: Floats
+    features: Floats
+    is_known: Bools
+    contributions: Floats
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ScoredCandidates]) -> ScoredCandidates:
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            chances=np.concatenate([part.chances for part in parts]),
+            features=np.concatenate([part.features for part in parts]),
+            is_known=np.concatenate([part.is_known for part in parts]),
+            contributions=np.concatenate([part.contributions for part in parts]),
+        )

@@ -1,0 +1,70 @@
+"""Step four of a search: the page that the call asks for, its facets, and the reasons behind its hits."""
+
+from __future__ import annotations
+
+from serving.compute.filter_masks import FilterMasks
+from serving.search.personaliser import Gain
+from serving.search.ranker import Ranked, Ranker
+from serving.search.request import Search
+from serving.search.results import Degradation, Factors, Results
+from serving.search.retrieve import FACET_HITS, Retrieval
+from serving.search.type_use import facets
+from serving.search.understand import QueryReader, Understanding
+
+
+class Page:
+    """`max_results` is the number of hits that paging can reach."""
+
+    def __init__(self, reader: QueryReader, ranker: Ranker, masks: FilterMasks, max_results: int) -> None:
+        self._reader = reader
+        self._ranker = ranker
+        self._masks = masks
+        self._max_results = max_results
+
+    async def __call__(
+        self, search: Search, understanding: Understanding, retrieval: Retrieval, ranked: Ranked, deadline: float
+    ) -> Results:
+        order, candidates, subject = ranked.order, ranked.candidates, understanding.subject
+        num_hits = min(len(candidates.rows), self._max_results)
+        stop = min(search.offset + search.page_size, num_hits)
+        places = order.places[search.offset : stop]
+        hits = candidates.take(places)
+        gains: dict[int, Gain] = {}
+        factors: dict[int, Factors] = {}
+        unexplained: tuple[Degradation, ...] = ()
+        if search.explain:
+            gains = await self._reader.explain(hits.rows, subject, understanding.shopper, deadline)
+            explained = hits.rows[: max(0, order.num_ranked - search.offset)]
+            factors, unexplained = await self._ranker.factors(explained, subject, search.ranking, deadline)
+        counted: tuple[tuple[str, int], ...] = ()
+        if retrieval.counts_facets:
+            rows = [candidates.rows[place] for place in order.places[:FACET_HITS]]
+            counted = facets(self._masks.categories(rows))
+        text = subject.query.text
+        return Results(
+            hits=hits,
+            offset=search.offset,
+            has_more=num_hits > search.offset + search.page_size,
+            retrieval_ranks=[place + 1 for place in places],
+            chances=order.chances(search.offset, stop),
+            ranked_by=order.by,
+            ranked_depth=order.num_ranked,
+            corrected_query=text if text != search.query else "",
+            shopper=understanding.shopper,
+            prediction=understanding.types.prediction,
+            type_use=retrieval.type_use,
+            facets=counted,
+            gains=gains,
+            factors=factors,
+            degradations=(*degraded_inputs(understanding), *ranked.degradations, *unexplained),
+            phases=(*understanding.phases, *retrieval.phases, *ranked.phases),
+        )
+
+
+def degraded_inputs(understanding: Understanding) -> tuple[Degradation, ...]:
+    """What should have been known of the shopper and of the query, and was not."""
+    shopper, types = understanding.shopper, understanding.types
+    return (
+        *((Degradation("shopper", shopper.reason),) if shopper.failed else ()),
+        *((Degradation("types", types.failure),) if types.failure else ()),
+    )

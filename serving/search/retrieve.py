@@ -1,0 +1,128 @@
+"""Step two of a search: candidates of what was understood, from the retriever stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from serving.compute.retrieval import (
+    EncodedQuery,
+    GivenCandidates,
+    Retrieved,
+    ScoredCandidates,
+    ScoreItem,
+    SearchItem,
+    StudentScores,
+    Subject,
+    Weights,
+)
+from serving.compute.retriever import RetrieverItem, RetrieverResult
+from serving.search.request import Search, TypeUse
+from serving.search.results import PhaseTime
+from serving.search.teacher_stage import gather_or_cancel, merge_outcomes
+from serving.search.type_use import type_boosts
+from serving.search.understand import Understanding
+from serving.stages.batcher import DEADLINE_MARGIN, Outcome
+from serving.stages.stage import Stage
+
+RetrieverStage = Stage[RetrieverItem, RetrieverResult]
+FACET_HITS = 100
+# A search that has less than this many times what the retrieval is expected to take is not ranked; at DEADLINE_MARGIN it is refused.
+STUDENT_MARGIN = 1.5 * DEADLINE_MARGIN
+ROWS_PER_COST = 100  # candidates of a caller that are about as much work as a search
+CHUNK_ROWS = 400  # so that searches need not wait for a call that brings thousands
+NO_TIME = "too little time was left to rank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """What was found, and what the search did with the types of its query to find it."""
+
+    retrieved: Retrieved
+    type_use: TypeUse
+    counts_facets: bool  # the answer counts the categories of the first hits
+    phases: tuple[PhaseTime, ...]
+
+
+class Retrieve:
+    """`max_results` is the number of hits that paging can reach."""
+
+    def __init__(self, stage: RetrieverStage, max_results: int) -> None:
+        self.stage = stage
+        self._max_results = max_results
+
+    async def __call__(self, search: Search, understanding: Understanding, deadline: float) -> Retrieval:
+        """Searches by the types of the query as the call says; a filter by types that leaves nothing is taken back."""
+        types = understanding.types
+        use = types.use
+        has_time = deadline - time.monotonic() > STUDENT_MARGIN * self.stage.batcher.expected_s()
+        item = SearchItem(
+            subject=understanding.subject,
+            k=self._num_candidates(search, counts_facets=types.has_facets(use)),
+            filter=search.filter,
+            boosts=search.boosts,
+            type_boosts=type_boosts(types, search.type_boost),
+            only_types=use is TypeUse.FILTER,
+            depth=search.ranking.depth if search.is_ranked and has_time else 0,
+            weights=search.ranking.weights,
+        )
+        # A query that was encoded is admitted. Where nothing came before, it is refused here when there is too much to do.
+        outcome = await self._search(item, deadline, admitted=isinstance(item.subject.query, EncodedQuery))
+        if item.only_types and not outcome.value.candidates.rows:
+            use = TypeUse.FACETS
+            k = self._num_candidates(search, counts_facets=types.has_facets(use))
+            item = dataclasses.replace(item, k=k, type_boosts=(), only_types=False)
+            outcome = await self._search(item, deadline, admitted=True)
+        retrieved = outcome.value
+        if search.is_ranked and not has_time:
+            retrieved = Retrieved(retrieved.candidates, StudentScores.missing(NO_TIME))
+        return Retrieval(
+            retrieved=retrieved,
+            type_use=use,
+            counts_facets=types.has_facets(use),
+            phases=(PhaseTime.of_stage("retrieve", outcome),),
+        )
+
+    def check_admission(self, deadline: float) -> None:
+        self.stage.batcher.check_admission(deadline=deadline)
+
+    def expected_s(self) -> float:
+        return self.stage.batcher.expected_s()
+
+    async def score(
+        self,
+        subject: Subject,
+        candidates: GivenCandidates,
+        weights: Weights,
+        deadline: float,
+        *,
+        explains: bool = False,
+        admitted: bool = True,
+    ) -> Outcome[ScoredCandidates]:
+        """Has the student score candidates, in chunks. `admitted`: other work was done for the call before. Raises AisleError where the
+        student fails."""
+        waiting = []
+        for start in range(0, len(candidates), CHUNK_ROWS):
+            part = candidates.slice(start, start + CHUNK_ROWS)
+            item = ScoreItem(subject=subject, candidates=part, weights=weights, explains=explains)
+            cost = 1 + len(part) // ROWS_PER_COST
+            waiting.append(self.stage(item, cost=cost, deadline=deadline, admitted=admitted or start > 0))
+        outcomes = cast("Sequence[Outcome[ScoredCandidates]]", await gather_or_cancel(waiting))
+        return merge_outcomes(outcomes, ScoredCandidates.concatenate([outcome.value for outcome in outcomes]))
+
+    async def _search(self, item: SearchItem, deadline: float, *, admitted: bool) -> Outcome[Retrieved]:
+        # The stage answers a SearchItem with Retrieved and a ScoreItem with ScoredCandidates.
+        return cast("Outcome[Retrieved]", await self.stage(item, cost=1, deadline=deadline, admitted=admitted))
+
+    def _num_candidates(self, search: Search, *, counts_facets: bool) -> int:
+        """One more than the page needs, which tells whether another follows; at least what is ranked and, for facets, counted. Where static
+        features are weighed, similar candidates may lie anywhere among all that paging can reach."""
+        depth = search.ranking.depth
+        if search.boosts and search.min_similarity > -math.inf:
+            return max(self._max_results, depth)
+        count = max(min(search.offset + search.page_size + 1, self._max_results), depth)
+        return max(count, min(FACET_HITS, self._max_results)) if counts_facets else count

@@ -1,0 +1,99 @@
+"""The teacher as the search path uses it: candidates cut into chunks, sent while there is time, awaited no longer than that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from models.arrays import Floats, Ints
+from serving.compute.retrieval import GivenCandidates, Query
+from serving.compute.teacher import CHUNK_TOKENS, Chunk
+from serving.errors import DeadlineExceeded
+from serving.stages.batcher import DEADLINE_MARGIN, Outcome
+from serving.stages.stage import Stage
+
+Value = TypeVar("Value")
+# Of the time that a call has left, what the teacher leaves for the rest of the answer, and the least of it.
+ANSWER_SHARE = 0.1
+ANSWER_S = 0.005
+
+
+class Costs(Protocol):
+    def of(self, query: str, candidates: GivenCandidates) -> Ints:
+        """(candidates,) about how many tokens each pair of query and product has."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherStage:
+    """The stage, the cost of a pair, and how many of the student's best the teacher reads."""
+
+    stage: Stage[Chunk, Floats]
+    costs: Costs
+    depth: int
+
+    async def chances(
+        self, query: Query, candidates: GivenCandidates, features: Floats, deadline: float
+    ) -> Outcome[Floats]:
+        """Returns the chances (candidates, 3).
+
+        This is where a teacher is too late: raises DeadlineExceeded at once where its measured speed leaves no time for it, and later when
+        it has not answered in time. Raises what the stage raises.
+        """
+        left_s = deadline - time.monotonic()
+        left_s -= max(ANSWER_S, ANSWER_SHARE * left_s)
+        costs = self.costs.of(query.text, candidates)
+        expected_s = self.stage.batcher.expected_s(int(costs.sum()))
+        if left_s <= DEADLINE_MARGIN * expected_s:
+            raise DeadlineExceeded(
+                f"there is no time for it: it takes about {expected_s * 1000:.0f} ms, and {max(left_s, 0) * 1000:.0f} ms are left"
+            )
+        by = time.monotonic() + left_s
+        waiting = [
+            self.stage(
+                Chunk(query.text, query.locale, candidates.slice(start, stop), features[start:stop]),
+                cost=int(costs[start:stop].sum()),
+                deadline=by,
+                admitted=start > 0,
+            )
+            for start, stop in _chunks(costs)
+        ]
+        try:
+            async with asyncio.timeout(left_s):
+                outcomes = await gather_or_cancel(waiting)
+        except TimeoutError:
+            raise DeadlineExceeded(f"it did not answer within {left_s * 1000:.0f} ms") from None
+        return merge_outcomes(outcomes, np.concatenate([outcome.value for outcome in outcomes]))
+
+
+async def gather_or_cancel(waiting: Sequence[Awaitable[Outcome[Value]]]) -> list[Outcome[Value]]:
+    """Awaits all; where one fails the others are cancelled."""
+    if len(waiting) == 1:
+        return [await waiting[0]]
+    tasks = [asyncio.ensure_future(one) for one in waiting]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def merge_outcomes(outcomes: Sequence[Outcome[Any]], value: Value) -> Outcome[Value]:
+    """One outcome for the parts of a call: the longest of their times."""
+    return Outcome(
+        value,
+        max(outcome.queue_ms for outcome in outcomes),
+        max(outcome.compute_ms for outcome in outcomes),
+        max(outcome.batch_size for outcome in outcomes),
+    )
+
+
+def _chunks(costs: Ints) -> list[tuple[int, int]]:
+    """Neighbours together, of about CHUNK_TOKENS."""
+    chunk = (np.cumsum(costs) - costs) // CHUNK_TOKENS
+    starts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist()]
+    return list(zip(starts, [*starts[1:], len(costs)], strict=True))

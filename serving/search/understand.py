@@ -1,0 +1,146 @@
+"""Step one of a search: what the query says and who is asking, from several stages side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from models.products.spelling import Speller
+from models.query_types.type_model import TypePrediction
+from serving.compute.query_typer import TypeQuestion
+from serving.compute.retrieval import Query, Subject
+from serving.errors import AisleError, NotServed
+from serving.search.personaliser import Gain
+from serving.search.request import Caller, TypeUse
+from serving.search.results import PhaseTime
+from serving.search.shopper_vectors import Shopper
+from serving.search.type_use import TypeFinding, usable
+from serving.stages.batcher import Outcome
+from serving.stages.stage import Stage
+
+Value = TypeVar("Value")
+TypeStage = Stage[TypeQuestion, tuple[TypePrediction, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryReading:
+    """A query as the bundle's model reads it, and what is known of its shopper."""
+
+    query: Query
+    shopper: Shopper
+    phases: tuple[PhaseTime, ...]
+
+
+class QueryReader(Protocol):
+    """How the bundle's model reads queries: a text encoder by itself, the unified model together with the shopper."""
+
+    knows_shoppers: bool
+
+    @property
+    def stages(self) -> tuple[Stage[Any, Any], ...]:
+        """The stages that a search cannot do without, before the retriever."""
+
+    def check_admission(self, deadline: float, /) -> None:
+        """Raises what a search that came now would be refused with."""
+
+    async def read(self, caller: Caller, query: Query, deadline: float, /) -> QueryReading: ...
+
+    async def read_shopper(self, caller: Caller, deadline: float, /) -> Shopper:
+        """Raises NotServed where the bundle has no shopper model."""
+
+    async def explain(
+        self, rows: Sequence[int], subject: Subject, shopper: Shopper, deadline: float, /
+    ) -> dict[int, Gain]:
+        """By row what the shopper's history added to each product's similarity; empty for a plain search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Understanding:
+    """What a query asks for, and who asks."""
+
+    subject: Subject
+    shopper: Shopper
+    types: TypeFinding
+    phases: tuple[PhaseTime, ...]
+
+
+class Understand:
+    """`typer` is None for a bundle without a classifier. `locale` is the catalogue's first: typing errors are corrected with the words of
+    its products, so only in its language."""
+
+    def __init__(self, reader: QueryReader, typer: TypeStage | None, speller: Speller, locale: str) -> None:
+        self.reader = reader
+        self.typer = typer
+        self._speller = speller
+        self._language = _language(locale)
+
+    async def corrected(self, query: str, locale: str) -> str:
+        """The query with its typing errors corrected."""
+        if _language(locale) in ("", self._language) and self._speller.needs_correction(query):
+            return await asyncio.to_thread(self._speller.correct, query)
+        return query
+
+    async def __call__(
+        self, caller: Caller, deadline: float, *, text: str, type_use: TypeUse, classifies: bool
+    ) -> Understanding:
+        """Reads `text` for the caller and, with `classifies`, its product types."""
+        query = Query(text, caller.locale)
+        with Background() as background:
+            typing = None
+            if self.typer and classifies:
+                typing = background.begin(self._find_types(self.typer, query, type_use, deadline))
+            reading = await self.reader.read(caller, query, deadline)
+            types = await typing if typing else TypeFinding()
+        subject = Subject(
+            query=reading.query,
+            shopper=reading.shopper.vector,
+            personalisation=caller.personalisation,
+            taste=reading.shopper.taste,
+            types=types.prediction if types.outcome else None,
+        )
+        phases = reading.phases + ((PhaseTime.of_stage("types", types.outcome),) if types.outcome else ())
+        return Understanding(subject=subject, shopper=reading.shopper, types=types, phases=phases)
+
+    async def classify(self, question: TypeQuestion, deadline: float) -> tuple[TypePrediction, ...]:
+        """The types of each query. Raises NotServed where the bundle has no classifier."""
+        if self.typer is None:
+            raise NotServed("this bundle has no classifier of queries")
+        return (await self.typer(question, cost=len(question.queries), deadline=deadline)).value
+
+    @staticmethod
+    async def _find_types(typer: TypeStage, query: Query, requested: TypeUse, deadline: float) -> TypeFinding:
+        """The query's types. A search never fails for want of them."""
+        try:
+            outcome: Outcome[tuple[TypePrediction, ...]] = await typer(
+                TypeQuestion(((query.text, query.locale),)), cost=1, deadline=deadline
+            )
+        except AisleError as error:
+            return TypeFinding(failure=f"the types stage failed: {error.message}")
+        (prediction,) = outcome.value
+        return TypeFinding(prediction, usable(prediction, requested), outcome)
+
+
+class Background:
+    """Runs work side by side with a block; what has not ended when the block ends is cancelled."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def begin(self, work: Coroutine[Any, Any, Value]) -> asyncio.Task[Value]:
+        task = asyncio.ensure_future(work)
+        self._tasks.append(task)
+        return task
+
+    def __enter__(self) -> Background:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for task in self._tasks:
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # retrieved, so that asyncio does not complain that nobody did
+
+
+def _language(locale: str) -> str:
+    return locale.partition("-")[0].casefold()
