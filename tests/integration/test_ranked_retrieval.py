@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from models.arrays import Floats
-from models.bundles.bundle import RANKER, TEACHER, Bundle, record_files
+from models.bundles.bundle import Bundle
+from models.bundles.files import record_files
 from models.bundles.manifest import MANIFEST, BundleError, content_version
 from models.products.product import Product
 from models.query_types.type_model import TypePrediction
@@ -212,7 +213,7 @@ def altered(ranked_folder: Path, tmp_path: Path) -> Callable[[str, Callable[[dic
     return make
 
 
-@pytest.mark.parametrize("name", [f"{RANKER}/ranker.json", f"{TEACHER}/teacher.json"])
+@pytest.mark.parametrize("name", [f"{RANKER_PART.name}/ranker.json", f"{TEACHER_PART.name}/teacher.json"])
 def test_a_bundle_of_other_features_is_refused_at_start(
     altered: Callable[..., Path], ranked_folder: Path, name: str
 ) -> None:
