@@ -1,9 +1,8 @@
-"""The index finds what brute force finds, under any filter."""
+"""The index returns what brute force returns, under any filter."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,11 +82,11 @@ def test_exact_returns_what_brute_force_returns(vectors: Float16s, queries: Floa
     assert recall_of(found, truth) == 1.0
 
 
-def test_lists_find_the_neighbours(vectors: Float16s, queries: Floats, listed: VectorIndex) -> None:
+def test_lists_reach_the_recall(vectors: Float16s, queries: Floats, listed: VectorIndex) -> None:
     assert recall_of(listed.search(queries, K), brute_force(vectors, queries, K)) >= 0.98
 
 
-def test_a_narrow_margin_finds_fewer(vectors: Float16s, queries: Floats, listed: VectorIndex) -> None:
+def test_a_narrow_margin_lowers_recall(vectors: Float16s, queries: Floats, listed: VectorIndex) -> None:
     truth = brute_force(vectors, queries, K)
     narrow = listed.with_spec(dataclasses.replace(listed.spec, margin=0.02))
     assert recall_of(narrow.search(queries, K), truth) < recall_of(listed.search(queries, K), truth) - 0.05
@@ -124,7 +123,7 @@ def test_the_compressed_lists_themselves_honour_a_filter(
 ) -> None:
     monkeypatch.setattr(
         "models.index.vector_index.GATHERED_SHARE", 0.0
-    )  # else few allowed products are scored without the lists
+    )  # else a few allowed products are scored without the lists
     for allowed in (random_mask(share), brand_mask(vectors, share)):
         found = listed.search(queries, K, allowed)
         assert allowed[found.ids[found.ids >= 0]].all()
@@ -144,7 +143,9 @@ def test_the_horizon_recedes_to_product_types_far_from_the_query(vectors: Float1
 
 
 @pytest.mark.parametrize("kind", ["exact", "listed"])
-def test_nothing_allowed_finds_nothing(kind: str, queries: Floats, request: pytest.FixtureRequest) -> None:
+def test_a_filter_that_passes_nothing_returns_nothing(
+    kind: str, queries: Floats, request: pytest.FixtureRequest
+) -> None:
     found = request.getfixturevalue(kind).search(queries, K, np.zeros(SIZE, bool))
     assert (found.ids == -1).all()
     assert (found.scores == -np.inf).all()
@@ -160,7 +161,9 @@ def test_more_neighbours_than_vectors_are_padded() -> None:
 
 
 @pytest.mark.parametrize("kind", ["exact", "listed"])
-def test_a_batch_answers_as_its_queries_alone(kind: str, queries: Floats, request: pytest.FixtureRequest) -> None:
+def test_a_batch_returns_what_its_queries_return_alone(
+    kind: str, queries: Floats, request: pytest.FixtureRequest
+) -> None:
     index = request.getfixturevalue(kind)
     together = index.search(queries, K, num_threads=2)
     for row, query in enumerate(queries):
@@ -172,7 +175,7 @@ def test_a_batch_answers_as_its_queries_alone(kind: str, queries: Floats, reques
     assert index.search(queries[:0], K).ids.shape == (0, K)
 
 
-def test_threads_searching_at_once_get_their_own_answers(queries: Floats, listed: VectorIndex) -> None:
+def test_concurrent_threads_get_their_own_results(queries: Floats, listed: VectorIndex) -> None:
     masks = [random_mask(0.5), ~random_mask(0.5)]
     alone = [listed.search(queries, K, mask).ids for mask in masks]
     with ThreadPoolExecutor(4) as pool:
@@ -182,7 +185,7 @@ def test_threads_searching_at_once_get_their_own_answers(queries: Floats, listed
 
 
 @pytest.mark.parametrize("kind", ["exact", "listed"])
-def test_a_saved_index_over_mapped_vectors_answers_the_same(
+def test_a_saved_index_over_mapped_vectors_returns_the_same(
     kind: str, vectors: Float16s, queries: Floats, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     index = request.getfixturevalue(kind)
@@ -220,7 +223,7 @@ def test_an_index_of_other_vectors_is_refused(vectors: Float16s, listed: VectorI
         VectorIndex.load(tmp_path, vectors[:-1], "cpu")
 
 
-def test_what_cannot_be_searched_is_refused(queries: Floats, exact: VectorIndex) -> None:
+def test_arguments_that_do_not_fit_are_refused(queries: Floats, exact: VectorIndex) -> None:
     with pytest.raises(ValueError, match=r"\(40, 32\).*64"):
         exact.search(queries[:, :32], K)
     with pytest.raises(ValueError, match=r"\(10,\).*30000"):
@@ -233,31 +236,22 @@ def test_what_cannot_be_searched_is_refused(queries: Floats, exact: VectorIndex)
         VectorIndex.build(clustered(500, seed=4), IndexSpec("ivf", num_lists=501))
 
 
-def test_a_spec_survives_json_and_a_wrong_one_is_refused() -> None:
-    spec = IndexSpec("ivf", num_lists=1024, margin=0.275, k_factor=8.0)
-    assert IndexSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
-    with pytest.raises(ValueError, match="hnsw"):
-        IndexSpec.from_json({**spec.to_json(), "kind": "hnsw"})
-    with pytest.raises(ValueError, match=r"margin is 0\.0"):
-        IndexSpec.from_json({**spec.to_json(), "margin": 0.0})
-
-
-def test_memory_is_counted_with_the_mapped_vectors(exact: VectorIndex, listed: VectorIndex) -> None:
+def test_bytes_per_product_include_the_mapped_vectors(exact: VectorIndex, listed: VectorIndex) -> None:
     assert exact.bytes_per_product == (4 * DIM if cpu_computes_bf16() else 2 * DIM)  # a batch needs a copy in bf16
     codes_and_ids = DIM // 4 + 8
     assert 2 * DIM + codes_and_ids < listed.bytes_per_product < 2 * DIM + 2 * codes_and_ids + 4 * 512 * DIM / SIZE
 
 
-def test_a_batch_finds_what_its_queries_find_alone_even_where_bf16_cannot_tell_products_apart() -> None:
+def test_a_batch_returns_what_its_queries_return_alone_even_if_bf16_cannot_tell_products_apart() -> None:
     rng = np.random.default_rng(5)
     centres = unit(rng.standard_normal((20, DIM)))
     crowded = unit(centres[rng.integers(20, size=4000)] + 1e-3 * rng.standard_normal((4000, DIM))).astype(np.float16)
     index = VectorIndex.build(crowded, IndexSpec("exact"))
-    asked = (7 * unit(centres[:6] + 1e-3 * rng.standard_normal((6, DIM)))).astype(np.float32)
+    batch = (7 * unit(centres[:6] + 1e-3 * rng.standard_normal((6, DIM)))).astype(np.float32)
     few, many = np.arange(4000) % 50 == 0, np.arange(4000) % 2 == 0
     for allowed in (None, many, few, np.zeros(4000, bool)):
-        together = index.search(asked, 50, allowed, num_threads=2)
-        for row, query in enumerate(asked):
+        together = index.search(batch, 50, allowed, num_threads=2)
+        for row, query in enumerate(batch):
             alone = index.search(query[None], 50, allowed)
             np.testing.assert_array_equal(together.ids[row] >= 0, alone.ids[0] >= 0)
             np.testing.assert_allclose(together.scores[row], alone.scores[0], rtol=1e-6)
@@ -278,7 +272,7 @@ def test_the_matrix_product_returns_what_brute_force_returns(device: str, vector
 
 
 @pytest.mark.gpu
-def test_an_index_loaded_on_a_gpu_answers_exactly(
+def test_an_index_loaded_on_a_gpu_searches_exactly(
     vectors: Float16s, queries: Floats, listed: VectorIndex, tmp_path: Path
 ) -> None:
     listed.save(tmp_path)
@@ -300,7 +294,7 @@ WEIGHTS = {
 
 @pytest.fixture(scope="module")
 def featured(vectors: Float16s) -> Float16s:
-    """With a popularity from 0 to 1, a tenth of new products without one, stock, a value, and zeros."""
+    """Vectors with popularity (0 to 1; a tenth of the products are new and have none), stock, a value, and zeros."""
     rng = np.random.default_rng(6)
     new = rng.random(SIZE) < 0.1
     features = np.zeros((SIZE, NUM_STATIC))
@@ -325,16 +319,16 @@ def with_weights(queries: Floats, weights: tuple[float, ...]) -> Floats:
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("kind", ["exact", "listed"])
-def test_weighed_features_find_what_brute_force_over_both_finds(
+def test_weighed_features_return_what_brute_force_over_both_returns(
     kind: str, weights: tuple[float, ...], featured: Float16s, queries: Floats, request: pytest.FixtureRequest
 ) -> None:
     index = request.getfixturevalue(f"featured_{kind}")
-    asked, least = with_weights(queries, weights), 1.0 if kind == "exact" else 0.98
+    weighed, least = with_weights(queries, weights), 1.0 if kind == "exact" else 0.98
     for allowed in (None, random_mask(0.3), random_mask(0.01)):
-        truth = brute_force(featured, asked, K, allowed)
-        together = index.search(asked, K, allowed)
+        truth = brute_force(featured, weighed, K, allowed)
+        together = index.search(weighed, K, allowed)
         assert recall_of(together, truth) >= least
-        alone = [index.search(query[None], K, allowed) for query in asked[:5]]
+        alone = [index.search(query[None], K, allowed) for query in weighed[:5]]
         np.testing.assert_array_equal(together.ids[:5], np.concatenate([found.ids for found in alone]))
         np.testing.assert_array_equal(together.scores[:5], np.concatenate([found.scores for found in alone]))
         plain = brute_force(featured, with_weights(queries, (0,)), K, allowed)
@@ -342,35 +336,35 @@ def test_weighed_features_find_what_brute_force_over_both_finds(
 
 
 @pytest.mark.parametrize("kind", ["exact", "listed"])
-def test_without_weights_the_answer_is_that_without_features_to_the_bit(
+def test_without_weights_the_result_equals_that_without_features_to_the_bit(
     kind: str, queries: Floats, request: pytest.FixtureRequest
 ) -> None:
     plain, featured = request.getfixturevalue(kind), request.getfixturevalue(f"featured_{kind}")
-    asked = with_weights(queries, (0,))
+    weighed = with_weights(queries, (0,))
     for allowed in (None, random_mask(0.3), random_mask(0.01)):
         for batch in (slice(0, 1), slice(None)):
-            expected, found = plain.search(queries[batch], K, allowed), featured.search(asked[batch], K, allowed)
+            expected, found = plain.search(queries[batch], K, allowed), featured.search(weighed[batch], K, allowed)
             if kind == "exact":
                 np.testing.assert_array_equal(found.ids, expected.ids)
                 np.testing.assert_array_equal(found.scores, expected.scores)
             assert recall_of(found, expected) >= (1.0 if kind == "exact" else 0.99)
 
 
-def test_an_index_with_features_is_saved_with_their_number(
+def test_the_number_of_features_is_saved(
     featured: Float16s, featured_listed: VectorIndex, queries: Floats, tmp_path: Path
 ) -> None:
     featured_listed.save(tmp_path)
     loaded = VectorIndex.load(tmp_path, featured, "cpu")
     assert (loaded.dim, loaded.width) == (DIM, DIM + NUM_STATIC)
-    asked = with_weights(queries, WEIGHTS["all"])
-    np.testing.assert_array_equal(loaded.search(asked, K).ids, featured_listed.search(asked, K).ids)
+    weighed = with_weights(queries, WEIGHTS["all"])
+    np.testing.assert_array_equal(loaded.search(weighed, K).ids, featured_listed.search(weighed, K).ids)
 
 
 def test_the_matrix_product_weighs_features_too(featured: Float16s, queries: Floats) -> None:
     pytest.importorskip("torch")
     matrix = TorchSearch(featured, "cpu", NUM_STATIC)
     for weights in ((0,), *WEIGHTS.values()):
-        asked = with_weights(queries, weights)
+        weighed = with_weights(queries, weights)
         for allowed in (None, random_mask(0.1)):
-            truth = brute_force(featured, asked, K, allowed)
-            assert recall_of(matrix.nearest(asked, K, allowed), truth) == 1.0
+            truth = brute_force(featured, weighed, K, allowed)
+            assert recall_of(matrix.nearest(weighed, K, allowed), truth) == 1.0

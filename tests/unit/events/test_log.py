@@ -1,4 +1,4 @@
-"""Shopping logs of any shape are read as they are meant, and every bad row is counted with its reason."""
+"""Shopping logs of any shape become events, and every bad row is counted with its reason."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read(path: Path, mapping: EventMapping | None = None, **options: Any) -> tup
 
 
 class TestRoundTrip:
-    def test_what_is_written_is_read_back(self, tmp_path: Path) -> None:
+    def test_written_events_are_read_back(self, tmp_path: Path) -> None:
         rows = [event(id=f"e{at}", position=None if at % 3 else at + 1, price_minor=None) for at in range(500)]
         batches = pa.Table.from_pylist(rows, schema=EVENT_SCHEMA).to_batches(max_chunksize=100)
         assert write_events(tmp_path / "log.parquet", batches) == 500
@@ -136,7 +136,9 @@ class TestBadRows:
             ("position", "top", BadEvent.BAD_POSITION),
         ],
     )
-    def test_bad_text_in_a_csv(self, tmp_path: Path, column: str, value: str, reason: BadEvent) -> None:
+    def test_a_bad_cell_of_a_csv_has_its_reason(
+        self, tmp_path: Path, column: str, value: str, reason: BadEvent
+    ) -> None:
         good = {name: str(cell) for name, cell in event(time=TIME.isoformat()).items()}
         path = write_csv(tmp_path / "log.csv", [good, good | {"id": "e2", column: value}])
         events, report = read(path)
@@ -144,7 +146,7 @@ class TestBadRows:
         assert dict(report.bad) == {reason: 1}
         assert (report.examples[0].row, report.examples[0].value) == (3, value)
 
-    def test_rows_that_are_no_rows(self, tmp_path: Path) -> None:
+    def test_lines_that_are_no_json_objects_are_counted(self, tmp_path: Path) -> None:
         path = tmp_path / "log.jsonl"
         good = json.dumps(event(time="2025-05-01T12:00:00Z"))
         path.write_text(f"{good}\n{{broken\n[1]\n")
@@ -157,7 +159,7 @@ class TestBadRows:
         path = write_table(tmp_path / "log.parquet", [event(kind="?", position=-1, product_id="")])
         assert dict(read(path)[1].bad) == {BadEvent.NO_PRODUCT: 1}
 
-    def test_the_first_good_row_of_an_id_stands_however_far_the_next(self, tmp_path: Path) -> None:
+    def test_the_first_good_row_of_an_id_stands_however_far_away_the_next_is(self, tmp_path: Path) -> None:
         rows = pa.Table.from_pylist([event()]).take(pa.array([0] * 140_002))  # more than one batch
         rows = rows.set_column(0, "id", pa.array(["e7", *(f"a{at}" for at in range(139_999)), "e7", "e7"]))
         rows = rows.set_column(8, "position", pa.array([0] + [1] * 140_001))
@@ -168,7 +170,7 @@ class TestBadRows:
         assert (report.kept, dict(report.bad)) == (140_000, {BadEvent.BAD_POSITION: 1, BadEvent.DUPLICATE_ID: 1})
         assert [bad.row for bad in report.examples] == [1, 140_002]
 
-    def test_an_id_kept_in_an_earlier_batch_is_known(self, tmp_path: Path) -> None:
+    def test_an_id_of_an_earlier_batch_is_recognised(self, tmp_path: Path) -> None:
         for name in ("1", "2", "3"):
             write_table(tmp_path / f"{name}.parquet", [event(id="same"), event(id=name)])
         events, report = read(tmp_path)
@@ -183,7 +185,7 @@ class TestBadRows:
 
 
 class TestShapes:
-    def test_other_names_of_columns_and_kinds(self, tmp_path: Path) -> None:
+    def test_columns_and_kinds_may_have_other_names(self, tmp_path: Path) -> None:
         rows = [
             {"when": 1_746_100_800, "sku": 7, "what": kind, "cents": 12.5, "user": 41.0}
             for kind in ("VIEW", "add_to_cart ", "purchase")
@@ -216,7 +218,7 @@ class TestShapes:
             "price_minor": 1250,
         }
 
-    def test_a_row_an_impression_with_flags(self, tmp_path: Path) -> None:
+    def test_flags_of_an_impression_become_events(self, tmp_path: Path) -> None:
         rows = [
             event(id="a", clicked=True, bought=1),
             event(id="b", clicked=False, bought=0),
@@ -250,13 +252,13 @@ class TestShapes:
             pa.array([str(int(TIME.timestamp() * 1000))]),
         ],
     )
-    def test_times_in_any_notation(self, tmp_path: Path, stamp: pa.Array) -> None:
+    def test_times_are_read_in_any_notation(self, tmp_path: Path, stamp: pa.Array) -> None:
         table = pa.Table.from_pylist([event()])
         pq.write_table(table.set_column(1, "time", stamp), tmp_path / "log.parquet")
         assert read(tmp_path / "log.parquet")[0] == [event()]
 
     @pytest.mark.parametrize("write", ["csv", "csv.gz", "jsonl"])
-    def test_text_formats(self, tmp_path: Path, write: str) -> None:
+    def test_csv_and_json_lines_are_read(self, tmp_path: Path, write: str) -> None:
         rows = [event(id=str(at), time=TIME.isoformat(), position=None if at else 1) for at in range(3)]
         writers: dict[str, Callable[[Path, list[dict[str, Any]]], Path]] = {
             "csv": write_csv,
@@ -283,12 +285,12 @@ class TestRefused:
             (EventMapping(price_digits=9), "price_digits is 0 to 6, not 9"),
         ],
     )
-    def test_mapping_that_cannot_be(self, tmp_path: Path, mapping: EventMapping, message: str) -> None:
+    def test_a_mapping_that_does_not_fit_is_refused(self, tmp_path: Path, mapping: EventMapping, message: str) -> None:
         path = write_table(tmp_path / "log.parquet", [event(clicked=True)])
         with pytest.raises(EventLogError, match=message):
             read_events(path, mapping)
 
-    def test_files_that_cannot_be(self, tmp_path: Path) -> None:
+    def test_a_file_that_cannot_be_read_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "log.txt").write_text("")
         (tmp_path / "log.parquet").write_text("no")
         for path, message in (
@@ -299,7 +301,7 @@ class TestRefused:
             with pytest.raises(EventLogError, match=message):
                 read_events(path)
 
-    def test_now_needs_a_zone(self, tmp_path: Path) -> None:
+    def test_a_time_without_a_zone_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="now must have a time zone"):
             read_events(tmp_path, now=datetime(2025, 1, 1))
 

@@ -1,4 +1,4 @@
-"""The tuner takes exact search while it can, and no less than the recall it was asked for when it cannot."""
+"""The tuner chooses exact search while that is fast enough, and otherwise lists that reach the target recall."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def neighbours(*scores: float) -> Neighbours:
     return Neighbours(np.where(row > -np.inf, np.arange(row.shape[1]), -1), row)
 
 
-def test_recall_counts_what_is_as_near_as_the_true_neighbours() -> None:
+def test_recall_counts_products_as_near_as_the_true_neighbours() -> None:
     truth = neighbours(0.9, 0.8, 0.7, 0.6)
     assert recall_of(truth, truth) == 1.0
     assert recall_of(neighbours(0.9, 0.8, 0.5, 0.4), truth) == 0.5
@@ -46,7 +46,7 @@ def test_recall_counts_what_is_as_near_as_the_true_neighbours() -> None:
     assert recall_of(neighbours(-np.inf, -np.inf), neighbours(0.9, 0.8)) == 0.0
 
 
-def test_exact_search_is_kept_while_it_is_fast_enough() -> None:
+def test_exact_search_is_chosen_while_it_is_fast_enough() -> None:
     report = tune(clustered(12_000, seed=1), QUERIES, IndexTarget(latency_ms=1e9))
     assert report.index.spec.kind == report.chosen.spec.kind == "exact"
     assert [point.spec.kind for point in report.tried] == ["exact"]
@@ -66,13 +66,13 @@ def test_lists_are_tried_when_exact_is_too_slow(report: TuneReport) -> None:
     assert report.chosen == min((p for p in report.tried if p.recall >= 0.9), key=lambda point: point.p50_ms)
 
 
-def test_a_wider_margin_finds_more(report: TuneReport) -> None:
+def test_a_wider_margin_raises_recall(report: TuneReport) -> None:
     recalls = [point.recall for point in report.tried if point.spec.kind == "ivf" and point.spec.k_factor == 4]
     assert recalls == sorted(recalls)
     assert recalls[0] < recalls[-1]
 
 
-def test_the_recall_of_the_chosen_holds_for_other_queries(report: TuneReport) -> None:
+def test_the_chosen_recall_holds_for_other_queries(report: TuneReport) -> None:
     vectors = clustered(40_000, seed=1)
     others = clustered(60, seed=3).astype(np.float32)
     truth = VectorIndex.build(vectors, IndexSpec("exact")).search(others, 50)
@@ -99,7 +99,7 @@ def test_lists_grow_with_the_root_of_the_catalogue() -> None:
     assert [num_lists_for(size) for size in sizes] == [256, 512, 1024, 2048, 8192]
 
 
-def test_features_are_tuned_for_with_weights_and_without() -> None:
+def test_recall_is_reached_with_features_weighed_and_without() -> None:
     rng = np.random.default_rng(4)
     width = num_columns(DIM, 4)
     vectors = np.zeros((40_000, width), np.float16)
