@@ -138,7 +138,7 @@ def _types_until(store: Path, until_ms: int, seed: int, work: Path, progress: Pr
     """Trains a classifier without the clicks of these pages; the bundle's own may have been trained on the whole log."""
     progress("train the query classifier", 0, None)
     labelled = label_log(logs_of(store), category_of(store), until=datetime.fromtimestamp(until_ms / 1000, UTC))
-    return TrainedTypes(work, progress).of("types", labelled.examples, TYPES_STARTER, seed)
+    return TrainedTypes(work, progress).train("types", labelled.examples, TYPES_STARTER, seed)
 
 
 def _rows(features: CandidateFeatures, shown: Impressions, cache: Path, progress: Progress) -> RankerRows:

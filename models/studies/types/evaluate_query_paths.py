@@ -1,4 +1,4 @@
-"""The verb that measures on real queries whether a matching model knows which category paths fit."""
+"""Measures on real queries how well a matching model predicts which category paths fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from models.studies.types.taxonomy import CATEGORIES, read_taxonomy_paths
 from models.studies.types.type_tables import STATISTIC_RESAMPLES, string_units
 
 MODEL, NO_DICTIONARY = "matcher", "matcher without dictionary"
-PRIOR, OVERLAP, BM25 = "share that fits, by path", "n-gram overlap", "BM25"
+PRIOR, OVERLAP, BM25 = "base rate of the path", "n-gram overlap", "BM25"
 METRICS = ("AUC", "F1", "macro F1", "calibration error")
 _BINS = 10
 
@@ -37,13 +37,13 @@ class QueryPathsPlan:
     recipe: MatchRecipe = field(default_factory=MatchRecipe)
     num_folds: int = 5
     num_resamples: int = STATISTIC_RESAMPLES
-    dictionary: Path | None = None  # folder of the taxonomy; None: none is learned from
+    dictionary: Path | None = None  # folder of the taxonomy, to pretrain on; None: no pretraining
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairScores:
-    """What each model said of every pair; no model learned from the query of a pair that it scored."""
+    """Out-of-fold scores of every pair: no model was trained on the query of a pair that it scores."""
 
     by_model: Mapping[str, Doubles]  # model -> (pairs,)
     folds: Ints  # (pairs,)
@@ -52,7 +52,7 @@ class PairScores:
 def evaluate_query_paths(
     data_file: Path, out: Path, progress: Progress, *, plan: QueryPathsPlan = QueryPathsPlan(), command: str = ""
 ) -> Path:
-    """Writes report.json and report.html into `out` and returns the path of the latter. Queries and judgements are real.
+    """Writes report.json and report.html into `out` and returns the path of the HTML file. Queries and judgements are real.
 
     Raises QueryPathsError, and TaxonomyError for a dictionary that cannot be read.
     """
@@ -69,7 +69,7 @@ def evaluate_query_paths(
             "pairs": f"{len(judged.pairs):,}, of which {int(judged.pairs.fits.sum()):,} fit",
             "queries": len(set(judged.pairs.queries)),
             "paths": len(set(judged.pairs.paths)),
-            "left out": f"{judged.num_repeated} repeated, {judged.num_disputed} judged both ways",
+            "left out": f"{judged.num_repeated} duplicates, {judged.num_disputed} with contradicting judgements",
             "dictionary": f"{len(entries):,} names of {CATEGORIES}" if entries else "none",
         },
         recipe=asdict(plan.recipe),
@@ -83,25 +83,25 @@ def _score(
 ) -> PairScores:
     folds = folds_by_query(list(pairs.queries), plan.num_folds)
     start = learn_dictionary(entries, plan.recipe, seed=plan.seed, progress=progress) if entries else None
-    found = {MODEL: np.empty(len(pairs)), PRIOR: np.empty(len(pairs))}
+    scores = {MODEL: np.empty(len(pairs)), PRIOR: np.empty(len(pairs))}
     if start is not None:
-        found[NO_DICTIONARY] = np.empty(len(pairs))
+        scores[NO_DICTIONARY] = np.empty(len(pairs))
     for fold in range(plan.num_folds):
-        progress("train and ask", fold, plan.num_folds)
-        known, asked = pairs.take(folds != fold), pairs.take(folds == fold)
+        progress("train and score", fold, plan.num_folds)
+        training, test = pairs.take(folds != fold), pairs.take(folds == fold)
         for name, table in ((MODEL, start), (NO_DICTIONARY, None)):
-            if name in found:
-                model = train_matcher(known, plan.recipe, start=table, seed=plan.seed)
-                found[name][folds == fold] = model.probabilities(asked.queries, asked.paths)
-        found[PRIOR][folds == fold] = Priors.count(known).features(asked.paths)[:, 0]
-    found[OVERLAP] = shared_rows(pairs.queries, pairs.paths, plan.recipe)
-    found[BM25] = _bm25(pairs, plan.recipe)
-    order = [name for name in (MODEL, NO_DICTIONARY, PRIOR, OVERLAP, BM25) if name in found]
-    return PairScores({name: found[name] for name in order}, folds)
+            if name in scores:
+                model = train_matcher(training, plan.recipe, start=table, seed=plan.seed)
+                scores[name][folds == fold] = model.probabilities(test.queries, test.paths)
+        scores[PRIOR][folds == fold] = Priors.count(training).features(test.paths)[:, 0]
+    scores[OVERLAP] = shared_rows(pairs.queries, pairs.paths, plan.recipe)
+    scores[BM25] = _bm25(pairs, plan.recipe)
+    order = [name for name in (MODEL, NO_DICTIONARY, PRIOR, OVERLAP, BM25) if name in scores]
+    return PairScores({name: scores[name] for name in order}, folds)
 
 
 def _bm25(pairs: QueryPaths, recipe: MatchRecipe) -> Doubles:
-    """(pairs,) BM25 of the path among all paths, by words and their n-grams."""
+    """Returns (pairs,) the BM25 score of the path for the query, over words and their n-grams."""
     import bm25s
 
     def tokens(text: str) -> list[str]:
@@ -112,8 +112,8 @@ def _bm25(pairs: QueryPaths, recipe: MatchRecipe) -> Doubles:
     index = bm25s.BM25()
     index.index([tokens(" ".join(path)) for path in paths], show_progress=False)
     scores = [
-        index.get_scores(known)[number[path]]
-        if (known := [one for one in tokens(query) if one in index.vocab_dict])
+        index.get_scores(indexed)[number[path]]
+        if (indexed := [token for token in tokens(query) if token in index.vocab_dict])
         else 0.0
         for query, path in zip(pairs.queries, pairs.paths, strict=True)
     ]
@@ -131,8 +131,8 @@ def _report(judged: JudgedQueries, scored: PairScores, num_resamples: int, seed:
     sections = [
         Section(
             "All pairs",
-            "F1 is of the pairs that fit, macro F1 the mean of that and the F1 of those that do not. Yes to every pair has the F1 of the "
-            "last row and tells nothing.",
+            "F1 is for fitting pairs; macro F1 is the mean of the F1 of fitting and of unfitting pairs. The last row is the trivial "
+            "classifier that answers yes to every pair.",
             plots=[
                 groups_plot(
                     {metric: {name: one[metric] for name, one in overall.items()} for metric in METRICS[:3]}, ""
@@ -141,7 +141,7 @@ def _report(judged: JudgedQueries, scored: PairScores, num_resamples: int, seed:
             tables=[
                 _table(overall, "Every pair scored once, out of fold", fits),
                 Table(
-                    f"{MODEL} minus each, on the same pairs; bold where the 95 % interval does not hold 0",
+                    f"{MODEL} minus each other model, on the same pairs; bold where the 95 % interval excludes 0",
                     "minus",
                     METRICS[:3],
                     [(name, _differences(scored, fits, units, name, num_resamples, seed)) for name in others],
@@ -156,7 +156,7 @@ def _report(judged: JudgedQueries, scored: PairScores, num_resamples: int, seed:
                 Table(
                     metric,
                     "language",
-                    ("pairs", "share that fits", *scored.by_model),
+                    ("pairs", "share that fit", *scored.by_model),
                     [
                         (name, [len(rows_of[name]), float(fits[rows_of[name]].mean()), *_only(one, metric).values()])
                         for name, one in by_language.items()
@@ -175,13 +175,13 @@ def _report(judged: JudgedQueries, scored: PairScores, num_resamples: int, seed:
 def _measure(
     scored: PairScores, fits: Doubles, units: Ints, rows: Ints, num_resamples: int, seed: int
 ) -> dict[str, dict[str, Interval]]:
-    """model -> metric, over these rows."""
-    found = {}
+    """Returns model -> metric over these rows."""
+    measured = {}
     for name in scored.by_model:
         statistic = _statistic(scored, fits, name, rows)
         figures = statistic_intervals(statistic, units[rows], num_resamples=num_resamples, seed=seed)
-        found[name] = dict(zip(METRICS, figures, strict=True))
-    return found
+        measured[name] = dict(zip(METRICS, figures, strict=True))
+    return measured
 
 
 def _differences(
@@ -196,57 +196,59 @@ def _differences(
 
 
 def _statistic(scored: PairScores, fits: Doubles, name: str, rows: Ints) -> Callable[[Doubles], Doubles]:
-    """METRICS as a function of how often each of the rows counts."""
+    """Returns a function from the weights of the rows to METRICS."""
     scores = scored.by_model[name]
-    says = [(scores >= thresholds[scored.folds])[rows] for thresholds in best_thresholds(scores, fits, scored.folds)]
-    right, mine = fits[rows], scores[rows]
+    predicted = [
+        (scores >= thresholds[scored.folds])[rows] for thresholds in best_thresholds(scores, fits, scored.folds)
+    ]
+    labels, row_scores = fits[rows], scores[rows]
     is_probability = name not in (OVERLAP, BM25)
 
     def statistic(weights: Doubles) -> Doubles:
         kept = weights > 0
-        if len(np.unique(right[kept])) < 2:
+        if len(np.unique(labels[kept])) < 2:
             return np.full(len(METRICS), np.nan)
-        truth, counted = right[kept], weights[kept]
+        truth, counted = labels[kept], weights[kept]
         return np.array(
             [
-                roc_auc_score(truth, mine[kept], sample_weight=counted),
-                f1(truth, says[0][kept], counted),
-                (f1(truth, says[1][kept], counted) + f1(1 - truth, ~says[1][kept], counted)) / 2,
-                _calibration_error(truth, mine[kept], counted) if is_probability else np.nan,
+                roc_auc_score(truth, row_scores[kept], sample_weight=counted),
+                f1(truth, predicted[0][kept], counted),
+                (f1(truth, predicted[1][kept], counted) + f1(1 - truth, ~predicted[1][kept], counted)) / 2,
+                _calibration_error(truth, row_scores[kept], counted) if is_probability else np.nan,
             ]
         )
 
     return statistic
 
 
-def f1(wanted: Doubles, said: Bools, weights: Doubles) -> float:
-    """scikit-learn's `f1_score`, in a tenth of its time: every interval needs hundreds."""
-    both = float((weights * wanted * said).sum())
-    either = float((weights * (wanted + said)).sum())
+def f1(labels: Doubles, predicted: Bools, weights: Doubles) -> float:
+    """Returns scikit-learn's `f1_score` in a tenth of its time, because every interval needs hundreds."""
+    both = float((weights * labels * predicted).sum())
+    either = float((weights * (labels + predicted)).sum())
     return 2 * both / either if either else 0.0
 
 
 def best_thresholds(scores: Doubles, fits: Doubles, folds: Ints) -> tuple[Doubles, Doubles]:
-    """(folds,) twice: the threshold from which a score says yes that has the best F1, and the best macro F1, on the *other* folds."""
+    """Returns (folds,) twice: the thresholds with the best F1 and with the best macro F1 on the *other* folds."""
     best = np.empty((2, int(folds.max()) + 1))
     for fold in range(best.shape[1]):
         others = folds != fold
         order = np.argsort(-scores[others], kind="stable")
         ranked, truth = scores[others][order], fits[others][order]
-        found = np.cumsum(truth)
-        said = np.arange(1, len(truth) + 1)
-        yes, no = found[-1], len(truth) - found[-1]
-        of_yes = 2 * found / (said + yes)
-        missed = yes - found  # said to be no, and wrongly
-        of_no = 2 * (len(truth) - said - missed) / np.maximum(len(truth) - said + no, 1)
+        true_positives = np.cumsum(truth)
+        predicted = np.arange(1, len(truth) + 1)
+        positives, negatives = true_positives[-1], len(truth) - true_positives[-1]
+        f1_positive = 2 * true_positives / (predicted + positives)
+        missed = positives - true_positives
+        f1_negative = 2 * (len(truth) - predicted - missed) / np.maximum(len(truth) - predicted + negatives, 1)
         is_last = np.append(ranked[1:] != ranked[:-1], True)
-        for at, worth in enumerate((of_yes, (of_yes + of_no) / 2)):
-            best[at, fold] = ranked[np.argmax(np.where(is_last, worth, -1))]
+        for at, quality in enumerate((f1_positive, (f1_positive + f1_negative) / 2)):
+            best[at, fold] = ranked[np.argmax(np.where(is_last, quality, -1))]
     return best[0], best[1]
 
 
 def _calibration_error(fits: Doubles, scores: Doubles, weights: Doubles) -> float:
-    """Over bins of even width, as the share that fits is wanted at each probability."""
+    """Returns the expected calibration error over bins of equal width, so that every probability range counts."""
     bins = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
     gaps = np.bincount(bins, weights * (scores - fits), _BINS)
     return float(np.abs(gaps).sum() / weights.sum())
@@ -267,8 +269,9 @@ def _table(overall: Mapping[str, Mapping[str, Interval]], caption: str, fits: Do
 
 def _method(plan: QueryPathsPlan) -> str:
     return (
-        f"Pairs are divided into {plan.num_folds} folds by a hash of the query, so that no model scores a query that it learned "
-        "from; paths recur. The threshold of F1, and that of macro F1, is the best on the other folds. Calibration error has "
-        f"{_BINS} bins of even width. Paths are in English in every language, so an overlap of letters tells of English queries "
-        f"and of names alone. Intervals are percentiles of {plan.num_resamples} bootstrap resamples of queries."
+        f"Pairs are divided into {plan.num_folds} folds by a hash of the query, so that no model scores a query that it was trained "
+        "on; paths recur across folds. The thresholds of F1 and of macro F1 are those that are best on the other folds. Calibration "
+        f"error has {_BINS} bins of equal width. Paths are in English whatever the language of the query, so n-gram overlap only works for "
+        "English queries and for proper names. "
+        f"Intervals are percentiles of {plan.num_resamples} bootstrap resamples of queries."
     )

@@ -1,4 +1,4 @@
-"""The verb that trains a classifier of 10,595 real categories in 31 locales and asks it names that lack a word."""
+"""Trains a classifier of 10,595 real categories in 31 locales and measures it on names with a word missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from models.studies.types.name_search import rank_by_name
 from models.studies.types.taxonomy import Form, TaxonomyQueries, derive_taxonomy_queries, read_taxonomy
 from models.studies.types.trained_types import TrainedTypes
 from models.studies.types.type_tables import (
-    TypeAnswers,
+    TypeResults,
     bucket_differences,
     bucket_plots,
     bucket_table,
@@ -30,7 +30,8 @@ from models.studies.types.type_tables import (
     string_units,
 )
 
-# 633,000 rows of 10,595 types: tables for 31 languages' words, and a sample of the types a step, or a step would take a second.
+# For 633,000 rows of 10,595 types: large hash tables for the words of 31 languages, and a sample of types per step, which would otherwise
+# take a second.
 TAXONOMY_RECIPE = TypesRecipe(
     "taxonomy",
     hashing=QueryHashing(bits=20),
@@ -42,7 +43,7 @@ TAXONOMY_RECIPE = TypesRecipe(
     label_smoothing=0.0,
 )
 
-STRICT, FITTING = "the one category", "any category that fits"
+STRICT, FITTING = "the original category", "any category that fits"
 BASELINE = "BM25 of names"
 _DEPTHS = (1, 3, 10)
 
@@ -59,9 +60,9 @@ class TaxonomyPlan:
 def evaluate_taxonomy(
     data_folder: Path, out: Path, progress: Progress, *, plan: TaxonomyPlan = TaxonomyPlan(), command: str = ""
 ) -> Path:
-    """Writes report.json and report.html into `out` and returns the path of the latter. Names are real, queries are derived of them.
+    """Writes report.json and report.html into `out` and returns the path of the HTML file. Names are real, queries are derived from them.
 
-    Trained models are kept in `out/work`. Raises TaxonomyError.
+    Trained models stay in `out/work`. Raises TaxonomyError.
     """
     progress("read the taxonomy", 0, None)
     taxonomy = read_taxonomy(data_folder, plan.locales)
@@ -69,29 +70,29 @@ def evaluate_taxonomy(
     queries = derive_taxonomy_queries(taxonomy, max_tests=plan.max_tests, seed=plan.seed)
     (out / "work").mkdir(parents=True, exist_ok=True)
     trained = TrainedTypes(out / "work", progress)
-    found: dict[str, RankedTypes] = {}
+    ranked: dict[str, RankedTypes] = {}
     for variant in plan.variants:
-        model = trained.of(str(variant), queries.train, replace(plan.recipe, variant=variant), plan.seed)
-        found[str(variant)] = rank_types(model, queries.test, progress=progress, name=str(variant))
-    progress("ask BM25", 0, None)
-    found[BASELINE] = rank_by_name(taxonomy.names, queries.test)
+        model = trained.train(str(variant), queries.train, replace(plan.recipe, variant=variant), plan.seed)
+        ranked[str(variant)] = rank_types(model, queries.test, progress=progress, name=str(variant))
+    progress("search with BM25", 0, None)
+    ranked[BASELINE] = rank_by_name(taxonomy.names, queries.test)
     progress("write the report", 0, None)
-    sections, finding = _report(found, queries, plan.seed)
+    sections, finding = _report(ranked, queries, plan.seed)
     return write_sections(out, _facts(queries, plan, command), finding, sections, _METHOD)
 
 
-def _report(found: dict[str, RankedTypes], queries: TaxonomyQueries, seed: int) -> tuple[list[Section], str]:
+def _report(ranked: dict[str, RankedTypes], queries: TaxonomyQueries, seed: int) -> tuple[list[Section], str]:
     test = queries.test
     units = string_units(test.queries)
     buckets = {
         "locale": Bucket(test.locales, test.locale),
         "categories that fit": Bucket(("one", "several"), (queries.fits.lengths > 1).astype(np.int32)),
     }
-    strict = TypeAnswers(found, units, buckets)
-    fitting = TypeAnswers({name: one.judged_by(queries.fits) for name, one in found.items()}, units, buckets)
+    strict = TypeResults(ranked, units, buckets)
+    fitting = TypeResults({name: one.judged_by(queries.fits) for name, one in ranked.items()}, units, buckets)
     missing = np.flatnonzero(np.array([form == Form.WORD_MISSING for form in queries.forms], np.bool_))
     letters = np.flatnonzero(np.array([form == Form.LETTER_MISSING for form in queries.forms], np.bool_))
-    subject, others = next(iter(found)), list(found)[1:]
+    subject, others = next(iter(ranked)), list(ranked)[1:]
     sections = [
         Section(
             f"Names with {form}",
@@ -100,11 +101,11 @@ def _report(found: dict[str, RankedTypes], queries: TaxonomyQueries, seed: int) 
             ],
             tables=[
                 table
-                for judged, answers in ((STRICT, strict.take(rows)), (FITTING, fitting.take(rows)))
+                for judged, results in ((STRICT, strict.take(rows)), (FITTING, fitting.take(rows)))
                 for table in (
-                    metrics_table(_without_baseline(answers), f"Right is {judged}", seed=seed),
-                    _accuracy_table(answers, judged),
-                    _accuracy_differences(answers, subject, others, judged),
+                    metrics_table(_without_baseline(results), f"Correct: {judged}", seed=seed),
+                    _accuracy_table(results, judged),
+                    _accuracy_differences(results, subject, others, judged),
                 )
             ],
         )
@@ -118,11 +119,11 @@ def _report(found: dict[str, RankedTypes], queries: TaxonomyQueries, seed: int) 
             plots=bucket_plots(fitting_words, "locale", f"accuracy@3, {FITTING}", 3, seed=seed),
             tables=[
                 table
-                for judged, answers in ((STRICT, of_words), (FITTING, fitting_words))
+                for judged, results in ((STRICT, of_words), (FITTING, fitting_words))
                 for table in (
-                    _said(bucket_table(answers, "locale", 1, seed=seed), judged),
-                    _said(bucket_table(answers, "locale", 3, seed=seed), judged),
-                    _said(bucket_differences(answers, "locale", subject, others, 3, seed=seed), judged),
+                    _judged_by(bucket_table(results, "locale", 1, seed=seed), judged),
+                    _judged_by(bucket_table(results, "locale", 3, seed=seed), judged),
+                    _judged_by(bucket_differences(results, "locale", subject, others, 3, seed=seed), judged),
                 )
             ],
         )
@@ -131,8 +132,8 @@ def _report(found: dict[str, RankedTypes], queries: TaxonomyQueries, seed: int) 
         Section(
             "By how many categories fit the string",
             tables=[
-                _said(bucket_table(answers, "categories that fit", 3, seed=seed), judged)
-                for judged, answers in ((STRICT, of_words), (FITTING, fitting_words))
+                _judged_by(bucket_table(results, "categories that fit", 3, seed=seed), judged)
+                for judged, results in ((STRICT, of_words), (FITTING, fitting_words))
             ],
         )
     )
@@ -143,38 +144,38 @@ def _report(found: dict[str, RankedTypes], queries: TaxonomyQueries, seed: int) 
     return sections, finding
 
 
-def _accuracy(answers: TypeAnswers, rows: Ints, k: int) -> dict[str, Interval]:
-    """model -> accuracy@k over these rows."""
-    columns = np.stack([accuracy_at(one, k)[rows] for one in answers.by_model.values()], axis=1)
-    return dict(zip(answers.models, mean_intervals(columns, answers.units[rows]), strict=True))
+def _accuracy(results: TypeResults, rows: Ints, k: int) -> dict[str, Interval]:
+    """Returns model -> accuracy@k over these rows."""
+    columns = np.stack([accuracy_at(one, k)[rows] for one in results.by_model.values()], axis=1)
+    return dict(zip(results.models, mean_intervals(columns, results.units[rows]), strict=True))
 
 
-def _accuracy_table(answers: TypeAnswers, judged: str) -> Table:
-    everything = np.arange(len(answers))
-    by_k = [_accuracy(answers, everything, k) for k in _DEPTHS]
-    rows = [(model, [by[model] for by in by_k]) for model in answers.models]
-    return Table(f"Right is {judged}", "model", [f"accuracy@{k}" for k in _DEPTHS], rows)
+def _accuracy_table(results: TypeResults, judged: str) -> Table:
+    all_rows = np.arange(len(results))
+    by_k = [_accuracy(results, all_rows, k) for k in _DEPTHS]
+    rows = [(model, [by[model] for by in by_k]) for model in results.models]
+    return Table(f"Correct: {judged}", "model", [f"accuracy@{k}" for k in _DEPTHS], rows)
 
 
-def _accuracy_differences(answers: TypeAnswers, subject: str, others: Sequence[str], judged: str) -> Table:
-    ours = {k: accuracy_at(answers.by_model[subject], k) for k in _DEPTHS}
+def _accuracy_differences(results: TypeResults, subject: str, others: Sequence[str], judged: str) -> Table:
+    ours = {k: accuracy_at(results.by_model[subject], k) for k in _DEPTHS}
     rows = []
     for other in others:
-        theirs = answers.by_model[other]
+        theirs = results.by_model[other]
         columns = np.stack([ours[k] - accuracy_at(theirs, k) for k in _DEPTHS], axis=1)
-        rows.append((f"minus {other}", mean_intervals(columns, answers.units)))
-    said = f"{subject}, right is {judged}, on the same queries; bold where the 95 % interval does not hold 0"
-    return Table(said, "difference", [f"accuracy@{k}" for k in _DEPTHS], rows, signed=True)
+        rows.append((f"minus {other}", mean_intervals(columns, results.units)))
+    caption = f"{subject}, correct: {judged}, on the same queries; bold where the 95 % interval excludes 0"
+    return Table(caption, "difference", [f"accuracy@{k}" for k in _DEPTHS], rows, signed=True)
 
 
-def _said(table: Table, judged: str) -> Table:
-    return replace(table, caption=f"{table.caption}, right is {judged}")
+def _judged_by(table: Table, judged: str) -> Table:
+    return replace(table, caption=f"{table.caption}, correct: {judged}")
 
 
-def _without_baseline(answers: TypeAnswers) -> TypeAnswers:
-    """BM25's scores are no probabilities: they have no calibration, and nothing to abstain by."""
-    kept = {name: one for name, one in answers.by_model.items() if name != BASELINE}
-    return TypeAnswers(kept, answers.units, answers.buckets)
+def _without_baseline(results: TypeResults) -> TypeResults:
+    """Leaves BM25 out: its scores are not probabilities, so it has no calibration and cannot abstain."""
+    kept = {name: one for name, one in results.by_model.items() if name != BASELINE}
+    return TypeResults(kept, results.units, results.buckets)
 
 
 def _facts(queries: TaxonomyQueries, plan: TaxonomyPlan, command: str) -> RunFacts:
@@ -183,7 +184,7 @@ def _facts(queries: TaxonomyQueries, plan: TaxonomyPlan, command: str) -> RunFac
         simulated=False,
         command=command,
         data={
-            "data": "Shopify product taxonomy 2025-08, MIT: names are real, queries are derived of names",
+            "data": "Shopify product taxonomy 2025-08, MIT: names are real, queries are derived from names",
             "categories": len(queries.train.types),
             "locales": len(queries.train.locales),
             "training rows": len(queries.train),
@@ -195,10 +196,9 @@ def _facts(queries: TaxonomyQueries, plan: TaxonomyPlan, command: str) -> RunFac
 
 
 _METHOD = (
-    "Learned from are each category's name in each locale, and one other form of it: with an attribute's value, with the name "
-    "of the category above, or, where it has three words or more, with another word missing. Asked are names with one word "
-    "missing, drawn, whose very string is learned from nowhere in the locale; names of one word are asked with a letter "
-    f"missing, apart. What is missing may be what tells two categories apart. So right is, strictly, {STRICT} that the string "
-    f"was derived of; and, beside it, {FITTING}: whose name is this string, or is this string with one more word. Intervals "
-    "draw strings."
+    "The training data are the name of each category in each locale and one variation of it: with an attribute value, with the name of the "
+    "parent category, or, for names of three words or more, with a word missing. Test queries are names with one random word missing, if "
+    "the string is not in the locale's training data; names of one word are tested separately, with a letter missing. The missing word may "
+    f"be the one that distinguishes two categories, so there are two ways to judge: strictly, only {STRICT} is correct; leniently, "
+    f"{FITTING} is: one whose name is the string, or the string with one more word. Intervals resample strings."
 )

@@ -1,4 +1,4 @@
-"""What a classifier of a taxonomy must beat: BM25 of the categories' names by their letters."""
+"""The baseline of the taxonomy study: BM25 of category names over words and n-grams."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _DEPTH = 10
 
 
 def rank_by_name(names: Mapping[str, Sequence[str]], examples: TypeExamples) -> RankedTypes:
-    """BM25 (Lucene's form, k1 1.5, b 0.75) over words and their n-grams of three and four letters, as the classifier reads them.
+    """Ranks types by BM25 (Lucene's form, k1 1.5, b 0.75) over the classifier's tokens: words and their n-grams of three and four letters.
 
-    `names` (types,) of each locale, in order of the examples' types. Its scores are no probabilities, and it never abstains. Needs bm25s.
+    `names` has the names of all types (types,) by locale, in the order of the examples' types. Scores are not probabilities, and
+    the baseline never abstains. Needs bm25s.
     """
     import bm25s
 
@@ -28,12 +29,12 @@ def rank_by_name(names: Mapping[str, Sequence[str]], examples: TypeExamples) -> 
         if not len(rows):
             continue
         index = bm25s.BM25()
-        index.index([tokens.of(name) for name in names[locale]], show_progress=False)
-        asked = [tokens.of(examples.queries[row]) for row in rows.tolist()]
+        index.index([tokens.tokenise(name) for name in names[locale]], show_progress=False)
+        queries = [tokens.tokenise(examples.queries[row]) for row in rows.tolist()]
         depth = min(_DEPTH, len(names[locale]))
-        found, worth = index.retrieve(asked, k=depth, show_progress=False)
-        types[rows, :depth] = np.where(worth > 0, found, -1)
-        scores[rows, :depth] = worth
+        rows_found, row_scores = index.retrieve(queries, k=depth, show_progress=False)
+        types[rows, :depth] = np.where(row_scores > 0, rows_found, -1)
+        scores[rows, :depth] = row_scores
     empty = np.zeros(types.shape, np.bool_)
     unjudged = RankedTypes(types, scores, empty, empty[:, 0], examples.labels, len(examples.types))
     return unjudged.judged_by(examples.labels)
@@ -43,6 +44,6 @@ class _Tokens:
     def __init__(self) -> None:
         self._hashing = QueryHashing(bits=24, pairs=False)
 
-    def of(self, text: str) -> list[str]:
+    def tokenise(self, text: str) -> list[str]:
         tokens = self._hashing.tokens(normalise(text))
         return [str(row) for token in tokens for row in self._hashing.buckets(token)] or ["nothing"]

@@ -1,7 +1,7 @@
-"""Real shoppers' queries in ten languages, each with a category path and a judgement of whether the path fits.
+"""Reads real queries in ten languages, each with a category path and a judgement whether the path fits.
 
-The file (CSV, may be gzipped) has the columns language, origin_query, category_path and label, 1 where the path fits. Paths are in English
-whatever the language of the query; their steps are divided by commas without a space behind. The data is not part of Aisle.
+The file (CSV, may be gzipped) has the columns language, origin_query, category_path and label; label 1 means that the path fits. Paths are
+in English whatever the language of the query; a comma without a following space separates their steps. The data is not part of Aisle.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ _REMARK = re.compile("\uff08.*?\uff09")  # in full-width brackets
 
 
 class QueryPathsError(InputError):
-    """The file is not of judged pairs; the message says what is wrong."""
+    """The file does not hold judged pairs; the message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedQueries:
+    """Judged pairs of a query and a category path."""
+
     pairs: QueryPaths
     languages: tuple[str, ...]  # of each pair
-    num_repeated: int  # pairs that were there before with the same judgement, left out
-    num_disputed: int  # pairs that were judged both ways, left out
+    num_repeated: int  # duplicate pairs with the same judgement, left out
+    num_disputed: int  # pairs with contradicting judgements, left out
 
 
 def read_query_paths(path: Path) -> JudgedQueries:
-    """Raises QueryPathsError."""
+    """Reads the file. Raises QueryPathsError."""
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
@@ -73,11 +75,11 @@ def read_query_paths(path: Path) -> JudgedQueries:
 
 
 def steps_of(category_path: str) -> tuple[str, ...]:
-    """ "a,b & c, d" -> ("a", "b & c, d"), without remarks in brackets."""
+    """Splits a path: "a,b & c, d" -> ("a", "b & c, d"). Drops remarks in full-width brackets."""
     steps = (_REMARK.sub("", step).strip() for step in _STEP_END.split(category_path))
     return tuple(step for step in steps if step)
 
 
 def folds_by_query(queries: list[str], num_folds: int) -> Ints:
-    """(pairs,) by a hash of the query, so that the same query, in whatever language, is in one fold."""
+    """Returns the fold of each pair (pairs,) by a hash of the query, so that equal queries of any language share a fold."""
     return np.array([zlib.crc32(f"fold {query}".encode()) % num_folds for query in queries], np.int64)

@@ -1,8 +1,8 @@
-"""What it does to a search that its query's types are boosted, or filtered by, also where the classifier is wrong.
+"""Measures the effect of query types on a search: boosting by predicted types or filtering by them, also where the classifier is wrong.
 
-Everything is ranked in memory by the bundle's own vectors, as the service would with an exact index. The classifier learns from the first
-part of the logs; what was searched after it is asked. Good is a hit of the type that was truly wanted, and better the very product that
-the shopper engaged with.
+Products are ranked in memory by the bundle's own vectors, as the service does with an exact index. The classifier is trained on the first
+part of the logs; later searches are the test. A hit is good if it has the true type; including the product that the shopper engaged with
+is better.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AskedSearches:
-    """Searches after the cut, each with a product that was engaged with."""
+class TestSearches:
+    """Searches after the training window, each with the product that the shopper engaged with."""
 
     queries: list[str]
     locales: list[str]
@@ -63,101 +63,105 @@ def evaluate_type_use(
     command: str = "",
     seed: int = 0,
 ) -> Path:
-    """Writes report.json and report.html into `out` and returns the path of the latter. All engagement is simulated.
+    """Writes report.json and report.html into `out` and returns the path of the HTML file. All engagement is simulated.
 
-    `bundle` holds the unified model of the simulated store in `store`; `max_searches` of the main locale, of other locales of its language
-    and of other languages are asked, each. Raises BundleError, OSError, ExamplesError.
+    `bundle` holds the unified model of the simulated store in `store`. Repeats up to `max_searches` searches of the main locale, of other
+    locales of its language, and of other languages. Raises BundleError, OSError, ExamplesError.
     """
     tower = LightTower(UNIFIED_PART.open(bundle))
     vectors = np.asarray(bundle.unit_vectors(), np.float32)
     table = bundle.products()
     codes, categories = table.distinct("category")
-    progress("learn types", 0, None)
+    progress("train the query classifier", 0, None)
     logs = [store / EVENTS, store / STOREFRONTS]
     cut = _cut(store / EVENTS)
     labelled = label_log(logs, category_of(store), until=cut)
     model = train_types(labelled.examples, recipe, seed=seed)
     row_of = {table.id(row): row for row in range(len(table))}
-    cells: dict[str, dict[str, _Seen]] = {}
-    for group, asked in _groups(logs, cut, row_of, max_searches, seed).items():
-        progress(f"ask {group}", 0, None)
-        cells[group] = _ask(asked, model, tower, vectors, codes, categories)
+    outcomes: dict[str, dict[str, _Outcome]] = {}
+    for group, searches in _groups(logs, cut, row_of, max_searches, seed).items():
+        progress(f"search in {group}", 0, None)
+        outcomes[group] = _search(searches, model, tower, vectors, codes, categories)
     facts = RunFacts.of_this_run(
-        "Types of queries in a search",
+        "Effect of query types on search",
         simulated=True,
         command=command,
-        data={"searches": {group: len(next(iter(seen.values())).right_type) for group, seen in cells.items()}},
+        data={
+            "searches": {group: len(next(iter(by_weight.values())).right_type) for group, by_weight in outcomes.items()}
+        },
         recipe={"top": TOP, "depth": DEPTH, "train_share": TRAIN_SHARE},
         seeds={"training, searches and intervals": seed},
     )
-    return write_sections(out, facts, _finding(cells), _sections(cells, seed), _METHOD)
+    return write_sections(out, facts, _finding(outcomes), _sections(outcomes, seed), _METHOD)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """By search: share of the first TOP of the engaged product's type, whether the product is among DEPTH, and what was predicted."""
+class _Outcome:
+    """By search: the share of the first TOP hits with the engaged product's type, whether DEPTH hits include it, and the prediction."""
 
     right_type: Doubles
-    found: Doubles
-    told: npt.NDArray[np.int8]  # 0 abstained, 1 wrong, 2 right
+    includes_product: Doubles
+    prediction: npt.NDArray[np.int8]  # a position in PREDICTIONS
 
 
-TOLD = ("abstained", "wrong", "right")
+PREDICTIONS = ("abstained", "wrong", "right")
 
 
-def _ask(
-    asked: AskedSearches,
+def _search(
+    searches: TestSearches,
     model: TypeModel,
     tower: LightTower,
     vectors: Floats,
     codes: Codes,
     categories: Sequence[str],
-) -> dict[str, _Seen]:
-    """By weight, and by FILTER with the boost of the largest weight."""
+) -> dict[str, _Outcome]:
+    """Repeats the searches with each boost weight, and with FILTER, which keeps only predicted types and boosts by the largest weight."""
     names = [f"{weight:g}" for weight in WEIGHTS] + [FILTER]
     parts: dict[str, list[tuple[Doubles, Bools]]] = {name: [] for name in names}
-    told: list[npt.NDArray[np.int8]] = []
+    predicted: list[npt.NDArray[np.int8]] = []
     code_of = {name: code for code, name in enumerate(categories)}
-    for start in range(0, len(asked), _BLOCK):
+    for start in range(0, len(searches), _BLOCK):
         block = slice(start, start + _BLOCK)
-        texts, locales, product = asked.queries[block], asked.locales[block], asked.product[block]
+        texts, locales, product = searches.queries[block], searches.locales[block], searches.product[block]
         scores = tower.encode_queries(list(zip(texts, locales, strict=True))) @ vectors.T  # (block, products)
-        chances = np.zeros((len(texts), len(categories)), np.float32)
+        probabilities = np.zeros((len(texts), len(categories)), np.float32)
         predictions = model.classify(texts, locales, MAX_TYPES)
-        for row, one in enumerate(predictions):
-            for name, chance in () if one.abstained else one.types:
-                chances[row, code_of[name]] = chance
-        wanted = codes[product]
-        best = chances.argmax(axis=1)
-        told.append(np.where(chances.max(axis=1) == 0, 0, np.where(best == wanted, 2, 1)).astype(np.int8))
-        of_product = chances[:, codes]
+        for row, prediction in enumerate(predictions):
+            for name, probability in () if prediction.abstained else prediction.types:
+                probabilities[row, code_of[name]] = probability
+        product_types = codes[product]
+        best = probabilities.argmax(axis=1)
+        predicted.append(
+            np.where(probabilities.max(axis=1) == 0, 0, np.where(best == product_types, 2, 1)).astype(np.int8)
+        )
+        of_product = probabilities[:, codes]
         for name in names:
             weight = WEIGHTS[-1] if name == FILTER else float(name)
             boosted = scores + np.float32(weight) * of_product
             if name == FILTER:
-                boosted = np.where((of_product > 0) | (chances.max(axis=1) == 0)[:, None], boosted, -9.0)
-            parts[name].append(_judge(boosted, wanted, product, codes))
+                boosted = np.where((of_product > 0) | (probabilities.max(axis=1) == 0)[:, None], boosted, -9.0)
+            parts[name].append(_judge(boosted, product_types, product, codes))
     return {
-        name: _Seen(
-            np.concatenate([right for right, _ in found]),
-            np.concatenate([hit for _, hit in found]).astype(np.float64),
-            np.concatenate(told),
+        name: _Outcome(
+            np.concatenate([right for right, _ in blocks]),
+            np.concatenate([hit for _, hit in blocks]).astype(np.float64),
+            np.concatenate(predicted),
         )
-        for name, found in parts.items()
+        for name, blocks in parts.items()
     }
 
 
-def _judge(scores: Floats, wanted: Codes, product: Ints, codes: Codes) -> tuple[Doubles, Bools]:
+def _judge(scores: Floats, product_types: Codes, product: Ints, codes: Codes) -> tuple[Doubles, Bools]:
     top = np.argpartition(-scores, DEPTH, axis=1)[:, :DEPTH]
     order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
     top = np.take_along_axis(top, order, axis=1)
-    return (codes[top[:, :TOP]] == wanted[:, None]).mean(axis=1), (top == product[:, None]).any(axis=1)
+    return (codes[top[:, :TOP]] == product_types[:, None]).mean(axis=1), (top == product[:, None]).any(axis=1)
 
 
 def _groups(
     logs: Sequence[Path], cut: datetime, row_of: Mapping[str, int], max_searches: int, seed: int
-) -> dict[str, AskedSearches]:
-    """The first product that each search after the cut led to, by whose words the search is in."""
+) -> dict[str, TestSearches]:
+    """Returns the searches after `cut` with the first product that each led to, by group of locales."""
     language = MAIN_LOCALE.partition("-")[0]
     tables = [pq.read_table(path, filters=[("time", ">=", cut)]) for path in logs]
     table = pa.concat_tables([each.select(["session_id", "locale", "kind", "product_id", "query"]) for each in tables])
@@ -177,15 +181,17 @@ def _groups(
         rows[group].append((query, locale, row_of[product]))
     rng = np.random.default_rng(seed)
     drawn = {
-        group: [found[at] for at in np.sort(rng.permutation(len(found))[:max_searches]).tolist()]
-        for group, found in rows.items()
+        group: [pairs[at] for at in np.sort(rng.permutation(len(pairs))[:max_searches]).tolist()]
+        for group, pairs in rows.items()
     }
     return {
-        group: AskedSearches(
-            [q for q, _, _ in found], [where for _, where, _ in found], np.array([p for _, _, p in found])
+        group: TestSearches(
+            [query for query, _, _ in pairs],
+            [locale for _, locale, _ in pairs],
+            np.array([product for _, _, product in pairs]),
         )
-        for group, found in drawn.items()
-        if found
+        for group, pairs in drawn.items()
+        if pairs
     }
 
 
@@ -195,54 +201,61 @@ def _cut(events: Path) -> datetime:
     return datetime.fromtimestamp((first + TRAIN_SHARE * (last - first)) / 1000, UTC)
 
 
-def _sections(cells: Mapping[str, Mapping[str, _Seen]], seed: int) -> list[Section]:
+def _sections(outcomes: Mapping[str, Mapping[str, _Outcome]], seed: int) -> list[Section]:
     def interval(values: Doubles) -> Interval | None:
         return mean_interval(values, seed=seed) if len(values) else None
 
     def table(caption: str, values: Mapping[str, Doubles]) -> tuple[str, list[Interval | None]]:
-        return caption, [interval(one) for one in values.values()]
+        return caption, [interval(searches) for searches in values.values()]
 
     sections = []
-    for group, seen in cells.items():
-        told = next(iter(seen.values())).told
-        right = [table("all", {name: one.right_type for name, one in seen.items()})]
-        found = [table("all", {name: one.found for name, one in seen.items()})]
-        for code, name in enumerate(TOLD):
-            of = told == code
-            label = f"classifier {name} ({int(of.sum())})"
-            right.append(table(label, {weight: one.right_type[of] for weight, one in seen.items()}))
-            found.append(table(label, {weight: one.found[of] for weight, one in seen.items()}))
+    for group, by_weight in outcomes.items():
+        prediction = next(iter(by_weight.values())).prediction
+        right = [table("all", {name: outcome.right_type for name, outcome in by_weight.items()})]
+        includes = [table("all", {name: outcome.includes_product for name, outcome in by_weight.items()})]
+        for code, name in enumerate(PREDICTIONS):
+            rows = prediction == code
+            label = f"classifier {name} ({int(rows.sum())})"
+            right.append(table(label, {weight: outcome.right_type[rows] for weight, outcome in by_weight.items()}))
+            includes.append(
+                table(label, {weight: outcome.includes_product[rows] for weight, outcome in by_weight.items()})
+            )
         sections.append(
             Section(
                 f"Searches in {group}",
-                f"{len(told):,} searches after the cut, by the boost's weight.",
+                f"{len(prediction):,} searches after the training window, by boost weight.",
                 tables=[
                     Table(
-                        f"Share of the first {TOP} that are of the engaged product's type",
+                        f"Share of the first {TOP} hits with the engaged product's type",
                         "searches",
-                        list(seen),
+                        list(by_weight),
                         right,
                     ),
-                    Table(f"Engaged product among the first {DEPTH}", "searches", list(seen), found),
+                    Table(
+                        f"Share of searches with the engaged product among the first {DEPTH} hits",
+                        "searches",
+                        list(by_weight),
+                        includes,
+                    ),
                 ],
             )
         )
     return sections
 
 
-def _finding(cells: Mapping[str, Mapping[str, _Seen]]) -> str:
+def _finding(outcomes: Mapping[str, Mapping[str, _Outcome]]) -> str:
     return " ".join(
-        f"{group}: of the first {TOP}, "
-        + ", ".join(f"{seen[name].right_type.mean():.3f} at {name}" for name in ("0", "0.3", "1", FILTER))
-        + f" are of the type; the product is among {DEPTH} in "
-        + ", ".join(f"{seen[name].found.mean():.3f}" for name in ("0", "0.3", "1", FILTER))
+        f"{group}: share of the first {TOP} hits with the engaged product's type "
+        + ", ".join(f"{by_weight[name].right_type.mean():.3f} at {name}" for name in ("0", "0.3", "1", FILTER))
+        + f"; share of searches with the product among the first {DEPTH} "
+        + ", ".join(f"{by_weight[name].includes_product.mean():.3f}" for name in ("0", "0.3", "1", FILTER))
         + "."
-        for group, seen in cells.items()
+        for group, by_weight in outcomes.items()
     )
 
 
 _METHOD = (
-    "The classifier learned from the first 80 % of the time; the retrieval model from all of the main locale's log, so that its "
-    "searches are known to it with every weight alike. A search is judged by the first product that it led to, which shoppers of the "
-    "simulation click by mistake now and then: no weight can reach 1."
+    "The classifier was trained on the first 80 % of the time, the retrieval model on the whole log of the main locale: retrieval has seen "
+    "these searches, equally at every weight. A search is judged by the first product that it led to. Simulated shoppers sometimes click "
+    "by mistake, so no weight can reach 1."
 )

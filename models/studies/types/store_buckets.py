@@ -1,4 +1,4 @@
-"""By what a simulated store's queries are divided: how much is known of their locale, their language, their type."""
+"""Buckets of a simulated store's queries: training data of the locale, locale, language, and frequency of the type."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from models.query_types.tokens import language_of
 
 TIER, LOCALE, LANGUAGE, TYPE = "tier of the locale", "locale", "language", "type"
 TIERS = ("high", "mid", "low")
-TIER_CLICKS = (20_000, 2_000)  # of a locale in training, from which it is high and mid
-HEAD_SHARE, TAIL_SHARE = (
-    0.5,
-    0.1,
-)  # of the clicks: the commonest types that have half are head, the rarest that have a tenth tail
+TIER_CLICKS = (20_000, 2_000)  # training clicks of a locale, from which its tier is high or mid
+# Types by falling number of clicks: the first half of all clicks is the head, the last tenth the tail.
+HEAD_SHARE, TAIL_SHARE = 0.5, 0.1
 
 
 def tier_of(num_clicks: float) -> str:
@@ -24,25 +22,25 @@ def tier_of(num_clicks: float) -> str:
 
 
 def store_buckets(test: TypeExamples, train: TypeExamples, num_clicks: Mapping[str, float]) -> dict[str, Bucket]:
-    """dimension -> bucket of the test rows; locales and languages by clicks, the most first."""
+    """Returns dimension -> bucket of the test rows; locales and languages are ordered by falling number of clicks."""
     by_clicks = sorted(test.locales, key=lambda name: -num_clicks.get(name, 0))
     languages = tuple(dict.fromkeys(language_of(name) for name in by_clicks))
     tiers = [tier_of(num_clicks.get(name, 0)) for name in test.locales]
     first = test.labels.values[test.labels.offsets[:-1]]
     return {
-        TIER: Bucket(TIERS, _codes([TIERS.index(tier) for tier in tiers], test)),
-        LOCALE: Bucket(tuple(by_clicks), _codes([by_clicks.index(name) for name in test.locales], test)),
-        LANGUAGE: Bucket(languages, _codes([languages.index(language_of(name)) for name in test.locales], test)),
+        TIER: Bucket(TIERS, _row_codes([TIERS.index(tier) for tier in tiers], test)),
+        LOCALE: Bucket(tuple(by_clicks), _row_codes([by_clicks.index(name) for name in test.locales], test)),
+        LANGUAGE: Bucket(languages, _row_codes([languages.index(language_of(name)) for name in test.locales], test)),
         TYPE: Bucket(("head", "torso", "tail"), _type_classes(train)[first]),
     }
 
 
-def _codes(of_locale: list[int], test: TypeExamples) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def _row_codes(of_locale: list[int], test: TypeExamples) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     return np.array(of_locale, np.int32)[test.locale]
 
 
 def _type_classes(train: TypeExamples) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    """(types,) 0 head, 1 torso, 2 tail, by the weight of the rows that are labelled with each."""
+    """Returns (types,) 0 head, 1 torso, 2 tail, by the weight of the rows labelled with each type."""
     rows = np.repeat(np.arange(len(train)), train.labels.lengths)
     clicks = np.bincount(train.labels.values, train.weight[rows], len(train.types))
     order = np.argsort(-clicks, kind="stable")

@@ -1,19 +1,18 @@
-"""A real product taxonomy in many locales as labelled queries: 10,595 categories, each with a name in 31 locales (Shopify, MIT).
+"""A real product taxonomy in many locales as labelled queries: 10,595 categories, each with a name in 31 locales (Shopify, MIT licence).
 
-Nobody asked these queries: they are *derived* of the names. A type is a category id, the same in every locale. The data is not part of
-Aisle; say where it is.
+Nobody typed these queries: they are *derived* from the names. A type is a category id, the same in every locale. The data is not part of
+Aisle; name its folder.
 
-Of each category and locale what is learned from is its name, and one of: the name with a value of an attribute before or behind it
-("Oak Bookcases"), the name of the category above with it ("Shelving Bookcases"), or the name with a word missing where it has three or
-more.
-What is asked:
+The training data of each category and locale are its name and one variation: the name with an attribute value before or after it ("Oak
+Bookcases"), with the name of the parent category ("Shelving Bookcases"), or with a word missing, if it has three words or more.
+The test queries are:
 
-    "a word missing"    of names of at least two words of three letters, one word, drawn, is left out; of names of at least four letters in
-                        Japanese, Chinese and Thai, which put no spaces, the first or the last third
-    "a letter missing"  of names of one word in the other languages, one letter that is neither the first nor the last
+    "a word missing"    names of at least two words of three letters, without one random word; in Japanese, Chinese and Thai, which have no
+                        spaces, names of at least four letters without their first or last third
+    "a letter missing"  names of one word in the other languages, without one letter that is neither the first nor the last
 
-No string that is learned from in a locale is asked in it; in other locales it may be learned, as names that are the same in two languages.
-Attributes' values are drawn from all of the locale's, so they say nothing of the type, as "M" or "Red" say nothing.
+A string that is training data in a locale is no test query there; it may be training data in other locales, for example names that two
+languages share. Attribute values are drawn from all values of the locale, so they do not reveal the type, just as "M" or "Red" do not.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ CATEGORIES, VALUES = "taxonomy_categories.parquet", "taxonomy_attribute_values.p
 
 _NO_SPACES = ("ja", "th", "zh")
 _WORD = re.compile(r"[^\W\d_]+")
-_LOOSE_ENDS = " &/,.;:-\u2013\u2014+()[]"  # what a word leaves behind when it goes
+_LOOSE_ENDS = " &/,.;:-\u2013\u2014+()[]"  # what remains around a removed word
 _MIN_WORD, _MIN_RUN = 3, 4  # letters
 _MAX_VALUE_WORDS = 2
 
@@ -60,9 +59,9 @@ class Taxonomy:
     """Category names by locale."""
 
     ids: tuple[str, ...]
-    names: Mapping[str, Sequence[str]]  # locale -> (categories,) the last step of the path
-    parents: Mapping[str, Sequence[str]]  # locale -> (categories,) the step above, "" at the top
-    values: Mapping[str, Sequence[str]]  # locale -> distinct short values of attributes
+    names: Mapping[str, Sequence[str]]  # locale -> (categories,) last step of the path
+    parents: Mapping[str, Sequence[str]]  # locale -> (categories,) previous step, "" at the top
+    values: Mapping[str, Sequence[str]]  # locale -> distinct short attribute values
 
     @property
     def locales(self) -> tuple[str, ...]:
@@ -71,16 +70,16 @@ class Taxonomy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaxonomyQueries:
-    """What is learned from and what is asked; both number all categories and locales alike."""
+    """Training and test queries; both number all categories and locales alike."""
 
-    train: TypeExamples  # a row for each string of a locale, labelled with every category that it was derived of
-    test: TypeExamples  # labelled with the one category that the string was derived of
+    train: TypeExamples  # one row per string and locale, labelled with every category that it was derived from
+    test: TypeExamples  # labelled with the category that the string was derived from
     forms: tuple[Form, ...]  # of each test row
-    fits: Ragged  # of each test row: all categories of which the string is the name, as it is or with one word missing
+    fits: Ragged  # of each test row: all categories whose name is the string, or the string with one more word
 
 
 def read_taxonomy(folder: Path, locales: Sequence[str] | None = None) -> Taxonomy:
-    """Reads both files. `locales` keeps those alone. Raises TaxonomyError."""
+    """Reads both files, for all locales or only for `locales`. Raises TaxonomyError."""
     rows = _columns(folder / CATEGORIES, ("category_id", "locale", "path"))
     steps: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for category, locale, path in zip(*rows, strict=True):
@@ -98,13 +97,15 @@ def read_taxonomy(folder: Path, locales: Sequence[str] | None = None) -> Taxonom
         ids,
         {locale: [steps[locale][one][-1] for one in ids] for locale in chosen},
         {locale: [steps[locale][one][-2] if len(steps[locale][one]) > 1 else "" for one in ids] for locale in chosen},
-        {locale: sorted(found) for locale, found in values.items()},
+        {locale: sorted(distinct) for locale, distinct in values.items()},
     )
 
 
 def read_taxonomy_paths(folder: Path, languages: Collection[str], of: str = "en") -> list[tuple[str, tuple[str, ...]]]:
-    """A dictionary: names in all locales of these languages, each with the category's path, by step, in the locale `of`. Raises
-    TaxonomyError."""
+    """Reads a dictionary: category names in all locales of these languages, each with the steps of its path in the locale `of`.
+
+    Raises TaxonomyError.
+    """
     rows = list(zip(*_columns(folder / CATEGORIES, ("category_id", "locale", "path")), strict=True))
     paths = {category: tuple(path.split(" > ")) for category, locale, path in rows if locale == of}
     if not paths:
@@ -117,19 +118,19 @@ def read_taxonomy_paths(folder: Path, languages: Collection[str], of: str = "en"
 
 
 def derive_taxonomy_queries(taxonomy: Taxonomy, *, max_tests: int = 1000, seed: int = 0) -> TaxonomyQueries:
-    """`max_tests` of each locale are asked, drawn among those that can be. The same seed gives the same queries."""
+    """Derives training queries, and up to `max_tests` random test queries per locale. The same seed gives the same queries."""
     train, test = _Rows(), _Rows()
     forms: list[Form] = []
     fits: list[list[int]] = []
     for number, locale in enumerate(taxonomy.locales):
         names = [normalise(name) for name in taxonomy.names[locale]]
         shortened = [_shortened(name, locale) for name in names]
-        asked = _asked(names, shortened, locale, seed)
-        reserved = {text for text, _, _ in asked}
-        learned = _learned(taxonomy, locale, names, shortened, reserved, seed)
-        for text, labels in learned.items():
+        candidates = _test_candidates(names, shortened, locale, seed)
+        reserved = {text for text, _, _ in candidates}
+        training = _training_strings(taxonomy, locale, names, shortened, reserved, seed)
+        for text, labels in training.items():
             train.add(text, number, sorted(labels))
-        allowed = [one for one in asked if one[0] not in learned]
+        allowed = [candidate for candidate in candidates if candidate[0] not in training]
         rng = np.random.default_rng([seed, zlib.crc32(locale.encode())])
         fitting = _fitting(names, shortened)
         for at in sorted(rng.permutation(len(allowed))[:max_tests].tolist()):
@@ -158,7 +159,7 @@ class _Rows:
 
 
 def _shortened(name: str, locale: str) -> list[str]:
-    """The name with each of its words missing; none where there are not two."""
+    """Returns the name without each of its words; empty if it has fewer than two."""
     if language_of(locale) in _NO_SPACES and " " not in name:
         third = max(2, round(len(name) / 3))
         if len(name) < _MIN_RUN:
@@ -168,28 +169,30 @@ def _shortened(name: str, locale: str) -> list[str]:
         ):  # Thai vowels and tones stay with their letter
             third += 1
         return [name[third:], name[:-third]]
-    words = [found.span() for found in _WORD.finditer(name) if len(found.group()) >= _MIN_WORD]
+    words = [match.span() for match in _WORD.finditer(name) if len(match.group()) >= _MIN_WORD]
     if len(words) < 2:
         return []
     cut = (f"{name[:start].rstrip(_LOOSE_ENDS)} {name[end:].lstrip(_LOOSE_ENDS)}" for start, end in words)
     return [text.strip(_LOOSE_ENDS) for text in cut]
 
 
-def _asked(names: Sequence[str], shortened: Sequence[list[str]], locale: str, seed: int) -> list[tuple[str, int, Form]]:
-    """One query of each category that has one: (text, category, form)."""
+def _test_candidates(
+    names: Sequence[str], shortened: Sequence[list[str]], locale: str, seed: int
+) -> list[tuple[str, int, Form]]:
+    """Returns one query per category, if one can be derived: (text, category, form)."""
     draws = Draws(zlib.crc32(f"asked {locale} {seed}".encode()))
     has_spaces = language_of(locale) not in _NO_SPACES
-    found = []
+    candidates = []
     for category, (name, shorter) in enumerate(zip(names, shortened, strict=True)):
         if shorter:
-            found.append((draws.pick(shorter), category, Form.WORD_MISSING))
+            candidates.append((draws.pick(shorter), category, Form.WORD_MISSING))
         elif has_spaces and len(name) > _MIN_WORD and " " not in name:
             at = 1 + draws.below(len(name) - 2)
-            found.append((name[:at] + name[at + 1 :], category, Form.LETTER_MISSING))
-    return found
+            candidates.append((name[:at] + name[at + 1 :], category, Form.LETTER_MISSING))
+    return candidates
 
 
-def _learned(
+def _training_strings(
     taxonomy: Taxonomy,
     locale: str,
     names: Sequence[str],
@@ -197,12 +200,12 @@ def _learned(
     reserved: set[str],
     seed: int,
 ) -> dict[str, set[int]]:
-    """String -> categories: every name, and one other form of each that is not reserved for asking."""
+    """Returns string -> categories: every name, and one variation of it that is not reserved for the test."""
     draws = Draws(zlib.crc32(f"learned {locale} {seed}".encode()))
     values = taxonomy.values[locale]
-    learned: dict[str, set[int]] = defaultdict(set)
+    training: dict[str, set[int]] = defaultdict(set)
     for category, name in enumerate(names):
-        learned[name].add(category)
+        training[name].add(category)
         other = [f"{normalise(taxonomy.parents[locale][category])} {name}".strip()]
         if values:
             value = draws.pick(values)
@@ -211,8 +214,8 @@ def _learned(
             other.append(draws.pick(shortened[category]))
         text = draws.pick(other)
         if text not in reserved:
-            learned[text].add(category)
-    return learned
+            training[text].add(category)
+    return training
 
 
 def _fitting(names: Sequence[str], shortened: Sequence[list[str]]) -> dict[str, set[int]]:

@@ -1,4 +1,4 @@
-"""Models that an evaluation trains, kept in its folder, so that an interrupted one goes on where it was."""
+"""Classifiers that an evaluation trains, cached in its folder, so that an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from models.unified.words import Ragged
 
 @dataclass(frozen=True, slots=True)
 class TrainedTypes:
+    """A cache of trained classifiers."""
+
     folder: Path
     progress: Progress
 
-    def of(self, name: str, examples: TypeExamples, recipe: TypesRecipe, seed: int) -> TypeModel:
-        """Trained now, or by an earlier call with the same examples, recipe and seed; read from disk either way."""
+    def train(self, name: str, examples: TypeExamples, recipe: TypesRecipe, seed: int) -> TypeModel:
+        """Returns the classifier, loaded from disk; trains it unless an earlier call had the same examples, recipe and seed."""
         kept = self.folder / _key(examples, recipe, seed)
         try:
             return TypeModel.load(kept)
@@ -44,10 +46,10 @@ class TrainedTypes:
         return TypeModel.load(kept)
 
 
-def joined(one: TypeExamples, other: TypeExamples) -> TypeExamples:
-    """Both, which number the same types; locales that only `other` has come last."""
+def concat_examples(one: TypeExamples, other: TypeExamples) -> TypeExamples:
+    """Concatenates examples that number the same types; locales that only `other` has come last."""
     if one.types != other.types:
-        raise ValueError("the examples number other types")
+        raise ValueError("the examples number different types")
     locales = (*one.locales, *(name for name in other.locales if name not in one.locales))
     number = np.array([locales.index(name) for name in other.locales], np.int32)
     return TypeExamples(

@@ -107,8 +107,10 @@ def test_thresholds_are_the_best_of_the_other_folds(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_f1_is_that_of_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    wanted, said, weights = rng.integers(2, size=50), rng.random(50) < 0.5, rng.random(50)
-    assert f1(wanted.astype(np.float64), said, weights) == pytest.approx(f1_score(wanted, said, sample_weight=weights))
+    true_types, said, weights = rng.integers(2, size=50), rng.random(50) < 0.5, rng.random(50)
+    assert f1(true_types.astype(np.float64), said, weights) == pytest.approx(
+        f1_score(true_types, said, sample_weight=weights)
+    )
 
 
 def test_the_report_scores_every_pair_with_every_model(tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ from models.studies.types.store_queries import (
     StoreQueries,
     is_held_out,
     read_store_queries,
-    read_wanted,
+    read_true_types,
     split_queries,
 )
-from models.studies.types.trained_types import joined
+from models.studies.types.trained_types import concat_examples
 
 RULE = LabelRule(min_support=1.0)
 
@@ -62,9 +62,9 @@ def test_the_main_locale_is_learned_and_asked_beside_the_others(queries: StoreQu
 
 
 def test_labels_to_be_measured_by_are_what_was_wanted(folder: Path, queries: StoreQueries) -> None:
-    wanted = read_wanted(folder)
+    true_types = read_true_types(folder)
     for at, (query, locale) in enumerate(zip(queries.test.queries, queries.test.row_locales(), strict=True)):
-        assert {queries.test.types[one] for one in queries.test.labels.row(at)} <= set(wanted[query, locale])
+        assert {queries.test.types[one] for one in queries.test.labels.row(at)} <= set(true_types[query, locale])
 
 
 def test_traps_are_asked_in_the_locales_that_say_them(queries: StoreQueries) -> None:
@@ -94,10 +94,10 @@ def test_head_types_have_half_of_the_clicks() -> None:
 def test_a_new_locale_learns_of_its_first_searches_and_is_asked_others(
     folder: Path, queries: StoreQueries, tmp_path: Path
 ) -> None:
-    locale, akin = new_locales(queries, [MAIN_LOCALE])
+    locale, related = new_locales(queries, [MAIN_LOCALE])
     others = [language_of(name) for name in queries.num_clicks if name != locale]
     assert language_of(locale) not in others
-    assert language_of(akin) == language_of(MAIN_LOCALE) != akin
+    assert language_of(related) == language_of(MAIN_LOCALE) != related
     new = open_locale(folder, locale, queries, tmp_path, max_tests=100, seed=0)
     assert new.own[0] is None
     sizes = [0 if one is None else len(one) for one in new.own]
@@ -107,19 +107,19 @@ def test_a_new_locale_learns_of_its_first_searches_and_is_asked_others(
     largest = new.own[-1]
     assert largest is not None
     assert not {normalise(query) for query in largest.queries} & set(new.test.queries)
-    both = joined(queries.train.of_locale(MAIN_LOCALE), largest)
+    both = concat_examples(queries.train.of_locale(MAIN_LOCALE), largest)
     assert both.row_locales().count(locale) == len(largest)
 
 
-def test_examples_of_other_types_are_not_joined() -> None:
-    with pytest.raises(ValueError, match="other types"):
-        joined(TypeExamples.from_rows([("q", "en", ["a"])]), TypeExamples.from_rows([("q", "en", ["b"])]))
+def test_examples_of_different_types_are_not_concatenated() -> None:
+    with pytest.raises(ValueError, match="different types"):
+        concat_examples(TypeExamples.from_rows([("q", "en", ["a"])]), TypeExamples.from_rows([("q", "en", ["b"])]))
 
 
 def test_a_store_without_storefronts_is_refused(tmp_path: Path) -> None:
     (tmp_path / TRUTH).write_text('{"num_products": 5, "seed": 0}')
     with pytest.raises(TruthError, match="no truth of this version"):
-        read_wanted(tmp_path)
+        read_true_types(tmp_path)
 
 
 def test_the_report_has_every_section_and_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_report_has_every_section_and_goes_on_where_it_was(folder: Path, tmp
     values = json.loads((page.parent / JSON_FILE).read_text(encoding="utf-8"))
     assert values["facts"]["simulated"] is True
     titles = [section["title"] for section in values["sections"]]
-    assert titles[:2] == ["All queries", "By how much is known of the locale"]
+    assert titles[:2] == ["All queries", "By the amount of training data of the locale"]
     assert {"By locale", "By language", "By type", "Dialect traps", "Calibration"} <= set(titles)
     stages: list[str] = []
     evaluate_types(folder, tmp_path, lambda stage, *_: stages.append(stage), plan=plan)

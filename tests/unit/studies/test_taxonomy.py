@@ -126,7 +126,7 @@ def test_the_report_judges_by_the_one_category_and_by_all_that_fit(folder: Path,
     values = json.loads((page.parent / JSON_FILE).read_text(encoding="utf-8"))
     assert values["facts"]["simulated"] is False
     tables = {table["caption"]: dict(table["rows"]) for table in values["sections"][0]["tables"]}
-    strict, fitting = tables["Right is the one category"], tables["Right is any category that fits"]
+    strict, fitting = tables["Correct: the original category"], tables["Correct: any category that fits"]
     assert set(strict) == {"u_aw", BASELINE}
     assert strict[BASELINE][1]["value"] < fitting[BASELINE][1]["value"] == 1.0  # "garden chairs" is all of them
 

@@ -17,7 +17,7 @@ from models.evaluation.ranked_types import RankedTypes
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.type_metrics import METRICS
 from models.studies.types.type_tables import (
-    TypeAnswers,
+    TypeResults,
     accuracy_by,
     bucket_differences,
     bucket_table,
@@ -31,26 +31,26 @@ from models.unified.words import Ragged
 NUM_QUERIES, NUM_TYPES = 240, 4
 
 
-def answers(share_right: float, seed: int) -> RankedTypes:
+def results(share_right: float, seed: int) -> RankedTypes:
     """A model that is right so often, and says 0.8 of whatever it says."""
     rng = np.random.default_rng(seed)
-    wanted = np.arange(NUM_QUERIES) % NUM_TYPES
-    said = np.where(rng.random(NUM_QUERIES) < share_right, wanted, (wanted + 1) % NUM_TYPES)
+    true_types = np.arange(NUM_QUERIES) % NUM_TYPES
+    said = np.where(rng.random(NUM_QUERIES) < share_right, true_types, (true_types + 1) % NUM_TYPES)
     types = np.stack([said, (said + 2) % NUM_TYPES], axis=1)
     probabilities = np.tile(np.array([0.8, 0.2], np.float32), (NUM_QUERIES, 1))
-    labels = Ragged.from_rows([[one] for one in wanted.tolist()])
+    labels = Ragged.from_rows([[one] for one in true_types.tolist()])
     empty = np.zeros(types.shape, np.bool_)
     return RankedTypes(types, probabilities, empty, empty[:, 0], labels, NUM_TYPES).judged_by(labels)
 
 
 @pytest.fixture(scope="module")
-def both() -> TypeAnswers:
+def both() -> TypeResults:
     units = string_units([f"query {at // 2}" for at in range(NUM_QUERIES)])
     tiers = Bucket(("high", "low", "tiny"), np.repeat([0, 1, 2], [120, 110, 10]).astype(np.int32))
-    return TypeAnswers({"good": answers(0.9, 0), "poor": answers(0.5, 1)}, units, {"tier": tiers})
+    return TypeResults({"good": results(0.9, 0), "poor": results(0.5, 1)}, units, {"tier": tiers})
 
 
-def test_every_metric_has_an_interval_that_holds_it(both: TypeAnswers) -> None:
+def test_every_metric_has_an_interval_that_holds_it(both: TypeResults) -> None:
     figures = measure(both)
     for by_metric in figures.values():
         assert tuple(by_metric) == METRICS
@@ -62,7 +62,7 @@ def test_every_metric_has_an_interval_that_holds_it(both: TypeAnswers) -> None:
     assert figures["good"]["calibration error"].value < figures["poor"]["calibration error"].value
 
 
-def test_differences_are_paired(both: TypeAnswers) -> None:
+def test_differences_are_paired(both: TypeResults) -> None:
     figures = measure(both)
     difference = compare(both, "good", ["poor"])["poor"]
     for name in METRICS:
@@ -72,18 +72,18 @@ def test_differences_are_paired(both: TypeAnswers) -> None:
     assert all(one.low == one.high == 0 for one in same.values())
 
 
-def test_small_buckets_get_no_mean(both: TypeAnswers) -> None:
+def test_small_buckets_get_no_mean(both: TypeResults) -> None:
     assert set(accuracy_by(both, "tier")) == {"high", "low"}
     table = bucket_table(both, "tier")
     assert [(name, cells[0]) for name, cells in table.rows] == [("high", 120), ("low", 110)]
     assert bucket_differences(both, "tier", "good", ["poor"]).rows[0][1][0].value > 0.2  # type: ignore[union-attr]
 
 
-def test_answers_to_other_queries_are_refused(both: TypeAnswers) -> None:
+def test_answers_to_other_queries_are_refused(both: TypeResults) -> None:
     with pytest.raises(ValueError, match="other queries"):
-        both.joined(both.take(np.arange(5)))
+        both.with_models_of(both.take(np.arange(5)))
     with pytest.raises(ValueError, match=r"different numbers of queries: \[5, 240\]"):
-        TypeAnswers({"one": answers(1, 0)}, np.arange(5), {})
+        TypeResults({"one": results(1, 0)}, np.arange(5), {})
 
 
 def test_the_interval_of_a_mean_is_the_same_by_either_way() -> None:
@@ -104,7 +104,7 @@ def facts(*, simulated: bool) -> RunFacts:
     return RunFacts.of_this_run("Types <b>", simulated=simulated, command="evaluate", data={"types": 4})
 
 
-def test_the_page_and_json_hold_the_tables(both: TypeAnswers, tmp_path: Path) -> None:
+def test_the_page_and_json_hold_the_tables(both: TypeResults, tmp_path: Path) -> None:
     table = metrics_table(both, "All & every")
     plots = [
         groups_plot(accuracy_by(both, "tier"), "accuracy@1"),
