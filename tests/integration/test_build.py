@@ -121,7 +121,7 @@ class TestFullDisk:
         refused = aisle(*arguments)
         assert refused.exit_code == 1, refused.output
         assert "the disk is full; make room" in refused.output
-        assert "goes on where it stopped" in refused.output
+        assert "resumes where it stopped" in refused.output
         filler.unlink()
         again = aisle(*arguments)
         assert again.exit_code == 0, again.output
