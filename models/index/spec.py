@@ -1,4 +1,4 @@
-"""How a vector index is built and searched."""
+"""The parameters with which a vector index is built and searched."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ SAME_SCORE = 1e-6  # catalogues hold duplicates: a product as near as the last e
 
 @dataclass(frozen=True, slots=True)
 class IndexTarget:
-    """What search must reach."""
+    """The recall and latency that search must reach."""
 
     recall: float = 0.98  # mean share of the `at` nearest products that are returned
     at: int = 100

@@ -1,4 +1,4 @@
-"""How many digits the minor unit of a currency has."""
+"""The digits of the minor unit of each currency."""
 
 from __future__ import annotations
 

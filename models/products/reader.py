@@ -1,7 +1,7 @@
 """Reads the products of a catalogue file.
 
 `CatalogueReader` streams CSV, JSON lines (each also gzipped), Parquet, or a folder of Parquet files. It drops no row silently: a
-row that cannot be used is *skipped* and reported with its line and reason, and a row that can be mended is *repaired*, kept and
+row that cannot be used is *skipped* and reported with its line and reason, and a row that can be corrected is *repaired*, kept and
 counted. Memory does not grow with the file except for 8 bytes a product, which detect repeated ids.
 """
 

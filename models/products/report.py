@@ -14,7 +14,7 @@ MAX_CONTENT_CHARS = 2_000
 
 
 class Skipped(StrEnum):
-    """Why a row was lost."""
+    """The reason for which a row was lost."""
 
     NO_ID = "no id"
     LONG_ID = f"id over {MAX_ID_CHARS} characters"
@@ -28,7 +28,7 @@ class Skipped(StrEnum):
 
 
 class Repaired(StrEnum):
-    """What was repaired in a row that was kept."""
+    """The repair of a row that became a product."""
 
     TITLE_CUT = "title cut"
     PRICE_NOT_A_NUMBER = "price not a number"

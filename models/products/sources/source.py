@@ -1,4 +1,4 @@
-"""What every format of a catalogue or log provides: its columns, and its rows in order."""
+"""The interface of every format of a catalogue or log: its columns, and its rows in order."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ def test_a_set_contains_what_any_batch_added(batches: list[list[int]], other: in
     for batch in batches:
         ids.add(np.array(batch, np.uint64))
         added.update(batch)
-    asked = np.array([*added, other], np.uint64)
-    assert ids.contains(asked).tolist() == [number in added for number in asked.tolist()]
+    queried = np.array([*added, other], np.uint64)
+    assert ids.contains(queried).tolist() == [number in added for number in queried.tolist()]
 
 
 def test_digests_differ_between_ids_and_not_between_calls() -> None:
