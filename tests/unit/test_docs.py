@@ -179,6 +179,21 @@ def test_every_word_has_its_class_in_its_file(term: str, name: str, file: str) -
     assert re.search(rf"^class {name}\b", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), term
 
 
+def test_every_method_is_in_the_file_named_with_it() -> None:
+    named = [
+        found
+        for page in PAGES
+        for found in re.findall(r"`([A-Z]\w+)\.(\w+)`[^`|]{1,40}`([\w/]+\.py)`", " ".join(text_of(page).split()))
+    ]
+    assert len(named) >= 3
+    for name, method, file in named:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        body = re.split(rf"^class {name}\b", source, maxsplit=1, flags=re.MULTILINE)[1]
+        assert re.search(rf"^    (async )?def {method}\b", body.partition("\nclass ")[0], re.MULTILINE), (
+            f"{name}.{method}"
+        )
+
+
 def test_the_readme_fits_a_screen_and_names_the_tests() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) <= 150
