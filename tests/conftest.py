@@ -132,7 +132,14 @@ def make_source() -> MakeSource:
         def read() -> Iterator[Product]:
             yield from once
 
-        return Source("test shop", fingerprint, read, dict, ("colour", *text), tuple(text))
+        return Source(
+            name="test shop",
+            fingerprint=fingerprint,
+            products=read,
+            report=dict,
+            attributes=("colour", *text),
+            text_attributes=tuple(text),
+        )
 
     return make
 

@@ -28,7 +28,7 @@ class FileRecord:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a bundle holds. `version` is a hash of everything that callers see: the same content has the same version, and a manifest
     that was edited by hand no longer fits its version."""

@@ -9,7 +9,7 @@ from typing import Any
 from models.products.product import Product
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A stream of products. `fingerprint` changes with the products; `report` counts them, and is complete after they were read."""
 

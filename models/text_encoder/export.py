@@ -51,16 +51,7 @@ def export_encoder(
     longest = int(config.get("max_position_embeddings") or 514) - 2  # RoBERTa's first two are never used
     query_tokens, product_tokens = min(max_query_tokens, longest), min(max_product_tokens, longest)
     if (source / SPEC_FILE).is_file():
-        exported = EncoderSpec.load(source)
-        spec = dataclasses.replace(
-            exported,
-            dimensions=tuple(sorted({*dimensions, exported.dim})),
-            max_query_tokens=query_tokens,
-            max_product_tokens=product_tokens,
-        )
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-        spec.save(folder)
-        return spec
+        return _copy_exported(source, folder, dimensions, query_tokens, product_tokens)
     encoder, tokenizer = load_encoder(source)
     dim = int(getattr(encoder.transformer.config, "hidden_size", 0))
     prompts = read_prompts(source)
@@ -73,22 +64,42 @@ def export_encoder(
         query_prefix=prompts.get("query") or "",
         product_prefix=prompts.get("document") or prompts.get("passage") or "",
     )
+    _write(encoder, tokenizer, spec, source, folder)
+    _compare(encoder, folder, min(spec.max_query_tokens, spec.max_product_tokens))
+    return spec
+
+
+def _copy_exported(
+    source: Path, folder: Path, dimensions: tuple[int, ...], query_tokens: int, product_tokens: int
+) -> EncoderSpec:
+    exported = EncoderSpec.load(source)
+    spec = dataclasses.replace(
+        exported,
+        dimensions=tuple(sorted({*dimensions, exported.dim})),
+        max_query_tokens=query_tokens,
+        max_product_tokens=product_tokens,
+    )
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    spec.save(folder)
+    return spec
+
+
+def _write(encoder: PooledEncoder, tokenizer: Any, spec: EncoderSpec, source: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # PyTorch's file has 4 bytes a weight, OpenVINO's has 2. OpenVINO reports a full disk only as "iostream error".
-    room = 6 * sum(weights.numel() for weights in encoder.parameters()) + SPARE_BYTES
-    if shutil.disk_usage(folder).free < room:
+    needed = 6 * sum(weights.numel() for weights in encoder.parameters()) + SPARE_BYTES
+    if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     encoder.transformer.save_pretrained(folder)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    if (source / "1_Pooling" / "config.json").is_file():
-        (folder / "1_Pooling").mkdir(exist_ok=True)
-        shutil.copyfile(source / "1_Pooling" / "config.json", folder / "1_Pooling" / "config.json")
+    pooling = Path("1_Pooling", "config.json")
+    if (source / pooling).is_file():
+        (folder / pooling).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / pooling, folder / pooling)
     spec.save(folder)
     _save_openvino(encoder, folder)
     for path in folder.glob("*.safetensors"):
         path.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only their owner can read
-    _compare(encoder, folder, min(spec.max_query_tokens, spec.max_product_tokens))
-    return spec
 
 
 def load_encoder(source: Path) -> tuple[PooledEncoder, Any]:

@@ -24,7 +24,7 @@ class EncoderError(InputError):
     """An encoder cannot be used; the message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderSpec:
     """Everything about an encoder except its weights and tokenizer."""
 

@@ -88,7 +88,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
             }
         )
     pq.write_table(pa.Table.from_pylist(rows, EVENT_SCHEMA), folder / "events.parquet")
-    source = Source("planted", "1", lambda: iter(products), dict, (), (), len(products))
+    source = Source(
+        name="planted",
+        fingerprint="1",
+        products=lambda: iter(products),
+        report=dict,
+        attributes=(),
+        text_attributes=(),
+        num_products=len(products),
+    )
     return Shop(source, products, folder / "events.parquet", str(tiny_bert(folder / "bert")))
 
 

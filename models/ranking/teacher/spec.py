@@ -43,7 +43,7 @@ class TeacherError(InputError):
     """A teacher cannot be used; the message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherSpec:
     """Everything about a teacher except its weights."""
 

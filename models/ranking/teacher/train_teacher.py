@@ -146,7 +146,14 @@ def train_teacher(
             "gate_entropies": gates,
             "openvino_difference": round(difference, 4),
         }
-        spec = TeacherSpec(names, recipe.transfer, recipe.pooling, recipe.head, calibration, report)
+        spec = TeacherSpec(
+            features=names,
+            transfer=recipe.transfer,
+            pooling=recipe.pooling,
+            head=recipe.head,
+            calibration=calibration,
+            facts=report,
+        )
         (made / TEACHER_FILE).write_text(json.dumps(spec.as_json(), indent=1) + "\n", encoding="utf-8")
         made.replace(out)
         shutil.rmtree(state.folder)

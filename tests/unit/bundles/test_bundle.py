@@ -151,7 +151,7 @@ def test_counts_that_do_not_fit_are_refused_with_both(folder: Path, changes: dic
 def test_an_encoder_of_other_dimensions_is_refused_with_both(folder: Path) -> None:
     edit_and_sign(folder, dim=16)
     with pytest.raises(BundleError, match="encoder makes 32 dimensions, the manifest says 16"):
-        _ = TEXT_ENCODER_PART.open(Bundle(folder))
+        TEXT_ENCODER_PART.open(Bundle(folder))
 
 
 def test_the_version_tells_what_callers_see_and_not_when_it_was_made(shop_bundle: Path) -> None:

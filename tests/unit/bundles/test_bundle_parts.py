@@ -46,7 +46,14 @@ def teacher_in(folder: Path, features: tuple[str, ...] = FEATURES) -> Path:
     """What says what a teacher is, without a network."""
     folder.mkdir()
     facts = {"recipe": {"name": "small"}, "base": "minilm", "data": {"pages": 90}}
-    spec = TeacherSpec(features, TINY.transfer, "mean", HeadSizes(), Calibration((1, 1, 1), (0, 0, 0)), facts)
+    spec = TeacherSpec(
+        features=features,
+        transfer=TINY.transfer,
+        pooling="mean",
+        head=HeadSizes(),
+        calibration=Calibration((1, 1, 1), (0, 0, 0)),
+        facts=facts,
+    )
     (folder / TEACHER_FILE).write_text(json.dumps(spec.as_json()))
     (folder / "tokenizer.json").write_text("{}")
     return folder
@@ -136,7 +143,7 @@ def test_a_bundle_whose_parts_read_other_features_is_refused_and_can_be_mended(u
     with pytest.raises(BundleError, match=f"moon_phase, which are not computed; it does not read {FEATURES[-1]}"):
         RANKER_PART.open(old)
     with pytest.raises(BundleError, match=r"teacher: .*what differs: .*moon_phase"):
-        _ = TEACHER_PART.open(old)
+        TEACHER_PART.open(old)
     add_ranker(old, ranker_of(), tmp_path / "new", report=REPORT)
     assert RANKER_PART.open(Bundle(tmp_path / "new")).features == FEATURES
 

@@ -212,7 +212,15 @@ PRODUCTS = [
     Product("B", "Sofa, velvet", "Halden", "Home > Sofas", None, True, {}),
     Product("C", "Halden Rug", "Halden", "Home > Rugs", 500, False, {"text": "Wool"}),
 ]
-SOURCE = Source("shop", "1", lambda: iter(PRODUCTS), dict, ("text", "code"), ("text",), 3)
+SOURCE = Source(
+    name="shop",
+    fingerprint="1",
+    products=lambda: iter(PRODUCTS),
+    report=dict,
+    attributes=("text", "code"),
+    text_attributes=("text",),
+    num_products=3,
+)
 
 
 def test_a_product_is_read_as_a_bundle_encodes_it(tmp_path: Path) -> None:
