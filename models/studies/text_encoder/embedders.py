@@ -1,4 +1,4 @@
-"""What is evaluated: anything that turns queries and products into unit vectors."""
+"""Embedders: encoders that turn queries and products into unit vectors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from models.text_encoder.spec import EncoderError, Side, Text
 
 WEIGHTS_FILE = "model.safetensors"
 _WORD_WEIGHTS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight")
-_BLOCK = 1_024  # texts between two words of progress
+_BLOCK = 1_024  # texts between two reports of progress
 
 
 class Embedder(Protocol):
-    """Encodes texts. `fingerprint` changes when the vectors do; vectors are kept under it."""
+    """Encodes texts. `fingerprint` changes when the vectors change; it is the key of cached vectors."""
 
     @property
     def name(self) -> str: ...
@@ -34,18 +34,18 @@ class Embedder(Protocol):
     def fingerprint(self) -> str: ...
 
     def embed_queries(self, texts: Sequence[str]) -> Floats:
-        """(texts, dim) unit vectors."""
+        """Returns (texts, dim) unit vectors."""
         ...
 
     def embed_products(self, texts: Sequence[str]) -> Floats:
-        """(texts, dim) unit vectors."""
+        """Returns (texts, dim) unit vectors."""
         ...
 
 
 class EncoderEmbedder:
-    """A Hugging Face or sentence-transformers encoder: the packaged MiniLM, a folder or a model's name; see `find_encoder`.
+    """A Hugging Face or sentence-transformers encoder: the packaged MiniLM, a folder or a model name; see `find_encoder`.
 
-    It is exported into `work` once. Raises EncoderError for one that cannot be had or served.
+    It is exported into `work` once. Raises EncoderError for an encoder that is missing or cannot be served.
     """
 
     def __init__(self, name: str, encoder: str, work: Path, *, max_product_tokens: int = 128, threads: int = 0) -> None:
@@ -71,10 +71,10 @@ class EncoderEmbedder:
 
 
 class StaticEmbedder:
-    """The mean of an encoder's word vectors, without its transformer: what its vocabulary alone knows.
+    """The mean of an encoder's word vectors, without its transformer layers.
 
-    It stands for an encoder that nobody tuned for similarity; a raw BERT is not among what is installed. Its word vectors were tuned with
-    the rest, so it is no raw encoder, and must not be named so.
+    It stands in for an encoder without similarity tuning, because no raw BERT is installed. Its word vectors were tuned with the rest of
+    the encoder, so it is not a raw encoder and must not be called one.
     """
 
     def __init__(self, name: str, encoder: str = PACKAGED, *, max_tokens: int = 128) -> None:
@@ -86,7 +86,7 @@ class StaticEmbedder:
         folder = find_encoder(encoder)
         try:
             with safe_open(folder / WEIGHTS_FILE, "np") as weights:
-                named = [key for key in weights.keys() if key.endswith(_WORD_WEIGHTS)]  # noqa: SIM118 - it is no mapping
+                named = [key for key in weights.keys() if key.endswith(_WORD_WEIGHTS)]  # noqa: SIM118 - not a mapping
                 if not named:
                     raise EncoderError(f"{folder / WEIGHTS_FILE} holds no word vectors (*{', *'.join(_WORD_WEIGHTS)})")
                 self._words = np.asarray(weights.get_tensor(named[0]), np.float32)
@@ -98,7 +98,7 @@ class StaticEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> Floats:
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-        vectors = np.stack([self._words[one].mean(axis=0) if one else np.zeros(self._words.shape[1]) for one in ids])
+        vectors = np.stack([self._words[text].mean(axis=0) if text else np.zeros(self._words.shape[1]) for text in ids])
         return unit(vectors)
 
     def embed_products(self, texts: Sequence[str]) -> Floats:
@@ -107,16 +107,16 @@ class StaticEmbedder:
 
 @dataclass(frozen=True, slots=True)
 class VectorCache:
-    """Product vectors in a folder, by encoder and texts: encoding is what an evaluation spends most of its time with."""
+    """Product vectors cached in a folder by encoder and texts, because encoding takes most of an evaluation's time."""
 
     folder: Path
 
     def product_vectors(self, embedder: Embedder, texts: Sequence[str], progress: Progress) -> Floats:
-        """(texts, dim) unit vectors, in the precision of float16 whether they were kept or not."""
+        """Returns (texts, dim) unit vectors, always rounded to float16."""
         key = hashlib.sha256("\0".join([embedder.fingerprint, *texts]).encode()).hexdigest()[:24]
-        kept = self.folder / f"vectors-{key}.npy"
-        if kept.exists():
-            return np.asarray(np.load(kept), np.float32)
+        path = self.folder / f"vectors-{key}.npy"
+        if path.exists():
+            return np.asarray(np.load(path), np.float32)
         blocks = []
         for start in range(0, len(texts), _BLOCK):
             progress(f"{embedder.name}: encode products", start, len(texts))
@@ -124,19 +124,19 @@ class VectorCache:
         progress(f"{embedder.name}: encode products", len(texts), len(texts))
         vectors = np.concatenate(blocks)
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name("partial-" + kept.name)
+        partial = path.with_name("partial-" + path.name)
         np.save(partial, vectors)
-        partial.replace(kept)
+        partial.replace(path)
         return vectors.astype(np.float32)
 
 
 def unit(vectors: npt.NDArray[np.floating]) -> Floats:
-    """The same directions (n, dim) at length 1; zero stays zero."""
+    """Scales vectors (n, dim) to length 1; a zero vector stays zero."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def checked(embedder: Embedder, vectors: Floats) -> Floats:
-    """Raises ValueError for vectors that are not finite."""
+    """Returns `vectors`. Raises ValueError if they are not finite."""
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
-        raise ValueError(f"{embedder.name} gave vectors of shape {vectors.shape} that are not all finite")
+        raise ValueError(f"{embedder.name} returned vectors of shape {vectors.shape} that are not all finite")
     return vectors

@@ -1,9 +1,8 @@
-"""ESCI as published: Amazon's Shopping Queries Dataset (Reddy et al., 2022, arXiv 2206.06588; Apache-2.0; amazon-science/esci-data).
+"""Reads ESCI as published: Amazon's Shopping Queries Dataset (Reddy et al., 2022, arXiv 2206.06588; Apache-2.0; amazon-science/esci-data).
 
-The protocol is that of its task 1, query-product ranking: the small version, the test split, one locale at a time, the products judged
-for a query ranked in whole, and NDCG with gains Exact 1, Substitute 0.1, Complement 0.01, Irrelevant 0. (The script published beside
-the data maps Substitute and Complement the other way round; the gains here are the paper's.) The data is not part of Aisle; say where
-it is.
+The protocol is that of its task 1, query-product ranking: the small version, the test split, one locale at a time, a ranking of all
+products judged for a query, and NDCG with gains Exact 1, Substitute 0.1, Complement 0.01, Irrelevant 0. (The script published with the data
+swaps the gains of Substitute and Complement; this module uses those of the paper.) The data is not part of Aisle; name its folder.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ LOCALES = ("us", "es", "jp")
 VERSIONS = {"small": "small_version", "large": "large_version"}
 SPLITS = ("train", "test")
 GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
-FIELDS = ("product_title",)  # what the published baselines read
+FIELDS = ("product_title",)  # as in the published baselines
 
 _EXAMPLE_COLUMNS = ("query", "query_id", "product_id", "product_locale", "esci_label", "split")
 
@@ -40,14 +39,17 @@ def read_esci(
     fields: Sequence[str] = FIELDS,
     max_queries: int | None = None,
 ) -> JudgedSet:
-    """One locale's queries, the products judged for them, and the judgements. `fields` of the products file, in their order, are the
-    product's text; `max_queries` takes the first by id, for a quick look. Raises JudgedSetError."""
-    for name, value, known in (("locale", locale, LOCALES), ("split", split, SPLITS), ("version", version, VERSIONS)):
-        if value not in known:
-            raise JudgedSetError(f"{name} is {value!r}, ESCI has {', '.join(known)}")
+    """Reads one locale's queries, judged products and judgements.
+
+    The product text consists of the `fields` of the products file, in this order. `max_queries` keeps the first queries by id, for a quick
+    run. Raises JudgedSetError.
+    """
+    for name, value, allowed in (("locale", locale, LOCALES), ("split", split, SPLITS), ("version", version, VERSIONS)):
+        if value not in allowed:
+            raise JudgedSetError(f"{name} is {value!r}, ESCI has {', '.join(allowed)}")
     flag = VERSIONS[version]
-    wanted = [("product_locale", "=", locale), ("split", "=", split), (flag, "=", 1)]
-    examples = _read(folder / EXAMPLES_FILE, (*_EXAMPLE_COLUMNS, flag), wanted)
+    filters = [("product_locale", "=", locale), ("split", "=", split), (flag, "=", 1)]
+    examples = _read(folder / EXAMPLES_FILE, (*_EXAMPLE_COLUMNS, flag), filters)
     if max_queries is not None:
         first = pc.unique(examples["query_id"]).sort()[:max_queries]
         examples = examples.filter(pc.is_in(examples["query_id"], first))
@@ -87,7 +89,7 @@ def _read(path: Path, columns: Sequence[str], filters: list[tuple[str, str, Any]
 
 
 def _texts(path: Path, fields: Sequence[str], locale: str, product_ids: Sequence[str]) -> list[str]:
-    """The text of each of `product_ids`."""
+    """Returns the text of each of `product_ids`."""
     table = _read(path, ("product_id", "product_locale", *fields), [("product_locale", "=", locale)])
     row_of = {product_id: row for row, product_id in enumerate(product_ids)}
     texts: list[str | None] = [None] * len(product_ids)
@@ -95,16 +97,16 @@ def _texts(path: Path, fields: Sequence[str], locale: str, product_ids: Sequence
     for product_id, *parts in zip(table["product_id"].to_pylist(), *columns, strict=True):
         if (row := row_of.get(product_id)) is not None:
             texts[row] = ". ".join(text for part in parts if (text := clean_text(part or "").rstrip(" .")))
-    lacking = [product_id for product_id, text in zip(product_ids, texts, strict=True) if text is None]
-    if lacking:
+    missing = [product_id for product_id, text in zip(product_ids, texts, strict=True) if text is None]
+    if missing:
         raise JudgedSetError(
-            f"{path.name}: {len(lacking):,} judged products of locale {locale} are missing, as {lacking[0]!r}"
+            f"{path.name}: {len(missing):,} judged products of locale {locale} are missing, for example {missing[0]!r}"
         )
     return [text or "" for text in texts]
 
 
 def _numbered(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
-    """Distinct values in their order, and the place of each row's among them."""
+    """Returns the distinct values, sorted, and the position of each row's value among them."""
     encoded = column.combine_chunks().dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
     order = sorted(range(len(distinct)), key=distinct.__getitem__)
@@ -117,5 +119,5 @@ def _labels(column: pa.ChunkedArray) -> Codes:
     places = pc.index_in(column, pa.array(list(GAINS)))
     if places.null_count:
         wrong = column.filter(pc.is_null(places))[0].as_py()
-        raise JudgedSetError(f"{EXAMPLES_FILE}: esci_label {wrong!r} is none of {', '.join(GAINS)}")
+        raise JudgedSetError(f"{EXAMPLES_FILE}: esci_label {wrong!r} is not one of {', '.join(GAINS)}")
     return np.asarray(places.to_numpy(), np.int32)

@@ -1,4 +1,4 @@
-"""The verb that evaluates encoders on a judged set, as WANDS or ESCI, and writes the report."""
+"""Evaluates encoders on a judged set, such as WANDS or ESCI, or on known items of a catalogue, and writes the report."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from models.text_encoder.hugging_face import PACKAGED
 
 BM25 = "BM25"
 METHOD = (
-    "Encoders rank by the cosine of their vectors, exactly. Intervals are percentiles of bootstrap resamples of queries; differences are "
-    "paired by query. Pooled AUC and AP take the pairs of all queries together, so that they also ask whether the scores of different "
-    "queries can be compared; AUC within queries is the mean over queries. "
-    "Differences are many, so one of twenty would leave 0 by chance. BM25 scores a product that shares no word 0."
+    "Encoders rank by the cosine of their vectors, with exact search. Intervals are percentiles of bootstrap resamples of queries; "
+    "differences are paired by query. Pooled AUC and AP take the pairs of all queries together, so they also measure whether scores of "
+    "different queries are comparable; AUC within queries is the mean over queries. There are many differences: even without any effect, "
+    "about one in twenty intervals would exclude 0 by chance. BM25 scores a product without a shared word 0."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedFigures:
-    """What an evaluation on one judged set found."""
+    """The results on one judged set."""
 
     judged: JudgedSet
     results: JudgedResults
@@ -53,15 +53,15 @@ class JudgedFigures:
         )
 
     def finding(self) -> str:
-        """The main metric of the reference and of the best other."""
+        """Returns the main metric of the reference and of the others, as a sentence."""
         metric = self.results.ranking.metrics[0]
         summary = summary_of(self.results.ranking, metric, self.reference, seed=self.seed)
-        told = [
+        shown = [
             f"{name} {one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
             for name in (self.reference, *summary.others)
             if (one := summary.main(name))
         ]
-        return f"{self.judged.name}, {metric.upper()} over {summary.num_cases:,} queries: {'; '.join(told)}."
+        return f"{self.judged.name}, {metric.upper()} over {summary.num_cases:,} queries: {'; '.join(shown)}."
 
 
 def evaluate_judged(
@@ -74,16 +74,16 @@ def evaluate_judged(
     seed: int = 0,
     max_product_tokens: int = 128,
 ) -> Path:
-    """Writes report.json and report.html into `out` and returns the path of the latter.
+    """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
-    `encoders` are names or folders as `find_encoder` takes them; the first is the one that others, and BM25, are held against. Vectors
-    are kept in `out/work`; the same call goes on where it was interrupted. Raises EncoderError, and ValueError for encoders of one name.
+    `encoders` are names or folders as in `find_encoder`; the first is the reference for the others and BM25. Vectors stay in `out/work`, so
+    an interrupted call can be repeated and resumes. Raises EncoderError, and ValueError for two encoders of the same name.
     """
     work = out / "work"
     embedders = [
-        EncoderEmbedder(name, one, work, max_product_tokens=max_product_tokens) for name, one in named(encoders)
+        EncoderEmbedder(name, encoder, work, max_product_tokens=max_product_tokens) for name, encoder in named(encoders)
     ]
-    found = judged_figures(embedders, judged, work, progress, seed=seed)
+    figures = judged_figures(embedders, judged, work, progress, seed=seed)
     facts = RunFacts.of_this_run(
         f"Text encoders on {judged.name}",
         simulated=judged.is_simulated,
@@ -93,13 +93,13 @@ def evaluate_judged(
             "queries": len(judged.queries),
             "products": len(judged.products),
             "judgements": len(judged.labels),
-            "judgements left out, repeated": judged.num_repeated,
+            "duplicate judgements left out": judged.num_repeated,
             "encoders": ", ".join(encoders),
         },
         seeds={"queries and intervals": seed},
     )
     progress("write the report", 0, None)
-    return write_sections(out, facts, found.finding(), found.sections(), METHOD)
+    return write_sections(out, facts, figures.finding(), figures.sections(), METHOD)
 
 
 def evaluate_known_items(
@@ -113,8 +113,8 @@ def evaluate_known_items(
     command: str = "",
     seed: int = 0,
 ) -> Path:
-    """`evaluate_judged` with queries derived of the catalogue's titles; see `known_items` and `known_items_of`."""
-    progress("derive queries of titles", 0, None)
+    """Runs `evaluate_judged` with queries derived from the catalogue's titles; see `known_items`."""
+    progress("derive queries from titles", 0, None)
     judged = known_items_of(catalogue, num_queries=num_queries, max_products=max_products, seed=seed)
     return evaluate_judged(encoders, judged, out, progress, command=command, seed=seed)
 
@@ -122,7 +122,10 @@ def evaluate_known_items(
 def known_items_of(
     catalogue: Source, *, num_queries: int = 2_000, max_products: int | None = None, seed: int = 0
 ) -> JudgedSet:
-    """Of more than `max_products` a random part by `seed`; finding an item among fewer is easier, so the part is named."""
+    """Derives known items from the catalogue, or from a random sample of `max_products`.
+
+    The name of the set states the sample, because an item is easier to find among fewer products.
+    """
     products = list(catalogue.products())
     name = catalogue.name
     if max_products is not None and len(products) > max_products:
@@ -142,10 +145,10 @@ def judged_figures(
     pairs: JudgedSet | None = None,
     seed: int = 0,
 ) -> JudgedFigures:
-    """The embedders, and BM25 after them; the first is the reference."""
+    """Evaluates the embedders, then BM25; the first embedder is the reference."""
     cache = VectorCache(work / "vectors")
     progress("index the products' words", 0, None)
-    scorers: list[Scorer] = [VectorScorer(one, judged.products, cache, progress) for one in embedders]
+    scorers: list[Scorer] = [VectorScorer(embedder, judged.products, cache, progress) for embedder in embedders]
     results = judge([*scorers, Bm25(judged.products, BM25)], judged, progress, sides=sides, pairs=pairs)
     reference = embedders[0].name
     progress("draw intervals", 0, None)
@@ -155,17 +158,17 @@ def judged_figures(
         dimensions,
         reference,
         seed=seed,
-        tell=lambda what: progress(f"draw intervals, {what}", 0, None),
+        on_part=lambda what: progress(f"draw intervals, {what}", 0, None),
     )
     return JudgedFigures(judged, results, by_bucket, reference, seed)
 
 
 def named(encoders: Sequence[str]) -> list[tuple[str, str]]:
-    """Names to show, and the encoders. Raises ValueError where two would have one name."""
+    """Returns pairs of display name and encoder. Raises ValueError if two names are equal."""
     if not encoders:
         raise InputError("name at least one encoder")
-    names = ["MiniLM" if one == PACKAGED else Path(one).name or one for one in encoders]
+    names = ["MiniLM" if encoder == PACKAGED else Path(encoder).name or encoder for encoder in encoders]
     twice = sorted({name for name in names if names.count(name) > 1} | ({BM25} & set(names)))
     if twice:
-        raise InputError(f"encoders need different names; {', '.join(twice)} comes twice: rename the folder")
+        raise InputError(f"encoders need different names; {', '.join(twice)} is repeated: rename the folder")
     return list(zip(names, encoders, strict=True))

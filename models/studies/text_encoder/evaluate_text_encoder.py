@@ -1,4 +1,4 @@
-"""The verb that tunes text encoders on a simulated store's clicks, and says bucket by bucket what each tuning did."""
+"""Tunes text encoders on a simulated store's clicks and measures the effect of each tuning by bucket."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from models.text_tuning.pairs import ClickPairs, gather_pairs
 from models.text_tuning.recipe import SMALL, Stage, TextRecipe, Variant
 from models.unified.shopping_log import ShoppingLog
 
-# Two cores train five encoders and encode 8,000 products eight times with it in less than 25 minutes (choice).
+# With it, two cores train five encoders and encode 8,000 products eight times in less than 25 minutes (choice).
 RECIPE = replace(SMALL, name="evaluation", mlm=replace(SMALL.mlm, steps=100), click=replace(SMALL.click, max_steps=200))
-STORE_PRODUCTS, STORE_SHOPPERS, STORE_EVENTS = 8_000, 4_000, 400_000  # of the simulated store that fits to it
+STORE_PRODUCTS, STORE_SHOPPERS, STORE_EVENTS = 8_000, 4_000, 400_000  # size of the simulated store for this recipe
 
-GENERAL = "general (MiniLM as it is)"
+GENERAL = "general (MiniLM, not tuned)"
 STATIC = "word vectors of MiniLM, averaged"
 MLM, CLICK, MLM_CLICK = "mlm", "click", "mlm+click"
 SHUFFLED = "click, shuffled (control)"
@@ -48,14 +48,14 @@ class TextEncoderEvaluation:
     """What to evaluate, and how much."""
 
     variants: tuple[Variant, ...] = ALL_VARIANTS
-    base: str = PACKAGED  # what "general" is and tuning begins with
-    raw: str | None = None  # an encoder that nobody tuned for similarity; None: the base's word vectors, averaged
-    control: bool = True  # "click" again, with clicks shuffled
-    curve: tuple[float, ...] = (1 / 16, 1 / 4)  # shares of the clicks that "click" is trained on as well
-    train_share: float = 0.8  # of the events; what is asked after them is evaluated
+    base: str = PACKAGED  # the general encoder, from which tuning starts
+    raw: str | None = None  # an encoder without similarity tuning; None: the mean of the base's word vectors
+    control: bool = True  # another "click" encoder, trained on shuffled clicks
+    curve: tuple[float, ...] = (1 / 16, 1 / 4)  # further "click" encoders, trained on these shares of the clicks
+    train_share: float = 0.8  # of the events; later queries are evaluated
     max_queries: int = 1_500
-    num_known_items: int = 2_000  # queries on the other catalogue, ...
-    max_other_products: int | None = 12_000  # ... of which so many products are drawn
+    num_known_items: int = 2_000  # queries on the other catalogue
+    max_other_products: int | None = 12_000  # products sampled from the other catalogue
 
 
 def evaluate_text_encoder(
@@ -70,12 +70,12 @@ def evaluate_text_encoder(
     command: str = "",
     seed: int = 0,
 ) -> Path:
-    """Writes report.json and report.html into `out` and returns the path of the latter.
+    """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
-    `store` is a folder of `write_sample_log`: all of its figures are simulated. `variants` takes some of the plan's. Encoders are tuned on
-    the events of the plan's first share, and evaluated on what was asked after; and zero-shot on `other_catalogue`, by known items with
-    derived queries. Trained encoders and vectors are kept in `out/work`; the same call goes on where it was interrupted, and with other
-    variants takes what is there. Raises TruthError where `store` is no simulated store, ValueError for an unknown variant.
+    `store` is a folder of `write_sample_log`, so all of its figures are simulated. `variants` replaces those of the plan. Encoders are
+    tuned on the first share of the events, evaluated on later queries, and evaluated zero-shot on known items of `other_catalogue`. Trained
+    encoders and vectors stay in `out/work`: a repeated call resumes, and further variants reuse them. Raises TruthError if `store` is not
+    a simulated store, ValueError for an unknown variant.
     """
     if variants is not None:
         plan = replace(plan, variants=tuple(Variant(one) for one in variants))
@@ -88,12 +88,12 @@ def evaluate_text_encoder(
     store_figures = judged_figures(embedders, judged.ranking, work, progress, sides=SEEN, pairs=judged.pairs, seed=seed)
     others = None
     if other_catalogue is not None:
-        progress("derive queries of the other catalogue's titles", 0, None)
+        progress("derive queries from the other catalogue's titles", 0, None)
         items = known_items_of(
             other_catalogue, num_queries=plan.num_known_items, max_products=plan.max_other_products, seed=seed
         )
-        of_curve = [_share_name(share) for share in plan.curve]
-        whole = [one for one in embedders if one.name not in of_curve]
+        curve_names = [_share_name(share) for share in plan.curve]
+        whole = [embedder for embedder in embedders if embedder.name not in curve_names]
         others = judged_figures(whole, items, work, progress, seed=seed)
     progress("write the report", 0, None)
     sections = _sections(store_figures, others, simulated, plan)
@@ -103,7 +103,7 @@ def evaluate_text_encoder(
 
 @dataclass(frozen=True, slots=True)
 class _Simulated:
-    """A simulated store as training data and judgements."""
+    """A simulated store, split into training data and judgements."""
 
     data: TrainingData
     training: ClickPairs
@@ -127,10 +127,10 @@ class _Simulated:
 
 
 def _embedders(trainer: Trainer, plan: TextEncoderEvaluation, work: Path, progress: Progress) -> list[Embedder]:
-    """The general encoder first: what the others are held against."""
-    found: list[Embedder] = [EncoderEmbedder(general_name(plan.base), plan.base, work)]
+    """Returns the general encoder, which is the reference, then the others."""
+    embedders: list[Embedder] = [EncoderEmbedder(general_name(plan.base), plan.base, work)]
     if Variant.RAW in plan.variants:
-        found.append(
+        embedders.append(
             StaticEmbedder(
                 STATIC if plan.base == PACKAGED else f"word vectors of {Path(plan.base).name}, averaged", plan.base
             )
@@ -138,21 +138,21 @@ def _embedders(trainer: Trainer, plan: TextEncoderEvaluation, work: Path, progre
             else EncoderEmbedder(f"raw ({Path(plan.raw).name})", plan.raw, work)
         )
     folders = [(one.name, trainer.folder(one, progress)) for one in tunings_of(plan)]
-    return found + [EncoderEmbedder(name, str(folder), work) for name, folder in folders]
+    return embedders + [EncoderEmbedder(name, str(folder), work) for name, folder in folders]
 
 
 def general_name(base: str) -> str:
-    return GENERAL if base == PACKAGED else f"general ({Path(base).name} as it is)"
+    return GENERAL if base == PACKAGED else f"general ({Path(base).name}, not tuned)"
 
 
 def tunings_of(plan: TextEncoderEvaluation) -> list[Tuning]:
-    """Everything that is trained, the plain variants first."""
-    wanted = [Tuning(one.value, one.stages) for one in plan.variants if one.stages]
+    """Returns everything to train, the plain variants first."""
+    tunings = [Tuning(one.value, one.stages) for one in plan.variants if one.stages]
     if Variant.CLICK in plan.variants:
         if plan.control:
-            wanted.append(Tuning(SHUFFLED, (Stage.CLICK,), shuffled_clicks=True))
-        wanted += [Tuning(_share_name(share), (Stage.CLICK,), click_share=share) for share in sorted(plan.curve)]
-    return wanted
+            tunings.append(Tuning(SHUFFLED, (Stage.CLICK,), shuffled_clicks=True))
+        tunings += [Tuning(_share_name(share), (Stage.CLICK,), click_share=share) for share in sorted(plan.curve)]
+    return tunings
 
 
 def _share_name(share: float) -> str:
@@ -162,36 +162,39 @@ def _share_name(share: float) -> str:
 def _sections(
     figures: JudgedFigures, others: JudgedFigures | None, simulated: _Simulated, plan: TextEncoderEvaluation
 ) -> list[Section]:
-    found = figures.sections(simulated.judgements.pairs.protocol.source)
-    found[1:1] = [one for one in (_tuning_section(figures), _curve_section(figures, simulated, plan)) if one]
+    sections = figures.sections(simulated.judgements.pairs.protocol.source)
+    sections[1:1] = [
+        section for section in (_tuning_section(figures), _curve_section(figures, simulated, plan)) if section
+    ]
     if others is not None:
         metric = others.results.ranking.metrics[0]
         summary = summary_of(others.results.ranking, metric, others.reference, seed=others.seed)
         note = "Zero-shot: no encoder was tuned on this catalogue. " + others.judged.protocol.describe()
-        found.append(ranking_section(f"Another catalogue: {others.judged.name}", summary, note))
-    return found
+        sections.append(ranking_section(f"Another catalogue: {others.judged.name}", summary, note))
+    return sections
 
 
 def _tuning_section(figures: JudgedFigures) -> Section | None:
-    """What each tuning is worth where it has seen neither the query nor the product, in every figure."""
+    """Returns the effect of each tuning on unseen queries and unseen products, in every metric; None without enough of them."""
     differences = _unseen_differences(figures)
     if not differences:
         return None
     names = list(next(iter(differences.values())))
     rows = [(name, [by_name[name] for by_name in differences.values()]) for name in names]
-    caption = f"{UNSEEN.capitalize()}, minus {figures.reference}; bold where the 95 % interval does not hold 0"
+    caption = f"{UNSEEN.capitalize()}: difference from {figures.reference}; bold where the 95 % interval excludes 0"
     note = (
-        "What general-domain tuning did is the difference of the word vectors (or of the raw encoder) with the sign turned; what tuning on "
-        "clicks did is the row of click; the control learned from clicks on products of other queries. Rankings and AUC within queries "
-        "ask how an encoder orders the products of one query, pooled figures whether its scores of different queries compare as well."
+        "The effect of general-domain tuning is the difference of the word vectors (or of the raw encoder) with the opposite sign. The "
+        "effect of tuning on clicks is the row 'click'. The control was trained on clicks of other queries' products. Rankings and AUC "
+        "within queries measure how an encoder orders the products of one query; pooled metrics also measure whether scores of different "
+        "queries are comparable."
     )
     columns = [shown_name(metric) for metric in differences]
-    return Section("What tuning did", note, (), [Table(caption, "encoder", columns, rows, signed=True)])
+    return Section("Effect of tuning", note, (), [Table(caption, "encoder", columns, rows, signed=True)])
 
 
 def _unseen_differences(figures: JudgedFigures) -> dict[str, Mapping[str, Interval]]:
-    """Metric -> encoder, of rankings and pairs of unseen queries and unseen products; empty where there are too few."""
-    found: dict[str, Mapping[str, Interval]] = {}
+    """Returns metric -> encoder -> difference for unseen queries and unseen products; empty if there are too few."""
+    differences: dict[str, Mapping[str, Interval]] = {}
     quadrants = figures.results.quadrants
     if quadrants is None:
         return {}
@@ -199,14 +202,14 @@ def _unseen_differences(figures: JudgedFigures) -> dict[str, Mapping[str, Interv
         summary = summary_of(quadrants, metric, figures.reference, seed=figures.seed)
         by_value = summary.differences[0].by_bucket.get(QUADRANT, {})
         if by_value.get(UNSEEN):
-            found[metric] = by_value[UNSEEN]
+            differences[metric] = by_value[UNSEEN]
     if pairs := figures.pairs.get(QUADRANT, {}).get(UNSEEN):
-        found |= {metric: pairs.differences[metric] for metric in (WITHIN, AUC, AP, CLEAR)}
-    return found
+        differences |= {metric: pairs.differences[metric] for metric in (WITHIN, AUC, AP, CLEAR)}
+    return differences
 
 
 def _curve_section(figures: JudgedFigures, simulated: _Simulated, plan: TextEncoderEvaluation) -> Section | None:
-    """By the number of clicks, none to all."""
+    """Returns the learning curve over the number of clicks; None without one."""
     if Variant.CLICK not in plan.variants or not plan.curve:
         return None
     used = simulated.training.report.used
@@ -221,24 +224,22 @@ def _curve_section(figures: JudgedFigures, simulated: _Simulated, plan: TextEnco
     summary = summary_of(ranking, ranking.metrics[0], figures.reference, seed=figures.seed)
     lines[f"{ranking.metrics[0].upper()}, all queries"] = [summary.main(name) for name in points.values()]
     if UNSEEN in figures.pairs.get(QUADRANT, {}):
-        of_pairs = figures.pairs[QUADRANT][UNSEEN].by_scorer
+        pair_metrics = figures.pairs[QUADRANT][UNSEEN].by_scorer
         for metric in (WITHIN, AUC):
-            lines[f"{shown_name(metric)}, {UNSEEN}"] = [of_pairs[metric][name] for name in points.values()]
+            lines[f"{shown_name(metric)}, {UNSEEN}"] = [pair_metrics[metric][name] for name in points.values()]
     table = Table(
-        "By the clicks, carts and purchases that the encoder was tuned on",
-        "figure",
+        "By the number of clicks, carts and purchases in the tuning data",
+        "metric",
         steps,
         list(lines.items()),
     )
-    note = "All are trained for the same number of steps; fewer clicks are seen more often."
-    return Section(
-        "How many clicks it takes", note, [lines_plot(lines, steps, "", "clicks, carts and purchases")], [table]
-    )
+    note = "All encoders are trained for the same number of steps, so fewer clicks are repeated more often."
+    return Section("Learning curve", note, [lines_plot(lines, steps, "", "clicks, carts and purchases")], [table])
 
 
 def _finding(figures: JudgedFigures, others: JudgedFigures | None) -> str:
-    """What tuning did where neither query nor product was seen, and the control, whichever way they came out."""
-    told = []
+    """Returns the effect of tuning on unseen queries and products and that of the control, in sentences."""
+    sentences = []
     for metric, by_name in _unseen_differences(figures).items():
         shown = [
             f"{name} {one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
@@ -246,13 +247,13 @@ def _finding(figures: JudgedFigures, others: JudgedFigures | None) -> str:
             if (one := by_name.get(name)) is not None
         ]
         if shown and metric not in (AP, CLEAR):
-            told.append(f"{shown_name(metric)}: {'; '.join(shown)}.")
-    if told:
-        told.insert(0, f"{UNSEEN.capitalize()}, minus {figures.reference}.")
-    told.append(figures.finding())
+            sentences.append(f"{shown_name(metric)}: {'; '.join(shown)}.")
+    if sentences:
+        sentences.insert(0, f"{UNSEEN.capitalize()}, difference from {figures.reference}.")
+    sentences.append(figures.finding())
     if others is not None:
-        told.append(f"Another catalogue, never tuned on: {others.finding()}")
-    return " ".join(told)
+        sentences.append(f"Another catalogue, never tuned on: {others.finding()}")
+    return " ".join(sentences)
 
 
 def _facts(

@@ -1,4 +1,4 @@
-"""A judged set: queries, products as texts, and what was judged of pairs of them, with the protocol by which its figures come about."""
+"""A judged set: queries, product texts and relevance judgements of pairs, with the evaluation protocol."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from models.evaluation.metrics import Relevance
 
 
 class JudgedSetError(InputError):
-    """A judged set cannot be read or is not one; the message names the file or field and what is wanted."""
+    """A judged set cannot be read or is invalid; the message names the file or field and the expected content."""
 
 
 class Pool(StrEnum):
-    """What is ranked for a query."""
+    """The products that are ranked for a query."""
 
-    CATALOGUE = "catalogue"  # all products; what was not judged is not relevant
-    JUDGED = "judged"  # the products judged for it alone
+    CATALOGUE = "catalogue"  # all products; unjudged ones are irrelevant
+    JUDGED = "judged"  # only the products judged for the query
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How judgements become figures."""
+    """How judgements become metrics."""
 
-    gains: Mapping[str, float]  # label -> gain in NDCG; 0 is irrelevant
-    relevant: tuple[str, ...]  # labels that are right in Recall, MRR, MAP, AUC and AP
+    gains: Mapping[str, float]  # label -> gain in NDCG; 0: irrelevant
+    relevant: tuple[str, ...]  # labels that count as relevant in Recall, MRR, MAP, AUC and AP
     pool: Pool
     ndcg_at: int | None = 10  # None: the whole ranking
     mrr_at: int | None = None
     ks: tuple[int, ...] = (10, 100)  # of Recall
     split: str = "all"  # which part of the data
-    text: str = ""  # what is encoded of a product
-    source: str = ""  # where the data and its protocol come from
+    text: str = ""  # the product fields that are encoded
+    source: str = ""  # origin of the data and its protocol
 
     def __post_init__(self) -> None:
         unknown = [label for label in self.relevant if not self.gains.get(label, 0.0) > 0]
@@ -51,29 +51,30 @@ class Protocol:
         return tuple(self.gains)
 
     def describe(self) -> str:
+        """Returns the protocol as a sentence for the report."""
         gains = ", ".join(f"{label} {gain:g}" for label, gain in self.gains.items())
         ndcg = f"NDCG@{self.ndcg_at}" if self.ndcg_at else "NDCG of the whole ranking"
         return (
-            f"{ndcg} with gains {gains}; right in Recall, MRR, MAP, AUC and AP: {', '.join(self.relevant)}; ranked: the {self.pool}'s "
+            f"{ndcg} with gains {gains}; relevant in Recall, MRR, MAP, AUC and AP: {', '.join(self.relevant)}; ranked: the {self.pool}'s "
             f"products; split: {self.split}; product text: {self.text or 'as given'}. {self.source}"
         ).rstrip()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedSet:
-    """Judgements are by query, then product, each pair once. Make one with `JudgedSet.from_judgements`."""
+    """Judgements ordered by query, then product, each pair once. Build it with `JudgedSet.from_judgements`."""
 
     name: str
     protocol: Protocol
     queries: Sequence[str]
-    products: Sequence[str]  # their texts
+    products: Sequence[str]  # product texts
     query_rows: Ints  # (judgements,) ascending
     product_rows: Ints  # (judgements,)
-    labels: Codes  # (judgements,) places in protocol.labels
+    labels: Codes  # (judgements,) positions in protocol.labels
     query_buckets: Mapping[str, Bucket] = field(default_factory=dict)  # each (queries,)
     product_buckets: Mapping[str, Bucket] = field(default_factory=dict)  # each (products,)
     is_simulated: bool = False
-    num_repeated: int = 0  # judgements left out because the pair had another; the higher gain was kept
+    num_repeated: int = 0  # duplicate judgements of a pair left out; the highest gain was kept
 
     def __post_init__(self) -> None:
         if not len(self.queries) or not len(self.products) or not len(self.labels):
@@ -101,8 +102,10 @@ class JudgedSet:
         product_buckets: Mapping[str, Bucket] | None = None,
         is_simulated: bool = False,
     ) -> JudgedSet:
-        """`judgements` are query rows, product rows and labels (places in protocol.labels), in any order. Of a pair judged more than
-        once the label of the highest gain is kept."""
+        """Builds a judged set from query rows, product rows and labels (positions in protocol.labels), in any order.
+
+        If a pair has several judgements, keeps the one with the highest gain.
+        """
         query_rows, product_rows, labels = judgements
         gains = np.array(list(protocol.gains.values()))[labels]
         order = np.lexsort((-gains, product_rows, query_rows))
@@ -125,22 +128,22 @@ class JudgedSet:
 
     @property
     def gains(self) -> Doubles:
-        """(judgements,)"""
+        """The gain of each judgement (judgements,)."""
         return np.array(list(self.protocol.gains.values()), np.float64)[self.labels]
 
     @property
     def is_relevant(self) -> Bools:
-        """(judgements,)"""
-        of_label = np.array([label in self.protocol.relevant for label in self.protocol.labels])
-        return np.asarray(of_label[self.labels], np.bool_)
+        """Whether each judgement counts as relevant (judgements,)."""
+        by_label = np.array([label in self.protocol.relevant for label in self.protocol.labels])
+        return np.asarray(by_label[self.labels], np.bool_)
 
     def relevant(self, keep: Bools | None = None) -> Relevance:
-        """What counts in Recall, MRR and MAP, each of grade 1; of the judgements `keep` (judgements,) alone."""
+        """Returns the relevant products, each of grade 1, for Recall, MRR and MAP; only of the judgements `keep`, if given."""
         rows = np.flatnonzero(self.is_relevant if keep is None else self.is_relevant & keep)
         return Relevance(self.query_rows[rows], self.product_rows[rows], np.ones(len(rows)), len(self.queries))
 
     def graded(self, keep: Bools | None = None) -> Relevance:
-        """What counts in NDCG, by gain."""
+        """Returns the products with a gain, for NDCG; only of the judgements `keep`, if given."""
         gains = self.gains
         rows = np.flatnonzero((gains > 0) if keep is None else (gains > 0) & keep)
         return Relevance(self.query_rows[rows], self.product_rows[rows], gains[rows], len(self.queries))

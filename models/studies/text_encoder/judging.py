@@ -1,4 +1,4 @@
-"""Scorers on a judged set: the figures of every query's ranking, and the score of every judged pair."""
+"""Evaluates scorers on a judged set: the metrics of every query's ranking, and the score of every judged pair."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from models.studies.text_encoder.wording import SharedWords
 DEPTH = 1_000  # of rankings of a catalogue
 OVERLAP, QUADRANT = "shared words", "query x product"
 
-_SCORES = 1 << 24  # computed at a time: 64 MB
-_MAX_WORDS_OF = 50  # relevant products of a query whose words are looked at
+_SCORES = 1 << 24  # in one batch: 64 MB
+_MAX_WORDS_OF = 50  # relevant products per query whose words are compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedResults:
-    """Rankings by query; the same by query and side, where products have sides (seen, unseen); and judged pairs."""
+    """Metrics by query; metrics by query and side, if products have sides (seen, unseen); and judged pairs."""
 
     ranking: Results
     quadrants: Results | None
@@ -34,7 +34,7 @@ class JudgedResults:
 
 
 def metrics_of(judged: JudgedSet) -> tuple[str, ...]:
-    """The main metric first: MRR where the protocol says how deep it looks, as for known items, else NDCG."""
+    """Returns the metrics, the main one first: MRR if the protocol limits its depth, as for known items, else NDCG."""
     protocol = judged.protocol
     ndcg = f"ndcg@{protocol.ndcg_at}" if protocol.ndcg_at else "ndcg"
     graded = (ndcg, "map", "mrr") if protocol.mrr_at is None else (f"mrr@{protocol.mrr_at}", ndcg, "map")
@@ -44,29 +44,29 @@ def metrics_of(judged: JudgedSet) -> tuple[str, ...]:
 def judge(
     scorers: Sequence[Scorer], judged: JudgedSet, progress: Progress, *, sides: str = "", pairs: JudgedSet | None = None
 ) -> JudgedResults:
-    """Every scorer on every query of `judged`.
+    """Evaluates every scorer on every query of `judged`.
 
-    `sides` names a product bucket: each query is then also ranked for the relevant products of each side alone. What is as right on the
-    other sides is taken out of that ranking, so that finding it costs nothing: of Recall, MRR and MAP the relevant, of NDCG all that has a
-    gain; all else stays. `pairs` are the judged pairs to score, of the same queries and products (None: the judgements of `judged`). Cases
-    in which nothing has a gain are left out, and those without a relevant product of all but NDCG.
+    `sides` names a product bucket: each query is then also ranked for the relevant products of each side. Relevant products of the other
+    sides are removed from that ranking, so that ranking them high costs nothing: relevant ones for Recall, MRR and MAP, all with a gain for
+    NDCG. `pairs` are the judged pairs to score, of the same queries and products (None: the judgements of `judged`). Cases without any gain
+    are left out; cases without a relevant product only have NDCG.
     """
     names = [scorer.name for scorer in scorers]
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"scorers need different names, these are {', '.join(names) or 'none'}")
-    of_pairs = judged if pairs is None else pairs
-    if len(of_pairs.queries) != len(judged.queries) or len(of_pairs.products) != len(judged.products):
-        raise ValueError("the pairs are of other queries or products")
+    pair_set = judged if pairs is None else pairs
+    if len(pair_set.queries) != len(judged.queries) or len(pair_set.products) != len(judged.products):
+        raise ValueError("the pairs belong to other queries or products")
     if not (judged.gains > 0).any():
         raise JudgedSetError(f"{judged.name}: no judgement has a gain above 0, so there is nothing to find")
-    whole = _Cases.of(judged, None)
-    by_side = [_Cases.of(judged, one) for one in _sides(judged, sides)]
+    whole = _Cases.for_side(judged, None)
+    by_side = [_Cases.for_side(judged, side) for side in _sides(judged, sides)]
     scores: dict[str, list[Doubles]] = {}
     pair_scores: dict[str, Doubles] = {}
     rank_s: dict[str, float] = {}
     for scorer in scorers:
         started = time.perf_counter()
-        scores[scorer.name], pair_scores[scorer.name] = _scored(scorer, judged, of_pairs, [whole, *by_side], progress)
+        scores[scorer.name], pair_scores[scorer.name] = _scored(scorer, judged, pair_set, [whole, *by_side], progress)
         rank_s[scorer.name] = time.perf_counter() - started
     metrics = metrics_of(judged)
     ranking = _results([whole], metrics, {name: [one[0]] for name, one in scores.items()}, rank_s, judged, "")
@@ -77,26 +77,26 @@ def judge(
     )
     judged_pairs = JudgedPairs(
         pair_scores,
-        of_pairs.is_relevant,
-        ~of_pairs.is_relevant & (of_pairs.gains > 0),
-        of_pairs.query_rows,
-        pair_buckets(of_pairs, sides),
+        pair_set.is_relevant,
+        ~pair_set.is_relevant & (pair_set.gains > 0),
+        pair_set.query_rows,
+        pair_buckets(pair_set, sides),
     )
     return JudgedResults(ranking, quadrants, judged_pairs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cases:
-    """All queries, to be ranked for relevant products of one side, or of all."""
+    """All queries, ranked for the relevant products of one side, or of all."""
 
-    side: int  # -1: all
+    side: int  # -1: all sides
     relevant: Relevance
     graded: Relevance
-    relevant_out: Bools  # (judgements,) pairs taken out of the ranking that Recall, MRR and MAP see
-    graded_out: Bools  # (judgements,) and of NDCG's
+    relevant_out: Bools  # (judgements,) pairs removed from the ranking for Recall, MRR and MAP
+    graded_out: Bools  # (judgements,) pairs removed from the ranking for NDCG
 
     @classmethod
-    def of(cls, judged: JudgedSet, side: tuple[int, Bools] | None) -> _Cases:
+    def for_side(cls, judged: JudgedSet, side: tuple[int, Bools] | None) -> _Cases:
         code, is_inside = (-1, np.ones(len(judged.labels), np.bool_)) if side is None else side
         return cls(
             code,
@@ -108,18 +108,18 @@ class _Cases:
 
 
 def _sides(judged: JudgedSet, sides: str) -> list[tuple[int, Bools]]:
-    """Of each side its code and which judgements (judgements,) are of its products."""
+    """Returns the code of each side and which judgements (judgements,) are of its products."""
     if not sides:
         return []
     bucket = judged.product_buckets[sides]
-    of_judgement = bucket.codes[judged.product_rows]
-    return [(code, of_judgement == code) for code in range(len(bucket.values))]
+    judgement_codes = bucket.codes[judged.product_rows]
+    return [(code, judgement_codes == code) for code in range(len(bucket.values))]
 
 
 def _scored(
     scorer: Scorer, judged: JudgedSet, pairs: JudgedSet, cases: Sequence[_Cases], progress: Progress
 ) -> tuple[list[Doubles], Doubles]:
-    """Of each of `cases` figures (queries, metrics), and the scores of the pairs (pairs,)."""
+    """Returns metrics (queries, metrics) for each of `cases`, and the scores of the pairs (pairs,)."""
     num_queries = len(judged.queries)
     figures = [np.empty((num_queries, len(metrics_of(judged)))) for _ in cases]
     pair_scores = np.empty(len(pairs.labels))
@@ -129,7 +129,7 @@ def _scored(
         stop = min(start + step, num_queries)
         scores = scorer.scores(judged.queries[start:stop])
         if scores.shape != (stop - start, len(judged.products)):
-            raise ValueError(f"{scorer.name} gave scores of shape {scores.shape} for {stop - start} queries")
+            raise ValueError(f"{scorer.name} returned scores of shape {scores.shape} for {stop - start} queries")
         at = slice(*np.searchsorted(pairs.query_rows, (start, stop)).tolist())
         pair_scores[at] = scores[pairs.query_rows[at] - start, pairs.product_rows[at]]
         for place, one in enumerate(cases):
@@ -139,7 +139,7 @@ def _scored(
 
 
 def _figures(scores: Floats, judged: JudgedSet, cases: _Cases, start: int, stop: int) -> Doubles:
-    """(stop - start, metrics) of the queries from start to stop."""
+    """Returns (stop - start, metrics) for the queries from start to stop."""
     at = slice(*np.searchsorted(judged.query_rows, (start, stop)).tolist())
     rows = (judged.query_rows[at] - start, judged.product_rows[at])
     is_judged_only = judged.protocol.pool is Pool.JUDGED
@@ -156,13 +156,13 @@ def _figures(scores: Floats, judged: JudgedSet, cases: _Cases, start: int, stop:
     relevant, graded = cases.relevant.take(block), cases.graded.take(block)
     by_gain = ranked(cases.graded_out)
     is_same = np.array_equal(cases.graded_out[at], cases.relevant_out[at])
-    found = places(by_gain if is_same else ranked(cases.relevant_out), relevant)
+    positions = places(by_gain if is_same else ranked(cases.relevant_out), relevant)
     protocol = judged.protocol
     ndcg = ndcg_at(places(by_gain, graded), graded, protocol.ndcg_at or depth)
-    precision = average_precision(found, relevant)
-    mrr = reciprocal_rank(found, relevant, protocol.mrr_at)
+    precision = average_precision(positions, relevant)
+    mrr = reciprocal_rank(positions, relevant, protocol.mrr_at)
     main = [ndcg, precision, mrr] if protocol.mrr_at is None else [mrr, ndcg, precision]  # as in `metrics_of`
-    return np.stack([*main, *(recall_at(found, relevant, k) for k in protocol.ks)], axis=1)
+    return np.stack([*main, *(recall_at(positions, relevant, k) for k in protocol.ks)], axis=1)
 
 
 def _results(
@@ -173,7 +173,7 @@ def _results(
     judged: JudgedSet,
     sides: str,
 ) -> Results:
-    """The cases in which something has a gain, one after the other, with the buckets of their queries and the side's."""
+    """Concatenates the cases that have a gain, with the buckets of their queries and sides."""
     kept = [np.flatnonzero(one.graded.counts > 0) for one in cases]
     queries = np.concatenate(kept)
     buckets = {name: Bucket(one.values, one.codes[queries]) for name, one in judged.query_buckets.items()}
@@ -185,35 +185,35 @@ def _results(
             del buckets[sides]
     else:
         buckets[OVERLAP] = _query_overlap(judged, queries)
-    joined = {
+    kept_scores = {
         name: np.concatenate([values[rows] for values, rows in zip(of_cases, kept, strict=True)])
         for name, of_cases in scores.items()
     }
-    return Results(metrics, joined, rank_s, queries, buckets)
+    return Results(metrics, kept_scores, rank_s, queries, buckets)
 
 
 def pair_buckets(pairs: JudgedSet, sides: str) -> dict[str, Bucket]:
-    """The buckets of judged pairs: of their queries, of their products, of both, and by shared words."""
-    found = {name: Bucket(one.values, one.codes[pairs.query_rows]) for name, one in pairs.query_buckets.items()}
+    """Returns the buckets of judged pairs: by query, by query and product, and by shared words."""
+    buckets = {name: Bucket(one.values, one.codes[pairs.query_rows]) for name, one in pairs.query_buckets.items()}
     if sides:
         side = pairs.product_buckets[sides]
-        of_pair = Bucket(side.values, side.codes[pairs.product_rows])
-        found[QUADRANT] = _crossed(pairs.query_buckets[sides], pairs.query_rows, of_pair)
+        pair_sides = Bucket(side.values, side.codes[pairs.product_rows])
+        buckets[QUADRANT] = _crossed(pairs.query_buckets[sides], pairs.query_rows, pair_sides)
     shares = SharedWords(pairs.queries, pairs.products).shares(pairs.query_rows, pairs.product_rows)
     codes = np.where(shares == 0, 0, np.where(shares < 1, 1, 2)).astype(np.int32)
-    found[OVERLAP] = Bucket(("none of the query's words", "some", "all of the query's words"), codes)
-    return found
+    buckets[OVERLAP] = Bucket(("none of the query's words", "some", "all of the query's words"), codes)
+    return buckets
 
 
 def _crossed(queries: Bucket, query_rows: Ints, products: Bucket) -> Bucket:
-    """Values of both: "unseen query, seen product"; `products` has one code a row."""
+    """Crosses both buckets: "unseen query, seen product". `products` has one code per row."""
     values = tuple(f"{query} query, {product} product" for query in queries.values for product in products.values)
     codes = queries.codes[query_rows].astype(np.int64) * len(products.values) + products.codes
     return Bucket(values, codes.astype(np.int32))
 
 
 def _query_overlap(judged: JudgedSet, queries: Ints) -> Bucket:
-    """Of `queries` (n,) by the mean share of their words that their relevant products hold; those that have none are in no bucket."""
+    """Divides `queries` (n,) by the mean share of their words that their relevant products contain; -1 without a relevant product."""
     relevant = judged.relevant()
     counts = relevant.counts
     starts = np.cumsum(counts) - counts
@@ -222,4 +222,4 @@ def _query_overlap(judged: JudgedSet, queries: Ints) -> Bucket:
     shares = SharedWords(judged.queries, judged.products).shares(relevant.cases[pairs], relevant.rows[pairs])
     means = np.bincount(np.repeat(np.arange(len(queries)), lengths), shares, len(queries)) / np.maximum(1, lengths)
     codes = np.where(lengths > 0, np.searchsorted((1 / 3, 2 / 3), means, "right"), -1).astype(np.int32)
-    return Bucket(("under a third of the words", "a third to two thirds", "two thirds and more"), codes)
+    return Bucket(("less than a third of the words", "a third to two thirds", "two thirds or more"), codes)

@@ -1,14 +1,14 @@
-"""Known-item search on a catalogue without queries: each query is *derived* of a product's title, and that product is to be found.
+"""Known-item search on a catalogue without queries: each query is *derived* from a product's title, and that product is the target.
 
-Derived queries are no real ones: they say whether an encoder finds a product by some of its words, by a misspelt brand or by other words
-for the same, and nothing of what shoppers want. Recipes, one a query, drawn evenly among those that a title allows:
+Derived queries are not real: they show whether an encoder finds a product by some of its words, a misspelt brand or synonyms, but not what
+shoppers want. One recipe per query, drawn evenly among those that a title allows:
 
-- *words dropped*: two to four words of the title, in their order;
+- *words dropped*: two to four words of the title, in order;
 - *brand misspelt*: the brand with one typing error, and up to three other words;
-- *synonyms*: words of the title for which SYNONYMS has others are replaced, and up to three other words stay;
-- *without the brand*: up to four words that are not the brand's.
+- *synonyms*: words of the title are replaced by those of SYNONYMS, and up to three other words stay;
+- *without the brand*: up to four words outside the brand.
 
-Products whose titles have the same words are the same item: finding any of them is right.
+Products whose titles have the same words are the same item: each of them is correct.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Po
 from models.studies.text_encoder.wording import form_of
 from models.typing_errors import misspell
 
-# Ours: what else shoppers of electronics and of furnishings say. Phrases before the words they hold.
+# Synonyms in electronics and furnishings, written for this study. Phrases precede the words that they contain.
 SYNONYMS = {
     "hard drive": "hard disk", "flash drive": "usb stick", "video game": "computer game", "cell phone": "mobile phone",
     "cell phones": "mobile phones", "digital camera": "photo camera", "video camera": "camcorder", "ink cartridge": "printer ink",
@@ -46,7 +46,7 @@ SYNONYMS = {
 
 RECIPES = ("words dropped", "brand misspelt", "synonyms", "without the brand")
 
-_MIN_WORDS, _MAX_WORDS = 3, 24  # of titles that queries are derived of
+_MIN_WORDS, _MAX_WORDS = 3, 24  # of titles from which queries are derived
 _WORD = re.compile(r"[^\W_][\w.'+-]*")
 
 
@@ -58,8 +58,10 @@ def known_items(
     text_fields: Sequence[str] = (),
     seed: int = 0,
 ) -> JudgedSet:
-    """`num_queries` derived queries (fewer in a small catalogue), each of another item. Raises JudgedSetError where no title has
-    the three words that are needed."""
+    """Derives `num_queries` queries (fewer in a small catalogue), each from a different item.
+
+    Raises JudgedSetError if no title has the three words that are needed.
+    """
     rng = np.random.default_rng([seed, 0x1D])
     draws = Draws(seed ^ 0x1D)
     items: dict[str, list[int]] = defaultdict(list)
@@ -67,10 +69,10 @@ def known_items(
         items[form_of(product.title)].append(row)
     rows = [group[0] for group in items.values() if _MIN_WORDS <= len(_words(products[group[0]].title)) <= _MAX_WORDS]
     if not rows:
-        raise JudgedSetError(f"no title has {_MIN_WORDS} to {_MAX_WORDS} words, so no query can be derived of one")
+        raise JudgedSetError(f"no title has {_MIN_WORDS} to {_MAX_WORDS} words, so no query can be derived")
     queries: list[str] = []
     recipes: list[int] = []
-    found: list[list[int]] = []
+    targets: list[list[int]] = []
     for row in rng.permutation(rows).tolist():
         if len(queries) == num_queries:
             break
@@ -79,17 +81,17 @@ def known_items(
             continue
         queries.append(derived[0])
         recipes.append(RECIPES.index(derived[1]))
-        found.append(items[form_of(products[row].title)])
+        targets.append(items[form_of(products[row].title)])
     if not queries:
-        raise JudgedSetError("no query could be derived of any title")
-    judged = np.array([(query, row) for query, group in enumerate(found) for row in group], np.int64)
+        raise JudgedSetError("no query could be derived from any title")
+    judged = np.array([(query, row) for query, group in enumerate(targets) for row in group], np.int64)
     protocol = Protocol(
         {"the item": 1.0},
         ("the item",),
         Pool.CATALOGUE,
         mrr_at=10,
         ks=(10, 100),
-        split=f"{len(queries):,} queries derived of titles, seed {seed}",
+        split=f"{len(queries):,} queries derived from titles, seed {seed}",
         text="title, brand, category" + "".join(f", {field}" for field in text_fields),
         source="Derived queries: no shopper typed them.",
     )
@@ -104,41 +106,41 @@ def known_items(
 
 
 def derive_query(product: Product, rng: np.random.Generator, draws: Draws) -> tuple[str, str] | None:
-    """A query for a product and the recipe by which it came about; None where no recipe fits."""
+    """Returns a query for a product and its recipe; None if no recipe fits."""
     title = " ".join(_words(product.title))
     brand = " ".join(_words(product.brand))
     rest = [word for word in title.split() if word not in brand.split()]
     written: dict[str, Callable[[], str]] = {
-        "words dropped": lambda: _some(title.split(), int(rng.integers(2, 5)), rng)
+        "words dropped": lambda: _sample(title.split(), int(rng.integers(2, 5)), rng)
     }
     if brand and len(rest) >= 2:
-        written["brand misspelt"] = lambda: f"{misspell(brand, draws)} {_some(rest, 3, rng)}"
-        written["without the brand"] = lambda: _some(rest, 4, rng)
+        written["brand misspelt"] = lambda: f"{misspell(brand, draws)} {_sample(rest, 3, rng)}"
+        written["without the brand"] = lambda: _sample(rest, 4, rng)
     if replaced := _synonyms(title):
         others = [word for word in rest if word not in " ".join(replaced).split()]
-        written["synonyms"] = lambda: " ".join([*_some(others, 3, rng).split(), *replaced.values()])
+        written["synonyms"] = lambda: " ".join([*_sample(others, 3, rng).split(), *replaced.values()])
     recipe = sorted(written)[int(rng.integers(len(written)))]
     query = written[recipe]()
     return (query, recipe) if len(query.split()) >= 2 else None
 
 
 def _synonyms(title: str) -> dict[str, str]:
-    """What of the title is said in other words -> those words, at most two, the longest phrases first."""
-    found: dict[str, str] = {}
+    """Returns words of the title -> synonyms, at most two, the longest phrases first."""
+    replaced: dict[str, str] = {}
     left = f" {title} "
     for phrase, other in SYNONYMS.items():
-        if f" {phrase} " in left and len(found) < 2 and f" {other} " not in f" {title} ":
-            found[phrase] = other
+        if f" {phrase} " in left and len(replaced) < 2 and f" {other} " not in f" {title} ":
+            replaced[phrase] = other
             left = left.replace(f" {phrase} ", " | ")
-    return found
+    return replaced
 
 
-def _some(words: Sequence[str], count: int, rng: np.random.Generator) -> str:
-    """`count` of the words, or all, in their order."""
+def _sample(words: Sequence[str], count: int, rng: np.random.Generator) -> str:
+    """Returns `count` random words, or all, in their order."""
     at = sorted(rng.choice(len(words), min(count, len(words)), replace=False).tolist()) if words else []
-    return " ".join(words[place] for place in at)
+    return " ".join(words[position] for position in at)
 
 
 def _words(text: str) -> list[str]:
-    """Lower case; single letters and marks are none."""
+    """Returns the words in lower case, without single letters and punctuation."""
     return [word for word in _WORD.findall(text.lower()) if len(word) > 1]

@@ -1,4 +1,4 @@
-"""Scorers: how well every product answers a query. Rankings and figures of pairs both follow from the scores."""
+"""Scorers: the relevance of every product to a query. Rankings and metrics of pairs both follow from the scores."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Scorer(Protocol):
     def name(self) -> str: ...
 
     def scores(self, queries: Sequence[str]) -> Floats:
-        """(queries, products), the higher the better; comparable within a scorer, across queries too."""
+        """Returns (queries, products), higher is better; comparable within a scorer, also across queries."""
         ...
 
 
 class VectorScorer:
-    """Cosine of an embedder's vectors."""
+    """Scores by the cosine of an embedder's vectors."""
 
     def __init__(self, embedder: Embedder, products: Sequence[str], cache: VectorCache, progress: Progress) -> None:
         self.name = embedder.name
@@ -35,11 +35,11 @@ class VectorScorer:
 
 
 def best(scores: Floats, k: int) -> Ints:
-    """(queries, k) products of the highest `scores` (queries, products), of equal ones the first; -1 past the last above -inf."""
+    """Returns (queries, k) products by falling `scores` (queries, products), ties by product number; -1 past the last above -inf."""
     num_products = scores.shape[1]
     depth = min(k, num_products)
     ranked = np.full((len(scores), k), -1, np.int64)
-    # Whatever equals the last of the best is taken too, so that among equals the first product wins, not the partition's whim.
+    # Candidates include all ties with the last one, so that the product number decides, not the partition.
     limits = -np.partition(-scores, depth - 1, axis=1)[:, depth - 1]
     for row, (values, limit) in enumerate(zip(scores, limits, strict=True)):
         candidates = np.flatnonzero((values >= limit) & (values > -np.inf))
@@ -49,5 +49,5 @@ def best(scores: Floats, k: int) -> Ints:
 
 
 def masked(scores: Floats, is_out: Bools) -> Floats:
-    """`scores` with -inf where `is_out`, both (queries, products)."""
+    """Returns `scores` with -inf where `is_out`, both (queries, products)."""
     return np.where(is_out, np.float32(-np.inf), scores)

@@ -1,4 +1,4 @@
-"""The figures of a judged set as sections of a report: rankings, buckets and pairs, with differences from one scorer."""
+"""The results on a judged set as sections of a report: rankings, buckets and pairs, with differences from a reference."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _NAMES = {
     CLEAR: "AUC against irrelevant, pooled",
     "ndcg": "NDCG",
 }
-_MAX_LINES = 8  # scorers side by side in a plot; more cannot be told apart
+_MAX_LINES = 8  # scorers side by side in a plot; more are hard to distinguish
 
 
 def summary_of(results: Results, metric: str, reference: str, *, seed: int = 0) -> Summary:
-    """Figures with `metric` as the main one, and every other scorer minus `reference`."""
+    """Summarises `results` with `metric` as the main one, and every other scorer minus `reference`."""
     others = tuple(name for name in results.scores if name != reference)
     return summarise(results, metric, [Comparison("", reference, others)], subject=reference, seed=seed)
 
 
 def ranking_section(title: str, summary: Summary, note: str = "") -> Section:
-    """All metrics over all queries, and the differences."""
+    """Returns all metrics over all queries, and the differences."""
     names = list(summary.overall)
     columns = [shown_name(metric) for metric in summary.metrics]
     tables = [
@@ -57,14 +57,16 @@ def ranking_section(title: str, summary: Summary, note: str = "") -> Section:
         if not one.overall:
             continue
         rows = [(name, [values[metric] for metric in summary.metrics]) for name, values in one.overall.items()]
-        caption = f"Minus {one.comparison.reference}, on the same queries; bold where the 95 % interval does not hold 0"
+        caption = (
+            f"Difference from {one.comparison.reference} on the same queries; bold where the 95 % interval excludes 0"
+        )
         tables.append(Table(caption, "encoder", columns, rows, signed=True))
         plots.append(differences_plot(one, summary.main_metric, shown_name(summary.main_metric)))
     return Section(title, note, plots, tables)
 
 
 def bucket_section(title: str, summaries: Sequence[Summary], dimension: str, note: str = "") -> Section | None:
-    """Each summary's main metric by the values of one dimension; None where no value has enough queries."""
+    """Returns each summary's main metric by the values of one dimension; None if no value has enough queries."""
     tables: list[Table] = []
     plots: list[str] = []
     for summary in summaries:
@@ -77,7 +79,7 @@ def bucket_section(title: str, summaries: Sequence[Summary], dimension: str, not
         tables.append(_transposed(f"{unit}; number of queries in brackets", columns, list(by_value.values())))
         for one in summary.differences:
             differences = [one.by_bucket[dimension][value] for value in by_value]
-            caption = f"{unit}, minus {one.comparison.reference}; bold where the 95 % interval does not hold 0"
+            caption = f"{unit}, difference from {one.comparison.reference}; bold where the 95 % interval excludes 0"
             tables.append(_transposed(caption, columns, differences, signed=True))
         if not plots:
             plots.append(groups_plot(_lines(dict(zip(columns, by_value.values(), strict=True))), unit))
@@ -88,16 +90,16 @@ def bucket_section(title: str, summaries: Sequence[Summary], dimension: str, not
 
 
 def pair_section(title: str, values: Mapping[str, PairFigures], reference: str, note: str = "") -> Section | None:
-    """The figures of pairs by value of a bucket, and the differences."""
+    """Returns the metrics of pairs by value of a bucket, and the differences."""
     if not values:
         return None
     columns = list(values)
     counts = [(value, [one.num_pairs, one.num_relevant, one.num_queries]) for value, one in values.items()]
-    tables = [Table("What was judged", "bucket", ["pairs", "relevant", "queries"], counts)]
+    tables = [Table("Judged pairs", "bucket", ["pairs", "relevant", "queries"], counts)]
     for metric in METRICS:
         tables.append(_transposed(shown_name(metric), columns, [one.by_scorer[metric] for one in values.values()]))
         differences = [one.differences[metric] for one in values.values()]
-        caption = f"{shown_name(metric)}, minus {reference}; bold where the 95 % interval does not hold 0"
+        caption = f"{shown_name(metric)}, difference from {reference}; bold where the 95 % interval excludes 0"
         tables.append(_transposed(caption, columns, differences, signed=True))
     plot = groups_plot(
         _lines({value: one.by_scorer[WITHIN] for value, one in values.items()}), shown_name(WITHIN), from_zero=False
@@ -108,18 +110,18 @@ def pair_section(title: str, values: Mapping[str, PairFigures], reference: str, 
 def sections_of(
     results: JudgedResults, pairs: ByBucket, reference: str, *, protocol: str, pair_note: str = "", seed: int = 0
 ) -> list[Section]:
-    """All that is known of one judged set: rankings over all queries, the four quadrants, further buckets, and pairs."""
+    """Returns all sections of one judged set: rankings over all queries, the four quadrants, further buckets, and pairs."""
     main, second = results.ranking.metrics[:2]
     whole = [summary_of(results.ranking, metric, reference, seed=seed) for metric in (main, second)]
-    found: list[Section | None] = [ranking_section("All queries", whole[0], protocol)]
+    sections: list[Section | None] = [ranking_section("All queries", whole[0], protocol)]
     if results.quadrants is not None:
         by_side = [summary_of(results.quadrants, metric, reference, seed=seed) for metric in (main, second)]
-        found.append(bucket_section("Seen and unseen: rankings", by_side, QUADRANT, QUADRANT_NOTE))
+        sections.append(bucket_section("Seen and unseen: rankings", by_side, QUADRANT, QUADRANT_NOTE))
     if QUADRANT in pairs:
         left_out = _left_out(results.pairs, QUADRANT, pairs[QUADRANT])
-        found.append(pair_section("Seen and unseen: pairs", pairs[QUADRANT], reference, f"{pair_note} {left_out}"))
-    found += [bucket_section(f"By {dimension}: rankings", whole, dimension) for dimension in results.ranking.buckets]
-    found += [
+        sections.append(pair_section("Seen and unseen: pairs", pairs[QUADRANT], reference, f"{pair_note} {left_out}"))
+    sections += [bucket_section(f"By {dimension}: rankings", whole, dimension) for dimension in results.ranking.buckets]
+    sections += [
         pair_section(
             f"By {dimension}: pairs",
             values,
@@ -129,19 +131,19 @@ def sections_of(
         for dimension, values in pairs.items()
         if dimension != QUADRANT
     ]
-    return [one for one in found if one is not None]
+    return [section for section in sections if section is not None]
 
 
 QUADRANT_NOTE = (
-    "Of each query the relevant products of one side alone count (seen or unseen: whether they are in the training pairs). What is as "
-    "right on the other side is taken out of the ranking, all else stays; so sides differ in how much is left to confuse them with, and "
-    "figures compare within a column. A near query is in the training pairs but for its form or one letter."
+    "For each query, only the relevant products of one side count (seen or unseen: whether they are in the training pairs). Relevant "
+    "products of the other side are removed from the ranking, all others stay. The sides therefore differ in difficulty: compare figures "
+    "within a column only. A near query differs from a training query only in its form or by one letter."
 )
-OVERLAP_NOTE = "By how many of the query's words the product's text holds, as stems."
+OVERLAP_NOTE = "By the share of the query's word stems that the product's text contains."
 
 
 def _left_out(pairs: JudgedPairs, dimension: str, shown: Mapping[str, PairFigures]) -> str:
-    """Which values have pairs, and too few of one kind or of too few queries."""
+    """Returns a note on values with too few pairs of one kind or too few queries."""
     bucket = pairs.buckets[dimension]
     counts = dict(zip(bucket.values, np.bincount(bucket.codes, minlength=len(bucket.values)).tolist(), strict=True))
     small = [f"{value} ({count})" for value, count in counts.items() if count and value not in shown]
@@ -151,7 +153,7 @@ def _left_out(pairs: JudgedPairs, dimension: str, shown: Mapping[str, PairFigure
 def _transposed(
     caption: str, columns: Sequence[str], cells: Sequence[Mapping[str, Interval]], *, signed: bool = False
 ) -> Table:
-    """Rows of scorers from columns of intervals by scorer."""
+    """Returns a table with a row per scorer from columns of intervals by scorer."""
     names = list(cells[0])
     return Table(caption, "encoder", columns, [(name, [one[name] for one in cells]) for name in names], signed=signed)
 
@@ -161,5 +163,5 @@ def _lines(groups: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, 
 
 
 def shown_name(metric: str) -> str:
-    """ "mrr@10" -> "MRR@10", as a heading has it."""
+    """Returns a metric as headings name it: "mrr@10" -> "MRR@10"."""
     return _NAMES.get(metric) or metric_name(metric)

@@ -1,12 +1,12 @@
-"""Judgements of the simulated store: what a query truly asks for is known, so that every product can be judged for it.
+"""Judgements of the simulated store: the simulation knows the intent of each query, so every product can be judged.
 
-A product is *Exact* for a query when it is of the wanted type and has all that the query asks for, *Partial* when it is of the type alone,
-and *Irrelevant* otherwise; a text that stands for several intents takes the best. Queries are those asked after the training window. A
-query or product is *seen* when it is in the training pairs; a query that is not, but is one of them but for its form or a letter, is
-*near* and counts as neither.
+A product is *Exact* for a query if it has the intended type and everything that the query asks for, *Partial* if it only has the type, and
+*Irrelevant* otherwise; a text that stands for several intents takes the best judgement. Queries are those searched for after the training
+window. A query or product is *seen* if it is in the training pairs. An unseen query that differs from a seen one only in its form or by one
+letter is *near*, and counts as neither.
 
-Pairs are judged as shops do: of what was shown for the query after the window, and, since a search engine shows little that is wrong, of
-products drawn from the whole catalogue.
+Pairs are sampled as shops do: from the products shown for the query after the window and, because a search engine shows few irrelevant
+products, from the whole catalogue.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Codes, Ints
-from models.evaluation.buckets import Bucket, frequency_codes
+from models.evaluation.buckets import FREQUENCIES, Bucket, frequency_codes
 from models.sample_store import SimulatedLog as Simulation
 from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Pool, Protocol
 from models.studies.text_encoder.wording import near_duplicates
@@ -28,20 +28,20 @@ from models.text_tuning.pairs import ClickPairs
 from models.text_tuning.query_keys import plain_key
 from models.unified.shopping_log import ShoppingLog
 
-SEEN, FREQUENCY = "seen", "how often asked"
+SEEN, FREQUENCY = "seen", "query frequency"
 EXACT, PARTIAL, IRRELEVANT = range(3)
 GAINS = {"Exact": 1.0, "Partial": 0.5, "Irrelevant": 0.0}
 
 NEGATIVES = (
-    "Positives are Exact products that were shown for the query after the window; negatives are products that were shown for it then and "
-    "are not Exact, and as many products drawn evenly from the catalogue as there are positives, Exact ones left out. Of each kind at "
-    "most {each} a query and side (seen or unseen products)."
+    "Positives are Exact products that were shown for the query after the training window. Negatives are other products that were shown "
+    "for it then, and as many random catalogue products that are not Exact as there are positives. There are at most {each} of each kind "
+    "per query and side (seen or unseen products)."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Judgements:
-    """Two sets of the same queries and products: all judgements, for rankings; a sample of pairs, both kinds about as many."""
+    """Two judged sets of the same queries and products: all judgements for rankings, and a balanced sample of pairs."""
 
     ranking: JudgedSet
     pairs: JudgedSet
@@ -58,32 +58,32 @@ def judge_simulation(
     max_pairs: int = 6,
     seed: int = 0,
 ) -> Judgements:
-    """`log` is what `simulation` wrote, its rows of products the numbers of the store, and `training` the pairs made of it before
-    `before_ms`. `products` are texts, by row.
+    """Judges the products for queries after the training window, which ends at `before_ms`.
 
-    Of seen, near and unseen queries a third of `max_queries` each is drawn, more where another kind has fewer. Raises JudgedSetError
-    where no query was asked after the window.
+    `log` is the log that `simulation` wrote, with the store's product numbers as rows; `training` are its click pairs before `before_ms`;
+    `products` are texts, by row. Samples a third of `max_queries` each from seen, near and unseen queries, and more where another group has
+    fewer. Raises JudgedSetError if there is no query after the window.
     """
     if len(products) != simulation.assortment.num_products or log.num_products != len(products):
         raise JudgedSetError(
-            f"the simulation has {simulation.assortment.num_products:,} products, the log {log.num_products:,}, and texts are of "
-            f"{len(products):,}"
+            f"the simulation has {simulation.assortment.num_products:,} products, the log {log.num_products:,}, and there are "
+            f"{len(products):,} product texts"
         )
     rng = np.random.default_rng([seed, 0xE7])
-    asked = _Asked.of(log, before_ms)
-    seen = _seen_queries(asked.keys, asked.texts, training)
+    later = _LaterQueries.after(log, before_ms)
+    seen = _seen_queries(later.keys, later.texts, training)
     chosen = _drawn_evenly(seen, max_queries, rng)
-    texts = [asked.texts[at] for at in chosen.tolist()]
-    grades = _grades(simulation, [asked.keys[at] for at in chosen.tolist()])
+    texts = [later.texts[at] for at in chosen.tolist()]
+    grades = _grades(simulation, [later.keys[at] for at in chosen.tolist()])
     side = np.ones(len(products), np.int32)
     side[training.product] = 0
     protocol = Protocol(
         GAINS,
         ("Exact",),
         Pool.CATALOGUE,
-        split="queries asked after the training window",
+        split="queries after the training window",
         text="title, brand, category, description",
-        source="Simulated: judged by what the simulation wrote the query for.",
+        source="Simulated: judged by the intent from which the simulation wrote the query.",
     )
     ranking = JudgedSet.from_judgements(
         "simulated store",
@@ -93,12 +93,12 @@ def judge_simulation(
         _graded(grades),
         query_buckets={
             SEEN: Bucket(("seen", "near", "unseen"), seen[chosen]),
-            FREQUENCY: Bucket(("head", "torso", "tail", "not asked"), _frequency(log, before_ms, asked.keys)[chosen]),
+            FREQUENCY: Bucket(FREQUENCIES, _frequency(log, before_ms, later.keys)[chosen]),
         },
         product_buckets={SEEN: Bucket(("seen", "unseen"), side)},
         is_simulated=True,
     )
-    shown = [asked.shown[at] for at in chosen.tolist()]
+    shown = [later.shown[at] for at in chosen.tolist()]
     judged = _drawn_pairs(grades, shown, side, max_pairs, rng)
     pairs = JudgedSet.from_judgements(
         "simulated store, pairs",
@@ -114,62 +114,62 @@ def judge_simulation(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    """The queries of searches after the window."""
+class _LaterQueries:
+    """The queries of searches after the training window."""
 
-    keys: list[str]  # `plain_key`s, each once
-    texts: list[str]  # as typed first
-    shown: list[Ints]  # the distinct products that searches for each led to
+    keys: list[str]  # distinct `plain_key`s
+    texts: list[str]  # the first spelling
+    shown: list[Ints]  # distinct products with events after a search for each query
 
     @classmethod
-    def of(cls, log: ShoppingLog, before_ms: int) -> _Asked:
+    def after(cls, log: ShoppingLog, before_ms: int) -> _LaterQueries:
         events = np.flatnonzero((log.searched_ms >= before_ms) & (log.query > 0) & (log.product >= 0))
-        found: dict[str, list[int]] = {}  # key -> number, first query code
-        of_code: dict[int, int] = {}
+        numbered: dict[str, list[int]] = {}  # key -> number, first query code
+        number_of: dict[int, int] = {}
         for code in dict.fromkeys(log.query[events].tolist()):
             key = plain_key(log.queries[code])
             if key:
-                of_code[code] = found.setdefault(key, [len(found), code])[0]
-        if not found:
+                number_of[code] = numbered.setdefault(key, [len(numbered), code])[0]
+        if not numbered:
             raise JudgedSetError(
-                "no query was asked after the training window; a longer log or a smaller share to train on is needed"
+                "there is no query after the training window: use a longer log or a smaller training share"
             )
-        number = np.array([of_code.get(code, -1) for code in log.query[events].tolist()], np.int64)
+        number = np.array([number_of.get(code, -1) for code in log.query[events].tolist()], np.int64)
         kept = number >= 0
         distinct = np.unique(number[kept] * log.num_products + log.product[events][kept])
         numbers, shown = np.divmod(distinct, log.num_products)
-        starts = np.searchsorted(numbers, np.arange(len(found) + 1))
+        starts = np.searchsorted(numbers, np.arange(len(numbered) + 1))
         return cls(
-            list(found),
-            [log.queries[code] for _, code in found.values()],
+            list(numbered),
+            [log.queries[code] for _, code in numbered.values()],
             [shown[start:stop] for start, stop in itertools.pairwise(starts.tolist())],
         )
 
 
 def _seen_queries(keys: Sequence[str], texts: Sequence[str], training: ClickPairs) -> Codes:
-    """(queries,) 0 seen, 1 near, 2 unseen."""
-    known = [training.queries[at] for at in np.unique(training.query).tolist()]
-    is_seen = np.isin(np.array(keys), np.array([plain_key(query) for query in known]))
+    """Returns (queries,) 0 seen, 1 near, 2 unseen."""
+    trained = [training.queries[at] for at in np.unique(training.query).tolist()]
+    is_seen = np.isin(np.array(keys), np.array([plain_key(query) for query in trained]))
     codes = np.where(is_seen, 0, 2).astype(np.int32)
     rest = np.flatnonzero(~is_seen)
-    near = near_duplicates([texts[at] for at in rest.tolist()], known)
+    near = near_duplicates([texts[at] for at in rest.tolist()], trained)
     codes[rest[near]] = 1
     return codes
 
 
 def _frequency(log: ShoppingLog, before_ms: int, keys: Sequence[str]) -> Codes:
-    """(queries,) 0 head, 1 torso, 2 tail by the share of the searches of the window, 3 not asked within it."""
+    """Returns (queries,) positions in FREQUENCIES by the searches of the training window."""
     events = np.flatnonzero((log.searched_ms < before_ms) & (log.query > 0))
     _, first = np.unique(log.search[events], return_index=True)
     counts: dict[str, int] = defaultdict(int)
     for code, count in enumerate(np.bincount(log.query[events][first], minlength=len(log.queries)).tolist()):
         counts[plain_key(log.queries[code])] += count
     code_of = dict(zip(counts, frequency_codes(np.array([*counts.values()], np.int64)).tolist(), strict=True))
-    return np.array([code_of.get(key, 3) for key in keys], np.int32)
+    return np.array([code_of.get(key, FREQUENCIES.index("unseen")) for key in keys], np.int32)
 
 
 def _drawn_evenly(codes: Codes, max_queries: int, rng: np.random.Generator) -> Ints:
-    """Queries (n,), ascending: as many of each code as there is room for, the room that one leaves going to the next."""
+    """Samples about equally many queries of each code (n,), ascending; other groups fill what a small group leaves."""
     groups = sorted((np.flatnonzero(codes == code) for code in np.unique(codes)), key=len)
     chosen: list[Ints] = []
     room = max_queries
@@ -181,25 +181,25 @@ def _drawn_evenly(codes: Codes, max_queries: int, rng: np.random.Generator) -> I
 
 
 def _grades(simulation: Simulation, keys: Sequence[str]) -> list[npt.NDArray[np.int8]]:
-    """Of each query the grade of every product (products,)."""
+    """Returns the grade of every product (products,) for each query."""
     intents_of: dict[str, list[int]] = defaultdict(list)
     for intent, text in enumerate(simulation.intents.texts):
         intents_of[plain_key(text)].append(intent)
     types, every = simulation.assortment.latents.type, np.arange(simulation.assortment.num_products)
-    found = []
+    grades = []
     for key in keys:
         if key not in intents_of:
-            raise JudgedSetError(f"the simulation knows no query {key!r}; it is another log's")
+            raise JudgedSetError(f"the simulation has no query {key!r}; it belongs to another log")
         intents = np.array(intents_of[key])[:, None]
         is_exact = (simulation.engagement.relevance(intents, every[None, :]) == 0).any(axis=0)
         is_type = np.isin(types, simulation.intents.types[intents[:, 0]])
-        found.append(np.where(is_exact, EXACT, np.where(is_type, PARTIAL, IRRELEVANT)).astype(np.int8))
-    return found
+        grades.append(np.where(is_exact, EXACT, np.where(is_type, PARTIAL, IRRELEVANT)).astype(np.int8))
+    return grades
 
 
 def _graded(grades: Sequence[npt.NDArray[np.int8]]) -> tuple[Ints, Ints, Codes]:
-    """Query rows, product rows and labels of what is not irrelevant."""
-    rows = [np.flatnonzero(one < IRRELEVANT) for one in grades]
+    """Returns query rows, product rows and labels of all judgements that are not irrelevant."""
+    rows = [np.flatnonzero(of_query < IRRELEVANT) for of_query in grades]
     queries = np.repeat(np.arange(len(grades)), [len(one) for one in rows])
     labels = np.concatenate([one[at] for one, at in zip(grades, rows, strict=True)]).astype(np.int32)
     return queries, np.concatenate(rows), labels
@@ -212,15 +212,15 @@ def _drawn_pairs(
     each: int,
     rng: np.random.Generator,
 ) -> tuple[Ints, Ints, Codes]:
-    """See NEGATIVES."""
+    """Samples pairs as NEGATIVES describes; returns query rows, product rows and labels."""
     queries: list[int] = []
     products: list[int] = []
-    for query, (of_query, seen_by_shoppers) in enumerate(zip(grades, shown, strict=True)):
+    for query, (of_query, shown_products) in enumerate(zip(grades, shown, strict=True)):
         for code in (0, 1):
-            here = seen_by_shoppers[side[seen_by_shoppers] == code]
+            here = shown_products[side[shown_products] == code]
             is_exact = of_query[here] == EXACT
-            right, near = _some(here[is_exact], each, rng), _some(here[~is_exact], each, rng)
-            far = _some(np.flatnonzero((side == code) & (of_query != EXACT)), max(1, len(right)), rng)
+            right, near = _sample(here[is_exact], each, rng), _sample(here[~is_exact], each, rng)
+            far = _sample(np.flatnonzero((side == code) & (of_query != EXACT)), max(1, len(right)), rng)
             drawn = np.concatenate([right, near, far])
             queries += [query] * len(drawn)
             products += drawn.tolist()
@@ -228,5 +228,5 @@ def _drawn_pairs(
     return *rows, np.array([grades[query][product] for query, product in zip(*rows, strict=True)], np.int32)
 
 
-def _some(of: Ints, count: int, rng: np.random.Generator) -> Ints:
+def _sample(of: Ints, count: int, rng: np.random.Generator) -> Ints:
     return rng.choice(of, min(count, len(of)), replace=False) if len(of) else of

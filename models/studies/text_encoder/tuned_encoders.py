@@ -1,4 +1,4 @@
-"""The encoders that are compared, trained once and kept: what was trained on what is in a folder's name."""
+"""Tuned encoders for comparison, trained once and cached; the folder's name has a digest of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from models.text_tuning.recipe import Stage, TextRecipe
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """One encoder to train. `click_share` takes so much of the sessions; the number of steps stays."""
+    """One encoder to train. `click_share` keeps this share of the sessions; the number of steps stays the same."""
 
     name: str
     stages: tuple[Stage, ...]
@@ -32,7 +32,7 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What every encoder learns from: a catalogue, a log, and the moment before which events count."""
+    """Training data of every encoder: a catalogue, a log, and the end of the training window."""
 
     source: Source
     events: Path
@@ -40,7 +40,7 @@ class TrainingData:
 
 
 class Trainer:
-    """Trains what is not in `work` yet. The same call goes on where it was interrupted."""
+    """Trains encoders that are not in `work` yet, so an interrupted call can be repeated and resumes."""
 
     def __init__(
         self, data: TrainingData, recipe: TextRecipe, work: Path, *, base: str = PACKAGED, seed: int = 0
@@ -48,10 +48,10 @@ class Trainer:
         self._data, self._recipe, self._work, self._base, self._seed = data, recipe, work, base, seed
 
     def folder(self, tuning: Tuning, progress: Progress) -> Path:
-        """The trained encoder, a folder of sentence-transformers files."""
+        """Returns the trained encoder: a folder of sentence-transformers files."""
         base, stages = self._base, tuning.stages
         if stages == (Stage.MLM, Stage.CLICK) and tuning.click_share == 1.0:
-            # The second stage goes on from what the first alone makes, which is compared as well.
+            # The second stage continues from the encoder of the first stage, which is compared as well.
             base, stages = str(self.folder(Tuning(Stage.MLM.value, (Stage.MLM,)), progress)), (Stage.CLICK,)
         facts = [
             *(asdict(tuning), stages, encoder_fingerprint(base), asdict(self._recipe), self._seed),
@@ -79,21 +79,21 @@ class Trainer:
         return folder
 
     def _events(self, share: float) -> Path:
-        """The log, or its clicks, carts and purchases in a `share` of its sessions."""
+        """Returns the log, or a file with the clicks, carts and purchases of a `share` of its sessions."""
         if share == 1.0:
             return self._data.events
         key = hashlib.sha256(json.dumps([_file_facts(self._data.events), share, self._seed]).encode()).hexdigest()[:12]
-        kept = self._work / f"events-{key}.parquet"
-        if not kept.exists():
-            partial = kept.with_suffix(".partial")
+        path = self._work / f"events-{key}.parquet"
+        if not path.exists():
+            partial = path.with_suffix(".partial")
             self._work.mkdir(parents=True, exist_ok=True)
             pq.write_table(part_of_log(pq.read_table(self._data.events), share, self._seed), partial)
-            partial.replace(kept)
-        return kept
+            partial.replace(path)
+        return path
 
 
 def part_of_log(events: pa.Table, share: float, seed: int = 0) -> pa.Table:
-    """The clicks, carts and purchases of `share` of the sessions. A smaller share's sessions are among those of a larger one."""
+    """Returns the clicks, carts and purchases of `share` of the sessions. A larger share includes the sessions of a smaller one."""
     if not 0 < share <= 1:
         raise ValueError(f"share is {share} and must be above 0 and at most 1")
     kinds = events["kind"].cast(pa.string())
@@ -107,8 +107,7 @@ def part_of_log(events: pa.Table, share: float, seed: int = 0) -> pa.Table:
 
 
 def at_full_steps(recipe: TextRecipe) -> TextRecipe:
-    """The same recipe with as many click steps as it allows, however few the pairs: so that encoders differ in what they learned
-    from, not in how long."""
+    """Returns the recipe with its full number of click steps, however few the pairs, so that encoders differ in data, not in steps."""
     return replace(recipe, click=replace(recipe.click, epochs=1e9))
 
 

@@ -1,6 +1,6 @@
-"""WANDS as published: Wayfair's annotated searches (Chen et al., ECIR 2022; MIT; github.com/wayfair/WANDS, folder `dataset`).
+"""Reads WANDS as published: Wayfair's annotated searches (Chen et al., ECIR 2022; MIT; github.com/wayfair/WANDS, folder `dataset`).
 
-480 queries, 42,994 products and 233,448 judgements in three tab-separated files. The data is not part of Aisle; say where it is.
+480 queries, 42,994 products and 233,448 judgements in three tab-separated files. The data is not part of Aisle; name its folder.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from models.studies.text_encoder.judged_set import JudgedSet, JudgedSetError, Po
 
 QUERY_FILE, PRODUCT_FILE, LABEL_FILE = "query.csv", "product.csv", "label.csv"
 
-# Gains as the usual reading of three grades has them; MAP and Recall count what is Exact.
+# The usual gains for three grades; MAP and Recall only count Exact.
 GAINS = {"Exact": 1.0, "Partial": 0.5, "Irrelevant": 0.0}
 
 FIELDS = ("product_name", "product_class", "product_description")
-# The published description says category_hierarchy, the file itself has a blank.
+# The published description writes category_hierarchy, the file has a blank.
 _ALIASES = {"category_hierarchy": "category hierarchy"}
 
 
 def read_wands(folder: Path, *, fields: Sequence[str] = FIELDS, pool: Pool = Pool.CATALOGUE) -> JudgedSet:
-    """All queries and judgements. `fields` of product.csv, in their order, are the product's text. Raises JudgedSetError."""
+    """Reads all queries and judgements. The product text consists of the `fields` of product.csv, in this order. Raises JudgedSetError."""
     queries: dict[str, int] = {}
     query_texts: list[str] = []
     for row in _rows(folder / QUERY_FILE, ("query_id", "query")):
@@ -40,8 +40,8 @@ def read_wands(folder: Path, *, fields: Sequence[str] = FIELDS, pool: Pool = Poo
     labels = {label: place for place, label in enumerate(GAINS)}
     judged: list[tuple[int, int, int]] = []
     for line, row in enumerate(_rows(folder / LABEL_FILE, ("query_id", "product_id", "label")), 2):
-        for name, known in (("query_id", queries), ("product_id", products), ("label", labels)):
-            if row[name] not in known:
+        for name, allowed in (("query_id", queries), ("product_id", products), ("label", labels)):
+            if row[name] not in allowed:
                 raise JudgedSetError(f"{LABEL_FILE}, record {line}: {name} {row[name]!r} is unknown")
         judged.append((queries[row["query_id"]], products[row["product_id"]], labels[row["label"]]))
     table = np.array(judged, np.int64).reshape(-1, 3)
@@ -51,7 +51,7 @@ def read_wands(folder: Path, *, fields: Sequence[str] = FIELDS, pool: Pool = Poo
         pool,
         split="all 480 queries (there is no training part)",
         text=", ".join(fields),
-        source="Chen et al., ECIR 2022; gains are the usual ones, a choice.",
+        source="Chen et al., ECIR 2022; the gains are the usual choice.",
     )
     return JudgedSet.from_judgements(
         "WANDS", protocol, query_texts, texts, (table[:, 0], table[:, 1], table[:, 2].astype(np.int32))
@@ -59,7 +59,7 @@ def read_wands(folder: Path, *, fields: Sequence[str] = FIELDS, pool: Pool = Poo
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
-    """Records of a tab-separated file as `columns`; "" where a record is short."""
+    """Yields records of a tab-separated file with these `columns`; a missing field at the end is ""."""
     csv.field_size_limit(min(sys.maxsize, 1 << 31))
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -80,6 +80,6 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
 
 
 def _sentences(parts: Sequence[str]) -> str:
-    """Fields as sentences; classes come as "Beds|Bunk Beds"."""
+    """Joins fields as sentences; "|" separates classes, as in "Beds|Bunk Beds"."""
     cleaned = (clean_text(part.replace("|", ", ")).rstrip(" .") for part in parts)
     return ". ".join(part for part in cleaned if part)

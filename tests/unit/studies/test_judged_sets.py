@@ -139,9 +139,9 @@ def test_what_esci_lacks_is_named(tmp_path: Path) -> None:
         read_esci(esci(tmp_path), locale="de")
     with pytest.raises(JudgedSetError, match="no judgement of locale jp"):
         read_esci(esci(tmp_path), locale="jp")
-    with pytest.raises(JudgedSetError, match="1 judged products of locale us are missing, as 'B3'"):
+    with pytest.raises(JudgedSetError, match="1 judged products of locale us are missing, for example 'B3'"):
         read_esci(esci(tmp_path, products=ESCI_PRODUCTS[:2]))
-    with pytest.raises(JudgedSetError, match="esci_label 'X' is none of E, S, C, I"):
+    with pytest.raises(JudgedSetError, match="esci_label 'X' is not one of E, S, C, I"):
         read_esci(esci(tmp_path, [("bed", 5, "B1", "us", "X", 1, "test")]))
     (tmp_path / EXAMPLES_FILE).write_text("no parquet")
     with pytest.raises(JudgedSetError, match="cannot be read as Parquet"):

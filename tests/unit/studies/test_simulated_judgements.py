@@ -105,7 +105,7 @@ def test_pairs_hold_what_was_shown_and_as_many_products_at_random(judged: Judgem
 
 def test_another_log_s_truth_is_refused(folder: Path, log: ShoppingLog, training: ClickPairs) -> None:
     simulation = load_simulated_log(folder / TRUTH)
-    with pytest.raises(JudgedSetError, match="texts are of 3"):
+    with pytest.raises(JudgedSetError, match="there are 3 product texts"):
         judge_simulation(simulation, log, training, 0, ["a", "b", "c"])
-    with pytest.raises(JudgedSetError, match="no query was asked after the training window"):
+    with pytest.raises(JudgedSetError, match="there is no query after the training window"):
         judge_simulation(simulation, log, training, int(log.time_ms[-1]) + 1, ["a"] * NUM_PRODUCTS)

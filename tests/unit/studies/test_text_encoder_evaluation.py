@@ -67,7 +67,7 @@ def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         def embed_products(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
             return np.full((len(texts), 2), np.nan, np.float32)
 
-    with pytest.raises(ValueError, match="broken gave vectors"):
+    with pytest.raises(ValueError, match="broken returned vectors"):
         VectorCache(tmp_path).product_vectors(Broken("broken", 1), ["a"], lambda *_: None)
 
 
@@ -88,7 +88,7 @@ def test_the_report_holds_both_encoders_their_difference_and_the_protocol(tmp_pa
 
 def test_encoders_of_one_name_are_refused() -> None:
     assert named(["minilm", "/models/mine"]) == [("MiniLM", "minilm"), ("mine", "/models/mine")]
-    with pytest.raises(ValueError, match="mine comes twice"):
+    with pytest.raises(ValueError, match="mine is repeated"):
         named(["/a/mine", "/b/mine"])
     with pytest.raises(ValueError, match="at least one"):
         named([])
