@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from serving.cli.build import build, simulate
 from serving.cli.bundle import bundle_app
 from serving.cli.evaluate import evaluate_app
 from serving.cli.failures import Commands, needs
-from serving.cli.options import ServiceOptions
+from serving.cli.options import ServiceOptions, simulated_store
 from serving.cli.terminal import err, out
 from serving.cli.train import train_app
 
@@ -49,7 +50,11 @@ def serve(
     ray_address: Annotated[str, Option(help="'local' starts Ray; 'auto' or host:port joins a cluster.")] = "local",
     query: Annotated[str, Option("--try", metavar="QUERY", help="Search for this as soon as the service is up.")] = "",
     demo: Annotated[
-        Path | None, Option(help="Store of 'aisle simulate': record its log, and show --try for two of its shoppers.")
+        Path | None,
+        Option(
+            callback=simulated_store,
+            help="Store of 'aisle simulate': record its log, and show --try for two of its shoppers.",
+        ),
     ] = None,
 ) -> None:
     """Serves a bundle. SIGTERM or Ctrl-C drains and stops it; SIGHUP reads bundle and configuration again and rolls them out."""
@@ -81,7 +86,8 @@ def serve(
         address = f"{settings.server.host}:{settings.server.port}"
         log.info("serving", extra={"fields": {"address": address, "seconds": time.monotonic() - started}})
         if query:
-            try_query(query, ServiceOptions(server=address), demo)
+            with contextlib.suppress(Exit):  # it printed why it failed; the service goes on
+                try_query(query, ServiceOptions(server=address), demo)
         while not stop_requested.wait(0.2):
             if reload_requested.is_set():
                 reload_requested.clear()

@@ -35,15 +35,16 @@ Logs = Annotated[list[Path] | None, Option(help=f"A shopping log: {_LOG}. Repeat
 Store = Annotated[Path | None, Option(help="Store of 'aisle simulate', instead of --catalogue and --events.")]
 
 
-def _simulated(store: Path) -> Path:
+def simulated_store(store: Path | None) -> Path | None:
+    """Refuses a folder that 'aisle simulate' did not write, as the callback of an option."""
     from models.sample_store import TRUTH
 
-    if not (store / TRUTH).is_file():
+    if store and not (store / TRUTH).is_file():
         fail(f"{store} holds no {TRUTH}; make a store with 'aisle simulate --out {store}'")
     return store
 
 
-SimulatedStore = Annotated[Path, Option("--store", callback=_simulated, help="Store of 'aisle simulate'.")]
+SimulatedStore = Annotated[Path, Option("--store", callback=simulated_store, help="Store of 'aisle simulate'.")]
 Report = Annotated[Path, Option("--out", help="Folder for report.html, report.json and the trained models.")]
 RecipeName = Annotated[str, Option("--recipe", help="starter (a minute), small (CPU, minutes) or full (for a GPU).")]
 TypesRecipeName = Annotated[str, Option("--recipe", help="starter (seconds) or small (minutes).")]
