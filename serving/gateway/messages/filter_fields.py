@@ -14,6 +14,8 @@ MAX_CHARS = 256
 
 def read_filter(message: product_pb2.ProductFilter, violations: list[Violation]) -> ProductFilter:
     """Returns NO_FILTER for an empty message."""
+    if not message.ByteSize():
+        return NO_FILTER
     refuse_unknown(message, "filter.", violations)
     for name in ("brands", "categories"):
         values = getattr(message, name)
@@ -30,8 +32,7 @@ def read_filter(message: product_pb2.ProductFilter, violations: list[Violation])
     if low is not None and high is not None and low > high:
         violations.append(Violation("filter.min_price_minor", f"is {low}, above max_price_minor, which is {high}"))
     brands, categories = (tuple(map(_as_catalogued, values)) for values in (message.brands, message.categories))
-    read = ProductFilter(brands, categories, low, high, message.in_stock_only)
-    return NO_FILTER if read == NO_FILTER else read
+    return ProductFilter(brands, categories, low, high, message.in_stock_only)
 
 
 def warn_of_unknown(read: ProductFilter, masks: FilterMasks) -> tuple[str, ...]:

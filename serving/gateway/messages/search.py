@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from aisle.v1 import search_pb2
 from models.bundles.manifest import Manifest
@@ -30,6 +31,8 @@ from serving.gateway.messages.type_fields import read_type_use, write_types
 from serving.search.personaliser import Gain
 from serving.search.request import Search
 from serving.search.results import Results
+
+_filter_values = attrgetter(*(field.name for field in fields(ProductFilter)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ class SearchMessages:
                 "query": caller.query,
                 "locale": caller.locale,
                 "personalisation": caller.personalisation,
-                "filter": None if product_filter is NO_FILTER else _plain(product_filter),
+                "filter": None if product_filter is NO_FILTER else _filter_values(product_filter),
                 "boosts": boosts,
                 "product_types": type_use.value,
                 "product_type_boost": type_boost,
@@ -217,8 +220,3 @@ class SearchMessages:
             violations.append(Violation(f"boosts[{json.dumps(name[:80], ensure_ascii=False)}]", what))
         ordered = tuple(weights.get(name, 0.0) for name in known)
         return ordered if any(ordered) else ()
-
-
-def _plain(product_filter: ProductFilter) -> tuple[object, ...]:
-    """Returns the values of all fields of a filter."""
-    return tuple(getattr(product_filter, name) for name in ProductFilter.__slots__)
