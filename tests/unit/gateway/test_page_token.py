@@ -1,9 +1,12 @@
-"""The digest of a request: whatever a next page must repeat changes it, by itself for fields that someone adds."""
+"""A page token belongs to its request and bundle: whatever a next page must repeat changes the digest, new fields by themselves."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +14,14 @@ from aisle.v1 import product_pb2, search_pb2, shopper_pb2
 from models.bundles.bundle import Bundle
 from serving.compute.filter_masks import FilterMasks
 from serving.config import AisleConfig, RankerConfig, TypesConfig
+from serving.errors import InvalidRequest, StaleVersion
 from serving.gateway.messages.fields import RequestFields
-from serving.gateway.messages.page_token import EXEMPT_FIELDS, request_digest
+from serving.gateway.messages.page_token import EXEMPT_FIELDS, PageTokens, request_digest
 from serving.gateway.messages.ranking_fields import RankingFields
 from serving.gateway.messages.search import SearchMessages
 
 SEARCH = search_pb2.SearchRequest
+FILTER = product_pb2.ProductFilter
 FIELDS = {field.name: field for field in SEARCH.DESCRIPTOR.fields}
 # A valid value of each field that is not its default.
 VALUES: dict[str, object] = {
@@ -56,13 +61,16 @@ INNER_VALUES: dict[str, dict[str, object]] = {
 
 
 @pytest.fixture(scope="module")
-def messages(shop_bundle: Path) -> SearchMessages:
-    """Messages of a bundle that holds every part."""
-    bundle = Bundle(shop_bundle)
+def bundle(shop_bundle: Path) -> Bundle:
+    return Bundle(shop_bundle)
+
+
+def messages_for(bundle: Bundle, **changes: Any) -> SearchMessages:
+    """Messages of a bundle that holds every part, with `changes` to its manifest."""
     config = AisleConfig()
     products = bundle.products()
     return SearchMessages(
-        dataclasses.replace(bundle.manifest, boosts=("popularity", "new")),
+        dataclasses.replace(bundle.manifest, boosts=("popularity", "new"), **changes),
         products,
         FilterMasks(products),
         config.limits,
@@ -71,6 +79,17 @@ def messages(shop_bundle: Path) -> SearchMessages:
         relevance_threshold=0.25,
         types=TypesConfig(boost=0.25),
     )
+
+
+@pytest.fixture(scope="module")
+def messages(bundle: Bundle) -> SearchMessages:
+    return messages_for(bundle)
+
+
+def wrong(read: Callable[[Any], object], request: object) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        read(request)
+    return {violation.field: violation.description for violation in caught.value.violations}
 
 
 def digest(messages: SearchMessages, **fields: object) -> bytes:
@@ -134,3 +153,50 @@ def test_a_default_that_is_stated_is_the_same_request(messages: SearchMessages, 
 def test_the_order_of_a_map_is_no_difference(messages: SearchMessages) -> None:
     one = digest(messages, boosts={"new": 0.5, "popularity": 0.25})
     assert one == digest(messages, boosts={"popularity": 0.25, "new": 0.5})
+
+
+class TestToken:
+    """Tokens of a first page of two hits."""
+
+    REQUEST = SEARCH(query="sofa", locale="en-US", shopper_id="s", filter=FILTER(brands=["Nord"]))
+
+    def token(self, messages: SearchMessages, request: SEARCH | None = None) -> str:
+        call = messages.read(request or self.REQUEST)
+        return PageTokens(messages._manifest.version).write(2, call.digest)
+
+    def with_token(self, token: str, **changes: object) -> SEARCH:
+        request = SEARCH()
+        request.CopyFrom(self.REQUEST)
+        request.MergeFrom(SEARCH(page_token=token, **changes))  # type: ignore[arg-type]
+        return request
+
+    def test_it_goes_on_where_the_page_ended(self, messages: SearchMessages) -> None:
+        assert messages.read(self.with_token(self.token(messages))).search.offset == 2
+
+    def test_page_size_and_fields_may_change_between_pages(self, messages: SearchMessages) -> None:
+        request = self.with_token(self.token(messages), page_size=7, product_fields=["title"], explain=True)
+        assert messages.read(request).search.offset == 2
+
+    @pytest.mark.parametrize(
+        "changes", [{"query": "lamp"}, {"locale": "de-DE"}, {"shopper_id": "t"}, {"filter": FILTER(in_stock_only=True)}]
+    )
+    def test_a_token_of_another_request_is_refused(self, messages: SearchMessages, changes: dict[str, object]) -> None:
+        assert "does not belong" in wrong(messages.read, self.with_token(self.token(messages), **changes))["page_token"]
+
+    def test_a_token_that_was_tampered_with_is_refused_at_every_bit(self, messages: SearchMessages) -> None:
+        raw = base64.urlsafe_b64decode(self.token(messages))
+        for bit in range(8 * len(raw)):
+            forged = bytearray(raw)
+            forged[bit // 8] ^= 1 << bit % 8
+            with pytest.raises((InvalidRequest, StaleVersion)):
+                messages.read(self.with_token(base64.urlsafe_b64encode(bytes(forged)).decode()))
+
+    @pytest.mark.parametrize("token", ["x", "====", "é", "a" * 10_000, "AAAA" * 7])
+    def test_what_is_no_token_is_refused(self, messages: SearchMessages, token: str) -> None:
+        assert "not a token" in wrong(messages.read, self.with_token(token))["page_token"]
+
+    def test_a_token_of_another_bundle_is_stale_and_names_both(self, messages: SearchMessages, bundle: Bundle) -> None:
+        other = messages_for(bundle, version="0123456789ab")
+        with pytest.raises(StaleVersion, match=f"index 0123456789ab, served is {bundle.manifest.version}") as caught:
+            messages.read(self.with_token(self.token(other)))
+        assert caught.value.reason == "STALE_PAGE_TOKEN"

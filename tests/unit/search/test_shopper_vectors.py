@@ -174,15 +174,13 @@ async def test_what_another_gateway_forgot_leaves_the_cache_by_its_age(
 
 async def test_a_slow_store_is_not_waited_for(stage: Stage, store: Store) -> None:
     await store.record([event(1)])
-    store.delay_s = 5
-    started = time.monotonic()
+    store.delay_s = 3600  # who waits for it runs into the test's own time limit
     shopper = await vectors(stage, store, wait_ms=20).stored("ann", soon())
     assert shopper.failed
     assert shopper.vector is None
     assert shopper.reason == "the shopper store did not answer within 20 ms"
     late = await vectors(stage, store).stored("ann", time.monotonic() + 0.1)
     assert late.failed
-    assert time.monotonic() - started < 2  # far below the store's five seconds: it was left
 
 
 @pytest.mark.parametrize("part", ["store", "stage"])

@@ -1,8 +1,9 @@
-"""The door: whatever a caller sends, it becomes a search or one of the documented errors; and answers are what they say."""
+"""Whatever a caller sends becomes a search or one of the documented errors; the answer holds what the search returned."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -10,21 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aisle.v1 import embedding_pb2, product_pb2, search_pb2
+from aisle.v1 import product_pb2, search_pb2
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import Manifest
-from models.products.product import product_text
 from models.ranking.feature_names import FEATURES
-from models.text_encoder.spec import Text
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.retrieval import Candidates
 from serving.config import AisleConfig, LimitsConfig, RankerConfig, TypesConfig
 from serving.errors import InvalidRequest, StaleVersion
 from serving.gateway.messages.checks import MAX_NAMED
-from serving.gateway.messages.embedding import EmbeddingMessages, Texts, write_vectors
 from serving.gateway.messages.fields import RequestFields
 from serving.gateway.messages.ranking_fields import RankingFields
 from serving.gateway.messages.search import SearchCall, SearchMessages
@@ -34,8 +33,6 @@ from serving.search.results import Degradation, Factors, PhaseTime, Results
 SEARCH = search_pb2.SearchRequest
 FILTER = product_pb2.ProductFilter
 PRODUCT = product_pb2.Product
-QUERIES = embedding_pb2.EmbedQueriesRequest
-PRODUCTS = embedding_pb2.EmbedProductsRequest
 LIMITS = LimitsConfig(max_results=50, max_page_size=20, default_page_size=3, max_embed_items=4)
 FIELDS = RequestFields(("en-US", "de-DE"), AisleConfig(limits=LIMITS))
 
@@ -54,11 +51,6 @@ def messages_of(bundle: Bundle, manifest: Manifest | None = None, **options: Any
 @pytest.fixture(scope="module")
 def messages(bundle: Bundle) -> SearchMessages:
     return messages_of(bundle)
-
-
-@pytest.fixture(scope="module")
-def embedding(bundle: Bundle) -> EmbeddingMessages:
-    return EmbeddingMessages(bundle.manifest, LIMITS, fields=FIELDS)
 
 
 def wrong(read: Callable[[Any], object], request: object) -> dict[str, str]:
@@ -149,20 +141,9 @@ class TestAnyRequest:
 
     @settings(max_examples=200)
     @given(data=st.binary(max_size=60))
-    def test_bytes_that_parse_are_no_exception(
-        self, messages: SearchMessages, data: bytes, embedding: EmbeddingMessages
-    ) -> None:
-        from google.protobuf.message import DecodeError
-
-        for message, read in (
-            (SEARCH, messages.read),
-            (QUERIES, embedding.read_queries),
-            (PRODUCTS, embedding.read_products),
-        ):
-            try:
-                read(message.FromString(data))
-            except (DecodeError, InvalidRequest, StaleVersion):
-                continue
+    def test_bytes_that_parse_are_no_exception(self, messages: SearchMessages, data: bytes) -> None:
+        with contextlib.suppress(DecodeError, InvalidRequest, StaleVersion):
+            messages.read(SEARCH.FromString(data))
 
 
 class TestQuery:
@@ -194,11 +175,8 @@ class TestQuery:
         ],
         ids=ascii,
     )
-    def test_what_is_no_query_is_refused(
-        self, messages: SearchMessages, query: str, says: str, embedding: EmbeddingMessages
-    ) -> None:
+    def test_what_is_no_query_is_refused(self, messages: SearchMessages, query: str, says: str) -> None:
         assert says in wrong(messages.read, SEARCH(query=query))["query"]
-        assert says in wrong(embedding.read_queries, QUERIES(queries=["sofa", query]))["queries[1]"]
 
 
 def test_a_request_that_says_nothing_else_gets_the_defaults(messages: SearchMessages) -> None:
@@ -257,15 +235,8 @@ class TestFilter:
 class TestUnknownFields:
     FIELD_100 = b"\xa0\x06\x01"
 
-    def test_one_that_may_change_the_answer_is_refused(
-        self, messages: SearchMessages, embedding: EmbeddingMessages
-    ) -> None:
-        for read, message in (
-            (messages.read, SEARCH),
-            (embedding.read_queries, QUERIES),
-            (embedding.read_products, PRODUCTS),
-        ):
-            assert "newer" in wrong(read, message.FromString(self.FIELD_100))["100"]
+    def test_one_that_may_change_the_answer_is_refused(self, messages: SearchMessages) -> None:
+        assert "newer" in wrong(messages.read, SEARCH.FromString(self.FIELD_100))["100"]
 
     def test_one_inside_the_filter_is_refused(self, messages: SearchMessages) -> None:
         request = SEARCH(query="sofa", filter=FILTER.FromString(self.FIELD_100))
@@ -309,53 +280,14 @@ class TestProductFields:
         )
 
 
-class TestPaging:
-    REQUEST = SEARCH(query="sofa", locale="en-US", shopper_id="s", filter=FILTER(brands=["Nord"]))
-
-    def token(self, messages: SearchMessages, request: SEARCH | None = None) -> str:
-        call = messages.read(request or self.REQUEST)
-        page = results([0, 1], has_more=True)
-        return messages.write(call, page).next_page_token
-
-    def with_token(self, token: str, **changes: object) -> SEARCH:
-        request = SEARCH()
-        request.CopyFrom(self.REQUEST)
-        request.MergeFrom(SEARCH(page_token=token, **changes))  # type: ignore[arg-type]
-        return request
-
-    def test_it_goes_on_where_the_page_ended(self, messages: SearchMessages) -> None:
-        assert messages.read(self.with_token(self.token(messages))).search.offset == 2
+class TestPages:
+    def test_a_token_leads_to_the_hits_after_the_page(self, messages: SearchMessages) -> None:
+        call = messages.read(SEARCH(query="x"))
+        page = messages.write(call, results([3, 1], offset=4, has_more=True))
+        assert messages.read(SEARCH(query="x", page_token=page.next_page_token)).search.offset == 6
 
     def test_the_last_page_has_no_token(self, messages: SearchMessages) -> None:
-        assert messages.write(messages.read(self.REQUEST), results([0])).next_page_token == ""
-
-    def test_page_size_and_fields_may_change_between_pages(self, messages: SearchMessages) -> None:
-        request = self.with_token(self.token(messages), page_size=7, product_fields=["title"], explain=True)
-        assert messages.read(request).search.offset == 2
-
-    @pytest.mark.parametrize(
-        "changes", [{"query": "lamp"}, {"locale": "de-DE"}, {"shopper_id": "t"}, {"filter": FILTER(in_stock_only=True)}]
-    )
-    def test_a_token_of_another_request_is_refused(self, messages: SearchMessages, changes: dict[str, object]) -> None:
-        assert "does not belong" in wrong(messages.read, self.with_token(self.token(messages), **changes))["page_token"]
-
-    def test_a_token_that_was_tampered_with_is_refused_at_every_bit(self, messages: SearchMessages) -> None:
-        raw = base64.urlsafe_b64decode(self.token(messages))
-        for bit in range(8 * len(raw)):
-            forged = bytearray(raw)
-            forged[bit // 8] ^= 1 << bit % 8
-            with pytest.raises((InvalidRequest, StaleVersion)):
-                messages.read(self.with_token(base64.urlsafe_b64encode(bytes(forged)).decode()))
-
-    @pytest.mark.parametrize("token", ["x", "====", "é", "a" * 10_000, "AAAA" * 7])
-    def test_what_is_no_token_is_refused(self, messages: SearchMessages, token: str) -> None:
-        assert "not a token" in wrong(messages.read, self.with_token(token))["page_token"]
-
-    def test_a_token_of_another_bundle_is_stale_and_names_both(self, messages: SearchMessages, bundle: Bundle) -> None:
-        other = messages_of(bundle, dataclasses.replace(bundle.manifest, version="0123456789ab"))
-        with pytest.raises(StaleVersion, match=f"index 0123456789ab, served is {bundle.manifest.version}") as caught:
-            messages.read(self.with_token(self.token(other)))
-        assert caught.value.reason == "STALE_PAGE_TOKEN"
+        assert messages.write(messages.read(SEARCH(query="x")), results([0])).next_page_token == ""
 
     def test_a_page_holds_its_own_hits_with_their_ranks(self, messages: SearchMessages) -> None:
         call = messages.read(SEARCH(query="x", explain=True))
@@ -482,83 +414,6 @@ class TestRanking:
     def test_fields_of_a_newer_contract_are_refused(self, ranking: SearchMessages) -> None:
         newer = search_pb2.RankWeights.FromString(b"\x0d\x00\x00\x80\x3f\x25\x00\x00\x80\x3f")  # click, and a field 4
         assert "rank_weights.4" in wrong(ranking.read, SEARCH(query="x", rank_weights=newer))
-
-
-class TestEmbedding:
-    def test_queries_are_read_like_a_searchs(self, embedding: EmbeddingMessages) -> None:
-        read = embedding.read_queries(QUERIES(queries=[" sofa ", "cafe\u0301"]))
-        assert read == Texts([Text("sofa", locale="en-US"), Text("café", locale="en-US")], 32)
-
-    def test_a_product_gets_the_text_that_the_bundle_gave_it(
-        self, bundle: Bundle, embedding: EmbeddingMessages
-    ) -> None:
-        for product in bundle.products().products():
-            message = PRODUCT(
-                title=f"  {product.title}\n",
-                brand=product.brand,
-                category=product.category,
-                attributes=product.attributes,
-            )
-            (text,) = embedding.read_products(PRODUCTS(products=[message])).texts
-            assert text == Text(product_text(product, bundle.manifest.text_attributes), "product")
-
-    def test_a_product_is_cleaned_as_the_catalogue_cleans_it(self, embedding: EmbeddingMessages) -> None:
-        (text,) = embedding.read_products(PRODUCTS(products=[PRODUCT(title="Cafe\u0301\x00 &amp;  Bar")])).texts
-        assert text.text == "Café & Bar"
-
-    @pytest.mark.parametrize(
-        ("product", "field"),
-        [
-            (PRODUCT(brand="Nord"), "title"),
-            (PRODUCT(title=" \x00\n"), "title"),
-            (PRODUCT(title="x" * 2001), "title"),
-            (PRODUCT(title="x", id="i" * 257), "id"),
-            (PRODUCT(title="x", brand="b" * 2001), "brand"),
-            (PRODUCT(title="x", category="b" * 2001), "category"),
-            (PRODUCT(title="x", attributes={"care": "b" * 20_001}), "attributes['care']"),
-        ],
-        ids=lambda value: value if isinstance(value, str) else "",
-    )
-    def test_a_product_that_cannot_be_is_named(
-        self, product: PRODUCT, field: str, embedding: EmbeddingMessages
-    ) -> None:
-        request = PRODUCTS(products=[PRODUCT(title="ok"), product])
-        assert set(wrong(embedding.read_products, request)) == {f"products[1].{field}"}
-
-    @pytest.mark.parametrize("count", [0, 5])
-    def test_too_few_and_too_many_are_refused(self, count: int, embedding: EmbeddingMessages) -> None:
-        assert "must have 1 to 4" in wrong(embedding.read_queries, QUERIES(queries=["x"] * count))["queries"]
-        assert (
-            "must have 1 to 4"
-            in wrong(embedding.read_products, PRODUCTS(products=[PRODUCT(title="x")] * count))["products"]
-        )
-
-    def test_dimensions_and_encoding_are_those_offered(self, embedding: EmbeddingMessages) -> None:
-        assert embedding.read_queries(QUERIES(queries=["x"], dimensions=16)).dimensions == 16
-        found = wrong(embedding.read_queries, QUERIES(queries=["x"], dimensions=17, encoding=9))  # type: ignore[arg-type]
-        assert found["dimensions"] == "is 17; offered are 16, 32"
-        assert "encoding" in found
-
-    @pytest.mark.parametrize(
-        ("encoding", "dtype", "error"),
-        [
-            (embedding_pb2.VECTOR_ENCODING_UNSPECIFIED, "<f4", 1e-6),
-            (embedding_pb2.VECTOR_ENCODING_FLOAT32, "<f4", 1e-6),
-            (embedding_pb2.VECTOR_ENCODING_FLOAT16, "<f2", 1e-3),
-        ],
-    )
-    @pytest.mark.parametrize("dimensions", [32, 16])
-    def test_vectors_are_rows_of_the_stated_encoding(
-        self, encoding: embedding_pb2.VectorEncoding.ValueType, dtype: str, error: float, dimensions: int
-    ) -> None:
-        vectors = np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        message = write_vectors(vectors, dimensions, encoding)
-        assert (message.rows, message.dimensions) == (3, dimensions)
-        assert message.encoding != embedding_pb2.VECTOR_ENCODING_UNSPECIFIED
-        read = np.frombuffer(message.data, dtype).reshape(3, dimensions).astype(np.float32)
-        cut = vectors[:, :dimensions] / np.linalg.norm(vectors[:, :dimensions], axis=1, keepdims=True)
-        assert np.abs(read - cut).max() < error
 
 
 def test_all_violations_of_a_request_come_together(messages: SearchMessages) -> None:
