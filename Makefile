@@ -64,11 +64,16 @@ serve: .venv/serve.stamp $(PERSONAL)/manifest.json  ## Serve a simulated shop on
 train: .venv/tune.stamp $(STORE)/storefronts.parquet  ## Train all models on the simulated shop, and write a report on them (minutes)
 	$(BIN)/aisle train all --store $(STORE) --out $(ALL)
 
+# Two workers of one thread each: more threads than cores would spin for each other.
+WORKERS ?= 2
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses $(WORKERS) --dist worksteal
+
 test: .venv/dev.stamp  ## Run the whole test suite
-	$(BIN)/pytest
+	$(PARALLEL) tests/unit tests/learning
+	$(BIN)/pytest tests/integration
 
 check: lint  ## Lint, and run the unit tests
-	$(BIN)/pytest tests/unit -q
+	$(PARALLEL) tests/unit
 
 lint: .venv/dev.stamp  ## Check format, lint, types, import contracts, fresh stubs
 	$(BIN)/ruff format --check .

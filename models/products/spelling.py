@@ -45,7 +45,9 @@ class Speller:
         counts: Counter[str] = Counter()
         for product in products:
             counts.update(set(_words(f"{product.title} {product.brand} {product.category}")))
-        return cls(dict(counts.most_common(MAX_WORDS)))
+        # Ties by the alphabet: the order of a set changes from process to process, and with it the version of the bundle.
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return cls(dict(ordered[:MAX_WORDS]))
 
     def save(self, folder: Path) -> None:
         """Writes the catalogue's words, not the vocabulary."""

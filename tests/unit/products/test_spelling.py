@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,10 @@ def test_words_are_counted_once_per_product_and_survive_saving(tmp_path: Path) -
     loaded = Speller.load(tmp_path)
     assert loaded.correct("velvte sofa by haldne") == "velvet sofa by halden"
     assert not loaded.needs_correction("living")
+
+
+def test_words_of_the_same_count_are_stored_in_the_order_of_the_alphabet(tmp_path: Path) -> None:
+    words = ["pear", "fig", "apple", "quince", "cherry", "plum", "lime", "grape"]
+    Speller.build([Product("1", " ".join(words)), Product("2", "quince")]).save(tmp_path)
+    (stored,) = tmp_path.iterdir()
+    assert list(json.loads(stored.read_text())) == ["quince", *sorted(set(words) - {"quince"})]
