@@ -162,7 +162,7 @@ def build_cases(
 
     If there are more than `max_cases`, draws a random sample by `seed`. The buckets are "query" (head, torso or tail by frequency in
     training; unseen), "shopper" by the length of the history (anonymous: none; occasional; habitual), "product" (new: no relevant product
-    had an event in training; known: all had; mixed) and "locale". Raises ValueError if there is no case.
+    had an event in training; seen: all had; mixed) and "locale". Raises ValueError if there is no case.
     """
     if KINDS.index(target) < CLICK:
         raise ValueError(f"target is {target}; a product that was only shown is not relevant")
@@ -268,6 +268,6 @@ def _product_bucket(events: NumberedLog, num_train: int, relevant: Relevance) ->
     in_training = np.zeros(events.num_products, np.bool_)
     products = events.products[:num_train]
     in_training[products[products >= 0]] = True
-    num_known = np.bincount(relevant.cases, in_training[relevant.rows], relevant.num_cases)
-    codes = np.where(num_known == 0, 0, np.where(num_known < relevant.counts, 1, 2))
-    return Bucket(("new", "mixed", "known"), codes.astype(np.int32))
+    num_seen = np.bincount(relevant.cases, in_training[relevant.rows], relevant.num_cases)
+    codes = np.where(num_seen == 0, 0, np.where(num_seen < relevant.counts, 1, 2))
+    return Bucket(("new", "mixed", "seen"), codes.astype(np.int32))

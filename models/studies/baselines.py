@@ -1,4 +1,4 @@
-"""What a model must beat: words, popularity, and what the shopper bought before. Each learns from the training window alone."""
+"""Baselines: BM25, popularity, and the shopper's earlier purchases. Each uses the training window only."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from models.events.kinds import CLICK, PURCHASE
 from models.lexical import WORD, Bm25
 from models.studies.rankers import by_query
 
-# Of a query that was seen n times in training, n / (n + this) of what is believed about its category comes from the query as a whole, the
-# rest from its words (choice).
+# For a query with n training events, n / (n + WORDS_WEIGHT) of the category estimate comes from the query as a whole, the rest from its
+# words (choice).
 WORDS_WEIGHT = 5.0
 
 
@@ -35,7 +35,7 @@ class Bm25Ranker:
 
 
 class PopularRanker:
-    """The most popular products, whatever is asked. Popularity is the strength of engagement: a click 1, a cart 2, a purchase 3."""
+    """Ranks by popularity, whatever the query. Popularity weighs events: a click 1, a cart 2, a purchase 3."""
 
     def __init__(self, events: NumberedLog, split: Split, name: str = "popular") -> None:
         self.name = name
@@ -48,9 +48,9 @@ class PopularRanker:
 
 
 class PopularInCategoryRanker:
-    """The popular products of the categories that the query led to in training, the likeliest category first.
+    """Ranks the popular products of the categories that the query led to in training, the most likely category first.
 
-    An unseen query is judged by its words. Learned from clicks, carts and purchases after a search.
+    For an unseen query it uses the words. It learns from clicks, carts and purchases after a search.
     """
 
     def __init__(
@@ -70,26 +70,26 @@ class PopularInCategoryRanker:
         return by_query(cases, lambda texts: self.rank_texts(texts, k))
 
     def rank_texts(self, texts: Sequence[str], k: int) -> Ints:
-        """(texts, k)."""
+        """Returns (texts, k) rows of products, as `Ranker.rank`."""
         ranked = np.full((len(texts), k), -1, np.int64)
         for row, text in enumerate(texts):
             filled = 0
             for category in self.likely_categories(text):
-                found = self._products[category][: k - filled]
-                ranked[row, filled : filled + len(found)] = found
-                filled += len(found)
+                products = self._products[category][: k - filled]
+                ranked[row, filled : filled + len(products)] = products
+                filled += len(products)
                 if filled == k:
                     break
         return ranked
 
     def likely_categories(self, text: str) -> Ints:
-        """All categories, the likeliest for the query first; where nothing is known of it, the most popular."""
+        """Returns all categories, the most likely for the query first; the most popular first for a query with unseen words only."""
         counts = self._by_query.counts(plain_query(text))
         total = counts.sum()
         words = np.zeros(len(self._categories))
         for word in set(_words_of(text)):
-            of_word = self._by_word.counts(word)
-            words += of_word / max(1.0, of_word.sum())
+            word_counts = self._by_word.counts(word)
+            words += word_counts / max(1.0, word_counts.sum())
         from_words = words / max(1e-9, words.sum())
         likely = (counts + WORDS_WEIGHT * from_words) / (total + WORDS_WEIGHT)
         return np.lexsort((-self._prior, -likely))
@@ -106,17 +106,17 @@ class PopularInCategoryRanker:
         words: list[str] = []
         repeats = np.empty(len(queries), np.int64)
         for place, query in enumerate(queries.tolist()):
-            of_query = set(_words_of(names[query]))
-            words.extend(of_query)
-            repeats[place] = len(of_query)
+            distinct = set(_words_of(names[query]))
+            words.extend(distinct)
+            repeats[place] = len(distinct)
         self._by_word = _CategoryCounts(words, np.repeat(categories, repeats), np.repeat(counts, repeats), size)
 
 
 class _CategoryCounts:
-    """How often each text led to each category."""
+    """The number of times that each text led to each category."""
 
     def __init__(self, texts: list[str], categories: Ints, counts: Ints, num_categories: int) -> None:
-        """One row a pair; a pair may come several times."""
+        """Takes one row per pair; pairs may repeat."""
         numbers: dict[str, int] = {}
         codes = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64, len(texts))
         order = np.argsort(codes, kind="stable")
@@ -126,7 +126,7 @@ class _CategoryCounts:
         self._size = num_categories
 
     def counts(self, text: str) -> Doubles:
-        """(categories,) zeros for a text that was not seen."""
+        """Returns (categories,), zeros for an unseen text."""
         number = self._numbers.get(text)
         if number is None:
             return np.zeros(self._size)
@@ -136,9 +136,9 @@ class _CategoryCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BuyAgainRanker:
-    """What the shopper bought before the case, the most often and then the latest first, then the rest as `base` ranks it.
+    """Ranks the shopper's earlier purchases first, by number and then by recency, and the rest as `base` does.
 
-    Earlier purchases that are not among the first `depth` of `base` stay out: they are not what was asked for.
+    Earlier purchases outside the first `depth` of `base` are not moved, because they do not match the query.
     """
 
     base: Ranker
@@ -159,7 +159,7 @@ class BuyAgainRanker:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PopularAmongRanker:
-    """The first `depth` of `base` in the order of their popularity in training."""
+    """Ranks the first `depth` products of `base` by their popularity in training."""
 
     base: Ranker
     popularity: Doubles  # (products,)
@@ -175,7 +175,7 @@ class PopularAmongRanker:
 
 
 def popularity(events: NumberedLog, split: Split) -> Doubles:
-    """(products,) strength of engagement in the training window: a click 1, a cart 2, a purchase 3."""
+    """Returns (products,) weighted events of the training window: a click 1, a cart 2, a purchase 3."""
     num_train = num_train_events(events, split)
     products, kinds = events.products[:num_train], events.kinds[:num_train]
     counts = (products >= 0) & (kinds >= CLICK)
@@ -187,12 +187,12 @@ def _words_of(text: str) -> list[str]:
 
 
 def _most_often_and_latest(bought: Codes) -> Ints:
-    """Distinct products of purchases (n,), oldest first."""
+    """Returns the distinct products of purchases (n,), given oldest first: by number, then the latest first."""
     latest_first = bought[::-1]
     products, first, counts = np.unique(latest_first, return_index=True, return_counts=True)
     return products[np.lexsort((first, -counts))].astype(np.int64)
 
 
 def _moved_to_front(ranked: Ints, bought: Ints, depth: int) -> Ints:
-    wanted = bought[np.isin(bought, ranked[:depth])]
-    return np.concatenate([wanted, ranked[~np.isin(ranked, wanted)]])
+    matching = bought[np.isin(bought, ranked[:depth])]
+    return np.concatenate([matching, ranked[~np.isin(ranked, matching)]])

@@ -1,4 +1,4 @@
-"""The oracle of a simulated log as a ranker: the most that any model could reach."""
+"""The oracle of a simulated log as a ranker: an upper bound for every model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ORACLES = ("oracle", "oracle without the shopper")
 
 
 class TruthError(InputError):
-    """The file does not say what a simulated log was made from, or another log was evaluated."""
+    """The truth file does not describe a simulated log of this version, or belongs to another log."""
 
 
 class OracleRanker:
-    """Ranks by the true chance of a purchase, as the simulation has it: it knows what a shopper likes and has in mind."""
+    """Ranks by the simulation's true purchase probability, with knowledge of the shopper's taste and intent."""
 
     def __init__(self, oracle: Oracle, num_products: int, name: str, *, knows_shopper: bool) -> None:
-        """Rows of the catalogue are the store's numbers of products. Without `knows_shopper` it is the most without personalisation."""
+        """Catalogue rows must be the store's product numbers. Without `knows_shopper` it is the upper bound without personalisation."""
         self.name = name
         self._oracle = oracle
         self._num_products = num_products
@@ -44,7 +44,7 @@ class OracleRanker:
 
 
 def load_oracles(truth: Path) -> list[OracleRanker]:
-    """The oracle, and the one that takes the mean over shoppers, of the log that `truth` was written with. Raises TruthError."""
+    """Returns the oracle, and the one that averages over shoppers, for the log that belongs to `truth`. Raises TruthError."""
     log = load_simulated_log(truth)
     oracle = Oracle(log)
     return [
@@ -54,7 +54,7 @@ def load_oracles(truth: Path) -> list[OracleRanker]:
 
 
 def load_simulated_log(truth: Path) -> SimulatedLog:
-    """The simulation that wrote the log beside `truth`, with all that it knows. Raises TruthError."""
+    """Returns the simulation that wrote the log next to `truth`. Raises TruthError."""
     try:
         values = json.loads(truth.read_text(encoding="utf-8"))
         num_products, seed = values["num_products"], values["seed"]

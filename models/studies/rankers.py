@@ -98,9 +98,9 @@ def nearest(queries: Floats, products: npt.NDArray[np.floating], k: int) -> Ints
         block = np.ascontiguousarray(products[start : start + PRODUCT_BLOCK], np.float32)
         if not np.isfinite(block).all():
             raise ValueError("product vectors must be finite")
-        found_scores, found = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        scores = np.concatenate([scores, found_scores], axis=1)
-        ids = np.concatenate([ids, found + start], axis=1)
+        block_scores, rows = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        scores = np.concatenate([scores, block_scores], axis=1)
+        ids = np.concatenate([ids, rows + start], axis=1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores, ids = np.take_along_axis(scores, best, axis=1), np.take_along_axis(ids, best, axis=1)
     return ids

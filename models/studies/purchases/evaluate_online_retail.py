@@ -1,4 +1,4 @@
-"""The verb that measures rankers on real purchases: the next basket of a kind of product, given the customer's history."""
+"""Measures rankers on real purchases: the next basket of a kind of product, given the customer's history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from models.products.product_table import ProductTable, write_products
 from models.studies.baselines import Bm25Ranker, BuyAgainRanker, PopularAmongRanker, PopularRanker, popularity
 from models.studies.purchases.online_retail import OnlineRetail, read_online_retail
 from models.studies.rankers import WithoutHistories
-from models.studies.unified.unified_ranker import UnifiedRanker, told_events
+from models.studies.unified.unified_ranker import UnifiedRanker, history_events
 from models.unified.history import HistoryBlocks
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import ShoppingLog
@@ -29,7 +29,7 @@ from models.unified.unified_model import UnifiedModel
 KS = (5, 20, 100)
 MAIN_METRIC = "recall@20"
 TEST_SHARE = 0.2
-MATCHING = "popular among BM25"  # the baseline that knows query and fashion, but no customer
+MATCHING = "popular among BM25"  # the baseline that uses query and popularity, but not the customer
 
 PURCHASES = HistoryBlocks(queries=8, clicks=0, brands=0, purchases=64)  # the data holds no clicks and no brands
 
@@ -38,6 +38,8 @@ MakeRankers = Callable[[OnlineRetail, Cases, Progress], Sequence[Ranker]]
 
 @dataclass(frozen=True, slots=True)
 class OnlineRetailEvaluation:
+    """The figures and facts for the report."""
+
     summary: Summary
     facts: RunFacts
 
@@ -51,9 +53,9 @@ def evaluate_online_retail(
     command: str = "",
     seed: int = 0,
 ) -> OnlineRetailEvaluation:
-    """Baselines, and the rankers that `make_rankers` trains on the window before the cases, on the last fifth of the purchases.
+    """Evaluates baselines, and the rankers that `make_rankers` trains on the earlier purchases, on the last fifth of the purchases.
 
-    A case is what one invoice holds of one kind of product. Intervals draw customers.
+    A case is what one invoice holds of one kind of product. Intervals resample customers.
     """
     progress("read purchases", 0, None)
     retail = read_online_retail(path)
@@ -63,13 +65,13 @@ def evaluate_online_retail(
     results = evaluate_rankers(rankers, cases, KS, progress)
     progress("draw intervals", 0, None)
     others = tuple(name for name in results.scores if name != MATCHING)
-    differences = Comparison("Against popularity among what matches the query", MATCHING, others)
+    differences = Comparison("Compared with popularity among products that match the query", MATCHING, others)
     summary = summarise(results, MAIN_METRIC, [differences], seed=seed)
     return OnlineRetailEvaluation(summary, _facts(retail, cases, command, seed))
 
 
 def trained_rankers(recipe: UnifiedRecipe, work: Path, seed: int = 0) -> MakeRankers:
-    """The unified model, trained in the folder `work` on the purchases before the cases; as it is, and told nothing of the customer."""
+    """Returns a function that trains the unified model in `work` on the earlier purchases, and ranks with and without histories."""
 
     def make(retail: OnlineRetail, cases: Cases, progress: Progress) -> Sequence[Ranker]:
         shutil.rmtree(work, ignore_errors=True)
@@ -77,16 +79,16 @@ def trained_rankers(recipe: UnifiedRecipe, work: Path, seed: int = 0) -> MakeRan
         write_products(work / "products.arrow", retail.products, ())
         table = ProductTable(work / "products.arrow")
         log = ShoppingLog.from_table(retail.log, [product.id for product in retail.products])
-        of_window = replace(recipe, train_share=1 - TEST_SHARE, history=PURCHASES)
-        train_unified(table, log, of_window, work / "model", progress, seed=seed)
-        model = UnifiedRanker("unified", UnifiedModel.load(work / "model"), table, told_events(cases.events))
+        window_recipe = replace(recipe, train_share=1 - TEST_SHARE, history=PURCHASES)
+        train_unified(table, log, window_recipe, work / "model", progress, seed=seed)
+        model = UnifiedRanker("unified", UnifiedModel.load(work / "model"), table, history_events(cases.events))
         return [model, WithoutHistories(model, "unified, history hidden")]
 
     return make
 
 
 def baselines(retail: OnlineRetail, cases: Cases) -> list[Ranker]:
-    """What needs no training beyond counting."""
+    """Returns the baselines, which only count events."""
     bm25 = Bm25Ranker([product_text(product) for product in retail.products])
     popular = PopularRanker(cases.events, cases.split)
     matching = PopularAmongRanker(bm25, popularity(cases.events, cases.split), MATCHING)
@@ -101,19 +103,19 @@ def baselines(retail: OnlineRetail, cases: Cases) -> list[Ranker]:
 
 def _facts(retail: OnlineRetail, cases: Cases, command: str, seed: int) -> RunFacts:
     sizes = retail.kind_sizes
-    of_cases = np.array([sizes[text] for text in cases.texts])
+    matching = np.array([sizes[text] for text in cases.texts])
     return RunFacts.of_this_run(
-        "Real purchases: next basket given the query's kind and the customer's history",
+        "Real purchases: the next basket, given the kind of product and the customer's history",
         simulated=False,
         command=command,
         data={
-            "data": "UCI Online Retail (Chen, Sain and Guo, 2012), CC BY 4.0: purchases are real, queries are derived of titles",
+            "data": "UCI Online Retail (Chen, Sain and Guo, 2012), CC BY 4.0: purchases are real, queries are derived from titles",
             "products": len(retail.products),
             "purchases": retail.log.num_rows,
             "lines left out": ", ".join(f"{reason} {count:,}" for reason, count in retail.left_out.items()),
             "cases": f"{len(cases):,} of {len(np.unique(cases.units)):,} customers",
             "queries": f"{len(sizes)} kinds, each of {min(sizes.values())} to {max(sizes.values())} products; "
-            f"the median case's fits {int(np.median(of_cases))}",
+            f"the median case's query fits {int(np.median(matching))}",
         },
         seeds={"cases and intervals": seed},
     )

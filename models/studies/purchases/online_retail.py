@@ -1,14 +1,14 @@
 """Real purchases: the public Online Retail data (UCI, Chen, Sain and Guo, 2012; CC BY 4.0) as a catalogue and a shopping log.
 
-It holds the invoices of a British gift shop of 2010 and 2011: who bought what, when, at which price. Nobody typed a query, so one is
-*derived* of each product, and purchases are all that is known. The data is not part of Aisle; say where it is.
+The data holds the invoices of a British gift shop of 2010 and 2011: customer, product, time and price. It has no queries, so each product
+gets a *derived* query, and no events other than purchases. The data is not part of Aisle; name its file.
 
-What is left out, each counted: cancelled invoices (number C...), lines without a customer, lines that are no sale of a product (stock
-codes other than five digits and letters, as POST or BANK CHARGES), and lines without a quantity or price above 0.
+Left out, each with a count, are cancelled invoices (number C...), lines without a customer, lines that are not a product (stock codes
+other than five digits and letters, such as POST or BANK CHARGES), and lines without a quantity or price above 0.
 
-The derived query is one word, the *kind* of the product ("holder" of WHITE HANGING HEART T-LIGHT HOLDER): of the title's words that are no
-colour, size, number, pattern or the like, the one that ends the most titles of the catalogue, since English titles end with what the
-thing is. It names no product: `OnlineRetail.kind_sizes` says how many share it.
+The derived query is one word, the *kind* of the product ("holder" for WHITE HANGING HEART T-LIGHT HOLDER). Among the words of the title
+that are not a colour, size, number, pattern or the like, it is the word that ends most titles of the catalogue, because English titles end
+with the kind of thing. It does not identify a product: `OnlineRetail.kind_sizes` counts the products that share it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from models.products.product import Product
 from models.products.text import clean_text
 
 FILE = "online_retail_purchases.parquet"
-# Products; a word that is the kind of fewer is no query, the title's next best is taken. Above the 20 of Recall@20, so that no query is
-# answered by listing all that it fits.
+# A word that is the kind of fewer products is not used as a query; the title's next best word is. It exceeds the 20 of Recall@20, so that
+# no query can be solved by listing all products of the kind.
 MIN_KIND = 25
 
 _COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 _STOCK_CODE = r"^[0-9]{5}[A-Z]*$"
 
-# Words that end titles and are not what the thing is.
+# Words that end titles without naming the kind of thing.
 _NO_KIND_WORDS = """
 a acrylic amber amethyst and antique art artificial assorted asstd baroque beaded beige birthday black blue
 bronze brown child christmas circus cm colour colourful colours copper cottage crackle cream crystal daisy
@@ -53,7 +53,7 @@ sweetheart tall tea the tone tree turquoise union vintage w white wicker with wo
 """
 _NO_KIND = frozenset(_NO_KIND_WORDS.split())
 
-# Country of the invoice -> ISO 3166; which language the customer reads is not known.
+# Country of the invoice -> ISO 3166; the data does not state the customer's language.
 _COUNTRIES = {
     "Australia": "AU", "Austria": "AT", "Bahrain": "BH", "Belgium": "BE", "Brazil": "BR", "Canada": "CA",
     "Channel Islands": "JE", "Cyprus": "CY", "Czech Republic": "CZ", "Denmark": "DK", "EIRE": "IE", "Finland": "FI",
@@ -73,21 +73,22 @@ class OnlineRetail:
     """Purchases by customer, invoice and derived query."""
 
     products: tuple[Product, ...]  # prices in pence
-    queries: tuple[str, ...]  # (products,) derived of each product; "" where no word would do
-    log: pa.Table  # EVENT_SCHEMA: a purchase is an event, an invoice a session
+    queries: tuple[str, ...]  # (products,) derived query of each product; "" without a suitable word
+    log: pa.Table  # EVENT_SCHEMA: each purchase is an event, each invoice a session
     left_out: Mapping[str, int]  # reason -> lines
 
     @property
     def kind_sizes(self) -> Mapping[str, int]:
-        """Derived query -> how many products it fits."""
+        """Derived query -> number of products that it fits."""
         return Counter(query for query in self.queries if query)
 
     def events(self) -> NumberedLog:
+        """Returns the purchases as a log for evaluation."""
         return numbered_log(self.log.to_batches(), [product.id for product in self.products])
 
 
 def read_online_retail(path: Path) -> OnlineRetail:
-    """Reads the data's columns from a Parquet file. Raises OnlineRetailError."""
+    """Reads the data from a Parquet file. Raises OnlineRetailError."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -105,20 +106,20 @@ def read_online_retail(path: Path) -> OnlineRetail:
 
 
 def derive_queries(titles: Sequence[str], min_kind: int = MIN_KIND) -> tuple[str, ...]:
-    """The kind of each title, "" where it has no word that is the kind of at least `min_kind` titles."""
+    """Returns the kind of each title; "" if no word of it is the kind of at least `min_kind` titles."""
     words = [[word for word in _words(title) if word not in _NO_KIND] for title in titles]
-    ends = Counter(of_title[-1] for of_title in words if of_title)
+    ends = Counter(title_words[-1] for title_words in words if title_words)
     while True:
-        # Of words that end as many titles the later one.
-        kinds = [max(reversed(of_title), key=ends.__getitem__, default="") for of_title in words]
+        # Of words that end equally many titles, the later one.
+        kinds = [max(reversed(title_words), key=ends.__getitem__, default="") for title_words in words]
         rare = {kind for kind, count in Counter(kinds).items() if kind and count < min_kind}
         if not rare:
             return tuple(kinds)
-        words = [[word for word in of_title if word not in rare] for of_title in words]
+        words = [[word for word in title_words if word not in rare] for title_words in words]
 
 
 def _words(title: str) -> list[str]:
-    """Lower case, singular; numbers and single letters are none."""
+    """Returns the words in lower case and singular, without numbers and single letters."""
     return [_singular(word) for word in re.findall(r"[a-z][a-z-]+", title.lower())]
 
 
@@ -131,7 +132,7 @@ def _singular(word: str) -> str:
 
 
 def _sales(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The sales of products to customers, in order of time, and how many lines were left out for which reason, the first that holds."""
+    """Returns the sales ordered by time, and the number of lines left out by reason; the first reason that applies counts."""
     code = pc.utf8_upper(pc.utf8_trim_whitespace(table["StockCode"]))
     table = table.set_column(table.column_names.index("StockCode"), "StockCode", code)
     left_out: dict[str, int] = {}
@@ -155,7 +156,7 @@ _REASONS: tuple[tuple[str, Callable[[pa.Table], Any]], ...] = (
 
 
 def _products(sales: pa.Table) -> tuple[Product, ...]:
-    """By stock code; the title is the commonest description, the price the median of the sales."""
+    """Returns products by stock code, with the most common description as title and the median price."""
     titles: dict[str, Counter[str]] = defaultdict(Counter)
     prices: dict[str, list[float]] = defaultdict(list)
     columns = (sales[name].to_pylist() for name in ("StockCode", "Description", "UnitPrice"))

@@ -1,4 +1,4 @@
-"""The verb that trains the unified model, its ablations, compares them with baselines, and writes the report."""
+"""Trains the unified model and its ablations, compares them with baselines, and writes the report."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from models.products.product_table import ProductTable, write_products
 from models.studies.baselines import Bm25Ranker, BuyAgainRanker, PopularInCategoryRanker
 from models.studies.oracle_ranker import ORACLES, load_oracles
 from models.studies.rankers import TextRanker, WithOthersHistories, WithoutHistories
-from models.studies.unified.unified_ranker import UnifiedRanker, told_events
-from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, Variant, chosen, variants_of
+from models.studies.unified.unified_ranker import UnifiedRanker, history_events
+from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, Variant, choose_variants, variants_of
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import export_encoder
 from models.text_encoder.hugging_face import PACKAGED, encoder_fingerprint
@@ -45,7 +45,7 @@ class UnifiedEvaluation:
 
     recipe: UnifiedRecipe = STARTER
     variants: tuple[str, ...] | None = None  # by name, None: all
-    encoder: str | None = PACKAGED  # the text encoder as it is, as a baseline; None: leave it out
+    encoder: str | None = PACKAGED  # an untuned text encoder as a baseline; None: leave it out
     max_cases: int = 5_000
     seed: int = 0
 
@@ -60,24 +60,24 @@ def evaluate_unified(
     truth: Path | None = None,
     command: str = "",
 ) -> Path:
-    """Writes report.json and report.html into `out` and returns the path of the latter.
+    """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
-    `truth` is the file that was written beside a simulated log: all figures then say "simulated", and the oracle is ranked too. Trained
-    models are kept in `out/work`; the same call goes on where it was interrupted, and takes the models that are there.
+    `truth` is the truth file of a simulated log: the report then calls all figures simulated and includes the oracle. Trained models stay
+    in `out/work`, so an interrupted call can be repeated and resumes.
     """
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     table = _product_table(source, events, work, progress)
     product_ids = [table.id(row) for row in range(len(table))]
     log = ShoppingLog.read(events, product_ids)
-    variants = chosen(variants_of(plan.recipe, len(log.locales)), plan.variants)
+    variants = choose_variants(variants_of(plan.recipe, len(log.locales)), plan.variants)
     split = Split(log.time_at(plan.recipe.train_share))
     cases = build_cases(read_log(events, product_ids, progress), split, max_cases=plan.max_cases, seed=plan.seed)
-    told = told_events(cases.events)
+    histories = history_events(cases.events)
     results = evaluate_rankers(_baselines(source, table, cases, plan, work, truth, progress), cases, progress=progress)
     for variant in [Variant(FULL, "", plan.recipe), *variants]:
         folder = _trained(variant, table, log, plan, work, progress)
-        results = results.with_rankers_of(_ranked(variant.name, folder, table, told, cases, progress))
+        results = results.with_rankers_of(_ranked(variant.name, folder, table, histories, cases, progress))
     progress("draw intervals", 0, None)
     summary = _summary(results, variants, truth is not None, plan)
     facts = _facts(source, cases, plan, simulated=truth is not None, command=command)
@@ -86,17 +86,17 @@ def evaluate_unified(
 
 
 def _product_table(source: Source, events: Path, work: Path, progress: Progress) -> ProductTable:
-    """Made once for a catalogue and a log; the work of others is cleared away."""
-    kept, mark = work / "products.arrow", work / "made_from.json"
+    """Writes the product table once for a catalogue and a log; deletes the work of earlier calls with other data."""
+    path, mark = work / "products.arrow", work / "made_from.json"
     files = sorted(events.rglob("*.parquet")) if events.is_dir() else [events]
     made_from = [source.fingerprint, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
     if not mark.exists() or json.loads(mark.read_text(encoding="utf-8")) != made_from:
         progress("read products", 0, source.num_products)
         shutil.rmtree(work)
         work.mkdir()
-        write_products(kept, source.products(), source.attributes)
+        write_products(path, source.products(), source.attributes)
         mark.write_text(json.dumps(made_from), encoding="utf-8")
-    return ProductTable(kept)
+    return ProductTable(path)
 
 
 def _baselines(
@@ -116,32 +116,32 @@ def _baselines(
     if plan.encoder is not None:
         rankers.append(_text_ranker(plan.encoder, texts, work, progress))
     if truth is not None:
-        progress("draw the simulated log's truth", 0, None)
+        progress("read the simulated log's truth", 0, None)
         rankers += load_oracles(truth)
     return rankers
 
 
 def _text_ranker(name: str, texts: Sequence[str], work: Path, progress: Progress) -> Ranker:
-    """The vectors are kept, since encoding a catalogue takes the longest of all baselines."""
-    title = "MiniLM as it is" if name == PACKAGED else f"{Path(name).name} as it is"
+    """Returns the untuned text encoder as a ranker. Its vectors are cached, because encoding is the slowest baseline."""
+    title = "MiniLM, not tuned" if name == PACKAGED else f"{Path(name).name}, not tuned"
     key = encoder_fingerprint(name)[:12]
-    folder, kept = work / f"encoder-{key}", work / f"encoder-{key}.npy"
-    if not kept.exists():
+    folder, path = work / f"encoder-{key}", work / f"encoder-{key}.npy"
+    if not path.exists():
         shutil.rmtree(folder, ignore_errors=True)
         export_encoder(name, folder)
-        np.save(kept, TextRanker.encode_catalogue(title, TextEncoder(folder), texts, progress).product_vectors)
-    return TextRanker(title, TextEncoder(folder), np.load(kept))
+        np.save(path, TextRanker.encode_catalogue(title, TextEncoder(folder), texts, progress).product_vectors)
+    return TextRanker(title, TextEncoder(folder), np.load(path))
 
 
 def _trained(
     variant: Variant, table: ProductTable, log: ShoppingLog, plan: UnifiedEvaluation, work: Path, progress: Progress
 ) -> Path:
-    """The folder of the variant's model, trained now or by an earlier call."""
+    """Returns the folder of the variant's model; trains it unless an earlier call did."""
     folder = work / "models" / variant.name.replace(" ", "_")
-    wanted = json.loads(json.dumps({"recipe": asdict(variant.recipe), "seed": plan.seed}))
+    stated = json.loads(json.dumps({"recipe": asdict(variant.recipe), "seed": plan.seed}))
     if folder.exists():
         spec = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        if {name: spec.get(name) for name in wanted} == wanted:
+        if {name: spec.get(name) for name in stated} == stated:
             return folder
         shutil.rmtree(folder)
     folder.parent.mkdir(exist_ok=True)
@@ -157,8 +157,10 @@ def _trained(
     return folder
 
 
-def _ranked(name: str, folder: Path, table: ProductTable, told: Histories, cases: Cases, progress: Progress) -> Results:
-    model = UnifiedRanker(name, UnifiedModel.load(folder), table, told)
+def _ranked(
+    name: str, folder: Path, table: ProductTable, histories: Histories, cases: Cases, progress: Progress
+) -> Results:
+    model = UnifiedRanker(name, UnifiedModel.load(folder), table, histories)
     rankers: list[Ranker] = [model]
     if name == FULL:
         rankers += [WithoutHistories(model, NO_HISTORY), WithOthersHistories(model, OTHERS_HISTORIES)]
@@ -169,18 +171,18 @@ def _summary(results: Results, variants: Sequence[Variant], has_oracle: bool, pl
     trained = {FULL, NO_HISTORY, OTHERS_HISTORIES, *(variant.name for variant in variants)}
     baselines = tuple(name for name in results.scores if name not in trained and name not in ORACLES)
     comparisons = [
-        Comparison("Against the unified model", FULL, baselines),
+        Comparison("Compared with the unified model", FULL, baselines),
         Comparison(
-            "Is it the shopper?",
+            "Effect of personalisation",
             FULL,
             (NO_HISTORY, OTHERS_HISTORIES, *(variant.name for variant in variants if variant.name == NO_HISTORY_EVER)),
-            "The same model, told nothing of the shopper, or told what another shopper did, and one that never learned of any. A model "
-            "that has learned of shoppers loses by each, and most by the second.",
+            "The same model with the history hidden, with another shopper's history, and a model trained without histories. A model that "
+            "has learned about shoppers is worse with each, and worst with another shopper's history.",
         ),
     ]
     for group in dict.fromkeys(variant.group for variant in variants if variant.group):
         names = tuple(variant.name for variant in variants if variant.group == group)
-        note = "Each was trained anew with the same seed, as the reference half as long as the model itself."
+        note = "Each was trained from scratch with the same seed, and, like the reference, half as long as the model itself."
         comparisons.append(Comparison(f"{group}: ablations", HALF, names, note))
     oracles = ORACLES if has_oracle else ()
     return summarise(results, MAIN_METRIC, comparisons, subject=FULL, oracles=oracles, seed=plan.seed)

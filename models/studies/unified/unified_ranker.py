@@ -1,4 +1,4 @@
-"""The unified model as a ranker: what serving would search with, over the product vectors of the model's folder."""
+"""The unified model as a ranker: searches as serving does, over the product vectors in the model's folder."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from models.studies.rankers import nearest
 from models.unified.history import HistoryItem, history_items
 from models.unified.unified_model import Search, UnifiedModel
 
-MAX_EVENTS = 256  # of a history, the latest; a model reads at most 64 of each kind of item
+MAX_EVENTS = 256  # the latest of a history; a model reads at most 64 items of each kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnifiedRanker:
-    """A trained model that asks with the query and the shopper's history, by exact search."""
+    """Ranks by exact search with a trained model's vector of query and history."""
 
     name: str
     model: UnifiedModel
     table: ProductTable
-    told: Histories  # `told_events` of the log that the cases are from
+    histories: Histories  # `history_events` of the log of the cases
 
     def rank(self, cases: Cases, k: int) -> Ints:
         return nearest(self.search_vectors(cases), self.model.product_vectors, k)
 
     def search_vectors(self, cases: Cases) -> Floats:
-        """(cases, dim)"""
-        asked = zip(cases.texts, cases.locale_names, self._histories(cases), strict=True)
-        return self.model.search_vectors([Search(query, locale, history) for query, locale, history in asked])
+        """Returns (cases, dim)."""
+        searches = zip(cases.texts, cases.locale_names, self._histories(cases), strict=True)
+        return self.model.search_vectors([Search(query, locale, history) for query, locale, history in searches])
 
     def _histories(self, cases: Cases) -> list[list[HistoryItem]]:
         if not self.model.tower.spec.history.total:
             return [[] for _ in range(len(cases))]
-        starts, stops = self.told.before(cases.moments)
+        starts, stops = self.histories.before(cases.moments)
         return [
             history_items(
                 (
                     self._event(cases.events, row)
-                    for row in self.told.rows[max(start, stop - MAX_EVENTS) : stop].tolist()
+                    for row in self.histories.rows[max(start, stop - MAX_EVENTS) : stop].tolist()
                 ),
                 self._product,
                 self.model.bands.band,
@@ -54,7 +54,7 @@ class UnifiedRanker:
         ]
 
     def _event(self, log: NumberedLog, row: int) -> Event:
-        """An event of the log as serving records it; its product by row, "" for one that is not in the catalogue."""
+        """Returns an event of the log as serving records it, with the row as product id; "" if it is not in the catalogue."""
         query, product = int(log.queries[row]), int(log.products[row])
         return Event(
             id="",
@@ -71,8 +71,8 @@ class UnifiedRanker:
         return self.table.product(int(row)) if row else None
 
 
-def told_events(log: NumberedLog) -> Histories:
-    """What a history is made of: the first event of each search, and every click, cart and purchase."""
+def history_events(log: NumberedLog) -> Histories:
+    """Returns the events that make up histories: the first event of each search, and every click, cart and purchase."""
     keys = search_keys(log)
     searches, first = np.unique(keys, return_index=True)
     engaged = np.flatnonzero(log.kinds >= CLICK)

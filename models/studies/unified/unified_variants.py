@@ -1,7 +1,7 @@
-"""What the unified model is compared with to learn what each of its parts is worth: one part out at a time, trained anew.
+"""Ablations of the unified model: each leaves one part out and is trained from scratch.
 
-Ablations and what they are held against are trained half as long as the model itself: with fourteen of them that decides whether an
-evaluation takes half an hour or an hour. Only the model without any history, a result in itself, is trained in full.
+Ablations and their reference are trained half as long as the model itself: with fourteen of them, an evaluation then takes half an hour
+instead of an hour. Only the model without any history, which is a result of its own, is trained in full.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ _PRODUCT_BLOCKS = ("graph", "ngrams", "ids", "scalars", "locale")
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A recipe that differs from its reference's in one thing."""
+    """A recipe that differs from its reference in one thing."""
 
     name: str
-    group: str  # the table in which it stands, "" in none
+    group: str  # the table that it belongs to; "": none
     recipe: UnifiedRecipe
 
 
 def variants_of(full: UnifiedRecipe, num_locales: int) -> list[Variant]:
-    """Without each block of the product tower and of the history, and with other negatives, each half as long; without any history. What
-    the full model does not have is not left out; the locale is not where there is one alone."""
+    """Returns the ablations: without each block of the product tower and of the history, with other negatives, and without any history.
+
+    Parts that the full model lacks have no ablation, nor has the locale if there is only one.
+    """
     products, history, negatives = full.products, full.history, full.negatives
     half = replace(full, epochs=full.epochs / 2)
     left_out: Any = False  # of any block: mypy takes the first field's type for all
@@ -67,14 +69,14 @@ def variants_of(full: UnifiedRecipe, num_locales: int) -> list[Variant]:
     ]
 
 
-def chosen(variants: Sequence[Variant], names: Sequence[str] | None) -> list[Variant]:
-    """Those of these names and what they are held against, None: all. Raises ValueError for a name that there is not."""
-    known = [variant.name for variant in variants]
-    unknown = [name for name in names or () if name not in known]
+def choose_variants(variants: Sequence[Variant], names: Sequence[str] | None) -> list[Variant]:
+    """Returns the variants of these names with their references; None: all. Raises ValueError for an unknown name."""
+    available = [variant.name for variant in variants]
+    unknown = [name for name in names or () if name not in available]
     if unknown:
-        raise InputError(f"variants {', '.join(unknown)} are not among {', '.join(known)}")
+        raise InputError(f"variants {', '.join(unknown)} are not among {', '.join(available)}")
     if names is None:
         return list(variants)
-    wanted = [variant for variant in variants if variant.name in names]
-    references = [variant for variant in variants if variant.name == HALF and any(one.group for one in wanted)]
-    return references + [variant for variant in wanted if variant not in references]
+    named = [variant for variant in variants if variant.name in names]
+    references = [variant for variant in variants if variant.name == HALF and any(other.group for other in named)]
+    return references + [variant for variant in named if variant not in references]

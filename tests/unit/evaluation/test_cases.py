@@ -126,7 +126,7 @@ def test_buckets_say_what_was_known_before_the_case() -> None:
     cases = build_cases(log_of(LOG), SPLIT)
     assert bucket_of(cases, "query") == ["head", "unseen", "head"]
     assert bucket_of(cases, "shopper") == ["occasional", "occasional", "occasional"]
-    assert bucket_of(cases, "product") == ["new", "known", "new"]
+    assert bucket_of(cases, "product") == ["new", "seen", "new"]
     assert bucket_of(cases, "locale") == ["en-US"] * 3
 
 

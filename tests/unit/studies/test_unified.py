@@ -17,8 +17,8 @@ from models.evaluation.page import JSON_FILE
 from models.sample_store import SAMPLE_COLUMNS, write_sample_log
 from models.studies.oracle_ranker import TruthError, load_oracles
 from models.studies.unified.evaluate_unified import UnifiedEvaluation, evaluate_unified
-from models.studies.unified.unified_ranker import told_events
-from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, chosen, variants_of
+from models.studies.unified.unified_ranker import history_events
+from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, choose_variants, variants_of
 from models.unified.recipe import STARTER, QueryGeneration, TowerSizes, UnifiedRecipe
 from models.unified.words import WordHashing
 
@@ -97,8 +97,8 @@ def test_one_call_reports_model_ablations_baselines_control_and_oracle(simulated
     ]
     titles = [one["comparison"]["title"] for one in summary["differences"]]  # type: ignore[index,call-overload]
     assert titles == [
-        "Against the unified model",
-        "Is it the shopper?",
+        "Compared with the unified model",
+        "Effect of personalisation",
         "Product blocks: ablations",
     ]
     assert values["facts"]["simulated"] is True  # type: ignore[index,call-overload]
@@ -138,7 +138,7 @@ def test_the_truth_of_another_log_is_refused(simulated: Path, simulated_cases: C
 
 def test_a_history_has_searches_that_led_to_nothing_and_no_impression_beside_them(simulated_cases: Cases) -> None:
     log = simulated_cases.events
-    told = told_events(log)
+    told = history_events(log)
     searches = {(int(s), int(q)) for s, q in zip(log.sessions, log.queries, strict=True)}
     seen = {(int(log.sessions[row]), int(log.queries[row])) for row in told.rows}
     assert seen == searches
@@ -174,10 +174,10 @@ class TestVariants:
 
     def test_unknown_variants_are_refused(self) -> None:
         variants = variants_of(STARTER, num_locales=2)
-        assert chosen(variants, None) == variants
-        assert [variant.name for variant in chosen(variants, ["no ids"])] == [HALF, "no ids"]
-        assert [variant.name for variant in chosen(variants, [NO_HISTORY_EVER])] == [NO_HISTORY_EVER]
+        assert choose_variants(variants, None) == variants
+        assert [variant.name for variant in choose_variants(variants, ["no ids"])] == [HALF, "no ids"]
+        assert [variant.name for variant in choose_variants(variants, [NO_HISTORY_EVER])] == [NO_HISTORY_EVER]
         with pytest.raises(
             ValueError, match="variants no colour are not among unified, half the training, no text, no graph"
         ):
-            chosen(variants, ["no colour"])
+            choose_variants(variants, ["no colour"])
