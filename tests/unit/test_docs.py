@@ -204,11 +204,8 @@ def test_the_readme_fits_a_screen_and_names_the_tests() -> None:
 
 def test_the_readme_links_to_every_page() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    included = {
-        "index.md",
-        "contributing.md",
-        "changelog.md",
-    }  # the map of the site, and pages that are files of the root
+    # The map of the site, and pages that only include a file of another folder.
+    included = {"index.md", "contributing.md", "changelog.md", "index-families.md"}
     assert [
         page.name for page in DOCS.glob("*.md") if page.name not in included and f"](docs/{page.name})" not in readme
     ] == []
