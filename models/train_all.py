@@ -1,14 +1,14 @@
-"""The whole loop: a shop's catalogue and log in, a bundle that retrieves, tells types and ranks out, and a report on it.
+"""Trains all models of a shop from its catalogue and log: writes a bundle that retrieves, classifies queries and ranks, and a report on it.
 
-    log, until       text encoder (tuned on clicks)              the teacher's base, and for `aisle build`
-    a first moment   unified model                               retrieval; it reads words of its own, no text encoder
-                     types                                       what queries ask for, locale by locale
-    up to a second   teacher                                     a cross-encoder on the tuned text encoder
-                     ranker                                      the served student, distilled from the teacher
-    after it         report                                      against the bundle before
+    events before           text encoder (tuned on clicks)     the teacher's base, also for `aisle build`
+    a first time            unified model                      retrieval; it has its own words, and no text encoder
+                            types                              the query classifier
+    between it and          teacher                            a cross-encoder on the tuned text encoder
+    a second time           ranker                             the served student, distilled from the teacher
+    after the second time   report                             a comparison with the previous bundle
 
-Each model learns from what came before that which the next one learns from, and nothing learns from what the report is measured on. Every
-stage is kept in `OUT/work`: the same call goes on where it was interrupted, and does again what another input or recipe changes.
+Each model is trained on earlier events than the next one, and none on the events of the report. The result of every stage is kept in
+`OUT/work`: the same call resumes after an interruption, and repeats only the stages whose inputs or recipe changed.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ TEXT, UNIFIED, TYPES, TEACHER, RANKER, REPORT = STAGES = (
     "ranker",
     "report",
 )
-TEXT_STAGES = (Stage.CLICK,)  # masked words before clicks added nothing to them
-HELD_OUT = 0.05  # of the log's events, the latest: what the report is measured on
+TEXT_STAGES = (Stage.CLICK,)  # "mlm" before "click" improved nothing
+HELD_OUT = 0.05  # of the log's events, the latest, for the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,13 @@ class LoopRecipe:
     types: TypesRecipe
     teacher: TeacherRecipe
     ranker: RankerRecipe
-    base: str = PACKAGED  # what the text encoder starts from
+    base: str = PACKAGED  # base of the text encoder
     report_pages: int = 3_000
 
     def __post_init__(self) -> None:
         if self.unified.train_share >= 1 - HELD_OUT:
             raise ValueError(
-                f"unified: train_share {self.unified.train_share} leaves the ranker nothing; it must be below {1 - HELD_OUT:g}"
+                f"unified: train_share {self.unified.train_share} leaves no events for the ranker; it must be below {1 - HELD_OUT:g}"
             )
 
 
@@ -100,9 +100,9 @@ STARTER = LoopRecipe(
     replace(RANKER_RECIPES["starter"], judged_pages=1_500),
     report_pages=2_000,
 )
-# For less than half an hour on two cores and a log of 2,000,000 events: text encoder and teacher learn less than when they are trained
-# alone. With 250 steps after 60 of masked words, and 2,500 pages for the teacher, teacher and ranker were as good at more than twice the
-# time (simulated store, 979 later pages with a purchase: NDCG@10 .584 and .577, with these .587 and .574).
+# Less than half an hour on two cores with a log of 2,000,000 events: text encoder and teacher train for less long than by themselves.
+# With 250 steps after 60 steps of "mlm", and 2,500 pages for the teacher, teacher and ranker were no better at more than twice the time
+# (simulated store, 979 later pages with a purchase: NDCG@10 0.584 and 0.577, with this recipe 0.587 and 0.574).
 SMALL = LoopRecipe(
     "small",
     replace(TEXT_RECIPES["small"], click=replace(TEXT_RECIPES["small"].click, max_steps=90)),
@@ -116,8 +116,7 @@ RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """What is learned from. `logs` are files or folders in EVENT_SCHEMA, the first the one that retrieval learns from; it needs
-    impressions, the others need not."""
+    """The training data. `logs` are files or folders in EVENT_SCHEMA; retrieval is trained on the first, which must have impressions."""
 
     source: Source
     logs: tuple[Path, ...]
@@ -144,10 +143,10 @@ def train_all(
     device: str = "cpu",
     command: str = "",
 ) -> TrainedAll:
-    """Writes `out/bundle`, which is replaced where it stands, `out/report.html`, `out/report.json` and `out/work`.
+    """Writes `out/bundle` (replacing an earlier one), `out/report.html`, `out/report.json` and `out/work`.
 
-    Text encoder, unified model and teacher are trained on `device`, "cpu" or "cuda". The report compares with the bundle `before`, and
-    without one with that which stood at `out/bundle`. Raises what the stages raise: BundleError, CatalogueError, LogError, ExamplesError,
+    Text encoder, unified model and teacher are trained on `device`, "cpu" or "cuda". The report compares with the bundle `before`, by
+    default with the earlier `out/bundle`. Raises the errors of the stages: BundleError, CatalogueError, LogError, ExamplesError,
     TrainingError, TeacherError, DegenerateLoss, EncoderError.
     """
     check_training_device(device)
@@ -165,14 +164,14 @@ def train_all(
 
 
 def _earlier(before: Path | None, standing: Path) -> Bundle | None:
-    """The bundle to compare with. Raises BundleError where what is named is none."""
+    """Returns the bundle to compare with. Raises BundleError if `before` is none."""
     if before is not None:
         return Bundle(before)
     return Bundle(standing) if (standing / MANIFEST).is_file() else None
 
 
 class _Loop:
-    """The stages, one after the other."""
+    """Runs the stages, one after the other."""
 
     def __init__(
         self, shop: Shop, recipe: LoopRecipe, seed: int, device: str, stages: ResumableStages, progress: Progress
@@ -181,15 +180,15 @@ class _Loop:
         self._stages, self._progress = stages, progress
         progress("read the log", 0, None)
         self._hashes = [_sha256(log) for log in shop.logs]
-        self._first_ms, self._second_ms = _moments(shop.logs[0], recipe.unified.train_share)
+        self._first_ms, self._second_ms = _window_ends(shop.logs[0], recipe.unified.train_share)
         self._inputs = [shop.source.fingerprint, self._hashes, seed, [self._first_ms, self._second_ms]]
 
     def train(self) -> Bundle:
         recipe, run, key_of = self._recipe, self._stages.run, self._stages.key_of
         text = run(TEXT, [self._inputs, asdict(recipe.text), TEXT_STAGES, recipe.base], self._text)
         unified = run(UNIFIED, [self._inputs, asdict(recipe.unified), asdict(self._shop.bundle)], self._unified)
-        made_of = [self._inputs, key_of(UNIFIED), asdict(recipe.types)]
-        typed = Bundle(run(TYPES, made_of, lambda out, tell: self._types(unified, out, tell)))
+        inputs = [self._inputs, key_of(UNIFIED), asdict(recipe.types)]
+        typed = Bundle(run(TYPES, inputs, lambda out, tell: self._types(unified, out, tell)))
         self._typed = typed
         pages = [self._inputs, key_of(TYPES), recipe.ranker.max_pages, FEATURES]
         teacher = run(
@@ -206,7 +205,7 @@ class _Loop:
         )
 
     def report(self, bundle: Bundle, earlier: Bundle | None, out: Path, command: str) -> Path:
-        """Written anew for another bundle before; the one that was just made is none."""
+        """Writes the report, again if the bundle to compare with has changed; a bundle is not compared with itself."""
         new = bundle.manifest.version
         named = earlier.manifest.version if earlier and earlier.manifest.version != new else None
         kept = self._stages.facts(REPORT) if (out / WORK / REPORT).exists() else {}
@@ -280,7 +279,7 @@ class _Loop:
 
     @cached_property
     def _pages(self) -> TrainingPages:
-        """Of teacher and ranker: between the moments. Read once for both."""
+        """The pages of teacher and ranker, between the two times; read once for both."""
         return read_pages(
             self._typed,
             self._log,
@@ -296,8 +295,9 @@ def _sha256(log: Path) -> list[str]:
     return [file_sha256(file) for file in files]
 
 
-def _moments(log: Path, train_share: float) -> tuple[int, int]:
-    """When what retrieval learns from ends, and what the ranker learns from. Raises LogError for a log that shows no page to it."""
+def _window_ends(log: Path, train_share: float) -> tuple[int, int]:
+    """Returns the ends of the training windows of retrieval and of the ranker. Raises LogError for a log without pages in a later
+    window."""
     table = concat_logs(log, ["time", "kind"])
     if not table.num_rows or table.num_columns != 2:
         raise LogError(f"{log} holds no event with a time and a kind")
@@ -308,7 +308,7 @@ def _moments(log: Path, train_share: float) -> tuple[int, int]:
     for since, until in ((first, second), (second, int(ordered[-1]) + 1)):
         if not ((shown >= since) & (shown < until)).any():
             raise LogError(
-                f"{log} shows no result page (impressions) from {_day(since)} to {_day(until)}, of which the ranker learns or is measured"
+                f"{log} shows no result page (impressions) from {_day(since)} to {_day(until)}, which the ranker is trained or evaluated on"
             )
     return first, second
 

@@ -1,12 +1,14 @@
-"""Which product types a query asks for, in the locale it was asked in.
+"""The query classifier: which product types a query asks for, given its locale.
 
-After *Transfer learning for e-commerce query product type prediction* (Tigunova, Ricatte and Eraisha, 2024, arXiv
-2410.07121), which compares one model per locale (NU), one for all that does not know the locale (U_ag) and one that does
-(U_aw). A type is a category path of the catalogue. The encoder is a bag of hashed words and character n-grams for every
-script, which needs no pre-trained weights, or any Hugging Face encoder.
+It follows *Transfer learning for e-commerce query product type prediction* (Tigunova, Ricatte and Eraisha, 2024, arXiv 2410.07121),
+which compares one model for each locale (NU), one for all locales that ignores the locale (U_ag), and one that uses it (U_aw). A type
+is a category path of the catalogue. The encoder is a bag of hashed words and character n-grams of any script, which needs no
+pre-trained weights, or any Hugging Face encoder.
 
-    shopping log, judgements -> labels -> examples      what is learned from, with counts of what was left out
-    tokens -> network, or encoder_network -> fit_net    how; both end in head_network
-    train_types (train_encoder)                         the verb; add_locale teaches a trained model of n-grams one more
-    calibration -> type_model                           what serving loads: type_net on NumPy, or encoder_net on OpenVINO; head
+    shopping log -> labels -> examples                  labelled queries, and counts of what was left out
+    tokens -> network, or encoder_network               both end in head_network
+    losses, recipe -> fit_net -> train_types            training; train_encoder for a Hugging Face encoder
+    add_locale                                          teaches a trained n-gram model one more locale
+    calibration, certainty -> type_model                what serving loads: type_net on NumPy, or encoder_net on OpenVINO, each with a head
+    match_paths                                         a matching model for types that are too many or too new to be classes
 """

@@ -1,7 +1,8 @@
-"""Teaches a trained model one more locale, and leaves what it says in the others as it is, to the bit.
+"""Teaches a trained model one more locale without changing a bit of its predictions in the other locales.
 
-Only what belongs to the new locale is trained: its block of the table, its embedding or its head. What all locales share, the
-types among it, stays frozen. An embedding (CONCAT) is too little to learn what single words mean there. Needs the extra `aisle[train]`.
+Only the weights of the new locale are trained: its block of the table, its embedding or its head. The weights that locales share,
+including those of the types, stay frozen. An embedding (CONCAT) is too small to learn what single words mean in the locale. Needs the
+extra `aisle[train]`.
 """
 
 from __future__ import annotations
@@ -12,29 +13,28 @@ import numpy as np
 import torch
 
 from models.arrays import Floats, Progress, silent
-from models.query_types.certainty import certainty_of_added
+from models.query_types.certainty import certainty_of_new_locale
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.fit_net import fit_net
 from models.query_types.network import TypeNetwork
 from models.query_types.recipe import LocaleInput, Variant
 from models.query_types.tokens import LocaleRows
-from models.query_types.train_types import holdout_rows, net_of, own_spec
+from models.query_types.train_types import holdout_rows, locale_spec, rounded_net
 from models.query_types.type_model import TypeModel
 from models.query_types.type_net import NetSpec, TypeNet
 from models.unified.words import Ragged
 
-_ADDED_BITS = 12  # rows of the new locale's words: 4,096
+_ADDED_BITS = 12  # the new locale's words have 4,096 rows
 
 
 def add_locale(
     model: TypeModel, examples: TypeExamples, locale: str, *, seed: int = 0, progress: Progress = silent
 ) -> TypeModel:
-    """A new model that knows `locale` as well; `model` stays as it was.
+    """Returns a new model that also has `locale`; `model` stays unchanged.
 
-    Of `examples` the rows of that locale are learned from; their types may be numbered otherwise than the model's. Raises
-    ExamplesError where the model knows the locale already or does not take locales (U_AG), where there are fewer than two
-    rows, where one of their types is unknown to the model, as a new type needs a new training, or where a Hugging Face encoder reads
-    the queries.
+    It trains on the rows of `examples` in that locale; their types may be numbered differently from the model's. Raises ExamplesError
+    if the model has the locale already, ignores locales (U_AG) or has a Hugging Face encoder, if there are fewer than two rows, or if
+    one of their types is not in the model: a new type needs a new training.
     """
     nets = [net for net in model.nets if isinstance(net, TypeNet)]
     if len(nets) < len(model.nets):
@@ -50,15 +50,15 @@ def add_locale(
         raise ExamplesError(f"{len(mine)} examples of {locale}; two are the least to learn from")
     held = holdout_rows(mine, model.recipe.holdout_share, seed)
     learned, holdout = mine.take(~held), mine.take(held)
-    # What all share stands still, so what is peculiar to the locale is all that can be learned.
+    # The shared weights are frozen, so that only what is specific to the locale can be learned.
     recipe = replace(model.recipe, locale_dropout=0.0, locale_penalty=0.0)
 
     def report(done: int, total: int) -> None:
         progress(f"add {locale}", done, total)
 
     if model.recipe.variant == Variant.NU:
-        spec = own_spec(learned, recipe)
-        nets = [*nets, net_of(spec, fit_net(spec, learned, holdout, recipe, seed, report))]
+        spec = locale_spec(learned, recipe)
+        nets = [*nets, rounded_net(spec, fit_net(spec, learned, holdout, recipe, seed, report))]
     else:
         spec, first = _with_locale(nets[0].spec, nets[0].weights, locale)
         rows_before = nets[0].spec.num_rows
@@ -67,15 +67,15 @@ def add_locale(
             _keep_only(network, rows_before)
 
         fitted = fit_net(spec, learned, holdout, recipe, seed, report, first=first, freeze=freeze)
-        nets = [net_of(spec, fitted)]
+        nets = [rounded_net(spec, fitted)]
     locales = (*model.locales, locale)
     grown = TypeModel(model.types, locales, model.recipe, nets, model.certainty, model.allowed)
-    certainty = {**model.certainty, locale: certainty_of_added(grown, holdout)}
+    certainty = {**model.certainty, locale: certainty_of_new_locale(grown, holdout)}
     return TypeModel(model.types, locales, model.recipe, nets, certainty, model.allowed)
 
 
 def _with_locale(spec: NetSpec, weights: dict[str, Floats], locale: str) -> tuple[NetSpec, dict[str, Floats]]:
-    """The network with room for one more locale, which says nothing yet, or what the way without a locale says."""
+    """Extends the network by one locale, which adds nothing yet, or equals the entry of no locale."""
     grown = dict(weights)
     block, num_rows = LocaleRows(2**spec.hashing.bits, spec.hashing.bits), spec.num_rows
     if spec.locale_input == LocaleInput.PREFIX:
@@ -92,17 +92,17 @@ def _with_locale(spec: NetSpec, weights: dict[str, Floats], locale: str) -> tupl
 
 
 def _keep_only(network: TypeNetwork, rows_before: int) -> None:
-    """Clears the gradients of all that another locale reads."""
+    """Clears the gradients of all weights that other locales use."""
     at = len(network.net.locales) - 1
     for name, parameter in network.named_parameters():
         gradient = parameter.grad
         if gradient is None:
             continue
         if name == "tokens.weight" and network.net.locale_input == LocaleInput.PREFIX:
-            found = gradient.coalesce()
-            new = found.indices()[0] >= rows_before
+            sparse = gradient.coalesce()
+            new = sparse.indices()[0] >= rows_before
             parameter.grad = torch.sparse_coo_tensor(
-                found.indices()[:, new], found.values()[new], found.shape, is_coalesced=True, check_invariants=False
+                sparse.indices()[:, new], sparse.values()[new], sparse.shape, is_coalesced=True, check_invariants=False
             )
         elif name == "locale.weight" or name.startswith("heads."):
             kept = gradient[at].clone()

@@ -1,4 +1,4 @@
-"""Scores as probabilities that hold what they say, and from which probability on a prediction is precise enough."""
+"""Calibrates scores to probabilities, and finds the threshold at which predictions are precise enough."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _START = np.array([0.0, 0.0, 4.0])  # log of the slope, offset, log odds of the 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """probability = ceiling * sigmoid(slope * log_odds + offset); the order of scores stays.
+    """probability = ceiling * sigmoid(slope * log_odds + offset), which keeps the order of scores.
 
-    Platt's (1999) with a ceiling: where one click in twenty is by mistake, no score makes a label surer than 95%.
+    It is Platt's (1999) with a ceiling: if one click in twenty is a mistake, no label is more certain than 95%.
     """
 
     slope: float = 1.0
@@ -38,9 +38,9 @@ class Calibration:
 
     @classmethod
     def fit(cls, log_odds: Floats, right: Bools) -> Calibration:
-        """From pairs (n,) of held-out queries and types, by likelihood; needs SciPy.
+        """Fits held-out pairs (n,) of query and type by maximum likelihood; needs SciPy.
 
-        Needs both right and wrong ones; otherwise scores are left as they are.
+        Unless there are both right and wrong pairs, the scores stay as they are.
         """
         if not right.any() or right.all():
             return cls()
@@ -48,31 +48,35 @@ class Calibration:
 
         x = log_odds.astype(np.float64)
 
-        def unlikely(values: Doubles) -> tuple[float, Doubles]:
+        def negative_log_likelihood(values: Doubles) -> tuple[float, Doubles]:
             slope, offset, room = np.exp(values[0]), values[1], values[2]
             share, ceiling = _sigmoid(slope * x + offset), float(_sigmoid(room))
             p = np.clip(ceiling * share, 1e-9, 1 - 1e-9)
             loss = -np.where(right, np.log(p), np.log1p(-p)).mean()
             by_p = np.where(right, -1 / p, 1 / (1 - p)) / len(x)
             by_odds = by_p * ceiling * share * (1 - share)
-            to = np.array([(by_odds * x).sum() * slope, by_odds.sum(), (by_p * share).sum() * ceiling * (1 - ceiling)])
-            # Few pairs make no certainty: a light pull to where the fit starts.
+            gradient = np.array(
+                [(by_odds * x).sum() * slope, by_odds.sum(), (by_p * share).sum() * ceiling * (1 - ceiling)]
+            )
+            # A light pull towards the start, since few pairs prove little.
             pull = (values - _START) * _RIDGE / len(x)
-            return float(loss + (pull * (values - _START)).sum() / 2), to + pull
+            return float(loss + (pull * (values - _START)).sum() / 2), gradient + pull
 
-        found = minimize(unlikely, _START, jac=True, method="L-BFGS-B", bounds=((-4, 3), (-20, 20), (-3, 12))).x
-        return cls(float(np.exp(found[0])), float(found[1]), float(_sigmoid(found[2])))
+        fitted = minimize(
+            negative_log_likelihood, _START, jac=True, method="L-BFGS-B", bounds=((-4, 3), (-20, 20), (-3, 12))
+        ).x
+        return cls(float(np.exp(fitted[0])), float(fitted[1]), float(_sigmoid(fitted[2])))
 
 
 def log_odds_of_softmax(scores: Floats) -> Floats:
-    """(rows, types) log(p / (1 - p)) of each type's share p of a softmax."""
+    """Returns (rows, types) log(p / (1 - p)) of each type's share p of the softmax."""
     if not scores.size:
         return scores
     odds = scores - scores.max(axis=1, keepdims=True)
     share = np.exp(odds)
     total = share.sum(axis=1, keepdims=True)
     odds -= np.log(total)
-    # log(1 - p) differs from 0 for a few types only; it is taken of those alone.
+    # log(1 - p) differs from 0 for few types, and is computed for those alone.
     rows, types = np.nonzero(share > _SMALL_SHARE * total)
     others = np.maximum(1 - share[rows, types] / total[rows, 0], np.float32(1e-7))
     odds[rows, types] -= np.log(others)
@@ -80,9 +84,9 @@ def log_odds_of_softmax(scores: Floats) -> Floats:
 
 
 def threshold_for(probability: Floats, right: Bools, precision: float, at_least: int = 20) -> float:
-    """The lowest probability from which on predictions (n,) are right in `precision` of the cases, of `at_least` many.
+    """Returns the lowest threshold above which at least `at_least` predictions (n,) are right in a share `precision` of cases.
 
-    NEVER where no threshold is precise enough, or too few predictions are there to tell.
+    Returns NEVER if no threshold is precise enough, or if there are too few predictions.
     """
     order = np.argsort(-probability, kind="stable")
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
@@ -93,7 +97,7 @@ def threshold_for(probability: Floats, right: Bools, precision: float, at_least:
 
 
 def expected_calibration_error(probability: Floats, right: Bools, bins: int = 15) -> float:
-    """Mean distance between what predictions (n,) claim and how often they are right, over bins of equal width by their size."""
+    """Returns the mean distance between the probabilities (n,) and the share of right predictions, over bins of equal width."""
     if not len(probability):
         raise ValueError("there is no prediction to measure calibration on")
     place = np.minimum((probability * bins).astype(np.int64), bins - 1)

@@ -1,4 +1,4 @@
-"""Measures on held-out queries what a trained model's scores are worth, by tier of locales."""
+"""Calibrates a trained model on held-out queries, by tier of locales."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from models.query_types.recipe import Variant
 from models.query_types.type_model import Certainty, TypeModel
 
 TIERS = ("high", "mid", "low")
-_LEAST_ROWS = 200  # held-out queries of a tier that let it have numbers of its own
+_LEAST_ROWS = 200  # held-out queries, at least, of a tier that is calibrated by itself
 _MAX_ROWS = 20_000
-_TOP = 5  # best types of a query that are calibrated on: hardly any other is ever shown
+_TOP = 5  # best types of a query that are calibrated; others are hardly ever shown
 _BLOCK = 2048
 
 
 def tiers_of(rows: Sequence[int]) -> list[str]:
-    """The tier of each locale by its number of examples: the richest third, the middle one, the poorest."""
+    """Returns the tier of each locale by its number of examples: the third with the most, the middle one, the third with the fewest."""
     order = np.argsort(-np.asarray(rows), kind="stable")
     place = np.empty(len(rows), np.int64)
     place[order] = np.arange(len(rows))
@@ -28,13 +28,13 @@ def tiers_of(rows: Sequence[int]) -> list[str]:
 
 
 def measure_certainty(model: TypeModel, learned: TypeExamples, holdout: TypeExamples) -> dict[str, Certainty]:
-    """By locale of the model, and "" for the way without one; tiers with too few held-out queries share the model's."""
+    """Calibrates each locale of the model, and "" for no locale; a tier with too few held-out queries takes the whole model's."""
     holdout = holdout.take(np.unique(np.linspace(0, len(holdout) - 1, min(len(holdout), _MAX_ROWS)).astype(np.int64)))
-    found: dict[str, Certainty] = {}
+    by_locale: dict[str, Certainty] = {}
     if model.recipe.variant != Variant.NU:
-        found[""] = _measure(model, *top_pairs(model, holdout, agnostic=True), "all")
+        by_locale[""] = _measure(model, *top_pairs(model, holdout, agnostic=True), "all")
     if model.recipe.variant == Variant.U_AG:
-        return found
+        return by_locale
     log_odds, right = top_pairs(model, holdout)
     whole = _measure(model, log_odds, right, "all")
     counts = dict(zip(learned.locales, learned.rows_by_locale().tolist(), strict=True))
@@ -45,22 +45,22 @@ def measure_certainty(model: TypeModel, learned: TypeExamples, holdout: TypeExam
         for tier in TIERS
         if (row_tiers == tier).sum() >= _LEAST_ROWS
     }
-    return found | {name: by_tier.get(tier, whole) for name, tier in tier_of.items()}
+    return by_locale | {name: by_tier.get(tier, whole) for name, tier in tier_of.items()}
 
 
-def certainty_of_added(model: TypeModel, holdout: TypeExamples) -> Certainty:
-    """Of a locale that came later: its own where there are enough held-out queries of it, else that of the poorest tier."""
+def certainty_of_new_locale(model: TypeModel, holdout: TypeExamples) -> Certainty:
+    """Calibrates a locale that was added later: by itself if it has enough held-out queries, else as the lowest tier."""
     if len(holdout) >= _LEAST_ROWS:
         return _measure(model, *top_pairs(model, holdout), "own")
     for tier in ("low", "all", "mid", "high", "own"):
-        for one in model.certainty.values():
-            if one.tier == tier:
-                return one
+        for certainty in model.certainty.values():
+            if certainty.tier == tier:
+                return certainty
     return Certainty(Calibration(), NEVER, "own")
 
 
 def top_pairs(model: TypeModel, examples: TypeExamples, *, agnostic: bool = False) -> tuple[Floats, Bools]:
-    """(rows, n) log odds of the best types of each query, best first, and whether they are wanted."""
+    """Returns (rows, n) the log odds of the best types of each query, best first, and whether they are labels."""
     names = [""] * len(examples) if agnostic else examples.row_locales()
     used = model.locales_used(examples.queries, names)
     most = min(_TOP, len(model.types))
@@ -74,8 +74,8 @@ def top_pairs(model: TypeModel, examples: TypeExamples, *, agnostic: bool = Fals
         values = np.take_along_axis(scores, top, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
         odds[block] = np.take_along_axis(values, order, axis=1)
-        wanted = examples.take(rows).label_matrix()
-        right[block] = np.take_along_axis(wanted, np.take_along_axis(top, order, axis=1), axis=1)
+        labels = examples.take(rows).label_matrix()
+        right[block] = np.take_along_axis(labels, np.take_along_axis(top, order, axis=1), axis=1)
     return odds, right
 
 

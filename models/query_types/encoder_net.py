@@ -1,4 +1,4 @@
-"""A head on the vectors of a Hugging Face encoder, as serving loads it: OpenVINO on a CPU, PyTorch on CUDA."""
+"""A head on the vectors of a Hugging Face encoder, for serving: OpenVINO on a CPU, PyTorch on CUDA."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from models.text_encoder.spec import Text
 
 
 class EncoderMismatch(InputError):
-    """The encoder is not the one that the head was trained on; the message says in what."""
+    """The encoder is not the one that the head was trained on; the message names the difference."""
 
 
 class EncoderNet:
     """One encoder for all locales, in a folder of `models.text_encoder.export`. Safe to call from several threads.
 
-    `weights` have the names and shapes of `spec.shapes()`; float16 is read as float32. A folder that only this network needs may be given
-    as a TemporaryDirectory, which then lives as long as it. Raises EncoderMismatch; what else is wrong with the folder is raised as
-    `TextEncoder` raises it.
+    `weights` have the names and shapes of `spec.shapes()`; float16 is read as float32. A folder that only this network needs may be a
+    TemporaryDirectory, which then lives as long as the network. Raises EncoderMismatch, and the errors of `TextEncoder`.
     """
 
     def __init__(
@@ -44,14 +43,14 @@ class EncoderNet:
         self._folder = folder
         self._head = Head(self.weights)
         self._encoder = TextEncoder(self._path, device, threads)
-        told = self._encoder.spec
-        if told.dim != spec.dim:
-            raise EncoderMismatch(f"the encoder makes {told.dim} dimensions, its head takes {spec.dim}")
+        encoder = self._encoder.spec
+        if encoder.dim != spec.dim:
+            raise EncoderMismatch(f"the encoder makes {encoder.dim} dimensions, its head takes {spec.dim}")
         prefixed = spec.locales if spec.locale_input == LocaleInput.PREFIX else ()
-        if set(told.locale_tokens) != set(prefixed):
+        if set(encoder.locale_tokens) != set(prefixed):
             raise EncoderMismatch(
-                f"the encoder has tokens of {len(told.locale_tokens)} locales, its head reads {len(prefixed)}: "
-                f"{', '.join(sorted(set(told.locale_tokens) ^ set(prefixed))[:3])} not in both"
+                f"the encoder has tokens of {len(encoder.locale_tokens)} locales, its head reads {len(prefixed)}: "
+                f"{', '.join(sorted(set(encoder.locale_tokens) ^ set(prefixed))[:3])} not in both"
             )
 
     @property
@@ -63,22 +62,22 @@ class EncoderNet:
         return self._folder if isinstance(self._folder, Path) else Path(self._folder.name)
 
     def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, Bools]:
-        """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
+        """Returns scores (queries, types), and (queries,) whether a query has any token; locales are numbers or AGNOSTIC."""
         names = (*self.spec.locales, "")
-        texts = [Text(plain_text(query), "query", names[at]) for query, at in zip(queries, locales, strict=True)]
+        texts = [Text(encoder_text(query), "query", names[at]) for query, at in zip(queries, locales, strict=True)]
         filled = np.array([bool(tokens_of(query, pairs=False)) for query in queries], np.bool_)
-        states = state_of(self._encoder.encode(texts))
+        states = scaled_vectors(self._encoder.encode(texts))
         return self._head.read(states, np.asarray(locales, np.int64)), filled
 
     def save_encoder(self, folder: Path) -> None:
         shutil.copytree(self._path, folder)
 
 
-def plain_text(query: str) -> str:
-    """What the encoder is given of a query, when it learns as when it serves: its beginning, as queries are compared by."""
+def encoder_text(query: str) -> str:
+    """Returns the text that the encoder reads in training and serving: the normalised beginning of the query."""
     return normalise(query[:MAX_CHARS]).encode("utf-8", "replace").decode()
 
 
-def state_of(vectors: Floats) -> Floats:
-    """What the head reads of unit vectors (queries, dim): each number about 1, as layers are initialised for."""
+def scaled_vectors(vectors: Floats) -> Floats:
+    """Scales unit vectors (queries, dim) to numbers of about 1, which layers are initialised for."""
     return np.asarray(vectors * np.sqrt(vectors.shape[1], dtype=np.float32), np.float32)

@@ -1,4 +1,4 @@
-"""Labelled queries, as the classifier learns from them and is measured on them."""
+"""Labelled queries, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Rows = npt.NDArray[np.integer] | Bools
 
 
 class ExamplesError(InputError):
-    """Nothing can be learned from these examples; the message says what to change."""
+    """The examples cannot be used; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeExamples:
-    """Labelled queries: row i was asked in locales[locale[i]] and wants types.row(i)."""
+    """Labelled queries: row i is in locales[locale[i]] and has the types labels.row(i)."""
 
     queries: list[str]  # as typed
     locale: Codes  # (rows,) into locales
     labels: Ragged  # rows of indices into types, at least one each
-    weight: Floats  # (rows,) how often asked (> 0)
+    weight: Floats  # (rows,) above 0, e.g. the engagement behind the row
     types: tuple[str, ...]
     locales: tuple[str, ...]
 
@@ -53,7 +53,7 @@ class TypeExamples:
         return len(self.queries)
 
     def take(self, rows: Rows) -> TypeExamples:
-        """The rows of these numbers, or those where a mask (rows,) is true; types and locales keep their numbers."""
+        """Returns the rows with these numbers, or those that a mask (rows,) selects; types and locales keep their numbers."""
         at = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.asarray(rows, np.int64)
         return TypeExamples(
             [self.queries[row] for row in at.tolist()],
@@ -65,22 +65,22 @@ class TypeExamples:
         )
 
     def of_locale(self, locale: str) -> TypeExamples:
-        """The rows asked in this locale; none where nobody asked in it."""
+        """Returns the rows in this locale, which may be none."""
         number = self.locales.index(locale) if locale in self.locales else -1
         return self.take(self.locale == number)
 
     def label_matrix(self) -> Bools:
-        """(rows, types) which types each row wants."""
-        wanted = np.zeros((len(self), len(self.types)), np.bool_)
-        wanted[np.repeat(np.arange(len(self)), self.labels.lengths), self.labels.values] = True
-        return wanted
+        """Returns (rows, types) whether each type is a label of the row."""
+        matrix = np.zeros((len(self), len(self.types)), np.bool_)
+        matrix[np.repeat(np.arange(len(self)), self.labels.lengths), self.labels.values] = True
+        return matrix
 
     def row_locales(self) -> list[str]:
-        """The locale of each row, by name."""
+        """Returns the name of each row's locale."""
         return [self.locales[at] for at in self.locale.tolist()]
 
     def rows_by_locale(self) -> Ints:
-        """(locales,) how many rows each has."""
+        """Returns (locales,) the number of rows in each."""
         return np.bincount(self.locale, minlength=len(self.locales))
 
     @classmethod
@@ -90,7 +90,7 @@ class TypeExamples:
         types: Sequence[str] | None = None,
         locales: Sequence[str] | None = None,
     ) -> TypeExamples:
-        """From (query, locale, types) of weight 1. Types and locales are numbered in order of their names unless given."""
+        """Takes rows (query, locale, types) of weight 1. Types and locales are numbered in alphabetical order unless given."""
         rows = list(rows)
         types = tuple(types if types is not None else sorted({label for _, _, labels in rows for label in labels}))
         locales = tuple(locales if locales is not None else sorted({locale for _, locale, _ in rows}))

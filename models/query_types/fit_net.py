@@ -22,20 +22,20 @@ from models.query_types.type_net import NetSpec
 from models.training_steps import StepProgress, linear_rate, torch_threads
 
 _MAX_GRADIENT = 1.0
-_STEPS_EACH = 40  # a small set is cut into this many batches, as long as they hold _LEAST_BATCH
+_STEPS_EACH = 40  # a small set is cut into this many batches of _LEAST_BATCH or more
 _LEAST_BATCH = 32
-_LOOKS = 20  # at the held-out rows, at most
-_LOOK_SHARE = 0.2  # rows looked at for each that is learned from, so that looking costs less than learning
-_MAX_HOLDOUT = 4096  # rows that a look measures
+_EVALUATIONS = 20  # on the held-out rows, at most
+_EVALUATED_SHARE = 0.2  # evaluated rows for each training row, so that evaluation costs less than training
+_MAX_HOLDOUT = 4096  # rows of an evaluation
 _PRODUCTS_FOR_THREADS = 100_000_000
-_GAIN = 1e-3  # of the held-out loss, below which a look found none
+_GAIN = 1e-3  # of the held-out loss; a smaller improvement counts as none
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
     weights: dict[str, Floats]
     steps: int
-    holdout_loss: float  # nan where nothing was held out
+    holdout_loss: float  # nan if nothing was held out
 
 
 def fit_net(
@@ -49,10 +49,10 @@ def fit_net(
     first: dict[str, Floats] | None = None,
     freeze: Callable[[TypeNetwork], None] | None = None,
 ) -> Fitted:
-    """Trains until the held-out rows gain no more, or the epochs are over, and returns the best weights seen.
+    """Trains until the held-out loss stops falling, or the epochs are over, and returns the best weights.
 
-    `first` are weights to start from; `freeze` is called after every backward pass and may clear gradients. Raises
-    DegenerateLoss where the loss is not a number.
+    `first` are weights to start from; `freeze` is called after every backward pass and may clear gradients. Raises DegenerateLoss if
+    the loss is not a number.
     """
     scored = 2 * recipe.sampled_types if _samples(recipe, spec.num_types) else spec.num_types
     # One thread if the largest matrix product of a step is small.
@@ -77,13 +77,13 @@ def fit_network(
     max_steps: int | None = None,
     freeze: Callable[[], None] | None = None,
 ) -> Fitted:
-    """The same for a network that is made already, which is left with the weights of its last step."""
+    """Does the same for a given network, which keeps the weights of its last step."""
     batch = _batch_of(examples, recipe)
     data = _Data(network, examples, recipe, np.random.default_rng(seed))
     watched = _Data(network, holdout.take(_spread(len(holdout), _MAX_HOLDOUT)), recipe, np.random.default_rng(seed))
     steps = max(1, round(recipe.epochs * len(examples) / batch))
     steps = min(steps, max_steps or steps)
-    every = max(1, steps // _LOOKS, round(len(watched.locale) / (_LOOK_SHARE * batch)))
+    every = max(1, steps // _EVALUATIONS, round(len(watched.locale) / (_EVALUATED_SHARE * batch)))
     optimizers = network.optimizers(recipe)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     best, best_loss, idle = network.arrays(), float("nan"), 0
@@ -121,14 +121,14 @@ def _batch_of(examples: TypeExamples, recipe: TypesRecipe) -> int:
 
 
 class _Data:
-    """Examples as the network reads them, and in which order."""
+    """Examples as the network reads them, and the draw of batches."""
 
     def __init__(
         self, network: HeadNetwork, examples: TypeExamples, recipe: TypesRecipe, random: np.random.Generator
     ) -> None:
         spec = network.spec
-        known = {name: at for at, name in enumerate(spec.locales)}
-        number = np.array([known.get(name, AGNOSTIC) for name in examples.locales], np.int64)
+        number_of = {name: at for at, name in enumerate(spec.locales)}
+        number = np.array([number_of.get(name, AGNOSTIC) for name in examples.locales], np.int64)
         self.locale = number[examples.locale] if len(examples) else np.zeros(0, np.int64)
         self.read = network.reader(examples.queries, self.locale.tolist())
         self.labels = examples.labels
@@ -137,8 +137,8 @@ class _Data:
         self.num_types = spec.num_types
         counts = np.bincount(examples.locale, minlength=len(examples.locales)).astype(np.float64)
         # A locale of n rows is drawn as n**(1/T): each of its rows n**(1/T - 1) times as often.
-        chance = np.maximum(counts, 1.0)[examples.locale] ** (1 / recipe.temperature - 1)
-        self._until = np.cumsum(chance / chance.sum()) if len(examples) else chance
+        rate = np.maximum(counts, 1.0)[examples.locale] ** (1 / recipe.temperature - 1)
+        self._until = np.cumsum(rate / rate.sum()) if len(examples) else rate
         shares = np.bincount(self.labels.values, minlength=spec.num_types) / max(1, len(examples))
         self.type_share = np.minimum(shares, 1.0)
 
@@ -146,61 +146,61 @@ class _Data:
         at = np.searchsorted(self._until, self.random.random(size), side="right")
         return np.minimum(at, len(self._until) - 1)
 
-    def wanted(self, rows: Ints, types: Ints | None) -> Tensor:
-        """(rows, types) 1 where a type is a label; of the chosen `types` only, which ascend and hold all labels of the rows."""
+    def targets(self, rows: Ints, types: Ints | None) -> Tensor:
+        """Returns (rows, types) 1 for labels; only for `types` if given, which ascend and include all labels of the rows."""
         labels = self.labels.take(rows)
-        wanted = torch.zeros(len(rows), self.num_types if types is None else len(types))
+        targets = torch.zeros(len(rows), self.num_types if types is None else len(types))
         columns = labels.values if types is None else np.searchsorted(types, labels.values)
         at = torch.from_numpy(np.repeat(np.arange(len(rows)), labels.lengths))
-        wanted[at, torch.from_numpy(columns.astype(np.int64))] = 1
-        return wanted
+        targets[at, torch.from_numpy(columns.astype(np.int64))] = 1
+        return targets
 
 
 def _loss(network: HeadNetwork, data: _Data, rows: Ints, recipe: TypesRecipe, *, train: bool) -> Tensor:
-    """The weighted mean over the rows."""
-    knows = data.locale[rows] != AGNOSTIC
+    """Returns the weighted mean over the rows."""
+    with_locale = data.locale[rows] != AGNOSTIC
     keep = 1.0
     if train:
-        knows &= data.random.random(len(rows)) >= recipe.locale_dropout
+        with_locale &= data.random.random(len(rows)) >= recipe.locale_dropout
         keep = 1 - recipe.token_dropout
     device = network.device
-    locale = torch.from_numpy(np.where(knows, data.locale[rows], AGNOSTIC)).to(device)
-    states = data.read(rows, knows, keep)
+    locale = torch.from_numpy(np.where(with_locale, data.locale[rows], AGNOSTIC)).to(device)
+    states = data.read(rows, with_locale, keep)
     drawn = _sampled(data, rows, recipe) if train and _samples(recipe, data.num_types) else None
-    wanted = data.wanted(rows, None if drawn is None else drawn.types).to(device)
+    targets = data.targets(rows, None if drawn is None else drawn.types).to(device)
     if drawn is None:
         scores = network(states.whole, locale)
     else:
         scores = network(states.whole, locale, torch.from_numpy(drawn.types).to(device))
-        scores = scores - torch.from_numpy(drawn.log_chance).to(device)
+        scores = scores - torch.from_numpy(drawn.log_probability).to(device)
     weight = torch.from_numpy(data.weight[rows]).to(device)
-    losses = _row_losses(scores, wanted, recipe)
+    losses = _row_losses(scores, targets, recipe)
     if train and recipe.locale_penalty and states.in_locale is not None:
         losses = losses + recipe.locale_penalty * states.in_locale.square().sum(dim=1)
     return (losses * weight).sum() / weight.sum()
 
 
-def _row_losses(scores: Tensor, wanted: Tensor, recipe: TypesRecipe) -> Tensor:
+def _row_losses(scores: Tensor, targets: Tensor, recipe: TypesRecipe) -> Tensor:
     if recipe.loss == Loss.SOFTMAX:
-        return softmax_loss(scores, wanted, recipe.label_smoothing)
+        return softmax_loss(scores, targets, recipe.label_smoothing)
     if recipe.loss == Loss.BCE:
-        return bce_loss(scores, wanted, recipe.label_smoothing)
-    return asymmetric_loss(scores, wanted, recipe.focus)
+        return bce_loss(scores, targets, recipe.label_smoothing)
+    return asymmetric_loss(scores, targets, recipe.focus)
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
     types: Ints  # (n,) ascending
-    log_chance: Floats  # (n,) log of how likely each was to be among them
+    log_probability: Floats  # (n,) log of the probability that each was drawn
 
 
 def _samples(recipe: TypesRecipe, num_types: int) -> bool:
-    """Whether a step scores a part of the types only: of a few, all are as fast."""
+    """Whether a step scores only some of the types; with few types, scoring all is as fast."""
     return recipe.loss == Loss.SOFTMAX and 0 < 2 * recipe.sampled_types < num_types
 
 
 def _sampled(data: _Data, rows: Ints, recipe: TypesRecipe) -> _Drawn:
-    """The batch's labels and types drawn evenly (sampled softmax)."""
+    """Returns the batch's labels and uniformly drawn types (sampled softmax)."""
     drawn = data.random.choice(data.num_types, recipe.sampled_types, replace=False)
     types = np.union1d(drawn, data.labels.take(rows).values).astype(np.int64)
     missed = (1 - data.type_share[types]) ** len(rows) * (1 - len(drawn) / data.num_types)
@@ -209,7 +209,7 @@ def _sampled(data: _Data, rows: Ints, recipe: TypesRecipe) -> _Drawn:
 
 @torch.inference_mode()
 def _holdout_loss(network: HeadNetwork, data: _Data, recipe: TypesRecipe) -> float:
-    """Mean over rows; falls with the loss of every locale by the number of its rows."""
+    """Returns the mean over rows, in which a locale counts by its number of rows."""
     network.eval()
     total = 0.0
     for start in range(0, len(data.locale), 512):
@@ -225,5 +225,5 @@ def _set_rates(optimizers: tuple[torch.optim.Optimizer, ...], peaks: list[list[f
 
 
 def _spread(size: int, limit: int) -> Ints:
-    """At most `limit` numbers below `size`, evenly."""
+    """Returns at most `limit` evenly spaced numbers below `size`."""
     return np.unique(np.linspace(0, size - 1, min(size, limit)).astype(np.int64)) if size else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""What stands on a query's vector: an embedding of the locale, a hidden layer, the types, and what each locale adds to them."""
+"""The head on a query's vector: an embedding of the locale, a hidden layer, the types, and additions of each locale to them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ AGNOSTIC = -1  # the number of no locale
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """What a head is, beside its weights."""
+    """The settings of a head."""
 
-    locale_input: LocaleInput | None  # None: it knows no locale
-    locales: tuple[str, ...]  # those it knows; () where it knows none
+    locale_input: LocaleInput | None  # None: the locale is ignored
+    locales: tuple[str, ...]  # the known ones; () if the locale is ignored
     num_types: int
     dim: int  # of the query's vector
     hidden: int
     locale_dim: int
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the weights."""
+        """Returns the names and shapes of the weights."""
         return self.head_shapes()
 
     def head_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the head alone, where a subclass has more."""
+        """Returns those of the head alone; a subclass may have more."""
         width = self.dim + (self.locale_dim if self.locale_input == LocaleInput.CONCAT else 0)
         shapes: dict[str, tuple[int, ...]] = {}
         if self.locale_input == LocaleInput.CONCAT:
@@ -47,15 +47,15 @@ class HeadSpec:
 
 
 class Head:
-    """On NumPy; `weights` have at least the names of `HeadSpec.head_shapes()`."""
+    """The head on NumPy; `weights` have at least the names of `HeadSpec.head_shapes()`."""
 
     def __init__(self, weights: Mapping[str, Floats]) -> None:
         self._weights = weights
-        # Transposed once: (inputs, outputs), as rows of a batch are multiplied.
+        # Transposed once to (inputs, outputs), the layout of the product below.
         self._out = np.ascontiguousarray(weights["out.weight"].T)
 
     def read(self, states: Floats, locales: Ints) -> Floats:
-        """Vectors (queries, dim) and locales (queries,), numbers or AGNOSTIC -> scores (queries, types)."""
+        """Maps vectors (queries, dim) and locales (queries,), numbers or AGNOSTIC, to scores (queries, types)."""
         weights = self._weights
         if "locale.weight" in weights:
             states = np.concatenate([states, weights["locale.weight"][locales]], axis=1)
@@ -65,6 +65,6 @@ class Head:
         scores += weights["out.bias"]
         if "heads.weight" in weights:
             for locale in np.unique(locales[locales != AGNOSTIC]).tolist():
-                mine = locales == locale
-                scores[mine] += states[mine] @ weights["heads.weight"][locale].T + weights["heads.bias"][locale]
+                rows = locales == locale
+                scores[rows] += states[rows] @ weights["heads.weight"][locale].T + weights["heads.bias"][locale]
         return scores

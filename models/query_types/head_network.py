@@ -1,4 +1,4 @@
-"""The head as it is trained, whatever the vectors of queries come from."""
+"""The head in training, on query vectors of any source."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class States:
     """Vectors of queries."""
 
     whole: Tensor  # (rows, dim)
-    in_locale: Tensor | None = None  # (rows, dim) the part of them that the locale adds, where it is apart
+    in_locale: Tensor | None = None  # (rows, dim) the part of `whole` that the locale adds, if it is separate
 
 
-# (rows,) of the queries, (rows,) which of them know their locale, and the share of tokens that is read -> their vectors.
+# Takes (rows,) numbers of queries, (rows,) whether each has its locale, and the share of tokens that is kept; returns the vectors.
 Reader = Callable[[Ints, Bools, float], States]
 
 
 class HeadNetwork(nn.Module):
-    """What `Head` computes, with the same names of weights, on vectors that a subclass makes."""
+    """`Head` in training, with the same names of weights, on vectors that a subclass computes."""
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class HeadNetwork(nn.Module):
 
     @abstractmethod
     def reader(self, queries: Sequence[str], locales: Sequence[int]) -> Reader:
-        """Reads these queries by their numbers; `locales` are numbers, or AGNOSTIC."""
+        """Returns a reader of these queries by number; `locales` are numbers or AGNOSTIC."""
 
     @abstractmethod
     def optimizers(self, recipe: TypesRecipe) -> tuple[torch.optim.Optimizer, ...]:
-        """Their groups have the learning rates that the schedule rises to."""
+        """Returns optimizers whose groups have the peak learning rates of the schedule."""
 
     def forward(self, states: Tensor, locales: Tensor, types: Tensor | None = None) -> Tensor:
-        """`states` (rows, dim), `locales` (rows,) with AGNOSTIC -> scores (rows, types), or of the chosen `types` (n,) only."""
+        """Maps states (rows, dim) and locales (rows,) to scores (rows, types), or (rows, n) of the chosen `types` (n,) only."""
         if self.locale is not None:
             at = torch.where(locales < 0, len(self.spec.locales), locales)
             states = torch.cat([states, self.locale(at)], dim=1)
@@ -71,25 +71,27 @@ class HeadNetwork(nn.Module):
         return self.out.weight.device
 
     def dense(self) -> list[nn.Parameter]:
-        """What is trained, but for tables of which a step reads few rows."""
+        """Returns the trained parameters except tables of which a step reads few rows."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def arrays(self) -> dict[str, Floats]:
-        """What is trained."""
+        """Returns the trained parameters by name."""
         return {
             name: value.detach().cpu().numpy().copy() for name, value in self.named_parameters() if value.requires_grad
         }
 
     @torch.no_grad()
     def load(self, weights: dict[str, Floats]) -> None:
-        """Of the names and shapes of `arrays`."""
-        mine = {name: value for name, value in self.named_parameters() if value.requires_grad}
-        for name in sorted(set(mine) | set(weights)):
-            mine[name].data = torch.from_numpy(np.array(weights[name], np.float32)).view_as(mine[name]).to(self.device)
+        """Loads weights with the names and shapes of `arrays`."""
+        parameters = {name: value for name, value in self.named_parameters() if value.requires_grad}
+        for name in sorted(set(parameters) | set(weights)):
+            parameters[name].data = (
+                torch.from_numpy(np.array(weights[name], np.float32)).view_as(parameters[name]).to(self.device)
+            )
 
 
 class Heads(nn.Module):
-    """What each locale adds to the output layer; nothing at first."""
+    """The additions of each locale to the output layer, 0 at first."""
 
     def __init__(self, spec: HeadSpec) -> None:
         super().__init__()
@@ -101,6 +103,6 @@ class Heads(nn.Module):
         weight, bias = (self.weight, self.bias) if types is None else (self.weight[:, types], self.bias[:, types])
         added = states.new_zeros(len(states), bias.shape[1])
         for locale in locales[locales >= 0].unique().tolist():
-            mine = (locales == locale).nonzero()[:, 0]
-            added = added.index_put((mine,), F.linear(states[mine], weight[locale], bias[locale]))
+            rows = (locales == locale).nonzero()[:, 0]
+            added = added.index_put((rows,), F.linear(states[rows], weight[locale], bias[locale]))
         return added

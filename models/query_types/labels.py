@@ -1,7 +1,7 @@
-"""From what shoppers did, or judges said, to labelled queries.
+"""Labels the queries of a shopping log with the types of the products that shoppers engaged with.
 
-A query in a locale wants the types of the products that shoppers who asked it engaged with: every type that has a fair share
-of that engagement, so that "mouse" may want two. Nothing is left out in silence: `LabelReport` counts it by reason.
+The labels of a query in a locale are all types with a fair share of its engagement, so that "mouse" may have two. `LabelReport` counts
+what was left out, by reason.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _COLUMNS = ("id", "time", "locale", "kind", "product_id", "query")
 
 @dataclass(frozen=True, slots=True)
 class LabelRule:
-    """What makes a type a label of a query."""
+    """The rule that makes a type a label of a query."""
 
-    # Engagement that a query needs in its locale. One click is often wrong, but with 3 the poor locales lose most of their queries:
-    # accuracy .838 instead of .935 of unseen ones. Simulated.
+    # Engagement that a query needs in its locale. One click is often wrong, but with 3 small locales lose most of their queries:
+    # accuracy on unseen queries 0.838 instead of 0.935 (simulated).
     min_support: float = 1.0
-    min_share: float = 0.15  # of it that a type needs; the greatest type is always a label
+    min_share: float = 0.15  # share of it that a type needs; the strongest type is always a label
     kind_weights: tuple[float, float, float, float] = (0.0, 1.0, 0.5, 1.0)  # impression, click, cart, purchase
 
     def __post_init__(self) -> None:
@@ -46,18 +46,18 @@ class LabelRule:
 
 @dataclass(slots=True)
 class LabelReport:
-    """What was read, and what of it was left out and why. Events and rows of judgements are counted alike."""
+    """How many events were read, and how many were left out for each reason."""
 
     read: int = 0
     outside_window: int = 0
-    too_weak: int = 0  # events of a kind that weighs nothing, judgements of no gain
+    too_weak: int = 0  # events of a kind with weight 0
     without_query: int = 0
     without_locale: int = 0
-    repeated: int = 0  # events whose id came before
+    repeated: int = 0  # events with a repeated id
     unknown_product: int = 0
-    without_type: int = 0  # of products that have no category
+    without_type: int = 0  # of products without a category
     used: int = 0
-    queries: int = 0  # (query, locale) pairs met
+    queries: int = 0  # distinct pairs (query, locale)
     too_few: int = 0  # pairs below min_support
     labelled: int = 0  # pairs that became examples
     weak_types: int = 0  # types of a pair below min_share
@@ -79,11 +79,11 @@ def label_log(
     until: datetime | None = None,
     types: Sequence[str] | None = None,
 ) -> Labelled:
-    """From shopping logs in EVENT_SCHEMA: Parquet files, or folders of them.
+    """Labels shopping logs in EVENT_SCHEMA: Parquet files, or folders of them.
 
-    `category_of` is by product id. Events from `since` on and before `until` count: label with `until` to train and with
-    `since` to test. `types` are those to number by, as of an earlier training; others are left out as without_type. Raises
-    ExamplesError where a file cannot be read, a column is missing, or no query has enough support.
+    `category_of` maps product ids to types. Events from `since` on and before `until` count: use `until` for training and `since` for
+    testing. `types` fixes the types and their numbers, e.g. those of an earlier training; other types are left out as without_type.
+    Raises ExamplesError if a file cannot be read, a column is missing, or no query has enough support.
     """
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:
@@ -102,11 +102,11 @@ def label_log(
         batch = events.take(pa.array(new, pa.int64()))
         at = np.asarray(pc.index_in(batch["product_id"], value_set=pa.array(ids, pa.string())).fill_null(-1))
         report.unknown_product += int((at < 0).sum())
-        of_type = np.where(at < 0, -1, product_type[at] if ids else -1)
-        report.without_type += int(((of_type < 0) & (at >= 0)).sum())
+        type_number = np.where(at < 0, -1, product_type[at] if ids else -1)
+        report.without_type += int(((type_number < 0) & (at >= 0)).sum())
         kinds = batch["kind"].cast(pa.string()).to_pylist()
         weights = [rule.kind_weights[KINDS.index(kind)] for kind in kinds]
-        rows = zip(batch["query"].to_pylist(), batch["locale"].to_pylist(), of_type.tolist(), weights, strict=True)
+        rows = zip(batch["query"].to_pylist(), batch["locale"].to_pylist(), type_number.tolist(), weights, strict=True)
         counter.add(row for row in rows if row[2] >= 0)
     return Labelled(counter.examples(type_names), report)
 
@@ -117,21 +117,21 @@ class _Counter:
     def __init__(self, rule: LabelRule, report: LabelReport) -> None:
         self._rule, self._report = rule, report
         self._sums: dict[tuple[str, str], dict[int, float]] = {}
-        self._typed: dict[tuple[str, str], str] = {}  # as first typed
+        self._typed: dict[tuple[str, str], str] = {}  # the query as first typed
         self._plain: dict[str, str] = {}
 
     def add(self, rows: Iterable[tuple[str, str, int, float]]) -> None:
-        for query, locale, of_type, weight in rows:
+        for query, locale, type_number, weight in rows:
             plain = self._plain.get(query)
             if plain is None:
                 plain = self._plain[query] = normalise(query)
             sums = self._sums.setdefault((plain, locale), {})
             self._typed.setdefault((plain, locale), query)
-            sums[of_type] = sums.get(of_type, 0.0) + weight
+            sums[type_number] = sums.get(type_number, 0.0) + weight
             self._report.used += 1
 
     def examples(self, types: tuple[str, ...]) -> TypeExamples:
-        """In order of locale and query. Raises ExamplesError where none has enough support."""
+        """Returns examples in order of locale and query. Raises ExamplesError if none has enough support."""
         report, rule = self._report, self._rule
         report.queries = len(self._sums)
         supported = [key for key, sums in self._sums.items() if sum(sums.values()) >= rule.min_support]
@@ -147,9 +147,9 @@ class _Counter:
             sums = self._sums[key]
             least = rule.min_share * sum(sums.values())
             most = max(sums.values())
-            mine = sorted(name for name, weight in sums.items() if weight >= least or weight == most)
-            report.weak_types += len(sums) - len(mine)
-            labels.append(mine)
+            kept = sorted(name for name, weight in sums.items() if weight >= least or weight == most)
+            report.weak_types += len(sums) - len(kept)
+            labels.append(kept)
         locales = tuple(sorted({locale for _, locale in supported}))
         locale_at = {name: at for at, name in enumerate(locales)}
         examples = TypeExamples(
@@ -171,7 +171,7 @@ def _engaged(
     until: datetime | None,
     report: LabelReport,
 ) -> Iterator[pa.Table]:
-    """Events that count: in the window, of a kind with weight, with a query and a locale."""
+    """Yields the events in the window that have a weight, a query and a locale."""
     heavy = pa.array([str(kind) for kind, weight in zip(KINDS, rule.kind_weights, strict=True) if weight > 0])
     for table in _tables([paths] if isinstance(paths, Path) else paths):
         report.read += table.num_rows
@@ -197,7 +197,7 @@ def _engaged(
 
 
 def _tables(paths: Sequence[Path]) -> Iterator[pa.Table]:
-    """The files' columns that labels need, some 100,000 rows at a time. Raises ExamplesError for what is no log."""
+    """Yields the required columns, about 100,000 rows at a time. Raises ExamplesError for a file that is no log."""
     for path in paths:
         files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
         if not files:

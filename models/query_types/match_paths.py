@@ -1,11 +1,8 @@
-"""Whether a category path fits a query, where types are too many, or too new, to be classes: a matching model over pairs.
+"""Matches category paths with queries, for types that are too many or too new to be classes.
 
-Query and path are bags of the hashed tokens of `QueryHashing`, in one table, and compared by cosine. The table may first learn a
-*dictionary*: texts of many languages, each with the path it names, matched by a softmax over the batch; it needs no judgements. It is then
-tuned on judged pairs, by the same softmax over the pairs that fit and a cross-entropy of whether a pair fits.
-
-A boosted tree reads the cosines, before and after tuning, of the whole path and of its steps, with what judgements say of the path alone,
-and tells the probability. What it learns from is computed out of fold, since a table that was tuned on a pair knows its answer.
+`path_table` embeds queries and paths in one table of hashed tokens. Boosted trees map the cosines of query and path (before and after
+tuning; of the whole path and of its steps), with the share of judged queries that the path fits, to a probability. Their training
+features are computed out of fold, since a table that was tuned on a pair has seen its answer.
 
 Needs the extra `aisle[train]` and scikit-learn.
 """
@@ -34,9 +31,9 @@ from models.unified.words import Ragged
 Path = tuple[str, ...]  # steps, the top first
 Values = Doubles
 
-_FIRST_SCALE = 3.0  # cosines are multiplied by e to this: 20
-_SAME = -1e4  # score of another pair of the batch whose path is the same: no negative
-_PRIOR_STRENGTH = 4.0  # judgements that the overall share counts for in that of a path
+_FIRST_SCALE = 3.0  # log of the factor of the cosines, 20
+_SAME = -1e4  # score of another pair with the same path, which is no negative
+_PRIOR_STRENGTH = 4.0  # strength of the overall share in that of a path, in judgements
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class MatchRecipe:
     epochs: int = 3  # over judged pairs; by the fifth the table knows them by heart and is worse on others
     batch: int = 256
     rate: float = 5e-3
-    fits_weight: float = 2.0  # of the cross-entropy of judgements against the softmax
+    fits_weight: float = 2.0  # weight of the cross-entropy of judgements, relative to the softmax
     leaf_weight: int = 3  # how often the last step counts in a path
     folds: int = 3
 
@@ -60,7 +57,7 @@ class MatchRecipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryPaths:
-    """Judged pairs."""
+    """Judged pairs of query and path."""
 
     queries: Sequence[str]
     paths: Sequence[Path]
@@ -83,7 +80,7 @@ class QueryPaths:
 
 
 class PathMatcher:
-    """Tells how probably a path fits a query."""
+    """Predicts the probability that a path fits a query."""
 
     def __init__(
         self, recipe: MatchRecipe, tables: Sequence[Floats], priors: Priors, trees: HistGradientBoostingClassifier
@@ -91,7 +88,7 @@ class PathMatcher:
         self._recipe, self._tables, self._priors, self._trees = recipe, tables, priors, trees
 
     def probabilities(self, queries: Sequence[str], paths: Sequence[Path]) -> Values:
-        """(pairs,) of each query with the path at the same place."""
+        """Returns (pairs,) the probability that paths[i] fits queries[i]."""
         texts = _PairTexts.from_pairs(queries, paths, self._recipe)
         features = _features(texts, self._tables, self._priors.features(paths))
         with threadpool_limits(1, user_api="openmp"):
@@ -99,7 +96,7 @@ class PathMatcher:
 
 
 def shared_rows(queries: Sequence[str], paths: Sequence[Path], recipe: MatchRecipe) -> Values:
-    """(pairs,) the share of a query's words and n-grams that its path holds as well: what is known without learning."""
+    """Returns (pairs,) the share of a query's words and n-grams that its path also has, a baseline without learning."""
     texts = _PairTexts.from_pairs(queries, paths, recipe)
     return _shared(texts.queries, texts.paths)
 
@@ -107,7 +104,7 @@ def shared_rows(queries: Sequence[str], paths: Sequence[Path], recipe: MatchReci
 def learn_dictionary(
     entries: Sequence[tuple[str, Path]], recipe: MatchRecipe, *, seed: int = 0, progress: Progress | None = None
 ) -> Floats:
-    """A table (2**bits, dim) in which a text lies near the path that it names. Without entries it is as it was drawn."""
+    """Trains a table (2**bits, dim) in which a text is close to the path that it names; without entries it stays random."""
     table = _Table(recipe, seed)
     if len(entries) >= recipe.dictionary_batch:
         texts = _PairTexts.from_pairs([text for text, _ in entries], [path for _, path in entries], recipe)
@@ -125,8 +122,10 @@ def train_matcher(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> PathMatcher:
-    """From judged pairs. `start` is what `learn_dictionary` gave for the same recipe, None: nothing. Raises ValueError where all pairs are
-    judged alike."""
+    """Trains on judged pairs; `start` is the table of `learn_dictionary` for the same recipe, or None.
+
+    Raises ValueError if all pairs are judged alike.
+    """
     if pairs.fits.all() or not pairs.fits.any():
         raise InputError(f"{len(pairs)} pairs are all judged alike: nothing can be learned from them")
     start = learn_dictionary((), recipe, seed=seed) if start is None else start
@@ -136,10 +135,10 @@ def train_matcher(
     for fold in range(recipe.folds):
         if progress:
             progress("train out of fold", fold, recipe.folds)
-        known, asked = folds != fold, folds == fold
-        tables = (start, _tuned(start, texts.take(known), pairs.fits[known], recipe, seed))
-        priors = Priors.count(pairs.take(known))
-        features[asked] = _features(texts.take(asked), tables, priors.features(pairs.take(asked).paths))
+        learned, held_out = folds != fold, folds == fold
+        tables = (start, _tuned(start, texts.take(learned), pairs.fits[learned], recipe, seed))
+        priors = Priors.count(pairs.take(learned))
+        features[held_out] = _features(texts.take(held_out), tables, priors.features(pairs.take(held_out).paths))
     trees = HistGradientBoostingClassifier(
         max_iter=150,
         learning_rate=0.05,
@@ -148,7 +147,7 @@ def train_matcher(
         l2_regularization=5.0,
         random_state=seed,
     )
-    # One thread: trees of 10,000 rows take a second on it, and a minute on several that wait for one another on a busy machine.
+    # One thread: trees of 10,000 rows take a second, and a minute with several threads on a busy machine.
     with threadpool_limits(1, user_api="openmp"):
         trees.fit(features, pairs.fits)
     return PathMatcher(recipe, (start, _tuned(start, texts, pairs.fits, recipe, seed)), Priors.count(pairs), trees)
@@ -156,7 +155,7 @@ def train_matcher(
 
 @dataclass(frozen=True, slots=True)
 class Priors:
-    """The share of judged pairs that fit, by path, last step and first step, drawn towards that of all."""
+    """The share of judged pairs that fit, by path, last step and first step, shrunk towards the overall share."""
 
     overall: float
     shares: tuple[dict[Hashable, float], ...]
@@ -182,7 +181,7 @@ class Priors:
         return cls(overall, tuple(shares), counts)
 
     def features(self, paths: Sequence[Path]) -> Values:
-        """(pairs, 4): the three shares, and how many judgements the path has."""
+        """Returns (pairs, 4): the three shares, and the number of judgements of the path."""
         return np.array(
             [
                 [*(share.get(key(path), self.overall) for share, key in zip(self.shares, _KEYS, strict=True)),
@@ -199,13 +198,13 @@ _NUM_FEATURES = 16
 
 @dataclass(frozen=True, slots=True)
 class _PairTexts:
-    """Rows of the table for each query, whole path and step; steps of one pair follow one another."""
+    """Table rows of each query, whole path and step; the steps of a pair are consecutive."""
 
     queries: Ragged
     paths: Ragged
     steps: Ragged
     num_steps: Ints  # (pairs,)
-    numbers: Ints  # (pairs,) the same for the same path
+    numbers: Ints  # (pairs,) number of the distinct path
 
     @classmethod
     def from_pairs(cls, queries: Sequence[str], paths: Sequence[Path], recipe: MatchRecipe) -> _PairTexts:
@@ -253,7 +252,7 @@ class _Table(nn.Module):
         self.bias = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, texts: Ragged) -> Tensor:
-        """(texts, dim) unit vectors; 0 for one without tokens."""
+        """Returns unit vectors (texts, dim); 0 for a text without tokens."""
         values, offsets = torch.from_numpy(texts.values), torch.from_numpy(texts.offsets[:-1].astype(np.int32))
         return F.normalize(self.rows(values, offsets), dim=1)
 
@@ -322,23 +321,23 @@ def _loss(table: _Table, texts: _PairTexts, right: Tensor, fits_weight: float) -
     chosen = F.cross_entropy(others, torch.arange(len(texts)), reduction="none")
     loss = (chosen * right).sum() / right.sum()
     if fits_weight:
-        # Half the scale: a judgement is less certain than a choice among strangers.
+        # Half the scale: a judgement is less certain than a choice among random paths.
         loss = loss + fits_weight * F.binary_cross_entropy_with_logits(scores.diagonal() / 2 + table.bias, right)
     return loss
 
 
 def _features(texts: _PairTexts, tables: Sequence[Floats], priors: Values) -> Values:
-    """(pairs, _NUM_FEATURES)"""
+    """Returns features (pairs, _NUM_FEATURES)."""
     columns: list[npt.NDArray[Any]] = [priors[:, 0], priors[:, 1], priors[:, 2], priors[:, 3]]
     starts = np.cumsum(texts.num_steps) - texts.num_steps
     for weights in tables:
-        queries, paths, steps = (_vectors(weights, one) for one in (texts.queries, texts.paths, texts.steps))
-        of_steps = np.einsum("sd,sd->s", np.repeat(queries, texts.num_steps, axis=0), steps)
+        queries, paths, steps = (_vectors(weights, part) for part in (texts.queries, texts.paths, texts.steps))
+        step_cosines = np.einsum("sd,sd->s", np.repeat(queries, texts.num_steps, axis=0), steps)
         columns += [
             np.einsum("pd,pd->p", queries, paths),
-            of_steps[starts + texts.num_steps - 1],
-            of_steps[starts],
-            np.maximum.reduceat(of_steps, starts) if len(texts) else of_steps,
+            step_cosines[starts + texts.num_steps - 1],
+            step_cosines[starts],
+            np.maximum.reduceat(step_cosines, starts) if len(texts) else step_cosines,
         ]
     shared = _shared(texts.queries, texts.paths)
     columns += [shared, texts.num_steps, texts.queries.lengths, priors[:, 3] == 0]
@@ -346,7 +345,7 @@ def _features(texts: _PairTexts, tables: Sequence[Floats], priors: Values) -> Va
 
 
 def _vectors(weights: Floats, texts: Ragged) -> Floats:
-    """(texts, dim) unit vectors"""
+    """Returns unit vectors (texts, dim)."""
     with torch.no_grad():
         values, offsets = torch.from_numpy(texts.values), torch.from_numpy(texts.offsets[:-1].astype(np.int32))
         bags = F.embedding_bag(values, torch.from_numpy(weights), offsets, mode="mean")
@@ -354,7 +353,7 @@ def _vectors(weights: Floats, texts: Ragged) -> Floats:
 
 
 def _shared(queries: Ragged, paths: Ragged) -> Values:
-    """(pairs,) the share of the query's rows that are the path's as well."""
+    """Returns (pairs,) the share of the query's table rows that the path also has."""
     wide = max(int(queries.values.max(initial=0)), int(paths.values.max(initial=0))) + 1
     mine = np.repeat(np.arange(len(queries)), queries.lengths)
     theirs = np.repeat(np.arange(len(paths)), paths.lengths) * wide + paths.values
@@ -363,6 +362,6 @@ def _shared(queries: Ragged, paths: Ragged) -> Values:
 
 
 def _folds(queries: Sequence[str], num_folds: int, seed: int) -> Ints:
-    """(pairs,) pairs of one query are in one fold."""
+    """Returns the folds (pairs,); all pairs of a query are in the same fold."""
     names, codes = np.unique(np.array(queries, np.str_), return_inverse=True)
     return np.asarray(np.random.default_rng(seed).integers(num_folds, size=len(names))[codes], np.int64)

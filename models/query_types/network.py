@@ -1,4 +1,4 @@
-"""The network as it is trained, and the examples as the arrays that it reads."""
+"""The n-gram network in training, and the arrays that it reads."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from models.unified.words import Ragged, WordBatch, word_batch
 
 @dataclass(frozen=True, slots=True)
 class QueryRows:
-    """Queries as numbers of tokens, and tokens as rows of the table. Tokens of locales come after those of queries."""
+    """Queries as token numbers, and tokens as rows of the table."""
 
     tokens: Ragged  # (queries,) tokens of each query
-    in_locale: Ragged  # (queries,) what its locale adds
-    buckets: Ragged  # (tokens,) rows of each token, its own first
+    in_locale: Ragged  # (queries,) tokens that its locale adds
+    buckets: Ragged  # (tokens,) table rows of each token, its own first
 
     @classmethod
     def from_queries(cls, queries: Sequence[str], locales: Sequence[int], spec: NetSpec) -> QueryRows:
-        """`locales` are numbers, or AGNOSTIC."""
-        numbers: dict[str | int, int] = {}  # of a token, or of a row that stands for one in a locale
+        """Takes queries and their locales, numbers or AGNOSTIC."""
+        numbers: dict[str | int, int] = {}  # by token, or by the table row of a token in a locale
         buckets: list[list[int]] = []
 
         def number(key: str | int, rows: list[int] | None = None) -> int:
-            found = numbers.get(key)
-            if found is None:
-                found = numbers[key] = len(buckets)
+            known = numbers.get(key)
+            if known is None:
+                known = numbers[key] = len(buckets)
                 buckets.append(rows if rows is not None else spec.hashing.buckets(str(key)))
-            return found
+            return known
 
         plain: list[list[int]] = []
         added: list[list[int]] = []
@@ -47,7 +47,7 @@ class QueryRows:
         return cls(Ragged.from_rows(plain), Ragged.from_rows(added), Ragged.from_rows(buckets))
 
     def batch(self, rows: Ints, *, with_locale: Bools) -> TokenBatch:
-        """The queries of these numbers; where `with_locale` (rows,) is false, without what their locale adds."""
+        """Returns the queries with these numbers; without the tokens of their locale where `with_locale` (rows,) is false."""
         tokens = self.tokens.take(rows)
         added = self.in_locale.take(rows)
         lengths = np.where(with_locale, added.lengths, 0)
@@ -59,40 +59,40 @@ class QueryRows:
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    words: WordBatch  # of the queries' tokens, then of what their locales add
+    words: WordBatch  # the queries' tokens, then the tokens that their locales add
     weight: Floats  # (tokens,) of each
     num_rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class Bags:
-    plain: Tensor  # (rows, dim) what the queries' tokens say
-    in_locale: Tensor  # (rows, dim) what they say beside that in their locales
+    plain: Tensor  # (rows, dim) from the queries' tokens
+    in_locale: Tensor  # (rows, dim) from the tokens of their locales
 
 
 class TypeNetwork(HeadNetwork):
-    """What `TypeNet` computes, with the same names of weights."""
+    """`TypeNet` in training, with the same names of weights."""
 
     def __init__(self, spec: NetSpec) -> None:
         tokens = nn.Embedding(spec.num_rows, spec.dim, sparse=True)
         nn.init.normal_(tokens.weight, std=0.1)
-        # A word that was never met in a locale adds nothing there; drawn at random, it would add noise.
+        # A word that was never seen in a locale adds nothing there; a random start would add noise.
         nn.init.zeros_(tokens.weight[2**spec.hashing.bits :])
         super().__init__(spec)
         self.net = spec
         self.tokens = tokens
 
     def reader(self, queries: Sequence[str], locales: Sequence[int]) -> Reader:
-        found = QueryRows.from_queries(queries, locales, self.net)
+        queries_by_row = QueryRows.from_queries(queries, locales, self.net)
 
         def read(rows: Ints, with_locale: Bools, keep: float) -> States:
-            bags = self.bags(found.batch(rows, with_locale=with_locale), keep)
+            bags = self.bags(queries_by_row.batch(rows, with_locale=with_locale), keep)
             return States(bags.plain + bags.in_locale, bags.in_locale)
 
         return read
 
     def optimizers(self, recipe: TypesRecipe) -> tuple[torch.optim.Optimizer, ...]:
-        """The table apart: a batch reads few of its rows, and only those are updated."""
+        """Returns a separate optimizer for the table: a batch reads few of its rows, and only those are updated."""
         return (
             torch.optim.AdamW(self.dense(), lr=recipe.learning_rate, weight_decay=0.0),
             torch.optim.SparseAdam([self.tokens.weight], lr=recipe.learning_rate),
@@ -102,7 +102,7 @@ class TypeNetwork(HeadNetwork):
         return [parameter for parameter in self.parameters() if parameter is not self.tokens.weight]
 
     def bags(self, batch: TokenBatch, keep: float = 1.0) -> Bags:
-        """`keep` is the share of tokens that are read, the others left out at random."""
+        """Sums the tokens' vectors, of which a random share `keep` is kept."""
         words = batch.words
         table = self.tokens.weight
         vectors = F.embedding(torch.from_numpy(words.own), table, sparse=True)

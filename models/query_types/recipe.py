@@ -1,4 +1,4 @@
-"""All that decides what a query-type model becomes, beside its examples and its seed."""
+"""The recipe of a query classifier: all settings of a training other than the examples and the seed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from models.query_types.tokens import QueryHashing
 
 
 class Variant(StrEnum):
-    """Who shares a network, as arXiv 2410.07121 names them."""
+    """How locales share networks, in the names of arXiv 2410.07121."""
 
-    NU = "nu"  # nobody: one network per locale
-    U_AG = "u_ag"  # all locales, and the network does not know which it is asked in
-    U_AW = "u_aw"  # all locales, and it does
+    NU = "nu"  # not: one network for each locale
+    U_AG = "u_ag"  # one network for all locales, which ignores the locale
+    U_AW = "u_aw"  # one network for all locales, which uses the locale
 
 
 class LocaleInput(StrEnum):
-    """How a U_AW network learns of the locale."""
+    """How a U_AW network reads the locale."""
 
-    PREFIX = "prefix"  # a token of its own, and every word again as a word of this locale
-    CONCAT = "concat"  # an embedding beside the query's, before the hidden layer
-    HEADS = "heads"  # what each locale adds to the output layer
+    PREFIX = "prefix"  # a token of the locale, and every word again as a word of this locale
+    CONCAT = "concat"  # an embedding concatenated to the query's, before the hidden layer
+    HEADS = "heads"  # an addition of each locale to the output layer
 
 
 class Loss(StrEnum):
-    SOFTMAX = "softmax"  # cross-entropy with the labels' even shares
-    BCE = "bce"  # each type for itself
-    ASYMMETRIC = "asymmetric"  # BCE that hardly counts easy negatives (Ridnik et al., 2021, arXiv 2009.14119)
+    SOFTMAX = "softmax"  # cross-entropy with equal shares of the labels
+    BCE = "bce"  # each type by itself
+    ASYMMETRIC = "asymmetric"  # BCE with little weight on easy negatives (Ridnik et al., 2021, arXiv 2009.14119)
 
 
 ALL_LAYERS = -1
@@ -36,18 +36,20 @@ ALL_LAYERS = -1
 
 @dataclass(frozen=True, slots=True)
 class EncoderTuning:
-    """How a Hugging Face encoder becomes the encoder of queries, in place of hashed words and n-grams."""
+    """How a Hugging Face encoder is tuned to read queries, in place of hashed words and n-grams."""
 
     base: str = "minilm"  # as `models.text_encoder.hugging_face.find_encoder` takes it; in a trained model the name alone, without a path
-    tuned_layers: int = ALL_LAYERS  # the topmost that learn; 0: none, each query is encoded once, before training
-    # Of the head alone, on vectors as they are, before layers learn: else these spend their first steps on a head drawn at random (Kumar et
-    # al., 2022, arXiv 2202.10054).
+    tuned_layers: int = ALL_LAYERS  # number of topmost layers that learn; 0: none, and queries are encoded once
+    # Epochs of the head alone before layers learn, which would otherwise adapt to a random head first (Kumar et al., 2022, arXiv
+    # 2202.10054).
     probe_epochs: float = 0.0
     max_tokens: int = 32
-    learning_rate: float = 5e-5  # of the layers; the recipe's own is that of what stands on them
+    learning_rate: float = 5e-5  # of the layers; the recipe's own is that of the head
     weight_decay: float = 0.01
     max_steps: int = 1_000_000
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of training; auto: bf16 where it is native
+    precision: Literal["auto", "fp32", "bf16"] = (
+        "auto"  # of training; auto: bf16 if the processor computes in it natively
+    )
 
     def __post_init__(self) -> None:
         if self.tuned_layers < ALL_LAYERS:
@@ -78,23 +80,24 @@ class TypesRecipe:
     loss: Loss = Loss.SOFTMAX
     label_smoothing: float = 0.05
     focus: float = 4.0  # of the asymmetric loss: the exponent on negatives
-    # On what words mean in a locale beside what they mean anywhere (PREFIX): without it poor locales do worse than without a locale
-    # (.828 against .844 of unseen queries right; 0.3: .849, 1: .857, 3: .855; of dialect traps .816, .783, .762, .705). Simulated.
+    # On the locale's own vectors of words (PREFIX). Without it small locales do worse than without a locale: accuracy on unseen queries
+    # 0.828 instead of 0.844 (with 0.3: 0.849, 1: 0.857, 3: 0.855; on words that differ by dialect 0.816, 0.783, 0.762, 0.705).
+    # Simulated.
     locale_penalty: float = 1.0
-    locale_dropout: float = 0.2  # of the rows: answered without knowing the locale
-    token_dropout: float = 0.1  # of the buckets, or of the encoder's tokens
-    temperature: float = 1.5  # a locale of n rows is drawn n**(1/temperature) times; 1 draws as asked
+    locale_dropout: float = 0.2  # share of the rows whose locale is hidden
+    token_dropout: float = 0.1  # share of the buckets, or of the encoder's tokens
+    temperature: float = 1.5  # a locale of n rows is drawn n**(1/temperature) times; 1 keeps the log's proportions
     weight_power: float = 0.25  # a row counts weight**weight_power
     epochs: float = 6.0
     batch: int = 512
     learning_rate: float = 5e-3
-    holdout_share: float = 0.1  # of the rows, to stop early and to calibrate
-    patience: int = 3  # looks at the held-out rows without a gain, after which training stops
+    holdout_share: float = 0.1  # of the rows, for early stopping and calibration
+    patience: int = 3  # evaluations without improvement, after which training stops
     sampled_types: int = (
         1024  # types drawn for a step of the softmax loss where there are more than twice as many; 0 scores all
     )
-    precision: float = 0.8  # that predictions must have; what is less certain is abstained from
-    encoder: EncoderTuning | None = None  # None: hashed words and n-grams; otherwise hashing and dim say nothing
+    precision: float = 0.8  # required of predictions; the model abstains from less certain ones
+    encoder: EncoderTuning | None = None  # None: hashed words and n-grams; otherwise hashing and dim are unused
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.hidden < 0 or self.locale_dim < 1:
@@ -140,7 +143,7 @@ class TypesRecipe:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TypesRecipe:
-        """From what `asdict` made of a recipe."""
+        """Restores a recipe from its `asdict`."""
         hashing = {**values["hashing"], "ngrams": tuple(values["hashing"]["ngrams"])}
         encoder = values.get("encoder")
         return cls(
@@ -159,7 +162,7 @@ STARTER = TypesRecipe("starter")
 SMALL = TypesRecipe("small", hashing=QueryHashing(bits=18), dim=128, epochs=10)
 RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}
 
-# With a Hugging Face encoder: a head on vectors as they are; the upper half of MiniLM's layers, on a CPU; all, on a GPU.
+# With a Hugging Face encoder: a head on frozen vectors; the upper half of MiniLM's layers, for a CPU; all layers, for a GPU.
 ENCODER_STARTER = TypesRecipe(
     "starter",
     locale_input=LocaleInput.CONCAT,

@@ -1,9 +1,9 @@
-"""Queries of every script as tokens, and tokens as buckets of a hashed table.
+"""Splits queries of any script into tokens, and hashes tokens to rows of a table.
 
-`models.unified.words` reads English-like text: it drops every combining mark, which turns the Japanese "が" into "か" and cuts
-Hindi and Thai words apart at their vowel signs. Here marks stay with their letters.
+`models.unified.words` is for English-like text: it drops every combining mark, which turns the Japanese "が" into "か" and splits Hindi
+and Thai words at their vowel signs. Here marks stay with their letters.
 
-A token is one of four things, told apart by what no word contains:
+There are four kinds of tokens, distinguished by characters that no word contains:
 
     "trainers"          a word: its own bucket and those of its character n-grams
     "運動", "靴"         1 to 3 characters of a run without spaces: own bucket
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
-MAX_CHARS = 512  # of a query, of longer ones the beginning: no cost without bound
+MAX_CHARS = 512  # a longer query is cut, which bounds its cost
 _MAX_WORD_CHARS = 32
 _MAX_WORDS = 24
 _MAX_RUN_PIECES = 3  # characters; Japanese and Chinese words mostly have 1 to 3
@@ -33,51 +33,49 @@ _UNSEGMENTED = (
     "\U00020000-\U0003134f"
 )
 _RUN = re.compile(f"[{_UNSEGMENTED}]+")
-# Pictures that stand for things, each a word; the modifiers of skin say nothing of a product.
+# Emoji, each a word; modifiers of skin colour say nothing about a product.
 _SYMBOLS = "\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001f3fa\U0001f400-\U0001faff"
-_IS_SILENT = re.compile(
-    f"[{_UNSEGMENTED}\ufe00-\ufe0f]"
-)  # marks that begin no word of their own: selectors of how to draw
+_IS_SILENT = re.compile(f"[{_UNSEGMENTED}\ufe00-\ufe0f]")  # variation selectors, which begin no word of their own
 
 
 def normalise(query: str) -> str:
-    """What queries are compared by: compatibility forms composed, case folded, white space single."""
+    """Returns the normal form of a query: NFKC, case-folded, with single spaces."""
     return " ".join(unicodedata.normalize("NFKC", query).casefold().split())
 
 
 def fold_accents(word: str) -> str:
-    """Without the accents of Latin, Greek and Cyrillic letters, which shoppers leave out; other scripts keep theirs."""
+    """Drops the accents of Latin, Greek and Cyrillic letters, which shoppers often omit; other scripts keep their marks."""
     if word.isascii():
         return word
     return unicodedata.normalize("NFC", _LATIN_MARKS.sub("", unicodedata.normalize("NFD", word)))
 
 
 def tokens_of(query: str, *, pairs: bool = True) -> list[str]:
-    """The distinct tokens of a query, in order, not more than a few hundred whatever its length."""
+    """Returns the distinct tokens of a query, in order; a few hundred at most, whatever its length."""
     text = normalise(query[:MAX_CHARS])
     words: list[str] = []
-    found: list[str] = []
+    others: list[str] = []
     for piece in _pieces().findall(text)[:_MAX_WORDS]:
         if _RUN.match(piece):
             run = piece[:_MAX_WORD_CHARS]
             sizes = range(1, _MAX_RUN_PIECES + 1)
-            found += [run[at : at + size] for size in sizes for at in range(len(run) - size + 1)]
+            others += [run[at : at + size] for size in sizes for at in range(len(run) - size + 1)]
         else:
             words.append(piece[:_MAX_WORD_CHARS])
     if pairs:
-        found += [f"{one} {two}" for one, two in pairwise(words)]
-    return list(dict.fromkeys(words + found))
+        others += [f"{first} {second}" for first, second in pairwise(words)]
+    return list(dict.fromkeys(words + others))
 
 
 @cache
 def _pieces() -> re.Pattern[str]:
-    """Runs without spaces, words with their marks, and pictures. Python's \\w knows letters and digits, but no marks."""
+    """Matches runs without spaces, words with their marks, and emoji. Python's \\w has letters and digits, but no marks."""
     marks = "".join(f"{chr(first)}-{chr(last)}" for first, last in _ranges("M") if not _IS_SILENT.match(chr(first)))
     return re.compile(f"[{_UNSEGMENTED}]+|[{_SYMBOLS}]|(?:(?![{_UNSEGMENTED}])[^\\W_]|[{marks}])+")
 
 
 def _ranges(category: str) -> list[tuple[int, int]]:
-    """First and last of every run of characters whose Unicode category begins so."""
+    """Returns the first and last character of every run whose Unicode category starts with `category`."""
     found: list[tuple[int, int]] = []
     for code in range(min(sys.maxunicode, 0x1FFFF)):
         if unicodedata.category(chr(code))[0] == category:
@@ -89,13 +87,13 @@ def _ranges(category: str) -> list[tuple[int, int]]:
 
 
 def language_of(locale: str) -> str:
-    """The language of a BCP 47 tag: "en" of "en-GB"."""
+    """Returns the language of a BCP 47 tag: "en" of "en-GB"."""
     return locale.split("-", maxsplit=1)[0].lower()
 
 
 @dataclass(frozen=True, slots=True)
 class LocaleRows:
-    """The rows of the table that hold a locale's words: 2**bits from `first` on."""
+    """The block of the table with a locale's words: 2**bits rows from `first` on."""
 
     first: int
     bits: int
@@ -103,11 +101,11 @@ class LocaleRows:
 
 @dataclass(frozen=True, slots=True)
 class QueryHashing:
-    """How a token becomes rows of a table of 2**bits rows."""
+    """Hashes a token to rows of a table with 2**bits rows."""
 
     bits: int = 16
     ngrams: tuple[int, ...] = (3, 4)  # characters, the word's ends included
-    pairs: bool = True  # two words in a row are a token as well
+    pairs: bool = True  # two consecutive words are a token as well
 
     def __post_init__(self) -> None:
         if not 4 <= self.bits <= 26:
@@ -119,7 +117,7 @@ class QueryHashing:
         return tokens_of(query, pairs=self.pairs)
 
     def buckets(self, token: str) -> list[int]:
-        """Rows of a token of no locale: its own, then those of its n-grams."""
+        """Returns the rows of a token without a locale: its own, then those of its n-grams."""
         own = [bucket(token, self.bits)]
         if " " in token or _RUN.match(token):
             return own
@@ -130,10 +128,10 @@ class QueryHashing:
 
 
 def bucket(token: str, bits: int) -> int:
-    """CRC-32, multiplied so that all of its bits reach the upper ones that are kept."""
+    """Returns the upper bits of the CRC-32 after a multiplication that mixes all of its bits into them."""
     return (zlib.crc32(token.encode("utf-8", "surrogatepass")) * _GOLDEN & 0xFFFFFFFF) >> (32 - bits)
 
 
 def locale_row(name: str, token: str, rows: LocaleRows) -> int:
-    """The row of a token in the locale or language `name`; the token "" is the locale itself."""
+    """Returns the row of a token in the locale or language `name`; the token "" is the locale itself."""
     return rows.first + bucket(f"{name}={token}", rows.bits)

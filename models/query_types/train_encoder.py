@@ -1,4 +1,4 @@
-"""Fits a Hugging Face encoder and a head on it to labelled queries, and writes it as serving loads it. Needs the extra `aisle[train]`."""
+"""Tunes a Hugging Face encoder with a head on labelled queries, and exports it for serving. Needs the extra `aisle[train]`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cosine_similarity
 
-from models.query_types.encoder_net import EncoderNet, plain_text
+from models.query_types.encoder_net import EncoderNet, encoder_text
 from models.query_types.encoder_network import EncoderTypeNetwork, QueryTokenizer
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.fit_net import fit_network
@@ -24,7 +24,7 @@ from models.text_encoder.spec import SAME_VECTOR_COSINE, EncoderError, Text
 from models.text_tuning.encoder_network import prefixes_of
 from models.training_steps import StepProgress
 
-_COMPARED = 64  # queries whose vectors must be the same when they are served
+_COMPARED = 64  # queries whose vectors must be the same in training and serving
 
 
 def fit_encoder_net(
@@ -36,10 +36,10 @@ def fit_encoder_net(
     report: StepProgress,
     device: str,
 ) -> EncoderNet:
-    """`recipe.encoder` is what to tune; `locales` are those to know where the variant knows any; `device` is "cpu" or "cuda".
+    """Tunes `recipe.encoder` on `device`, "cpu" or "cuda"; `locales` are those of the model, unless the variant ignores them.
 
-    The network's folder is a temporary one, until the model is saved. Raises EncoderError for an encoder that cannot be loaded, tuned or
-    served, otherwise as `fit_net`.
+    The network's folder is temporary until the model is saved. Raises EncoderError for an encoder that cannot be loaded, tuned or
+    served, and the errors of `fit_net`.
     """
     tuning = recipe.encoder
     if tuning is None:
@@ -52,10 +52,10 @@ def fit_encoder_net(
     config = encoder.transformer.config
     longest = int(getattr(config, "max_position_embeddings", 0) or 514) - 2  # as `export_encoder` bounds it
     queries = QueryTokenizer(tokenizer, prefixes_of(source)[0], min(tuning.max_tokens, longest))
-    knows = recipe.variant == Variant.U_AW
+    uses_locale = recipe.variant == Variant.U_AW
     spec = HeadSpec(
-        locale_input=recipe.locale_input if knows else None,
-        locales=locales if knows else (),
+        locale_input=recipe.locale_input if uses_locale else None,
+        locales=locales if uses_locale else (),
         num_types=len(learned.types),
         dim=int(config.hidden_size),
         hidden=recipe.hidden,
@@ -102,15 +102,15 @@ def _export(network: EncoderTypeNetwork, queries: QueryTokenizer, name: str, fol
 
 
 def _compare(network: EncoderTypeNetwork, served: TextEncoder, examples: TypeExamples) -> None:
-    """What was trained and what is served must make the same vectors: of an encoder that scales its embeddings they do not."""
+    """Checks that training and serving compute the same vectors; for an encoder that scales its embeddings they do not."""
     some = examples.take(np.arange(min(_COMPARED, len(examples))))
     known = {name: at for at, name in enumerate(network.spec.locales)}
     numbers = np.array([known.get(name, -1) for name in some.row_locales()], np.int64)
     texts = [
-        Text(plain_text(query), "query", name) for query, name in zip(some.queries, some.row_locales(), strict=True)
+        Text(encoder_text(query), "query", name) for query, name in zip(some.queries, some.row_locales(), strict=True)
     ]
-    given = torch.from_numpy(served.encode(texts))
-    cosine = float(cosine_similarity(network.encoded(some.queries, numbers, torch.float32), given).min())
+    served_vectors = torch.from_numpy(served.encode(texts))
+    cosine = float(cosine_similarity(network.encoded(some.queries, numbers, torch.float32), served_vectors).min())
     if not cosine >= SAME_VECTOR_COSINE:
         raise EncoderError(
             f"the encoder as it is served differs from the trained one: cosine {cosine:.5f}; Aisle cannot tune a "

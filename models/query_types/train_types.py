@@ -1,4 +1,4 @@
-"""Trains a query-type model. Needs the extra `aisle[train]`."""
+"""Trains a query classifier. Needs the extra `aisle[train]`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from models.query_types.type_net import NetSpec, TypeNet
 from models.text_encoder.hugging_face import base_name
 
 _LEAST_BITS = 10
-_ROWS_PER_EXAMPLE = 24  # of the table of a locale's own network (NU): words, pairs and n-grams of a query
+_ROWS_PER_EXAMPLE = (
+    24  # table rows for each example in a locale's own network (NU): words, pairs and n-grams of a query
+)
 
 
 def train_types(
     examples: TypeExamples, recipe: TypesRecipe, *, seed: int = 0, progress: Progress = silent, device: str = "cpu"
 ) -> TypeModel:
-    """The same examples, recipe and seed give the same weights on the same machine.
+    """Trains a classifier; the same examples, recipe and seed give the same weights on the same machine.
 
-    Locales without examples are unknown to the model. A share of the rows of each locale is held out, to stop by and to
-    calibrate on. `device`, "cpu" or "cuda", is where the recipe's encoder learns, if it has one: the networks of n-grams learn on the
-    CPU. Raises ExamplesError where there is nothing to learn from, DegenerateLoss where the loss is no number, EncoderError for an
-    encoder that cannot be used.
+    A locale without examples is not in the model. A share of the rows of each locale is held out for early stopping and calibration.
+    `device`, "cpu" or "cuda", is for a recipe with an encoder; n-gram networks train on the CPU. Raises ExamplesError if there is
+    nothing to learn from, DegenerateLoss if the loss is not a number, EncoderError for an unusable encoder.
     """
     if len(examples) < 2 or len(examples.types) < 2:
         raise ExamplesError(
@@ -64,20 +65,20 @@ def _ngram_nets(
     progress: Progress,
 ) -> list[TypeNet]:
     if recipe.variant == Variant.NU:
-        parts = [(own_spec(learned.of_locale(name), recipe), name) for name in locales]
+        parts = [(locale_spec(learned.of_locale(name), recipe), name) for name in locales]
     else:
         parts = [(shared_spec(learned, locales, recipe), "")]
     nets = []
     for at, (spec, name) in enumerate(parts):
-        mine, mine_held = (part.of_locale(name) if name else part for part in (learned, holdout))
+        own, own_held = (part.of_locale(name) if name else part for part in (learned, holdout))
         stage = f"train types {name}".strip()
-        fitted = fit_net(spec, mine, mine_held, recipe, seed + at, partial(progress, stage))
-        nets.append(net_of(spec, fitted))
+        fitted = fit_net(spec, own, own_held, recipe, seed + at, partial(progress, stage))
+        nets.append(rounded_net(spec, fitted))
     return nets
 
 
 def holdout_rows(examples: TypeExamples, share: float, seed: int) -> Bools:
-    """(rows,) which are held out: of each locale its share, rounded down."""
+    """Returns (rows,) which rows are held out: a share of each locale, rounded down."""
     random = np.random.default_rng([seed, 1])
     held = np.zeros(len(examples), np.bool_)
     for locale in range(len(examples.locales)):
@@ -87,18 +88,18 @@ def holdout_rows(examples: TypeExamples, share: float, seed: int) -> Bools:
 
 
 def shared_spec(examples: TypeExamples, locales: tuple[str, ...], recipe: TypesRecipe) -> NetSpec:
-    """Of a network of all locales; `locales` are those it shall know where it knows any."""
-    knows = recipe.variant == Variant.U_AW
+    """Returns the settings of a network for all `locales`, which the variant U_AG ignores."""
+    uses_locale = recipe.variant == Variant.U_AW
     own = 2**recipe.hashing.bits
     block = LocaleRows(own, recipe.hashing.bits)
-    crosses = knows and recipe.locale_input == LocaleInput.PREFIX
+    has_locale_words = uses_locale and recipe.locale_input == LocaleInput.PREFIX
     return NetSpec(
         hashing=recipe.hashing,
-        locale_input=recipe.locale_input if knows else None,
-        locales=locales if knows else (),
-        languages=languages_of_several(locales) if crosses else (),
-        rows=(block,) * len(locales) if knows else (),
-        num_rows=2 * own if crosses else own,
+        locale_input=recipe.locale_input if uses_locale else None,
+        locales=locales if uses_locale else (),
+        languages=shared_languages(locales) if has_locale_words else (),
+        rows=(block,) * len(locales) if uses_locale else (),
+        num_rows=2 * own if has_locale_words else own,
         num_types=len(examples.types),
         dim=recipe.dim,
         hidden=recipe.hidden,
@@ -106,14 +107,14 @@ def shared_spec(examples: TypeExamples, locales: tuple[str, ...], recipe: TypesR
     )
 
 
-def languages_of_several(locales: Sequence[str]) -> tuple[str, ...]:
-    """Languages that more than one of the locales speaks: that of one alone has no words but those of the locale."""
-    spoken = Counter(language_of(name) for name in locales)
-    return tuple(sorted(name for name, number in spoken.items() if number > 1))
+def shared_languages(locales: Sequence[str]) -> tuple[str, ...]:
+    """Returns the languages of more than one locale; the words of any other language are those of its one locale."""
+    counts = Counter(language_of(name) for name in locales)
+    return tuple(sorted(name for name, number in counts.items() if number > 1))
 
 
-def own_spec(examples: TypeExamples, recipe: TypesRecipe) -> NetSpec:
-    """Of the network of one locale: as large a table as its examples can fill."""
+def locale_spec(examples: TypeExamples, recipe: TypesRecipe) -> NetSpec:
+    """Returns the settings of one locale's own network, with a table as large as its examples can fill."""
     bits = int(np.clip(np.ceil(np.log2(_ROWS_PER_EXAMPLE * len(examples))), _LEAST_BITS, recipe.hashing.bits))
     return NetSpec(
         hashing=QueryHashing(bits, recipe.hashing.ngrams, recipe.hashing.pairs),
@@ -129,6 +130,6 @@ def own_spec(examples: TypeExamples, recipe: TypesRecipe) -> NetSpec:
     )
 
 
-def net_of(spec: NetSpec, fitted: Fitted) -> TypeNet:
-    """The network to serve: rounded to float16 as it will be saved, so that a saved model gives the same numbers."""
+def rounded_net(spec: NetSpec, fitted: Fitted) -> TypeNet:
+    """Returns the network rounded to float16, as it will be saved, so that a saved model gives the same scores."""
     return TypeNet(spec, {name: value.astype(np.float16) for name, value in fitted.weights.items()})

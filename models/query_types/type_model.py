@@ -1,8 +1,8 @@
-"""The trained classifier as serving loads it: NumPy and safetensors.
+"""The query classifier in serving, on NumPy and safetensors.
 
-A folder holds `types.json`, what the model is, and `types.safetensors`, its weights in float16; where a Hugging Face encoder reads the
-queries also `encoder/`, as `models.text_encoder.export` writes it, and the weights are those of the head on it. Such a model needs
-OpenVINO, or PyTorch on CUDA, besides.
+Its folder holds `types.json` (the settings) and `types.safetensors` (the weights in float16). With a Hugging Face encoder it also holds
+`encoder/`, as `models.text_encoder.export` writes it, and the weights are those of the head; such a model also needs OpenVINO, or
+PyTorch on CUDA.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from models.query_types.recipe import LocaleInput, Loss, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing
 from models.query_types.type_net import NetSpec, TypeNet
 
-FORMAT_VERSION = 2  # 1: without "encoder", which was always n-grams
+FORMAT_VERSION = 2  # version 1 had no "encoder": it was always n-grams
 READ_VERSIONS = (1, FORMAT_VERSION)
 SPEC_FILE = "types.json"
 WEIGHTS_FILE = "types.safetensors"
@@ -36,62 +36,61 @@ ENCODER_FOLDER = "encoder"
 
 
 class EncoderKind(StrEnum):
-    """What reads the queries."""
+    """The encoder of the queries."""
 
     NGRAMS = "n-grams"
     TRANSFORMER = "transformer"
 
 
 class Net(Protocol):
-    """Queries and locales in, the scores of types out. Safe to call from several threads."""
+    """Scores the types of queries. Safe to call from several threads."""
 
     @property
     def spec(self) -> HeadSpec: ...
 
     @property
     def weights(self) -> Mapping[str, Floats]:
-        """Of the names and shapes of `spec.shapes()`."""
+        """Weights with the names and shapes of `spec.shapes()`."""
 
     @property
     def backend(self) -> str:
-        """Where it computes, and in what precision."""
+        """The library, device and precision, e.g. "numpy cpu fp32"."""
 
     def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, Bools]:
-        """Scores (queries, types), and (queries,) whether there was anything to read; locales are numbers, or AGNOSTIC."""
+        """Returns scores (queries, types), and (queries,) whether a query has any token; locales are numbers or AGNOSTIC."""
 
 
 class TypeModelError(InputError):
-    """The folder holds no query-type model that can be used; the message says why."""
+    """The folder holds no usable query classifier; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypePrediction:
-    """What a query asks for.
+    """The predicted types of a query.
 
-    Unless `abstained`, `types` are those at or above the model's threshold. A model that abstains is not sure enough of any:
-    `types` are then its best guesses, or none where there was nothing to read.
+    Unless `abstained`, `types` are those at or above the model's threshold. A model abstains if no type reaches it: `types` are then
+    its best guesses, or none for a query without tokens.
     """
 
     types: tuple[tuple[str, float], ...]  # (type, probability), most probable first
     abstained: bool
-    locale_used: str  # "" is the way without a locale
+    locale_used: str  # "" if the query was classified without a locale
 
 
 @dataclass(frozen=True, slots=True)
 class Certainty:
-    """What scores in a locale are worth."""
+    """The calibration and the threshold of a locale."""
 
     calibration: Calibration
-    threshold: float  # of the probability; calibration.NEVER abstains always
-    tier: str  # of locales that share these numbers: "high", "mid", "low"; "all" the whole model; or "own"
+    threshold: float  # of the probability; with calibration.NEVER the model always abstains
+    tier: str  # of locales that share the calibration: "high", "mid" or "low"; "all" for the whole model; "own" for one locale
 
 
 class TypeModel:
-    """Types of queries, by locale. Any text is accepted, of any length; safe to call from several threads.
+    """Classifies queries of any length. Safe to call from several threads.
 
-    `nets` is one network per locale for NU, otherwise one network. `certainty` is by locale, with "" for the way without
-    one. A locale that the model does not know is answered without a locale (`TypePrediction.locale_used` is "" then); NU
-    has no such way and abstains.
+    `nets` is one network for each locale with NU, otherwise one network. `certainty` is by locale, with "" for no locale. A query in a
+    locale that is not in the model is classified without a locale (`TypePrediction.locale_used` is "" then); NU cannot, and abstains.
     """
 
     def __init__(
@@ -112,21 +111,21 @@ class TypeModel:
         self._locale_at = {_plain(name): at for at, name in enumerate(self.locales)}
 
     def probabilities(self, queries: Sequence[str], locales: Sequence[str]) -> Floats:
-        """(queries, types) the chance that a type is among those wanted, calibrated: rows need not sum to 1.
+        """Returns (queries, types) the calibrated probability that a type is a label of the query; rows need not sum to 1.
 
-        0 throughout for a query without anything to read.
+        It is 0 throughout for a query without tokens.
         """
         used = self.locales_used(queries, locales)
         odds, filled = self.log_odds(queries, used)
-        found = self._calibrated(odds, used)
-        found[~filled] = 0
-        found[:, ~self.allowed] = 0
-        return found
+        probabilities = self._calibrated(odds, used)
+        probabilities[~filled] = 0
+        probabilities[:, ~self.allowed] = 0
+        return probabilities
 
     def log_odds(self, queries: Sequence[str], used: Sequence[str]) -> tuple[Floats, Bools]:
-        """What calibration starts from (queries, types), and (queries,) whether there was anything to read.
+        """Returns uncalibrated log odds (queries, types), and (queries,) whether a query has any token.
 
-        `used` are locales of the model, or "" for the way without one.
+        `used` are locales of the model, or "" for none.
         """
         odds = np.zeros((len(queries), len(self.types)), np.float32)
         filled = np.zeros(len(queries), np.bool_)
@@ -136,13 +135,13 @@ class TypeModel:
         return odds, filled
 
     def classify(self, queries: Sequence[str], locales: Sequence[str], max_types: int = 3) -> list[TypePrediction]:
-        """The most probable types of each query, at most `max_types`. Raises ValueError unless that is 1 or more."""
+        """Returns the most probable types of each query, at most `max_types`. Raises ValueError unless that is 1 or more."""
         if max_types < 1:
             raise ValueError(f"max_types must be 1 or more, not {max_types}")
         used = self.locales_used(queries, locales)
         odds, filled = self.log_odds(queries, used)
         odds[:, ~self.allowed] = -np.inf
-        # Calibration keeps the order, so that only what is shown needs it.
+        # Calibration keeps the order, so that only the returned types need it.
         most = min(max_types, len(self.types))
         top = np.argpartition(-odds, most - 1, axis=1)[:, :most]
         best = np.take_along_axis(odds, top, axis=1)
@@ -150,12 +149,12 @@ class TypeModel:
         top, best = np.take_along_axis(top, order, axis=1), np.take_along_axis(best, order, axis=1)
         values = np.where(np.isfinite(best) & filled[:, None], self._calibrated(best, used), 0)
         return [
-            self._prediction(types, chances, locale)
-            for types, chances, locale in zip(top.tolist(), values.tolist(), used, strict=True)
+            self._prediction(types, probabilities, locale)
+            for types, probabilities, locale in zip(top.tolist(), values.tolist(), used, strict=True)
         ]
 
     def locales_used(self, queries: Sequence[str], locales: Sequence[str]) -> list[str]:
-        """Which locale's way each query is answered by; "" where the model does not know the locale, or none."""
+        """Returns the locale with which each query is classified; "" if the model does not have its locale."""
         if len(queries) != len(locales):
             raise ValueError(f"{len(queries)} queries and {len(locales)} locales differ in number")
         if self.recipe.variant == Variant.U_AG:
@@ -164,21 +163,21 @@ class TypeModel:
         return ["" if at[name] == AGNOSTIC else self.locales[at[name]] for name in locales]
 
     def knows(self, locale: str) -> bool:
-        """Whether the locale is among the model's, in whatever case it is written."""
+        """Whether the model has the locale, ignoring case."""
         return _plain(locale) in self._locale_at
 
     def excluding(self, types: Iterable[str]) -> TypeModel:
-        """The same model, which never predicts these types: their probability is 0, that of the others stays as it was.
+        """Returns the same model without these types: their probability is 0, that of the others stays.
 
-        What a query asks for does not change when the shop stops selling it; the model then abstains rather than sends
-        the shopper elsewhere. Types that the model does not know are ignored.
+        A query's intent does not change when the shop stops selling its type: the model then abstains instead of sending the shopper
+        elsewhere. Types that are not in the model are ignored.
         """
         gone = set(types)
         allowed = self.allowed & np.array([name not in gone for name in self.types], np.bool_)
         return TypeModel(self.types, self.locales, self.recipe, self.nets, self.certainty, allowed)
 
     def _scores(self, queries: Sequence[str], used: Sequence[str]) -> Iterable[tuple[Ints, Floats, Bools]]:
-        """By network: the queries (rows,) it answers, their scores (rows, types), and whether there was something to read."""
+        """Yields, by network, the queries (rows,) that it classifies, their scores (rows, types), and whether they have any token."""
         if not queries:
             return
         at = [self._locale_at.get(_plain(name), AGNOSTIC) if name else AGNOSTIC for name in used]
@@ -193,20 +192,20 @@ class TypeModel:
 
     def _calibrated(self, odds: Floats, used: Sequence[str]) -> Floats:
         plain = Calibration()
-        mine = [self.certainty[name].calibration if name in self.certainty else plain for name in used]
-        slope = np.array([one.slope for one in mine], np.float32)[:, None]
-        offset = np.array([one.offset for one in mine], np.float32)[:, None]
-        ceiling = np.array([one.ceiling for one in mine], np.float32)[:, None]
+        calibrations = [self.certainty[name].calibration if name in self.certainty else plain for name in used]
+        slope = np.array([each.slope for each in calibrations], np.float32)[:, None]
+        offset = np.array([each.offset for each in calibrations], np.float32)[:, None]
+        ceiling = np.array([each.ceiling for each in calibrations], np.float32)[:, None]
         return ceiling * sigmoid(odds * slope + offset)
 
-    def _prediction(self, types: list[int], chances: list[float], locale: str) -> TypePrediction:
-        ranked = [(self.types[at], chance) for at, chance in zip(types, chances, strict=True) if chance > 0]
+    def _prediction(self, types: list[int], probabilities: list[float], locale: str) -> TypePrediction:
+        ranked = [(self.types[at], value) for at, value in zip(types, probabilities, strict=True) if value > 0]
         threshold = self.certainty[locale].threshold if locale in self.certainty else np.inf
-        sure = [(name, chance) for name, chance in ranked if chance >= threshold]
+        sure = [(name, value) for name, value in ranked if value >= threshold]
         return TypePrediction(tuple(sure or ranked), not sure, locale)
 
     def save(self, folder: Path) -> None:
-        """Writes the folder, which must not exist or be empty. Types that were masked by `excluding` stay masked."""
+        """Writes the folder, which must be new or empty. Types masked by `excluding` stay masked."""
         folder.mkdir(parents=True, exist_ok=True)
         kind = EncoderKind.NGRAMS
         for net in self.nets:
@@ -227,26 +226,26 @@ class TypeModel:
             "locales": self.locales,
             "recipe": asdict(self.recipe),
             "nets": [asdict(net.spec) for net in self.nets],
-            "certainty": {name: asdict(one) for name, one in self.certainty.items()},
+            "certainty": {name: asdict(certainty) for name, certainty in self.certainty.items()},
         }
         (folder / SPEC_FILE).write_text(json.dumps(spec, ensure_ascii=False, indent=1), encoding="utf-8")
 
     @property
     def backend(self) -> str:
-        """Where it computes, and in what precision."""
+        """The library, device and precision, e.g. "numpy cpu fp32"."""
         return self.nets[0].backend
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", threads: int = 0) -> TypeModel:
-        """`device` and `threads` are those of the encoder, as `TextEncoder` takes them; n-grams compute on the CPU.
+        """Loads a model; `device` and `threads` are those of `TextEncoder`, and n-gram networks compute on the CPU.
 
-        Raises TypeModelError where a file is missing or damaged, of another format, or of other shapes than types.json says.
+        Raises TypeModelError for a missing or damaged file, another format, or shapes that differ from types.json.
         """
         values = _read_spec(folder)
         try:
             kind = EncoderKind(values.get("encoder", EncoderKind.NGRAMS))
             read = _head_spec if kind == EncoderKind.TRANSFORMER else _net_spec
-            specs: list[HeadSpec] = [read(one) for one in values["nets"]]
+            specs: list[HeadSpec] = [read(net) for net in values["nets"]]
             certainty = {
                 name: Certainty(Calibration(**one["calibration"]), one["threshold"], one["tier"])
                 for name, one in values["certainty"].items()
@@ -282,19 +281,19 @@ def _read_spec(folder: Path) -> dict[str, Any]:
 
 
 def _read_weights(folder: Path, specs: Sequence[HeadSpec]) -> list[dict[str, npt.NDArray[np.generic]]]:
-    """By network."""
+    """Returns the weights of each network."""
     try:
         weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise TypeModelError(f"{WEIGHTS_FILE} cannot be read: {error}") from None
-    wanted = {f"{at}.{name}": shape for at, spec in enumerate(specs) for name, shape in spec.shapes().items()}
-    for name in sorted(set(wanted) | set(weights)):
-        if name not in weights or name not in wanted:
+    expected = {f"{at}.{name}": shape for at, spec in enumerate(specs) for name, shape in spec.shapes().items()}
+    for name in sorted(set(expected) | set(weights)):
+        if name not in weights or name not in expected:
             there, missing = (WEIGHTS_FILE, SPEC_FILE) if name in weights else (SPEC_FILE, WEIGHTS_FILE)
             raise TypeModelError(f"{name} is in {there} and not in {missing}")
-        if weights[name].shape != wanted[name]:
+        if weights[name].shape != expected[name]:
             raise TypeModelError(
-                f"{name} has shape {weights[name].shape} in {WEIGHTS_FILE}, and {wanted[name]} by {SPEC_FILE}"
+                f"{name} has shape {weights[name].shape} in {WEIGHTS_FILE}, and {expected[name]} by {SPEC_FILE}"
             )
     return [{name: weights[f"{at}.{name}"] for name in spec.shapes()} for at, spec in enumerate(specs)]
 
@@ -333,7 +332,7 @@ def _net_spec(values: dict[str, Any]) -> NetSpec:
             "locale_input": None if locale_input is None else LocaleInput(locale_input),
             "locales": tuple(values["locales"]),
             "languages": tuple(values["languages"]),
-            "rows": tuple(LocaleRows(**one) for one in values["rows"]),
+            "rows": tuple(LocaleRows(**rows) for rows in values["rows"]),
         }
     )
 

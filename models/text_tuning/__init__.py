@@ -1,6 +1,9 @@
-"""Text encoders tuned on what shoppers clicked (after Liu et al., ECNLP 2022, arXiv 2204.05231).
+"""Tunes a text encoder on what shoppers clicked, after Liu et al. (ECNLP 2022, arXiv 2204.05231).
 
-    log -> `pairs` (query, product, weight) -> stages: "mlm", "click" -> a folder that `aisle build --encoder` takes
-
-`train_text_encoder` is the verb. `recipe` holds all that decides; `query_keys` says which queries are the same.
+query_keys -> pairs             weighted (query, product) pairs of the log; near-duplicates of excluded queries are left out
+product_texts                   the texts of the catalogue, as a bundle's build encodes them
+masked_lm, mlm_stage            the stage "mlm": continued masked-language modelling
+click_stage, hard_negatives     the stage "click": softmax over in-batch negatives
+stages, encoder_network         the loop of a stage, and the encoder in training
+recipe -> train_text_encoder    all of it, into a folder that `aisle build --encoder` takes
 """

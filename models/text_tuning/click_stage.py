@@ -1,7 +1,7 @@
-"""The stage "click": each query must be nearer to a product that it led to than to the batch's other products.
+"""The stage "click": a query must be closer to a product that it led to than to the other products of the batch.
 
-The loss is the softmax over in-batch negatives (the library's MultipleNegativesRankingLoss, from which it differs where the batch holds
-a product twice or one that the query led to as well: such columns do not count).
+The loss is the softmax over in-batch negatives (the library's MultipleNegativesRankingLoss), without columns of other products that the
+query led to; a product that comes twice in the batch is one column.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PairBatch:
     query: Ints  # (rows,)
     products: Ints  # (columns,) ascending
     positive: Ints  # (rows,) columns of the rows' own products
-    wanted: Bools  # (rows, columns) what the query, or a near-duplicate, led to, and that product's kin: no negatives
+    is_positive: Bools  # (rows, columns) products that the query or a near-duplicate led to, and their near-duplicates: no negatives
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,22 @@ class ClickLearner:
         self,
         network: EncoderNetwork,
         pairs: ClickPairs,
-        kin: Codes,
+        group: Codes,
         tables: tuple[TokenTable, TokenTable],
         stage: ClickStage,
         seed: int,
         precision: torch.dtype,
         hard: Codes | None = None,
     ) -> None:
-        """`tables` are the tokens of the pairs' queries and of the catalogue; `kin` (products,) as in ProductTexts; `hard` (queries, n)
-        products, -1 for none."""
+        """`tables` are the tokens of the pairs' queries and of the catalogue; `group` (products,) is `ProductTexts.group`; `hard`
+        (queries, n) are hard negatives, -1 for none."""
         self.network = network
         self.steps = stage.steps(len(pairs))
         self.learning_rate = stage.learning_rate
         self._stage, self._seed, self._precision, self._hard = stage, seed, precision, hard
         self._pairs = pairs
         self._tables = tables
-        self._wanted = wanted_products(pairs.clicked, kin)
+        self._positives = positive_products(pairs.clicked, group)
         random = np.random.default_rng([seed, 0xC1])
         self._draws = draw_pairs(pairs.weight, self.steps * stage.batch, random)
         self._scale = torch.tensor(1.0 / stage.temperature, device=next(network.parameters()).device)
@@ -91,17 +91,17 @@ class ClickLearner:
         every = product
         if self._hard is not None and self._stage.hard is not None:
             random = np.random.default_rng([self._seed, step, 0x4A])
-            found = random.permuted(self._hard[query], axis=1)
-            # Rows have their -1 anywhere after the shuffle: the first that are products are taken.
-            first = np.argsort(found < 0, axis=1, kind="stable")[:, : self._stage.hard.each]
-            some = np.take_along_axis(found, first, axis=1)
-            every = np.concatenate([product, some[some >= 0]])
+            shuffled = random.permuted(self._hard[query], axis=1)
+            # The shuffle puts -1 anywhere in a row: the first products are taken.
+            first = np.argsort(shuffled < 0, axis=1, kind="stable")[:, : self._stage.hard.each]
+            negatives = np.take_along_axis(shuffled, first, axis=1)
+            every = np.concatenate([product, negatives[negatives >= 0]])
         products = np.unique(every)
         return PairBatch(
             query=query,
             products=products,
             positive=np.searchsorted(products, product),
-            wanted=which_wanted(products, self._wanted.take(self._pairs.group[query])),
+            is_positive=positive_mask(products, self._positives.take(self._pairs.group[query])),
         )
 
     def _chunks(self, batch: PairBatch, step: int) -> list[_Chunk]:
@@ -130,9 +130,10 @@ class ClickLearner:
 def click_loss(
     queries: Tensor, products: Tensor, batch: PairBatch, scale: Tensor, prefixes: tuple[int, ...], *, both_ways: bool
 ) -> Tensor:
-    """queries (rows, dim) and products (columns, dim) of unit length -> the mean over rows, and over `prefixes` and all dimensions."""
+    """Returns the mean loss over rows, and over `prefixes` and the full vectors; queries (rows, dim) and products (columns, dim) are
+    unit vectors."""
     positive = torch.from_numpy(batch.positive).to(queries.device)
-    allowed = torch.from_numpy(~batch.wanted).to(queries.device)
+    allowed = torch.from_numpy(~batch.is_positive).to(queries.device)
     ones = queries.new_ones(len(queries))
     even = queries.new_zeros(allowed.shape[1])
     own = torch.arange(len(queries), device=queries.device)
@@ -147,32 +148,34 @@ def click_loss(
 
 
 def draw_pairs(weight: npt.NDArray[np.floating], count: int, random: np.random.Generator) -> Ints:
-    """(count,) pairs in random order, each as often as its share of the weight says, rounded up or down (systematic sampling): with
-    fewer draws than pairs none comes twice unless its weight says so."""
+    """Returns (count,) pairs in random order, each as often as its share of the weight, rounded up or down (systematic sampling).
+
+    With fewer draws than pairs, a pair comes twice only if its weight is large enough.
+    """
     bounds = np.cumsum(weight, dtype=np.float64)
     at = (np.arange(count) + random.random()) * (bounds[-1] / count)
     drawn: Ints = np.minimum(np.searchsorted(bounds, at, side="right"), len(weight) - 1)
     return random.permutation(drawn)
 
 
-def wanted_products(clicked: Ragged, kin: Codes) -> Ragged:
-    """By group of queries: the products that were clicked and all that are nearly the same, ascending."""
-    order = np.argsort(kin, kind="stable").astype(np.int32)
-    members = Ragged(order, np.concatenate(([0], np.cumsum(np.bincount(kin)))).astype(np.int64))
-    alike = members.take(kin[clicked.values])
+def positive_products(clicked: Ragged, group: Codes) -> Ragged:
+    """Returns, by group of queries, the clicked products and all of their near-duplicates, ascending."""
+    order = np.argsort(group, kind="stable").astype(np.int32)
+    members = Ragged(order, np.concatenate(([0], np.cumsum(np.bincount(group)))).astype(np.int64))
+    alike = members.take(group[clicked.values])
     owner = np.repeat(np.arange(len(clicked)), clicked.lengths)
     pairs = np.unique(np.stack([np.repeat(owner, alike.lengths), alike.values]).astype(np.int64), axis=1)
     counts = np.bincount(pairs[0], minlength=len(clicked))
     return Ragged(pairs[1].astype(np.int32), np.concatenate(([0], np.cumsum(counts))).astype(np.int64))
 
 
-def which_wanted(products: Ints, wanted: Ragged) -> Bools:
-    """(rows, columns) whether the row wants the product; `products` (columns,) ascend, `wanted` has a row of products for each row."""
-    at = np.minimum(np.searchsorted(products, wanted.values), len(products) - 1)
-    met = products[at] == wanted.values
-    found = np.zeros((len(wanted), len(products)), np.bool_)
-    found[np.repeat(np.arange(len(wanted)), wanted.lengths)[met], at[met]] = True
-    return found
+def positive_mask(products: Ints, positives: Ragged) -> Bools:
+    """Returns (rows, columns) whether a product is a positive of the row; `products` (columns,) ascend, `positives` are by row."""
+    at = np.minimum(np.searchsorted(products, positives.values), len(products) - 1)
+    met = products[at] == positives.values
+    mask = np.zeros((len(positives), len(products)), np.bool_)
+    mask[np.repeat(np.arange(len(positives)), positives.lengths)[met], at[met]] = True
+    return mask
 
 
 def _in_order(parts: list[tuple[Ints, Tensor]]) -> Tensor:

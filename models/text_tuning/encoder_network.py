@@ -1,4 +1,4 @@
-"""The encoder while it is trained: a sentence-transformers model of the three modules that Aisle serves, and its tokens."""
+"""The text encoder in training: a sentence-transformers model of the three modules that Aisle serves, and its tokens."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ from models.unified.words import Ragged
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """Texts ready for one call."""
+    """Tokens of texts for one call."""
 
     ids: Tensor  # (texts, longest)
     mask: Tensor  # (texts, longest)
 
 
 class EncoderNetwork(torch.nn.Module):
-    """Transformer, pooling and normalisation, as `export_encoder` will find them; ids and mask -> unit vectors (texts, dim)."""
+    """Transformer, pooling and normalisation, as `export_encoder` reads them; maps ids and mask to unit vectors (texts, dim)."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        """`folder` holds Hugging Face or sentence-transformers files; without a stated pooling the mean is taken. Raises EncoderError
-        where the encoder cannot be loaded, or could not be served when it is tuned."""
+        """Loads a folder of Hugging Face or sentence-transformers files; without a stated pooling the mean is taken.
+
+        Raises EncoderError if the encoder cannot be loaded, or could not be served.
+        """
         super().__init__()
         quiet_transformers()
         from sentence_transformers import SentenceTransformer
@@ -75,7 +77,7 @@ class EncoderNetwork(torch.nn.Module):
         return vectors.float()
 
     def tokens(self, texts: Sequence[str], side: Side, max_tokens: int) -> TokenTable:
-        """Tokens with the side's prefix, cut to `max_tokens`."""
+        """Tokenises texts with the prefix of their side, cut to `max_tokens`."""
         prefix = self.query_prefix if side == "query" else self.product_prefix
         ids: list[list[int]] = []
         for start in range(0, len(texts), 4096):
@@ -84,21 +86,21 @@ class EncoderNetwork(torch.nn.Module):
         return TokenTable(Ragged.from_rows(ids), max(0, int(self.tokenizer.pad_token_id or 0)))
 
     def save(self, folder: Path) -> None:
-        """In the layout of sentence-transformers, which `aisle build --encoder` takes."""
+        """Writes the layout of sentence-transformers, which `aisle build --encoder` takes."""
         self.model.save(str(folder), create_model_card=False)
         for path in folder.glob("*.safetensors"):
-            path.chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read what it writes
+            path.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that only the owner can read
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTable:
-    """Texts as tokens, made once: a text is drawn many times."""
+    """Texts as tokens, tokenised once, since a text is drawn many times."""
 
     rows: Ragged
     pad_id: int
 
     def padded(self, rows: npt.NDArray[np.integer]) -> Padded:
-        """The texts of these numbers, in their order. A text without a token attends to one padding token."""
+        """Returns the texts with these numbers, in their order. A text without tokens attends to one padding token."""
         taken = self.rows.take(rows)
         lengths = taken.lengths
         longest = max(1, int(lengths.max(initial=1)))
@@ -110,14 +112,14 @@ class TokenTable:
 
 
 def chunks_by_length(lengths: npt.NDArray[np.integer], chunk: int) -> list[Ints]:
-    """Places of texts, in chunks of similar length, so that little is padding while a batch stays a fair draw."""
+    """Returns positions of texts in chunks of similar length, which saves padding without changing the batch."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + chunk] for start in range(0, len(order), chunk)]
 
 
 @torch.inference_mode()
 def encode_all(network: EncoderNetwork, table: TokenTable, precision: torch.dtype) -> Floats:
-    """Unit vectors (texts, dim) of a whole table."""
+    """Returns unit vectors (texts, dim) of a whole table."""
     network.eval()
     vectors = np.empty((len(table.rows), network.dim), np.float32)
     for places in chunks_by_length(table.rows.lengths, 256):
@@ -131,16 +133,16 @@ def computing_in(network: torch.nn.Module, precision: torch.dtype) -> torch.auto
     return torch.autocast(device, torch.bfloat16, enabled=precision == torch.bfloat16)
 
 
-def precision_of(asked: str, device: str) -> torch.dtype:
-    """ "auto" is bf16 where it is native: other processors emulate it."""
-    if asked == "auto":
+def precision_of(requested: str, device: str) -> torch.dtype:
+    """Returns the type to compute in; "auto" is bf16 if the processor computes in it natively, since others emulate it."""
+    if requested == "auto":
         native = torch.cpu._is_avx512_bf16_supported() if device == "cpu" else torch.cuda.is_bf16_supported()
-        asked = "bf16" if native else "fp32"
-    return torch.bfloat16 if asked == "bf16" else torch.float32
+        requested = "bf16" if native else "fp32"
+    return torch.bfloat16 if requested == "bf16" else torch.float32
 
 
 def base_fingerprint(base: str) -> str:
-    """Of the base's weights and settings, by content: the same wherever it lies."""
+    """Returns a digest of the base's weights and settings, independent of its path."""
     folder = find_encoder(base)
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".txt", ".model"))
     facts = [(path.relative_to(folder).as_posix(), file_sha256(path)) for path in files]
@@ -148,8 +150,8 @@ def base_fingerprint(base: str) -> str:
 
 
 def prefixes_of(folder: Path) -> tuple[str, str, dict[str, str]]:
-    """Of queries and products, as `export_encoder` finds them, and the prompts to save."""
-    if (folder / SPEC_FILE).is_file():  # an encoder out of a bundle
+    """Returns the prefixes of queries and products, as `export_encoder` reads them, and the prompts to save."""
+    if (folder / SPEC_FILE).is_file():  # an encoder from a bundle
         spec = EncoderSpec.load(folder)
         return spec.query_prefix, spec.product_prefix, {"query": spec.query_prefix, "document": spec.product_prefix}
     prompts = read_prompts(folder)

@@ -1,4 +1,4 @@
-"""The stage "mlm": the encoder goes on as a language model of the shop's own words (Gururangan et al., 2020)."""
+"""The stage "mlm": continued masked-language modelling on the shop's own texts (Gururangan et al., 2020)."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.stages import step_seed
 from models.unified.words import Ragged
 
-_MASKED, _REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stays as it is
-# Of the steps, in which a new head learns alone: what a random head asks of the encoder would only harm it.
+_MASKED, _REPLACED = 0.8, 0.1  # shares of the chosen tokens; the rest stays
+# Share of the steps in which a new head learns alone: gradients through a random head would only harm the encoder.
 _HEAD_ALONE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What masking must know of a tokenizer."""
+    """The facts of a tokenizer that masking needs."""
 
     size: int
     mask_id: int
-    special_ids: tuple[int, ...]  # never chosen
+    special_ids: tuple[int, ...]  # never masked
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedTexts:
     ids: Tensor  # (texts, longest)
-    chosen: Tensor  # (texts, longest) bool: what must be guessed
-    wanted: Tensor  # (chosen tokens,) what stood there
+    chosen: Tensor  # (texts, longest) bool: tokens to predict
+    targets: Tensor  # (chosen tokens,) the original tokens
 
 
 def mask_tokens(
     ids: Tensor, mask: Tensor, vocabulary: Vocabulary, share: float, random: np.random.Generator
 ) -> MaskedTexts:
-    """Chooses `share` of the tokens that are no special ones, at least one where there are any."""
+    """Chooses `share` of the tokens that are not special, at least one if there are any, and masks them."""
     eligible = (mask.numpy() > 0) & ~np.isin(ids.numpy(), vocabulary.special_ids)
     luck = np.where(eligible, random.random(ids.shape), np.inf)
     chosen = luck < share
@@ -70,8 +70,7 @@ class MlmLearner:
         seed: int,
         precision: torch.dtype,
     ) -> None:
-        """The language model's head is the base's where it has one, else a new one (sentence encoders come without), which at first
-        learns alone."""
+        """Takes the base's language-model head; sentence encoders have none, and get a new one, which learns alone at first."""
         self.steps, self.learning_rate = stage.steps, stage.learning_rate
         self._stage, self._seed, self._precision, self._encoder = stage, seed, precision, encoder
         self._tables = (products, queries)
@@ -99,11 +98,11 @@ class MlmLearner:
         table = TokenTable(Ragged.concatenate(drawn), self._tables[0].pad_id)
         texts = table.padded(np.arange(self._stage.batch))
         masked = mask_tokens(texts.ids, texts.mask, self._vocabulary, self._stage.masked, random)
-        if not len(masked.wanted):
+        if not len(masked.targets):
             return 0.0  # nothing but special tokens
         torch.manual_seed(step_seed(self._seed, step, 0x3F))
         logits = self._logits(masked, texts.mask)
-        loss = F.cross_entropy(logits.float(), masked.wanted.to(logits.device))
+        loss = F.cross_entropy(logits.float(), masked.targets.to(logits.device))
         loss.backward()
         if step < self._head_alone:
             for parameter in self.network.base_model.parameters():
@@ -111,15 +110,15 @@ class MlmLearner:
         return float(loss.item())
 
     def finish(self) -> None:
-        """Gives the encoder what was learned."""
+        """Copies the trained weights to the encoder."""
         kept = self._encoder.transformer.load_state_dict(self.network.base_model.state_dict(), strict=False)
         missing = [name for name in kept.missing_keys if not name.startswith("pooler.")]
         if missing or kept.unexpected_keys:
             raise EncoderError(f"the language model does not fit the encoder: {[*missing, *kept.unexpected_keys][:5]}")
 
     def _logits(self, masked: MaskedTexts, mask: Tensor) -> Tensor:
-        """(chosen tokens, vocabulary). The head sees the chosen tokens alone: over all tokens it would cost MiniLM as much as its
-        layers, 70 against 64 million operations a token."""
+        """Returns (chosen tokens, vocabulary). The head reads the chosen tokens alone: over all tokens it would cost as much as
+        MiniLM's layers, 70 against 64 million operations for each token."""
         device = next(self.network.parameters()).device
         chosen = masked.chosen.to(device)
 
@@ -130,15 +129,15 @@ class MlmLearner:
         hook = self.network.base_model.register_forward_hook(keep_chosen)
         try:
             with computing_in(self.network, self._precision):
-                found = self.network(input_ids=masked.ids.to(device), attention_mask=mask.to(device))
+                output = self.network(input_ids=masked.ids.to(device), attention_mask=mask.to(device))
         finally:
             hook.remove()
-        logits: Tensor = found.logits[0]
+        logits: Tensor = output.logits[0]
         return logits
 
 
 def _language_model(base: Path, encoder: EncoderNetwork) -> tuple[Any, bool]:
-    """The encoder's weights with a head, and whether any of the head is new."""
+    """Returns a language model with the encoder's weights, and whether any of its head is new."""
     try:
         model, head_is_new = load_masked_lm(base)
     except ValueError as error:

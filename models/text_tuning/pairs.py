@@ -1,7 +1,7 @@
-"""The shopping log as weighted (query, product) pairs: what a text encoder learns similarity from.
+"""Weighted (query, product) pairs of a shopping log, from which a text encoder learns similarity.
 
-What a search led to counts once of each kind, so that nobody clicks a pair up within one search. Queries that differ in case and marks
-alone are one, written as it was typed most often.
+A product counts once for each search and kind of event, so that nobody can inflate a pair within one search. Queries that differ only
+in case and punctuation are one query, in its most frequent spelling.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _DAMPED: dict[str, Callable[[Doubles], Doubles]] = {"none": np.positive, "sqrt":
 
 @dataclass(frozen=True, slots=True)
 class PairRules:
-    """Which pairs are learned from, and what each weighs."""
+    """The rules that select and weigh pairs."""
 
     points: tuple[float, float, float] = KIND_POINTS[1:]  # of a click, a cart and a purchase
     min_searches: int = 1  # the click threshold: searches that led from the query to the product
-    damping: Damping = "sqrt"  # of a pair's points: a pair clicked 100 times is not worth 100 others
+    damping: Damping = "sqrt"  # of a pair's points: a pair clicked 100 times should not weigh as much as 100 pairs
 
     def __post_init__(self) -> None:
         if min(self.points) < 0 or not max(self.points):
@@ -51,7 +51,7 @@ class PairRules:
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """What became of the log. Every event is used or dropped for one reason, the first that holds."""
+    """What happened to the log's events. Each is used, or dropped for the first reason that applies."""
 
     events: int
     used: int
@@ -60,28 +60,27 @@ class PairReport:
     pairs_below_threshold: int
     pairs: int
     queries: int
-    queries_merged: int  # as typed, that are another's but for case and marks
+    queries_merged: int  # spellings that differ from another only in case and punctuation
     products: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClickPairs:
-    """Pair i says that queries[query[i]] led to the product in row product[i] of the catalogue."""
+    """Pair i: queries[query[i]] led to the product in row product[i] of the catalogue."""
 
-    queries: list[str]  # distinct, as typed most often
+    queries: list[str]  # distinct, in their most frequent spelling
     group: Codes  # (queries,) near-duplicates share a number, see `loose_key`
     query: Codes  # (pairs,)
     product: Codes  # (pairs,) rows of the catalogue
     weight: Floats  # (pairs,) above 0
-    clicked: Ragged  # by group: all products it led to, ascending, pairs below the threshold included
+    clicked: Ragged  # by group: all products that it led to, ascending, including pairs below the threshold
     report: PairReport
 
     def __len__(self) -> int:
         return len(self.query)
 
     def shuffled(self, seed: int) -> ClickPairs:
-        """The control: the same queries, products and weights, but each product with another's query. What is learned from it is not
-        learned from who clicked what."""
+        """Returns the control: the same queries, products and weights, but each product with the query of another."""
         product = np.random.default_rng([seed, 0x5F]).permutation(self.product)
         clicked = grouped(self.group[self.query], product, len(self.clicked))
         return dataclasses.replace(self, product=product, clicked=clicked)
@@ -94,7 +93,7 @@ class ClickPairs:
 
 
 def read_log(paths: Sequence[Path], product_ids: Sequence[str]) -> ShoppingLog:
-    """Several Parquet files or folders of one shop as one log. Raises LogError."""
+    """Reads several Parquet files or folders of one shop as one log. Raises LogError."""
     if not paths:
         raise LogError("no log is given; name at least one Parquet file")
     tables: list[pa.Table] = []
@@ -117,10 +116,10 @@ def gather_pairs(
     excluded_products: Collection[int] = (),
     before_ms: int | None = None,
 ) -> ClickPairs:
-    """Pairs of the log's clicks, carts and purchases.
+    """Returns the pairs of the log's clicks, carts and purchases.
 
-    `excluded_queries` are left out with their near-duplicates (see LeakGuard), `excluded_products` are rows of the catalogue, and events
-    at `before_ms` or later are left out. Raises LogError where no pair is left, with what was dropped and why.
+    It leaves out `excluded_queries` and their near-duplicates (see LeakGuard), `excluded_products` (rows of the catalogue), and events at
+    `before_ms` or later. Raises LogError if no pair is left, with the number of events dropped for each reason.
     """
     keys = [plain_key(query) for query in log.queries]
     guard = LeakGuard(excluded_queries)
@@ -172,7 +171,7 @@ def gather_pairs(
 
 
 def _usable(num_events: int, reasons: dict[str, Bools]) -> tuple[Ints, dict[str, int]]:
-    """Events for which no reason holds, and how many were dropped for each."""
+    """Returns the events for which no reason applies, and how many were dropped for each."""
     good = np.ones(num_events, np.bool_)
     dropped: dict[str, int] = {}
     for reason, holds in reasons.items():
@@ -181,21 +180,24 @@ def _usable(num_events: int, reasons: dict[str, Bools]) -> tuple[Ints, dict[str,
     return np.flatnonzero(good), dropped
 
 
-def _merged(texts: Sequence[str], keys: Sequence[str], asked: Codes) -> tuple[list[str], Ints]:
-    """Distinct queries as they were typed most often (of equally frequent ones the first in the alphabet), and (events,) their
-    numbers, for events that asked `texts[asked]`."""
-    codes, counts = np.unique(asked, return_counts=True)
+def _merged(texts: Sequence[str], keys: Sequence[str], text_of_event: Codes) -> tuple[list[str], Ints]:
+    """Merges spellings with the same key.
+
+    Returns the most frequent spelling of each query (the first in the alphabet if several are), and (events,) the number of the query
+    of each event, whose text is `texts[text_of_event]`.
+    """
+    codes, counts = np.unique(text_of_event, return_counts=True)
     typed: dict[str, list[tuple[int, str]]] = {}
     for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
         typed.setdefault(keys[code], []).append((-count, texts[code]))
     number_of = {key: at for at, key in enumerate(typed)}
     numbers = np.zeros(len(texts), np.int64)
     numbers[codes] = [number_of[keys[code]] for code in codes.tolist()]
-    return [min(forms)[1] for forms in typed.values()], numbers[asked]
+    return [min(forms)[1] for forms in typed.values()], numbers[text_of_event]
 
 
 def _points(pair_of: Ints, kind: npt.NDArray[np.int8], search: Codes, rules: PairRules) -> tuple[Ints, Doubles, Ints]:
-    """Distinct pairs of (events,), their points, and the number of searches behind them."""
+    """Returns the distinct pairs of (events,), their points, and the number of searches behind them."""
     once = np.unique(np.stack([pair_of, search, kind]), axis=1)
     pair, place = np.unique(once[0], return_inverse=True)
     points = np.asarray(np.bincount(place, np.array([0.0, *rules.points])[once[2]], len(pair)), np.float64)

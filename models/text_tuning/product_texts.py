@@ -1,4 +1,4 @@
-"""The catalogue as the encoder reads it: the texts that a bundle's build encodes, and which products are nearly the same."""
+"""The texts of the catalogue as a bundle's build encodes them, and groups of near-duplicate products."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from models.text_tuning.query_keys import loose_key
 
 @dataclass(frozen=True, slots=True)
 class TextFields:
-    """Which fields of a product are in its text, beside the title. The default is what `aisle build` encodes; with less, the encoder is
-    trained on other texts than it will serve."""
+    """The fields in a product's text, in addition to the title.
+
+    The default is what `aisle build` encodes; with less, the encoder is trained on other texts than it serves.
+    """
 
     brand: bool = True
     category: bool = True
-    attributes: tuple[str, ...] | None = None  # None: those that the source names as text
+    attributes: tuple[str, ...] | None = None  # None: the text attributes of the source
 
     def text(self, product: Product, text_attributes: tuple[str, ...]) -> str:
         """`text_attributes` are the source's."""
@@ -35,11 +37,11 @@ class TextFields:
 
 @dataclass(frozen=True, slots=True)
 class ProductTexts:
-    """The catalogue by row."""
+    """Texts of the catalogue, by row."""
 
     ids: list[str]
     texts: list[str]
-    kin: Codes  # (products,) products that share a number have the same words in title and brand
+    group: Codes  # (products,) near-duplicates, with the same words in title and brand, share a number
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,19 +54,19 @@ class ProductTexts:
 
 
 def product_texts(source: Source, fields: TextFields, progress: Progress = lambda *_: None) -> ProductTexts:
-    """Reads the source. Raises ValueError where `fields` names an attribute that the source does not keep."""
+    """Reads the source. Raises ValueError if `fields` names an attribute that the source does not keep."""
     unknown = [name for name in fields.attributes or () if name not in source.attributes]
     if unknown:
         raise ValueError(f"text field {unknown[0]!r} is no attribute of {source.name}: {', '.join(source.attributes)}")
     ids: list[str] = []
     texts: list[str] = []
-    kin: list[int] = []
+    group: list[int] = []
     numbers: dict[str, int] = {}
     for product in source.products():
         if len(ids) % 1000 == 0:
             progress("read products", len(ids), source.num_products)
         ids.append(product.id)
         texts.append(fields.text(product, source.text_attributes))
-        kin.append(numbers.setdefault(loose_key(f"{product.title} {product.brand}"), len(numbers)))
+        group.append(numbers.setdefault(loose_key(f"{product.title} {product.brand}"), len(numbers)))
     progress("read products", len(ids), len(ids))
-    return ProductTexts(ids, texts, np.array(kin, np.int32))
+    return ProductTexts(ids, texts, np.array(group, np.int32))

@@ -1,4 +1,4 @@
-"""Which queries are the same: as typed but for case and marks, and nearly, but for order, plural and blanks."""
+"""Keys of equal queries (up to case and punctuation) and of near-duplicates (also up to order, plural and spaces)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ _SHORTEST_PLURAL = 4  # letters; "gas" and "bus" are no plurals
 
 
 def plain_key(query: str) -> str:
-    """The words of a query in lower case, without accents, marks and repetitions; "" where it has none."""
+    """Returns the distinct words of a query in lower case, without accents and punctuation; "" if it has none."""
     return " ".join(words_of(query, _MOST_WORDS))
 
 
 def loose_key(text: str) -> str:
-    """What near-duplicates share: the words' singulars, whatever their order. "Sofas, velvet" and "velvet sofa" are one."""
+    """Returns the sorted singulars of the words, which near-duplicates share: "Sofas, velvet" and "velvet sofa" have one key."""
     return " ".join(sorted({_singular(word) for word in words_of(text, _MOST_WORDS)}))
 
 
 class LeakGuard:
-    """Knows the queries that must not be trained on, and their near-duplicates: other case, marks, accents, order of words, plural,
-    blanks ("t shirts", "T-Shirt", "tshirt"). Words that are spelt otherwise, typing errors among them, are other queries."""
+    """The queries that must not be trained on, with their near-duplicates.
+
+    Near-duplicates differ in case, punctuation, accents, order of words, plural or spaces ("t shirts", "T-Shirt", "tshirt"). Other
+    spellings, including typing errors, are other queries.
+    """
 
     def __init__(self, excluded: Iterable[str]) -> None:
         self._keys = {key for query in excluded for key in _keys(query)}
@@ -33,13 +36,15 @@ class LeakGuard:
 
 def _keys(query: str) -> tuple[str, ...]:
     words = words_of(query, _MOST_WORDS)
-    # The joined key has a mark that no word has: "red" and "sofa" joined is no word "redsofa" of a sorted key.
+    # The key without spaces starts with "+", which no word contains: it must not equal the sorted key of a word "redsofa".
     return (loose_key(query), "+" + _singular("".join(words))) if words else ()
 
 
 def _singular(word: str) -> str:
-    """The same for an English word and its regular plural; no word of its own ("glof" for gloves). Other languages keep most of
-    theirs: what is wrongly held to be a plural costs at most a training query."""
+    """Returns the same stem for an English word and its regular plural; it need not be a word ("glof" for gloves).
+
+    Words of other languages mostly stay; one that is wrongly taken for a plural costs at most a training query.
+    """
     if len(word) < _SHORTEST_PLURAL:
         return word
     if word.endswith(("xes", "zes", "ches", "shes", "sses")):

@@ -1,4 +1,4 @@
-"""All that decides what a tuned text encoder becomes, beside its base, the catalogue, the log and the seed."""
+"""The recipe of a tuned text encoder: all settings of a training other than the base, the data and the seed."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ NegativeSource = Literal["bm25", "encoder"]
 
 
 class Stage(StrEnum):
-    """What training is made of, in this order. General similarity is no stage: a pre-trained sentence encoder has it."""
+    """The training stages, in order. A pre-trained sentence encoder already has general similarity, which is therefore no stage."""
 
     MLM = "mlm"  # masked words of catalogue texts and queries
-    CLICK = "click"  # queries beside the products that they led to
+    CLICK = "click"  # queries and the products that they led to
 
 
 class Variant(StrEnum):
     """The encoders that the paper compares."""
 
     RAW = "raw"  # a language model that was never trained for similarity, mean-pooled
-    GENERAL = "general"  # a sentence encoder as it is
+    GENERAL = "general"  # a sentence encoder without tuning
     MLM = "mlm"
     CLICK = "click"
     MLM_CLICK = "mlm+click"
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """What is trained; nothing of "raw" and "general", which are bases."""
+        """The stages to train; none for "raw" and "general", which are bases."""
         return tuple(stage for stage in Stage if stage in self.value.split("+"))
 
 
 @dataclass(frozen=True, slots=True)
 class HardNegatives:
-    """Products near the query that nobody clicked for it. Found once, before the stage."""
+    """Products near the query that nobody clicked for it, mined once before the stage."""
 
     source: NegativeSource = "encoder"
     each: int = 1  # drawn for each pair of a batch
-    nearest: int = 30  # drawn among so many
-    pool: int = 5_000  # products that they are looked for among, drawn of those that were clicked
-    # A negative that scores higher than this share of the mean of the query's clicked products is thought to be wanted too. Of
-    # "encoder" only: BM25 has no scale.
+    nearest: int = 30  # candidates that they are drawn from
+    pool: int = 5_000  # clicked products that are searched
+    # A negative that scores above this share of the mean score of the query's clicked products is taken for a positive. Only for "encoder",
+    # since BM25 scores have no common scale.
     ceiling: float = 0.95
 
     def __post_init__(self) -> None:
@@ -56,20 +56,20 @@ class HardNegatives:
 
 @dataclass(frozen=True, slots=True)
 class ClickStage:
-    """Softmax of each pair's product against the products of the batch's other pairs."""
+    """Softmax of each pair's product against the products of the other pairs in the batch."""
 
-    epochs: float = 1.0  # draws, of the number of pairs
+    epochs: float = 1.0  # draws, in multiples of the number of pairs
     max_steps: int = 1_000_000
     batch: int = 64  # pairs
     learning_rate: float = 1e-4
     temperature: float = 0.05
-    both_ways: bool = False  # also each product against the batch's queries
-    prefixes: tuple[int, ...] = ()  # Matryoshka: dimensions that must serve alone, beside all
+    both_ways: bool = False  # also a softmax of each product over the batch's queries
+    prefixes: tuple[int, ...] = ()  # Matryoshka: prefixes that are trained in addition to the full vectors
     hard: HardNegatives | None = None
     max_query_tokens: int = 32
     max_product_tokens: int = 48
-    chunk: int = 64  # texts of similar length that are encoded together
-    # Gradients by chunk (Gao et al., 2021, GradCache): the memory of one chunk whatever the batch, for a third more compute.
+    chunk: int = 64  # texts of similar length encoded together
+    # Gradients by chunk (Gao et al., 2021, GradCache): memory for one chunk whatever the batch, at a third more compute.
     cached: bool = False
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class ClickStage:
 
 @dataclass(frozen=True, slots=True)
 class TextRecipe:
-    """`precision` "auto" is bf16 where the processor computes in it: on AMX a step takes 0.57 s instead of 1.37 s."""
+    """`precision` "auto" is bf16 if the processor computes in it natively: with AMX a step takes 0.57 s instead of 1.37 s."""
 
     name: str
     pairs: PairRules = field(default_factory=PairRules)

@@ -1,8 +1,8 @@
-"""A stage's loop: one step after the other, checkpoints, and an end where the loss is no number.
+"""The loop of a training stage: steps, checkpoints, and an error if the loss is not a number.
 
-An own loop, not the library's trainer: which of a batch's products are no negatives of which queries depends on what was clicked, which
-the library's losses and samplers are not told; every step's random numbers follow from the seed and the step alone, so that an
-interrupted stage ends with the same weights; and neither datasets nor accelerate is needed.
+It replaces the library's trainer for three reasons. The negatives of a query depend on what was clicked, which the library's losses and
+samplers cannot use. The random numbers of a step follow from the seed and the step alone, so that an interrupted stage ends with the
+same weights. And it needs neither datasets nor accelerate.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from models.unified.train_unified import WriteScalar
 
 CHECKPOINT_STEPS = 100  # MiniLM and its optimizer are 270 MB
 _WARM_UP_SHARE = 0.1  # of the steps, in which the learning rate rises
-_MAX_GRADIENT = 1.0
+MAX_GRADIENT = 1.0
 _CURVE_POINTS = 50
 
 
 class Learner(Protocol):
-    """What a stage minimises."""
+    """The training objective of a stage."""
 
     name: str
     steps: int
@@ -37,25 +37,25 @@ class Learner(Protocol):
     def network(self) -> torch.nn.Module: ...
 
     def learn(self, step: int) -> float:
-        """Adds the gradients of one step to the network's and returns the loss. The same step of the same seed is the same."""
+        """Adds the gradients of one step to the network and returns the loss; deterministic for a seed and a step."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LossPoint:
-    """The mean loss of the steps since the point before."""
+    """The mean loss of the steps since the previous point."""
 
     step: int
     loss: float
 
 
 def step_seed(seed: int, *place: int) -> int:
-    """A seed of its own for every step, and every part of it."""
+    """Returns a seed for a step, or for a part of a step."""
     return int(np.random.SeedSequence([seed, *place]).generate_state(1)[0])
 
 
 def rate_at(most: float, step: int, steps: int) -> float:
-    """Linear warm-up, then linearly down to 0 after the last step."""
+    """Returns the learning rate: a linear warm-up, then linearly down to 0 after the last step."""
     share = (step + 1) / steps
     return most * min(share / _WARM_UP_SHARE, (1 - share) / (1 - _WARM_UP_SHARE) + 1 / steps)
 
@@ -63,11 +63,13 @@ def rate_at(most: float, step: int, steps: int) -> float:
 def run_stage(
     learner: Learner, key: str, checkpoint: Path, weight_decay: float, progress: Progress, write: WriteScalar
 ) -> list[LossPoint]:
-    """Runs all steps, or those that are left after the checkpoint of the same `key`. Raises DegenerateLoss at the first loss that is
-    no number; the last checkpoint stays."""
+    """Runs all steps, or those after the checkpoint of the same `key`.
+
+    Raises DegenerateLoss at the first loss that is not a number; the last checkpoint stays.
+    """
     network = learner.network
     optimizer = _optimizer(network, weight_decay)
-    step, losses = _resume(checkpoint, key, network, optimizer)
+    step, losses = resume_checkpoint(checkpoint, key, network, optimizer)
     while step < learner.steps:
         rate = rate_at(learner.learning_rate, step, learner.steps)
         for group in optimizer.param_groups:
@@ -77,7 +79,7 @@ def run_stage(
         loss = learner.learn(step)
         if not math.isfinite(loss):
             raise DegenerateLoss(f"stage {learner.name}: the loss at step {step} is {loss}; lower its learning_rate")
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)
         if not torch.isfinite(norm):
             raise DegenerateLoss(
                 f"stage {learner.name}: the gradient at step {step} is {norm}; lower its learning_rate"
@@ -89,9 +91,9 @@ def run_stage(
         step += 1
         progress(f"train: {learner.name}", step, learner.steps)
         if step % CHECKPOINT_STEPS == 0 and step < learner.steps:
-            _save(checkpoint, key, step, losses, network, optimizer)
+            save_checkpoint(checkpoint, key, step, losses, network, optimizer)
     network.eval()
-    return _curve(losses)
+    return loss_curve(losses)
 
 
 def _optimizer(network: torch.nn.Module, weight_decay: float) -> torch.optim.AdamW:
@@ -104,7 +106,7 @@ def _optimizer(network: torch.nn.Module, weight_decay: float) -> torch.optim.Ada
     return torch.optim.AdamW(groups, fused=True)
 
 
-def _save(
+def save_checkpoint(
     path: Path,
     key: str,
     step: int,
@@ -112,7 +114,7 @@ def _save(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Under its name when it is complete."""
+    """Writes a checkpoint, atomically."""
     state = {
         "key": key,
         "step": step,
@@ -125,10 +127,10 @@ def _save(
     partial.replace(path)
 
 
-def _resume(
+def resume_checkpoint(
     path: Path, key: str, network: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, list[float]]:
-    """Where to go on, and the losses until there."""
+    """Loads the checkpoint of the same `key`, and returns its step and the losses up to it; 0 and none without one."""
     if not path.exists():
         return 0, []
     state = torch.load(path, weights_only=True, map_location=next(network.parameters()).device)
@@ -139,6 +141,6 @@ def _resume(
     return int(state["step"]), list(state["losses"])
 
 
-def _curve(losses: list[float]) -> list[LossPoint]:
+def loss_curve(losses: list[float]) -> list[LossPoint]:
     bounds = np.unique(np.linspace(0, len(losses), min(_CURVE_POINTS, len(losses)) + 1).astype(int)).tolist()
     return [LossPoint(stop, round(float(np.mean(losses[start:stop])), 6)) for start, stop in itertools.pairwise(bounds)]

@@ -1,5 +1,4 @@
-"""Tunes a text encoder on a shop's clicks: catalogue and log in, a folder for `aisle build --encoder` out. Needs the extra
-`aisle[tune]`."""
+"""Tunes a text encoder on a shop's catalogue and clicks, and writes a folder for `aisle build --encoder`. Needs the extra `aisle[tune]`."""
 
 from __future__ import annotations
 
@@ -38,13 +37,13 @@ _VERSIONS = ("aisle", "sentence-transformers", "transformers", "torch")
 
 @dataclass(frozen=True, slots=True)
 class TrainedEncoder:
-    """What training tells of itself, beside the folder."""
+    """The folder of a tuned encoder and the report of its training."""
 
     folder: Path
     stages: tuple[Stage, ...]
     losses: dict[Stage, list[LossPoint]]
     pairs: PairReport
-    seconds: float  # of this run; what was done before an interruption is not in it
+    seconds: float  # of this run, without the time before an interruption
 
 
 def train_text_encoder(
@@ -64,22 +63,22 @@ def train_text_encoder(
     device: str = "cpu",
     logs: Path | None = None,
 ) -> TrainedEncoder:
-    """Trains the `stages` of the recipe, in the order of Stage, into the folder `out`; interrupted, the same call goes on where it
-    stopped. The same seed gives the same weights on the same machine with as many threads.
+    """Trains the `stages` of the recipe, in the order of Stage, and writes the folder `out`; after an interruption the same call resumes.
 
-    `source`: the catalogue, whose texts are made as a bundle's build makes them. `log_paths`: Parquet files of EVENT_SCHEMA, or folders
-    of them, of one shop. `base`: "minilm" (packaged), a directory, or a Hugging Face name; a model without a stated pooling, as a raw
-    BERT or RoBERTa, gets mean pooling. `excluded_queries` and their near-duplicates, `excluded_products` (ids) and events at `before_ms`
-    (since 1970, UTC) or later are never trained on, in no stage: what an evaluation tests on. `shuffled_clicks` is the control: each
-    product with another's query. `device` is "cpu" or "cuda"; `logs` is a folder for TensorBoard.
+    The same seed gives the same weights on the same machine with as many threads. `source` is the catalogue, whose texts are those of a
+    bundle's build. `log_paths` are Parquet files of EVENT_SCHEMA, or folders of them, of one shop. `base` is "minilm" (packaged), a
+    directory, or a Hugging Face name; a model without a stated pooling, such as a raw BERT or RoBERTa, gets mean pooling. No stage
+    trains on `excluded_queries` and their near-duplicates, `excluded_products` (ids), or events at `before_ms` (since 1970, UTC) or
+    later, which are for evaluation. `shuffled_clicks` is the control: each product with the query of another. `device` is "cpu" or
+    "cuda"; `logs` is a folder for TensorBoard.
 
-    `out` holds sentence-transformers files and training.json: base, recipe, stages with their losses, seed, hashes of the data, what
-    became of the log's events. Raises TrainingError for stages that cannot be trained and when `out` exists, LogError where the log has
-    nothing to learn from, EncoderError for a base that cannot be loaded or served, BundleError when another training is at work in
-    `out`.partial, DegenerateLoss at a loss that is no number, ValueError for text fields that the source does not have.
+    `out` holds sentence-transformers files and training.json: base, recipe, stages with their losses, seed, hashes of the data, and the
+    report on the log's events. Raises TrainingError for unknown stages and if `out` exists, LogError if the log has nothing to learn
+    from, EncoderError for a base that cannot be loaded or served, BundleError if another training works in `out`.partial,
+    DegenerateLoss if the loss is not a number, and ValueError for text fields that the source does not have.
     """
     started = time.monotonic()
-    wanted = _ordered(stages)
+    ordered = _ordered(stages)
     if out.exists():
         raise TrainingError(f"{out} exists; choose another folder")
     _check_machine(device)
@@ -101,7 +100,7 @@ def train_text_encoder(
         "format_version": 1,
         "base": PACKAGED if base == PACKAGED else folder.resolve().name,
         "base_sha256": base_fingerprint(base),
-        "stages": list(wanted),
+        "stages": list(ordered),
         "recipe": asdict(recipe),
         "seed": seed,
         "shuffled_clicks": shuffled_clicks,
@@ -121,18 +120,18 @@ def train_text_encoder(
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     with open_work_folder(out.resolve().with_name(f"{out.name}.partial"), key) as state, open_scalars(logs) as write:
         training = _Training(folder, texts, pairs, held_out, recipe, seed, device, state, key)
-        losses = {stage: training.run(stage, progress, write) for stage in wanted}
+        losses = {stage: training.run(stage, progress, write) for stage in ordered}
         progress("write the encoder", 0, None)
-        made = state.folder / wanted[-1]
-        told = facts | {"losses": {stage: [asdict(point) for point in points] for stage, points in losses.items()}}
-        (made / TRAINING_FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        made = state.folder / ordered[-1]
+        report = facts | {"losses": {stage: [asdict(point) for point in points] for stage, points in losses.items()}}
+        (made / TRAINING_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         made.replace(out)
         shutil.rmtree(state.folder)
-    return TrainedEncoder(out, wanted, losses, pairs.report, time.monotonic() - started)
+    return TrainedEncoder(out, ordered, losses, pairs.report, time.monotonic() - started)
 
 
 class _Training:
-    """The stages of one training, each from the folder that the one before wrote."""
+    """The stages of one training; each starts from the folder that the previous one wrote."""
 
     def __init__(
         self,
@@ -153,11 +152,13 @@ class _Training:
         self._precision = precision_of(recipe.precision, device)
 
     def run(self, stage: Stage, progress: Progress, write: WriteScalar) -> list[LossPoint]:
-        """Trains one stage, unless it was trained before an interruption, and leaves its encoder in the work folder."""
+        """Trains one stage, unless it was finished before an interruption, and writes its encoder to the work folder."""
         made = self._state.folder / stage
         done: dict[str, Any] = self._state.values.setdefault("done", {})
         if stage not in done:
-            torch.manual_seed(self._seed)  # of weights that the base lacks, as a BERT's pooler: not used, but saved
+            torch.manual_seed(
+                self._seed
+            )  # for weights that the base lacks, such as BERT's pooler, which is saved though unused
             network = EncoderNetwork(self._from, self._device)
             learner = self._mlm(network) if stage == Stage.MLM else self._click(network, progress)
             checkpoint = self._state.folder / f"{stage}.pt"
@@ -191,28 +192,28 @@ class _Training:
         wide = [prefix for prefix in stage.prefixes if prefix > network.dim]
         if wide:
             raise TrainingError(f"prefix {wide[0]} is more than the encoder's {network.dim} dimensions")
-        progress("make tokens of texts", 0, None)
+        progress("tokenise texts", 0, None)
         tables = (
             network.tokens(self._pairs.queries, "query", stage.max_query_tokens),
             network.tokens(self._texts.texts, "product", stage.max_product_tokens),
         )
         hard = self._hard(network, tables, progress)
-        kin = self._texts.kin
-        return ClickLearner(network, self._pairs, kin, tables, stage, self._seed, self._precision, hard)
+        group = self._texts.group
+        return ClickLearner(network, self._pairs, group, tables, stage, self._seed, self._precision, hard)
 
     def _hard(self, network: EncoderNetwork, tables: tuple[TokenTable, TokenTable], progress: Progress) -> Codes | None:
-        """Found once, and kept for when the training is interrupted."""
+        """Mines hard negatives once; they are kept in case the training is interrupted."""
         spec = self._recipe.click.hard
         if spec is None:
             return None
         path = self._state.folder / "hard.npy"
         if not path.exists():
-            progress("look for hard negatives", 0, None)
-            found = find_hard_negatives(
-                network, self._pairs, self._texts.kin, self._texts.texts, tables, spec, self._seed, self._precision
+            progress("mine hard negatives", 0, None)
+            negatives = find_hard_negatives(
+                network, self._pairs, self._texts.group, self._texts.texts, tables, spec, self._seed, self._precision
             )
             partial = self._state.folder / "hard.partial.npy"
-            np.save(partial, found)
+            np.save(partial, negatives)
             partial.replace(path)
         return np.asarray(np.load(path, allow_pickle=False), np.int32)
 
@@ -234,6 +235,6 @@ def _check_machine(device: str) -> None:
 
 
 def _listed(names: Collection[str]) -> dict[str, Any]:
-    """How many, and which by their hash: a report should not hold a test set."""
+    """Returns the number of names and their digest: a report should not contain a test set."""
     distinct = sorted(set(names))
     return {"count": len(distinct), "sha256": hashlib.sha256(json.dumps(distinct).encode()).hexdigest()}

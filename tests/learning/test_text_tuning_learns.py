@@ -217,7 +217,7 @@ def test_gradients_by_chunk_are_those_of_the_whole_batch(shop: Shop) -> None:
         network = EncoderNetwork(Path(shop.base)).train()
         tables = network.tokens(pairs.queries, "query", 16), network.tokens(texts.texts, "product", 16)
         stage = replace(RECIPE.click, cached=cached)
-        ClickLearner(network, pairs, texts.kin, tables, stage, 0, torch.float32).learn(3)
+        ClickLearner(network, pairs, texts.group, tables, stage, 0, torch.float32).learn(3)
         gradients.append({name: p.grad for name, p in network.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():

@@ -14,13 +14,13 @@ from models.arrays import Progress
 from models.errors import DegenerateLoss
 from models.ranking.teacher.learners import TextLearner
 from models.text_tuning.stages import (
-    _MAX_GRADIENT,
     CHECKPOINT_STEPS,
+    MAX_GRADIENT,
     LossPoint,
-    _curve,
-    _resume,
-    _save,
+    loss_curve,
     rate_at,
+    resume_checkpoint,
+    save_checkpoint,
 )
 from models.unified.train_unified import WriteScalar
 
@@ -35,14 +35,14 @@ def run_text(
     network = learner.network
     optimizer = _optimizer(learner, weight_decay)
     rates = [group["lr"] for group in optimizer.param_groups]
-    step, losses = _resume(checkpoint, key, network, optimizer)
+    step, losses = resume_checkpoint(checkpoint, key, network, optimizer)
     while step < learner.steps:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate_at(rate, step, learner.steps)
         network.train()
         network.zero_grad(set_to_none=True)
         loss = learner.learn(step)
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)
         if not math.isfinite(loss) or not torch.isfinite(norm):
             raise DegenerateLoss(
                 f"stage {learner.name}: at step {step} the loss is {loss} and the gradient {float(norm)}; lower its learning_rate"
@@ -53,9 +53,9 @@ def run_text(
         step += 1
         progress(f"train: {learner.name}", step, learner.steps)
         if step % CHECKPOINT_STEPS == 0 and step < learner.steps:
-            _save(checkpoint, key, step, losses, network, optimizer)
+            save_checkpoint(checkpoint, key, step, losses, network, optimizer)
     network.eval()
-    return _curve(losses)
+    return loss_curve(losses)
 
 
 def _optimizer(learner: TextLearner, weight_decay: float) -> torch.optim.AdamW:

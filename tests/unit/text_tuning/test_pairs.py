@@ -240,4 +240,4 @@ def test_fields_can_be_left_out_and_attributes_chosen() -> None:
 
 
 def test_products_with_the_same_words_are_kin() -> None:
-    assert product_texts(SOURCE, TextFields()).kin.tolist() == [0, 0, 1]
+    assert product_texts(SOURCE, TextFields()).group.tolist() == [0, 0, 1]

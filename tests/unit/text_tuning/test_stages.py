@@ -13,8 +13,8 @@ from models.text_tuning.click_stage import (
     PairBatch,
     click_loss,
     draw_pairs,
-    wanted_products,
-    which_wanted,
+    positive_mask,
+    positive_products,
 )
 from models.text_tuning.encoder_network import TokenTable, chunks_by_length
 from models.text_tuning.hard_negatives import bm25_negatives, near_negatives
@@ -88,12 +88,12 @@ def test_even_pairs_come_once_before_any_comes_twice() -> None:
 def test_kin_of_what_was_clicked_is_wanted_too() -> None:
     clicked = Ragged.from_rows([[0], [2, 3], []])
     kin = np.array([0, 0, 1, 2, 1], np.int32)
-    wanted = wanted_products(clicked, kin)
+    wanted = positive_products(clicked, kin)
     assert [wanted.row(group).tolist() for group in range(3)] == [[0, 1], [2, 3, 4], []]
 
 
 def test_wanted_columns_are_found_among_the_batchs_products() -> None:
-    found = which_wanted(np.array([1, 4, 7]), Ragged.from_rows([[0, 4], [9], [1, 7]]))
+    found = positive_mask(np.array([1, 4, 7]), Ragged.from_rows([[0, 4], [9], [1, 7]]))
     assert found.tolist() == [[False, True, False], [False, False, False], [True, False, True]]
 
 
@@ -141,7 +141,7 @@ def test_the_chosen_share_is_masked_and_special_tokens_never_are() -> None:
     masked = mask_tokens(ids, torch.ones_like(ids), Vocabulary(1000, 4, (0, 1, 2)), 0.15, np.random.default_rng(0))
     assert masked.chosen[:, 1:-1].float().mean().item() == pytest.approx(0.15, abs=0.01)
     assert not masked.chosen[:, [0, -1]].any()
-    assert (masked.wanted == 7).all()
+    assert (masked.targets == 7).all()
     written = masked.ids[masked.chosen]
     assert (written == 4).float().mean().item() == pytest.approx(0.8, abs=0.03)
     assert (written == 7).float().mean().item() == pytest.approx(0.1, abs=0.03)
@@ -153,7 +153,7 @@ def test_at_least_one_token_is_guessed() -> None:
     masked = mask_tokens(ids, torch.ones_like(ids), Vocabulary(9, 4, (1, 2)), 1e-9, np.random.default_rng(0))
     assert masked.chosen.tolist() == [[False, True, False]]
     padding = mask_tokens(ids, torch.zeros_like(ids), Vocabulary(9, 4, (1, 2)), 0.5, np.random.default_rng(0))
-    assert not len(padding.wanted)
+    assert not len(padding.targets)
 
 
 # ---- the loop
