@@ -32,7 +32,13 @@ def read_filter(message: product_pb2.ProductFilter, violations: list[Violation])
     if low is not None and high is not None and low > high:
         violations.append(Violation("filter.min_price_minor", f"is {low}, above max_price_minor, which is {high}"))
     brands, categories = (tuple(map(_as_catalogued, values)) for values in (message.brands, message.categories))
-    return ProductFilter(brands, categories, low, high, message.in_stock_only)
+    return ProductFilter(
+        brands=brands,
+        categories=categories,
+        min_price_minor=low,
+        max_price_minor=high,
+        in_stock_only=message.in_stock_only,
+    )
 
 
 def warn_of_unknown(read: ProductFilter, masks: FilterMasks) -> tuple[str, ...]:
