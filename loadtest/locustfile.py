@@ -59,8 +59,8 @@ class Shopper(User):
 
     @task(1)
     def search_in_stock(self) -> None:
-        wanted = product_pb2.ProductFilter(in_stock_only=True)
-        self._call("Search, in stock", search_pb2.SearchRequest(query=self.environment.queries.draw(), filter=wanted))
+        in_stock = product_pb2.ProductFilter(in_stock_only=True)
+        self._call("Search, in stock", search_pb2.SearchRequest(query=self.environment.queries.draw(), filter=in_stock))
 
     @task(1)
     def turn_page(self) -> None:

@@ -1,4 +1,4 @@
-"""What a load test found: latencies, errors by code, goodput."""
+"""The result of a load test: latencies, errors by code, goodput."""
 
 from __future__ import annotations
 

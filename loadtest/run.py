@@ -27,22 +27,22 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 def run_locust(server: str, queries: Path, users: int, seconds: int) -> LoadReport:
     """Headless Locust in a process of its own, since gevent patches all of it. Raises RuntimeError when it fails."""
     with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder) / "report"
+        report = Path(folder) / "report"
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless", "--host", server),
                 *("--users", str(users), "--spawn-rate", str(users), "--run-time", f"{seconds}s"),
                 *("--only-summary", "--exit-code-on-error", "0", "--loglevel", "ERROR"),
             ],
-            env={**os.environ, "AISLE_QUERIES": str(queries), "AISLE_REPORT": str(found)},
+            env={**os.environ, "AISLE_QUERIES": str(queries), "AISLE_REPORT": str(report)},
             capture_output=True,
             text=True,
             check=False,
             timeout=seconds + 60,
         )
-        if done.returncode or not found.exists():
+        if done.returncode or not report.exists():
             raise RuntimeError(f"locust failed: {done.stderr[-2000:]}")
-        took, latencies, codes = found.read_text(encoding="utf-8").splitlines()
+        took, latencies, codes = report.read_text(encoding="utf-8").splitlines()
     return LoadReport(float(took), [float(ms) for ms in latencies.split(",") if ms], Counter(ast.literal_eval(codes)))
 
 

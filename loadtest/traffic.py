@@ -35,17 +35,17 @@ def queries_from_titles(titles: Sequence[str], count: int, seed: int = 0) -> lis
     if not titles:
         raise ValueError("there are no titles to take queries from")
     rng = random.Random(seed)
-    found: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     for _ in range(20 * count):
         words = titles[rng.randrange(len(titles))].split()
         length = min(len(words), rng.choices((1, 2, 3, 4), (1, 4, 4, 2))[0])
         start = rng.randrange(len(words) - length + 1)
         query = " ".join(words[start : start + length]).strip(" ,.-&()|/").lower()
         if len(query) > 2 and query.isprintable():
-            found[query] = None
-        if len(found) == count:
+            distinct[query] = None
+        if len(distinct) == count:
             break
-    queries = list(found)
+    queries = list(distinct)
     rng.shuffle(queries)
     return queries
 

@@ -1,4 +1,4 @@
-"""The pull batcher beside `@serve.batch`, in one Serve replica on one simulated device, so that only the batching differs.
+"""The pull batcher next to `@serve.batch`, in one Serve replica on one simulated device, so that only the batching differs.
 
 The device is simulated: it takes one batch at a time, 50 ms whatever its size, as an accelerator far from full does.
 """

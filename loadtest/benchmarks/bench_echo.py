@@ -29,7 +29,7 @@ def bench_echo(setup: Setup) -> None:
         "throughput, gateway / bare",
         "ratio",
         ratios(throughput["gateway"], throughput["bare"]),
-        wanted=">= 0.60",
+        goal=">= 0.60",
     )
     add("echo", "p50, bare, 1 client", "ms", p50["bare"])
     add("echo", "p50, gateway / bare, 1 client", "ratio", ratios(p50["gateway"], p50["bare"]))

@@ -33,6 +33,6 @@ def bench_overload(setup: Setup) -> None:
     add = setup.figures.add
     add("overload", "peak goodput, 32 clients", "queries/s", peaks)
     add("overload", "goodput at 4 times that rate", "queries/s", goodputs, note="by the service's own count of OK")
-    add("overload", "goodput kept", "ratio", kept, wanted=">= 0.80")
+    add("overload", "goodput kept", "ratio", kept, goal=">= 0.80")
     add("overload", "refused with RESOURCE_EXHAUSTED", "calls/s", refused)
     add("overload", "p50 of all answers, most of them refusals", "ms", answer_ms)

@@ -1,4 +1,4 @@
-"""What personalisation costs: the same bundle asked plainly, for shoppers it knows, and with the events in the request."""
+"""What personalisation costs: the same bundle round_queries plainly, for shoppers it knows, and with the events in the request."""
 
 from __future__ import annotations
 
@@ -36,22 +36,23 @@ def bench_personal(setup: Setup) -> None:
         text = bundle_queries(setup.bundle, 2000)
         for number in range(setup.rounds):
             setup.say(f"round {number + 1}")
-            asked = [queries[(SHOPPERS * number + n) % len(queries)] for n in range(SHOPPERS)]
+            round_queries = [queries[(SHOPPERS * number + n) % len(queries)] for n in range(SHOPPERS)]
             sides = {
                 "plain": [
-                    search_pb2.SearchRequest(query=query, product_types=UNTYPED, rank_model=UNRANKED) for query in asked
+                    search_pb2.SearchRequest(query=query, product_types=UNTYPED, rank_model=UNRANKED)
+                    for query in round_queries
                 ],
                 "stored": [
                     search_pb2.SearchRequest(
                         query=query, shopper_id=f"bench-{n}", product_types=UNTYPED, rank_model=UNRANKED
                     )
-                    for n, query in enumerate(asked)
+                    for n, query in enumerate(round_queries)
                 ],
                 "sent": [
                     search_pb2.SearchRequest(
                         query=query, recent_events=events, product_types=UNTYPED, rank_model=UNRANKED
                     )
-                    for query, events in zip(asked, histories, strict=True)
+                    for query, events in zip(round_queries, histories, strict=True)
                 ],
             }
             for side, requests in sides.items():
@@ -74,11 +75,11 @@ def bench_personal(setup: Setup) -> None:
         add("personal", f"throughput, {name}, {CLIENTS} clients", "queries/s", rates[side])
         add("personal", f"p50, {name}, 1 client", "ms", p50[side])
     known = ratios(rates["stored"], rates["plain"])
-    add("personal", "throughput, known shopper / plain", "ratio", known, wanted=">= 0.85")
+    add("personal", "throughput, known shopper / plain", "ratio", known, goal=">= 0.85")
     add("personal", "throughput, events in the request / plain", "ratio", ratios(rates["sent"], rates["plain"]))
     add("personal", "throughput, text encoder's bundle, plain", "queries/s", rates["text"])
     light = ratios(rates["plain"], rates["text"])
-    add("personal", "throughput, light tower / text encoder", "ratio", light, wanted=">= 2")
+    add("personal", "throughput, light tower / text encoder", "ratio", light, goal=">= 2")
 
 
 def _histories(bundle: Path) -> list[list[shopper_pb2.Event]]:

@@ -57,8 +57,8 @@ def _bench_alone(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None:
         spent = []
         for number in range(setup.rounds):
             setup.say(f"in process, {stacked} at once, round {number + 1}")
-            asked = [queries[(stacked * number + n) % len(queries)] for n in range(stacked)]
-            inputs = features.inputs(asked, ["en-US"] * stacked, [[]] * stacked)
+            round_queries = [queries[(stacked * number + n) % len(queries)] for n in range(stacked)]
+            inputs = features.inputs(round_queries, ["en-US"] * stacked, [[]] * stacked)
             rows = [_rows(bundle, number * stacked + n, CANDIDATES) for n in range(stacked)]
             work = _student_work(features, ranker, inputs, rows)
             spent.append(1000 * _seconds(work, setup.seconds / 4) / stacked)
@@ -74,11 +74,11 @@ def _bench_service(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
     with served(bundle.folder, QUIET) as service:
         for number in range(setup.rounds):
             setup.say(f"service, round {number + 1}")
-            asked = [queries[(QUERIES * number + n) % len(queries)] for n in range(QUERIES)]
+            round_queries = [queries[(QUERIES * number + n) % len(queries)] for n in range(QUERIES)]
             calls = {
                 name: [
                     search_pb2.SearchRequest(query=query, rank_model=model, rank_depth=CANDIDATES).SerializeToString()
-                    for query in asked
+                    for query in round_queries
                 ]
                 for name, model in sides.items()
             }
@@ -86,7 +86,7 @@ def _bench_service(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
                 ranking_pb2.RankRequest(
                     query=query, product_ids=[table.id(int(row)) for row in _rows(bundle, at, CANDIDATES)]
                 ).SerializeToString()
-                for at, query in enumerate(asked)
+                for at, query in enumerate(round_queries)
             ]
             for name, messages in calls.items():
                 method = RANK if name == "rank" else SEARCH
@@ -97,10 +97,10 @@ def _bench_service(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
     add = setup.figures.add
     add("ranking", "p50 of Search without ranking, 1 client", "ms", p50["none"])
     added = differences(p50["student"], p50["none"])
-    add("ranking", f"p50 of Search, student over {CANDIDATES} - none, 1 client", "ms", added, wanted="< 3")
+    add("ranking", f"p50 of Search, student over {CANDIDATES} - none, 1 client", "ms", added, goal="< 3")
     add("ranking", f"throughput of Search without ranking, {CLIENTS} clients", "searches/s", rates["none"])
     kept = ratios(rates["student"], rates["none"])
-    add("ranking", f"throughput of Search, student / none, {CLIENTS} clients", "ratio", kept, wanted=">= 0.75")
+    add("ranking", f"throughput of Search, student / none, {CLIENTS} clients", "ratio", kept, goal=">= 0.75")
     add("ranking", f"p50 of Rank, {CANDIDATES} ids, 1 client", "ms", p50["rank"])
     add("ranking", f"throughput of Rank, {CANDIDATES} ids, {CLIENTS} clients", "calls/s", rates["rank"])
 
@@ -115,8 +115,8 @@ def _bench_teacher(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
             setup.say(f"teacher on {device}, round {number + 1}")
             query = queries[number % len(queries)]
             rows = _rows(bundle, number, TEACHER_CANDIDATES if device == "cpu" else 16 * TEACHER_CANDIDATES)
-            (asked,) = features.inputs([query], ["en-US"], [[]])
-            values, products = features.compute(asked, rows), teacher.texts.products(table, bands, rows)
+            (query_input,) = features.inputs([query], ["en-US"], [[]])
+            values, products = features.compute(query_input, rows), teacher.texts.products(table, bands, rows)
             seconds = _seconds(_teacher_work(teacher, query, products, values), setup.seconds / 2)
             spent.append(1000 * seconds / len(rows))
             tokens = products.lengths + teacher.texts.queries([query], ["en-US"]).lengths
@@ -160,7 +160,7 @@ def _teacher_work(
 
 
 def _seconds(work: Callable[[], object], seconds: float) -> float:
-    """Of one run: the median of as many as fit into the time, at least three."""
+    """Returns the seconds of one run: the median of as many as fit into the time, at least three."""
     work()
     spent: list[float] = []
     until = time.perf_counter() + seconds
@@ -172,7 +172,7 @@ def _seconds(work: Callable[[], object], seconds: float) -> float:
 
 
 def _num_weights(bundle: Bundle) -> int:
-    """Of the teacher's layers that multiply every token: all but the tables that are looked up."""
+    """Counts the weights of the teacher's layers that multiply every token: all but the embedding tables."""
     count = 0
     for file in sorted(TEACHER_PART.open(bundle).glob("*.safetensors")):
         with safe_open(file, "numpy") as weights:

@@ -28,22 +28,22 @@ def bench_search(setup: Setup) -> None:
             p50.append(h2load(service.address, METHOD, some[:1], clients=1, seconds=setup.seconds / 2).percentile(50))
             for clients, rates in saturated.items():
                 before = encoder_stats(service.address)
-                found = h2load(service.address, METHOD, some, clients=clients, seconds=setup.seconds)
+                report = h2load(service.address, METHOD, some, clients=clients, seconds=setup.seconds)
                 after = encoder_stats(service.address)
                 mean_batch = (after.items - before.items) / max(1, after.batches - before.batches)
-                rates.append(found.goodput)
+                rates.append(report.goodput)
                 batches[clients].append(mean_batch)
                 floors[clients].append(floor.throughput(some, max(1, round(mean_batch)), setup.seconds))
     add = setup.figures.add
     add("search", "p50, floor in process", "ms", floor_p50)
     add("search", "p50, Search, 1 client", "ms", p50)
-    add("search", "p50, Search / floor", "ratio", ratios(p50, floor_p50), wanted="<= 1.3")
+    add("search", "p50, Search / floor", "ratio", ratios(p50, floor_p50), goal="<= 1.3")
     pause = f"{CALLER_PAUSE_S * 1000:g} ms pause before each call"
     add("search", "p50, floor at a caller's pace", "ms", paced_p50, note=pause)
-    add("search", "p50, Search / floor at a caller's pace", "ratio", ratios(p50, paced_p50), wanted="<= 1.3")
+    add("search", "p50, Search / floor at a caller's pace", "ratio", ratios(p50, paced_p50), goal="<= 1.3")
     for clients, rates in saturated.items():
         add("search", f"mean batch, {clients} clients", "queries", batches[clients])
         add("search", f"throughput, floor at that batch, {clients}", "queries/s", floors[clients])
         add("search", f"throughput, Search, {clients} clients", "queries/s", rates)
         ratio = ratios(rates, floors[clients])
-        add("search", f"throughput, Search / floor, {clients} clients", "ratio", ratio, wanted=">= 0.70")
+        add("search", f"throughput, Search / floor, {clients} clients", "ratio", ratio, goal=">= 0.70")

@@ -45,9 +45,9 @@ def bench_shoppers(setup: Setup) -> None:
             for number in range(setup.rounds):
                 setup.say(f"{name}, round {number + 1}")
                 rates[name].append(record_rate(service, seconds=setup.seconds, seed=number))
-    for name, found in rates.items():
+    for name, values in rates.items():
         setup.figures.add(
-            "shoppers", f"RecordEvents, {name}", "events/s", found, wanted=">= 5,000" if name == stores[0] else "",
+            "shoppers", f"RecordEvents, {name}", "events/s", values, goal=">= 5,000" if name == stores[0] else "",
             note=f"batches of {BATCH}, {CALLS_IN_FLIGHT} calls in flight",
         )  # fmt: skip
     _bench_history(setup)
@@ -97,8 +97,8 @@ def _bench_history(setup: Setup) -> None:
             for q in (50, 99):
                 setup.figures.add(
                     "shoppers", f"history of {name}, {where}, p{q}", "ms",
-                    [float(np.percentile(found, q)) for found in times],
-                    wanted="< 2" if (q, where) == (99, "in process") else "", note=f"{stored:,} events stored",
+                    [float(np.percentile(values, q)) for values in times],
+                    goal="< 2" if (q, where) == (99, "in process") else "", note=f"{stored:,} events stored",
                 )  # fmt: skip
 
 

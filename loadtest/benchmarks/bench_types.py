@@ -43,13 +43,13 @@ def bench_types(setup: Setup) -> None:
             calls = [_classify(batch, model.locales) for batch in batches if batch]
             many = h2load(service.address, CLASSIFY, calls, clients=8, seconds=setup.seconds)
             rates["classify"].append(BATCH * many.goodput)
-            asked = [queries[(8 * number + n) % len(queries)] for n in range(8)]
+            round_queries = [queries[(8 * number + n) % len(queries)] for n in range(8)]
             for name, use in USES.items():
                 messages = [
                     search_pb2.SearchRequest(
                         query=query, locale="en-US", product_types=use, rank_model=search_pb2.RANK_MODEL_NONE
                     ).SerializeToString()
-                    for query in asked
+                    for query in round_queries
                 ]
                 rates[name].append(
                     h2load(service.address, SEARCH, messages, clients=CLIENTS, seconds=setup.seconds).goodput
@@ -57,12 +57,12 @@ def bench_types(setup: Setup) -> None:
                 one = h2load(service.address, SEARCH, messages[:1], clients=1, seconds=setup.seconds / 2, warm_up_s=0.5)
                 p50[name].append(one.percentile(50))
     add = setup.figures.add
-    add("types", f"classify in process, batches of {BATCH}, {THREADS} threads", "queries/s", alone, wanted=">= 10,000")
+    add("types", f"classify in process, batches of {BATCH}, {THREADS} threads", "queries/s", alone, goal=">= 10,000")
     add("types", f"QueryService.Classify, batches of {BATCH}, 8 clients", "queries/s", rates["classify"])
     add("types", "p50 of Search without types, 1 client", "ms", p50["off"])
     for name in ("facets", "boost"):
-        wanted = "< 1" if name == "facets" else ""
-        add("types", f"p50 of Search, {name} - off, 1 client", "ms", differences(p50[name], p50["off"]), wanted=wanted)
+        goal = "< 1" if name == "facets" else ""
+        add("types", f"p50 of Search, {name} - off, 1 client", "ms", differences(p50[name], p50["off"]), goal=goal)
         add(
             "types",
             f"throughput of Search, {name} / off, {CLIENTS} clients",
@@ -75,10 +75,12 @@ def _in_process(model: TypeModel, queries: list[str]) -> float:
     batches = [queries[at : at + BATCH] for at in range(0, len(queries), BATCH)]
     with ThreadPoolExecutor(THREADS) as pool:
         started = time.perf_counter()
-        told = list(pool.map(lambda batch: model.classify(batch, ["en-US"] * len(batch)), batches))
-        return sum(map(len, told)) / (time.perf_counter() - started)
+        predictions = list(pool.map(lambda batch: model.classify(batch, ["en-US"] * len(batch)), batches))
+        return sum(map(len, predictions)) / (time.perf_counter() - started)
 
 
 def _classify(queries: list[str], locales: tuple[str, ...]) -> bytes:
-    asked = [query_pb2.LocaleQuery(query=query, locale=locales[at % len(locales)]) for at, query in enumerate(queries)]
-    return query_pb2.ClassifyRequest(queries=asked).SerializeToString()
+    round_queries = [
+        query_pb2.LocaleQuery(query=query, locale=locales[at % len(locales)]) for at, query in enumerate(queries)
+    ]
+    return query_pb2.ClassifyRequest(queries=round_queries).SerializeToString()

@@ -1,4 +1,4 @@
-"""What a benchmark found, and the machine that it ran on."""
+"""The figures of a benchmark, and the machine that it ran on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Figure:
     name: str
     unit: str
     rounds: tuple[float, ...]
-    wanted: str = ""  # what it should reach, for the reader
+    goal: str = ""  # for the reader
     note: str = ""
 
     @property
@@ -42,13 +42,13 @@ class Figures:
     figures: list[Figure] = field(default_factory=list)
 
     def add(
-        self, benchmark: str, name: str, unit: str, rounds: Sequence[float], *, wanted: str = "", note: str = ""
+        self, benchmark: str, name: str, unit: str, rounds: Sequence[float], *, goal: str = "", note: str = ""
     ) -> None:
-        self.figures.append(Figure(benchmark, name, unit, tuple(rounds), wanted, note))
+        self.figures.append(Figure(benchmark, name, unit, tuple(rounds), goal, note))
 
     def print(self, console: Console, benchmark: str) -> None:
         table = Table(title=benchmark, title_justify="left", box=None, pad_edge=False)
-        for heading in ("figure", "median", "unit", "least", "greatest", "wanted", "note"):
+        for heading in ("figure", "median", "unit", "least", "greatest", "goal", "note"):
             table.add_column(heading, justify="right" if heading in ("median", "least", "greatest") else "left")
         for figure in self.figures:
             if figure.benchmark == benchmark:
@@ -59,7 +59,7 @@ class Figures:
                     figure.unit,
                     _short(low),
                     _short(high),
-                    figure.wanted,
+                    figure.goal,
                     figure.note,
                 )
         console.print(table)

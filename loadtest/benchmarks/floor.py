@@ -61,10 +61,10 @@ class Floor:
             if not isinstance(vector, Exception)
         ]
         answers = []
-        for call, found in zip(calls, self._retriever.compute(items), strict=True):
-            if not isinstance(found, Retrieved):
-                raise RuntimeError(f"the retriever returned {found!r}")
-            results = Results.first_page(found.candidates, call.search.page_size)
+        for call, retrieved in zip(calls, self._retriever.compute(items), strict=True):
+            if not isinstance(retrieved, Retrieved):
+                raise RuntimeError(f"the retriever returned {retrieved!r}")
+            results = Results.first_page(retrieved.candidates, call.search.page_size)
             answers.append(self._messages.write(call, results).SerializeToString())
         return answers
 

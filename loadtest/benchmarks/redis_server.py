@@ -36,7 +36,7 @@ class RedisServer:
 
     @property
     def pid(self) -> int:
-        """Of the running server."""
+        """The process id of the running server."""
         if self._process is None:
             raise RuntimeError("redis-server is not running")
         return self._process.pid

@@ -80,8 +80,8 @@ class StockSearch:
         size = call.search.page_size
         subject = Subject(query=EncodedQuery(call.search.query, call.search.locale, vector=vector))
         item = SearchItem(subject=subject, k=size + 1, filter=call.search.filter)
-        found = await self._retriever.retrieve.remote(item)
-        return self._messages.write(call, Results.first_page(found.candidates, size))
+        retrieved = await self._retriever.retrieve.remote(item)
+        return self._messages.write(call, Results.first_page(retrieved.candidates, size))
 
 
 def run(bundle: Path, port: int) -> None:

@@ -107,8 +107,8 @@ def by_teacher(order: Order, chances: Floats, weights: Weights, leading: int) ->
 
 
 def spread_brands(order: Order, brands: Ints, leading: int, diversity: Diversity) -> Order:
-    """At most `max_each` products of a brand in the first `among` places. `brands` are those of the candidates that may move, in the given
-    order, NO_GROUP for none. The first `leading` count and stay, however many there are."""
+    """Leaves at most `max_each` products of a brand in the first `among` places. `brands` are those of the candidates that may move, in
+    the given order, NO_GROUP for none. The first `leading` count and stay, however many there are."""
     groups = brands.copy()
     taken: dict[int, int] = {}
     for place, brand in enumerate(brands[:leading].tolist()):

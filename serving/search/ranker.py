@@ -119,7 +119,7 @@ class Ranker:
     async def factors(
         self, rows: Sequence[int], subject: Subject, ranking: Ranking, deadline: float
     ) -> tuple[dict[int, Factors], tuple[Degradation, ...]]:
-        """By row what moved each candidate. A search does not fail for want of it either."""
+        """Returns by row what moved each candidate. A search does not fail without it either."""
         if not rows:
             return {}, ()
         candidates = GivenCandidates(np.array(rows, np.int64))

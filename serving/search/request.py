@@ -29,7 +29,7 @@ class RankModel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """At most `max_each` products of a brand in the first `among` places."""
+    """Allows at most `max_each` products of a brand in the first `among` places."""
 
     max_each: int
     among: int

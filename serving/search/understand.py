@@ -53,7 +53,7 @@ class QueryReader(Protocol):
     async def explain(
         self, rows: Sequence[int], subject: Subject, shopper: Shopper, deadline: float, /
     ) -> dict[int, Gain]:
-        """By row what the shopper's history added to each product's similarity; empty for a plain search."""
+        """Returns by row what the shopper's history added to each product's similarity; nothing for a plain search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
