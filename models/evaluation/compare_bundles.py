@@ -120,19 +120,19 @@ def _day(time_ms: int) -> str:
 
 def _aligned(figures: Mapping[str, BundleFigures]) -> dict[str, BundleFigures]:
     """Returns the pages that all bundles have, in the same order. Bundles of different catalogues leave out different pages."""
-    numbers = {name: {key: at for at, key in enumerate(one.pages)} for name, one in figures.items()}
+    numbers = {name: {key: at for at, key in enumerate(measured.pages)} for name, measured in figures.items()}
     common = [key for key in figures[NEW].pages if all(key in of for of in numbers.values())]
     aligned = {}
-    for name, one in figures.items():
+    for name, measured in figures.items():
         rows = np.array([numbers[name][key] for key in dict.fromkeys(common)], np.int64)
         aligned[name] = BundleFigures(
-            pages=[one.pages[row] for row in rows.tolist()],
+            pages=[measured.pages[row] for row in rows.tolist()],
             units=figures[NEW].units[np.array([numbers[NEW][key] for key in dict.fromkeys(common)], np.int64)],
-            search={key: values[rows] for key, values in one.search.items()},
-            ranking={key: values[rows] for key, values in one.ranking.items()},
-            calibration=one.calibration,
-            types=one.types,
-            sizes=one.sizes,
+            search={key: values[rows] for key, values in measured.search.items()},
+            ranking={key: values[rows] for key, values in measured.ranking.items()},
+            calibration=measured.calibration,
+            types=measured.types,
+            sizes=measured.sizes,
         )
     return aligned
 
@@ -145,9 +145,9 @@ def _search_section(figures: Mapping[str, BundleFigures], seed: int) -> Section:
     rows: list[tuple[str, list[Cell]]] = []
     differences: list[tuple[str, list[Cell]]] = []
     groups: dict[str, dict[str, Interval]] = {metric: {} for metric in SEARCH_METRICS}
-    for name, one in figures.items():
-        for way, values in one.search.items():
-            means = _means(values, one.units, seed)
+    for name, measured in figures.items():
+        for way, values in measured.search.items():
+            means = _means(values, measured.units, seed)
             rows.append((f"{name}: {_WAYS[way]}", list(means)))
             for metric, mean in zip(SEARCH_METRICS, means, strict=True):
                 groups[metric][f"{name}: {_WAYS[way]}"] = mean
@@ -175,9 +175,9 @@ def _ranking_section(figures: Mapping[str, BundleFigures], seed: int) -> Section
     rows: list[tuple[str, list[Cell]]] = []
     differences: list[tuple[str, list[Cell]]] = []
     groups: dict[str, dict[str, Interval]] = {task: {} for task in TASKS}
-    for name, one in figures.items():
-        for way, values in one.ranking.items():
-            means = _means(values, one.units, seed)
+    for name, measured in figures.items():
+        for way, values in measured.ranking.items():
+            means = _means(values, measured.units, seed)
             rows.append((f"{name}: {way}", list(means)))
             for task, mean in zip(TASKS, means, strict=True):
                 groups[task][f"{name}: {way}"] = mean
@@ -194,7 +194,9 @@ def _ranking_section(figures: Mapping[str, BundleFigures], seed: int) -> Section
     if differences:
         tables.append(Table("Differences on the same pages", "order", list(TASKS), differences, signed=True))
     errors: list[tuple[str, list[Cell]]] = [
-        (f"{name}: {who}", list(values)) for name, one in figures.items() for who, values in one.calibration.items()
+        (f"{name}: {who}", list(values))
+        for name, measured in figures.items()
+        for who, values in measured.calibration.items()
     ]
     if errors:
         tables.append(Table("Calibration error of the predicted probabilities", "model", list(TASKS), errors))
@@ -208,7 +210,7 @@ def _ranking_section(figures: Mapping[str, BundleFigures], seed: int) -> Section
 
 
 def _types_section(figures: Mapping[str, BundleFigures]) -> list[Section]:
-    names = [name for name, one in figures.items() if one.types]
+    names = [name for name, measured in figures.items() if measured.types]
     if not names:
         return []
     columns = list(figures[names[0]].types)
@@ -227,7 +229,7 @@ def _types_section(figures: Mapping[str, BundleFigures]) -> list[Section]:
 
 def _cost_section(figures: Mapping[str, BundleFigures], seconds: Mapping[str, float]) -> Section:
     parts = list(figures[NEW].sizes)
-    sizes: list[tuple[str, list[Cell]]] = [(name, list(one.sizes.values())) for name, one in figures.items()]
+    sizes: list[tuple[str, list[Cell]]] = [(name, list(measured.sizes.values())) for name, measured in figures.items()]
     times: list[tuple[str, list[Cell]]] = [(stage, [round(spent)]) for stage, spent in seconds.items()]
     times.append(("all", [round(sum(seconds.values()))]))
     return Section(

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Doubles, Ints, Progress
+from models.arrays import Doubles, Floats, Ints, Progress
 from models.bundles.bundle import Bundle
 from models.evaluation.bootstrap import Interval, difference_interval, mean_interval, ratio_interval
 from models.evaluation.buckets import Bucket, is_large
 from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.page import Cell, Section, Table
 from models.evaluation.plots import groups_plot
+from models.ranking.impressions import Impressions
 from models.ranking.ranker import Ranker, blend
 from models.sample_store import SimulatedLog
 from models.studies.rankers import nearest
@@ -64,32 +65,9 @@ def whole_searches(
     seed: int = 0,
 ) -> WholeSearches:
     """Repeats up to `max_searches` random searches of the test pages, with the same share of searches with a purchase."""
-    test = pages.test
-    bought = np.flatnonzero(test.labels[:, -1] > 0)
-    with_purchase = np.unique(test.page[bought])
-    others = np.setdiff1d(np.arange(test.num_pages), with_purchase)
-    rng = np.random.default_rng([seed, 0xE2])
-    # Searches with and without a purchase are sampled at the same rate, so that BOUGHT is of typical searches.
-    share = min(1.0, max_searches / test.num_pages)
-    chosen = np.union1d(
-        rng.choice(with_purchase, round(share * len(with_purchase)), replace=False),
-        rng.choice(others, round(share * len(others)), replace=False),
-    )
-    shown = test.take(chosen)
-    vectors = bundle.unit_vectors()
-    probabilities = []
-    candidates = np.empty((shown.num_pages, min(DEPTH, len(vectors))), np.int64)
-    for start in range(0, shown.num_pages, _BLOCK):
-        progress("search the whole catalogue", start, shown.num_pages)
-        block = slice(start, min(start + _BLOCK, shown.num_pages))
-        inputs = pages.features.inputs(shown.queries[block], shown.locales[block], shown.histories[block])
-        nearest_rows = nearest(np.stack([query.search for query in inputs]), vectors, candidates.shape[1])
-        candidates[block] = nearest_rows
-        features = np.concatenate(
-            [pages.features.compute(query, rows) for query, rows in zip(inputs, nearest_rows, strict=True)]
-        )
-        probabilities.append(ranker.probabilities(features))
-    progress("search the whole catalogue", shown.num_pages, shown.num_pages)
+    chosen = _sample_searches(pages.test, max_searches, seed)
+    shown = pages.test.take(chosen)
+    candidates, blended = _retrieve(bundle, pages, shown, ranker, progress)
     page = np.repeat(np.arange(shown.num_pages), candidates.shape[1])
     events = truth.searches(shown.time_ms, shown.queries)
     true = truth.oracle.chances(events, page, truth.numbers[candidates.ravel()])[:, -1].reshape(candidates.shape)
@@ -98,7 +76,7 @@ def whole_searches(
     true = np.where(launched, true, 0.0)
     orders = {
         ALONE: np.tile(np.arange(candidates.shape[1]), (shown.num_pages, 1)),
-        RANKED: np.argsort(-blend(np.concatenate(probabilities)).reshape(candidates.shape), axis=1, kind="stable"),
+        RANKED: np.argsort(-blended, axis=1, kind="stable"),
         BEST: np.argsort(-true, axis=1, kind="stable"),
     }
     right = np.flatnonzero(shown.labels[:, -1] > 0)
@@ -117,6 +95,40 @@ def whole_searches(
         {name: bucket.take(chosen) for name, bucket in pages.segments.items()},
         seed,
     )
+
+
+def _sample_searches(test: Impressions, max_searches: int, seed: int) -> Ints:
+    """Samples searches with and without a purchase at the same rate, so that BOUGHT is of typical searches; returns pages, ascending."""
+    with_purchase = np.unique(test.page[np.flatnonzero(test.labels[:, -1] > 0)])
+    others = np.setdiff1d(np.arange(test.num_pages), with_purchase)
+    rng = np.random.default_rng([seed, 0xE2])
+    share = min(1.0, max_searches / test.num_pages)
+    return np.union1d(
+        rng.choice(with_purchase, round(share * len(with_purchase)), replace=False),
+        rng.choice(others, round(share * len(others)), replace=False),
+    )
+
+
+def _retrieve(
+    bundle: Bundle, pages: RankingPages, shown: Impressions, ranker: Ranker, progress: Progress
+) -> tuple[Ints, Floats]:
+    """Searches the whole catalogue; returns candidates (searches, DEPTH) and the ranker's blended scores of them."""
+    vectors = bundle.unit_vectors()
+    probabilities = []
+    candidates = np.empty((shown.num_pages, min(DEPTH, len(vectors))), np.int64)
+    for start in range(0, shown.num_pages, _BLOCK):
+        progress("search the whole catalogue", start, shown.num_pages)
+        block = slice(start, min(start + _BLOCK, shown.num_pages))
+        inputs = pages.features.inputs(shown.queries[block], shown.locales[block], shown.histories[block])
+        nearest_rows = nearest(np.stack([query.search for query in inputs]), vectors, candidates.shape[1])
+        candidates[block] = nearest_rows
+        features = np.concatenate(
+            [pages.features.compute(query, rows) for query, rows in zip(inputs, nearest_rows, strict=True)]
+        )
+        probabilities.append(ranker.probabilities(features))
+    progress("search the whole catalogue", shown.num_pages, shown.num_pages)
+    blended = blend(np.concatenate(probabilities)).reshape(candidates.shape)
+    return candidates, blended
 
 
 def examined(log: SimulatedLog, top: int) -> Doubles:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -76,19 +76,7 @@ def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Sectio
                 )
             ],
         ),
-        Section(
-            "Ablations",
-            tables=[
-                ranked.difference_table(
-                    "NDCG of each changed recipe minus the default",
-                    [
-                        (name, MULTI_TASK)
-                        for name in (UNCERTAINTY, POINTWISE, LISTWISE, NO_TRANSFER, SHARED)
-                        if name in names
-                    ],
-                )
-            ],
-        ),
+        _ablation_section(ranked),
         _calibration_section(ranked),
         Section(
             "Personal features",
@@ -98,18 +86,40 @@ def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Sectio
                 for what in ("purchase", GRADED)
             ],
         ),
-        Section(
-            "Segments",
-            "Segments with too few pages for a mean are left out.",
-            tables=[
-                ranked.segment_table(
-                    [*plotted[::-1], *(name for name in (WORDS, POPULAR, FROZEN) if name in names)], what, name, bucket
-                )
-                for name, bucket in segments.items()
-                for what in ("purchase", GRADED)
-            ],
-        ),
+        _segment_section(ranked, plotted, segments),
     ]
+
+
+def _ablation_section(ranked: Ranked) -> Section:
+    names = list(ranked.scores)
+    return Section(
+        "Ablations",
+        tables=[
+            ranked.difference_table(
+                "NDCG of each changed recipe minus the default",
+                [
+                    (name, MULTI_TASK)
+                    for name in (UNCERTAINTY, POINTWISE, LISTWISE, NO_TRANSFER, SHARED)
+                    if name in names
+                ],
+            )
+        ],
+    )
+
+
+def _segment_section(ranked: Ranked, plotted: Sequence[str], segments: Mapping[str, Bucket]) -> Section:
+    names = list(ranked.scores)
+    return Section(
+        "Segments",
+        "Segments with too few pages for a mean are left out.",
+        tables=[
+            ranked.segment_table(
+                [*plotted[::-1], *(name for name in (WORDS, POPULAR, FROZEN) if name in names)], what, name, bucket
+            )
+            for name, bucket in segments.items()
+            for what in ("purchase", GRADED)
+        ],
+    )
 
 
 def _calibration_section(ranked: Ranked) -> Section:
