@@ -171,9 +171,9 @@ def test_another_ranker_is_compared_with_the_one_before(
     assert report["facts"]["notes"] == []
     differences = report["sections"][1]["tables"][1]["rows"]
     assert [name for name, _ in differences] == [
-        "retrieval: new - before",
-        "ranker, its task: new - before",
-        "ranker, blend: new - before",
+        "retrieval: new minus before",
+        "ranker, its task: new minus before",
+        "ranker, blend: new minus before",
         "new: teacher minus ranker, blend",
     ]
     assert differences[0][1][0]["value"] == 0
