@@ -7,7 +7,8 @@ from pathlib import Path
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.part import Part
-from models.query_types.type_model import TypeModel, TypeModelError
+from models.query_types.type_files import TypeModelError
+from models.query_types.type_model import TypeModel
 
 
 def _load(bundle: Bundle, folder: Path) -> TypeModel:

@@ -15,7 +15,8 @@ from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.fit_net import Fitted, fit_net
 from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing, language_of
-from models.query_types.type_model import Net, TypeModel
+from models.query_types.type_files import Net
+from models.query_types.type_model import TypeModel
 from models.query_types.type_net import NetSpec, TypeNet
 from models.text_encoder.hugging_face import base_name
 

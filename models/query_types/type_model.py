@@ -10,58 +10,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from models.arrays import Bools, Floats, Ints
-from models.errors import InputError
 from models.query_types.calibration import Calibration, log_odds_of_softmax, sigmoid
-from models.query_types.encoder_net import EncoderMismatch, EncoderNet
+from models.query_types.encoder_net import EncoderNet
 from models.query_types.head import AGNOSTIC, HeadSpec
-from models.query_types.recipe import LocaleInput, Loss, TypesRecipe, Variant
-from models.query_types.tokens import LocaleRows, QueryHashing
-from models.query_types.type_net import NetSpec, TypeNet
-
-FORMAT_VERSION = 2  # version 1 had no "encoder": it was always n-grams
-READ_VERSIONS = (1, FORMAT_VERSION)
-SPEC_FILE = "types.json"
-WEIGHTS_FILE = "types.safetensors"
-ENCODER_FOLDER = "encoder"
-
-
-class EncoderKind(StrEnum):
-    """The encoder of the queries."""
-
-    NGRAMS = "n-grams"
-    TRANSFORMER = "transformer"
-
-
-class Net(Protocol):
-    """Scores the types of queries. Safe to call from several threads."""
-
-    @property
-    def spec(self) -> HeadSpec: ...
-
-    @property
-    def weights(self) -> Mapping[str, Floats]:
-        """Weights with the names and shapes of `spec.shapes()`."""
-
-    @property
-    def backend(self) -> str:
-        """The library, device and precision, e.g. "numpy cpu fp32"."""
-
-    def scores(self, queries: Sequence[str], locales: Sequence[int]) -> tuple[Floats, Bools]:
-        """Returns scores (queries, types), and (queries,) whether a query has any token; locales are numbers or AGNOSTIC."""
-
-
-class TypeModelError(InputError):
-    """The folder holds no usable query classifier; the message says why."""
+from models.query_types.recipe import Loss, TypesRecipe, Variant
+from models.query_types.type_files import (
+    ENCODER_FOLDER,
+    FORMAT_VERSION,
+    SPEC_FILE,
+    WEIGHTS_FILE,
+    EncoderKind,
+    Net,
+    TypeModelError,
+    head_spec,
+    load_net,
+    net_spec,
+    read_spec,
+    read_weights,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +213,10 @@ class TypeModel:
 
         Raises TypeModelError for a missing or damaged file, another format, or shapes that differ from types.json.
         """
-        values = _read_spec(folder)
+        values = read_spec(folder)
         try:
             kind = EncoderKind(values.get("encoder", EncoderKind.NGRAMS))
-            read = _head_spec if kind == EncoderKind.TRANSFORMER else _net_spec
+            read = head_spec if kind == EncoderKind.TRANSFORMER else net_spec
             specs: list[HeadSpec] = [read(net) for net in values["nets"]]
             certainty = {
                 name: Certainty(Calibration(**one["calibration"]), one["threshold"], one["tier"])
@@ -263,78 +235,9 @@ class TypeModel:
         for spec in specs:
             if spec.num_types != len(types):
                 raise TypeModelError(f"{SPEC_FILE} names {len(types)} types and its network has {spec.num_types}")
-        weights = _read_weights(folder, specs)
-        nets = [_net_of(spec, own, folder, device, threads) for spec, own in zip(specs, weights, strict=True)]
+        weights = read_weights(folder, specs)
+        nets = [load_net(spec, own, folder, device, threads) for spec, own in zip(specs, weights, strict=True)]
         return cls(types, locales, recipe, nets, certainty).excluding(gone)
-
-
-def _read_spec(folder: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TypeModelError(f"{folder.name} holds no query-type model: {error}") from None
-    if values.get("format_version") not in READ_VERSIONS:
-        raise TypeModelError(
-            f"format version {values.get('format_version')} is not {' or '.join(map(str, READ_VERSIONS))}; train the model again"
-        )
-    return values
-
-
-def _read_weights(folder: Path, specs: Sequence[HeadSpec]) -> list[dict[str, npt.NDArray[np.generic]]]:
-    """Returns the weights of each network."""
-    try:
-        weights = load_file(folder / WEIGHTS_FILE)
-    except (OSError, SafetensorError) as error:
-        raise TypeModelError(f"{WEIGHTS_FILE} cannot be read: {error}") from None
-    expected = {f"{at}.{name}": shape for at, spec in enumerate(specs) for name, shape in spec.shapes().items()}
-    for name in sorted(set(expected) | set(weights)):
-        if name not in weights or name not in expected:
-            there, missing = (WEIGHTS_FILE, SPEC_FILE) if name in weights else (SPEC_FILE, WEIGHTS_FILE)
-            raise TypeModelError(f"{name} is in {there} and not in {missing}")
-        if weights[name].shape != expected[name]:
-            raise TypeModelError(
-                f"{name} has shape {weights[name].shape} in {WEIGHTS_FILE}, and {expected[name]} by {SPEC_FILE}"
-            )
-    return [{name: weights[f"{at}.{name}"] for name in spec.shapes()} for at, spec in enumerate(specs)]
-
-
-def _net_of(
-    spec: HeadSpec, weights: Mapping[str, npt.NDArray[np.generic]], folder: Path, device: str, threads: int
-) -> Net:
-    if isinstance(spec, NetSpec):
-        return TypeNet(spec, weights)
-    try:
-        return EncoderNet(spec, weights, folder / ENCODER_FOLDER, device, threads)
-    except EncoderMismatch as error:
-        raise TypeModelError(f"{ENCODER_FOLDER} and {SPEC_FILE} differ: {error}") from None
-    except Exception as error:  # tokenizers raises no narrower one
-        raise TypeModelError(f"{ENCODER_FOLDER} cannot be loaded: {error}") from error
-
-
-def _head_spec(values: dict[str, Any]) -> HeadSpec:
-    locale_input = values["locale_input"]
-    return HeadSpec(
-        **{
-            **values,
-            "locale_input": None if locale_input is None else LocaleInput(locale_input),
-            "locales": tuple(values["locales"]),
-        }
-    )
-
-
-def _net_spec(values: dict[str, Any]) -> NetSpec:
-    hashing = {**values["hashing"], "ngrams": tuple(values["hashing"]["ngrams"])}
-    locale_input = values["locale_input"]
-    return NetSpec(
-        **{
-            **values,
-            "hashing": QueryHashing(**hashing),
-            "locale_input": None if locale_input is None else LocaleInput(locale_input),
-            "locales": tuple(values["locales"]),
-            "languages": tuple(values["languages"]),
-            "rows": tuple(LocaleRows(**rows) for rows in values["rows"]),
-        }
-    )
 
 
 def _plain(locale: str) -> str:

@@ -10,10 +10,11 @@ from models.arrays import Progress, silent
 from models.bundles.bundle import Bundle
 from models.ranking.feature_names import FEATURES
 from models.ranking.recipe import RankerRecipe
+from models.ranking.teacher.catalogue_view import CatalogueView
 from models.ranking.teacher.recipe import TeacherRecipe
 from models.ranking.teacher.soft_labels import soft_labels
 from models.ranking.teacher.teacher import Teacher
-from models.ranking.teacher.train_teacher import CatalogueView, TrainedTeacher, train_teacher
+from models.ranking.teacher.train_teacher import TrainedTeacher, train_teacher
 from models.ranking.train_ranker import TrainedRanker, TrainingPages, train_on
 from models.text_encoder.hugging_face import PACKAGED
 

@@ -19,10 +19,11 @@ from models.ranking.add_to_bundle import add_ranker
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures
 from models.ranking.recipe import STARTER as STARTER_RANKER
+from models.ranking.teacher.catalogue_view import CatalogueView
 from models.ranking.teacher.fields import Field
 from models.ranking.teacher.recipe import FeatureStage, PageSample, TeacherRecipe, Texts, TextStage
 from models.ranking.teacher.spec import HeadSizes
-from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
+from models.ranking.teacher.train_teacher import train_teacher
 from models.ranking.train_ranker import ranker_rows, train_ranker, training_impressions
 from models.sample_store import CATALOGUE, EVENTS, SAMPLE_COLUMNS, write_sample_log
 from models.text_encoder.embed_products import TextEmbedding

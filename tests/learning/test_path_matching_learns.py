@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from models.query_types.match_paths import MatchRecipe, QueryPaths, learn_dictionary, train_matcher
+from models.query_types.match_paths import QueryPaths, train_matcher
+from models.query_types.path_table import MatchRecipe, learn_dictionary
 from models.query_types.tokens import QueryHashing
 
 RECIPE = MatchRecipe(

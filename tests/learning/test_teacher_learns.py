@@ -17,12 +17,13 @@ from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import Transfer, Weighting
+from models.ranking.teacher.catalogue_view import CatalogueView
 from models.ranking.teacher.fields import Field
 from models.ranking.teacher.recipe import FeatureStage, Objective, PageSample, TeacherRecipe, Texts, TextStage
 from models.ranking.teacher.soft_labels import soft_labels
 from models.ranking.teacher.spec import HeadSizes, TeacherError
 from models.ranking.teacher.teacher import Teacher
-from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
+from models.ranking.teacher.train_teacher import train_teacher
 from models.text_encoder.spec import EncoderError
 from models.text_tuning.mlm_recipe import MlmStage
 from models.text_tuning.stages import CHECKPOINT_STEPS

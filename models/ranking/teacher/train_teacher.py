@@ -20,14 +20,13 @@ import numpy as np
 import torch
 
 from models.arrays import Floats, Ints, Progress
-from models.bundles.bundle import Bundle
 from models.bundles.work_folder import WorkFolder, open_work_folder
 from models.devices import check_training_device
 from models.errors import TrainingError
-from models.products.product_table import ProductTable
 from models.ranking.impressions import Impressions
 from models.ranking.tasks import TASKS
 from models.ranking.teacher.base import prepare_base, special_id
+from models.ranking.teacher.catalogue_view import CatalogueView
 from models.ranking.teacher.export import save_openvino
 from models.ranking.teacher.fields import available_fields, markers
 from models.ranking.teacher.language import learn_language
@@ -43,32 +42,11 @@ from models.text_encoder.hugging_face import PACKAGED, find_encoder
 from models.text_encoder.spec import EncoderError
 from models.text_tuning.encoder_network import base_fingerprint, precision_of
 from models.text_tuning.stages import LossPoint, run_stage
-from models.unified.bundle_part import UNIFIED_PART
-from models.unified.price_bands import PriceBands
 from models.unified.train_unified import WriteScalar, open_scalars
 
 # Held-out pages, at most, and not engaged products of each, that calibration scores.
 _HELD_SAMPLE = PageSample(pages=600, others=4)
 _OBSERVED_PAIRS = 256  # to estimate the spread of the encoder's vectors
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CatalogueView:
-    """The catalogue as the teacher reads it."""
-
-    table: ProductTable
-    bands: PriceBands
-    locales: tuple[str, ...]
-
-    @classmethod
-    def from_bundle(cls, bundle: Bundle) -> CatalogueView:
-        table = bundle.products()
-        bands = (
-            PriceBands.load(UNIFIED_PART.open(bundle))
-            if UNIFIED_PART.is_in(bundle)
-            else PriceBands.from_products(table.products())
-        )
-        return cls(table, bands, bundle.manifest.locales)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ from models.ranking.feature_names import FEATURES
 from models.ranking.impressions import Impressions
 from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS
+from models.ranking.teacher.catalogue_view import CatalogueView
 from models.ranking.teacher.recipe import RECIPES, FeatureStage, PageSample, TeacherRecipe, TextStage
 from models.ranking.teacher.soft_labels import soft_labels
 from models.ranking.teacher.teacher import Teacher
-from models.ranking.teacher.train_teacher import CatalogueView, train_teacher
+from models.ranking.teacher.train_teacher import train_teacher
 from models.studies.ranking.learned import MULTI_TASK, ScoreCache, Variant, fingerprint, variant_scores
 from models.studies.ranking.page_metrics import RankerScores
 from models.studies.ranking.page_summary import GRADED, Ranked

@@ -14,14 +14,8 @@ from models.evaluation.bootstrap import Interval, statistic_intervals
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.run_facts import RunFacts
-from models.query_types.match_paths import (
-    MatchRecipe,
-    Priors,
-    QueryPaths,
-    learn_dictionary,
-    shared_rows,
-    train_matcher,
-)
+from models.query_types.match_paths import Priors, QueryPaths, shared_rows, train_matcher
+from models.query_types.path_table import MatchRecipe, learn_dictionary
 from models.studies.types.query_paths import JudgedQueries, folds_by_query, read_query_paths
 from models.studies.types.taxonomy import CATEGORIES, read_taxonomy_paths
 from models.studies.types.type_tables import STATISTIC_RESAMPLES, string_units

@@ -14,7 +14,8 @@ from models.arrays import Progress
 from models.query_types.examples import TypeExamples
 from models.query_types.recipe import TypesRecipe
 from models.query_types.train_types import train_types
-from models.query_types.type_model import TypeModel, TypeModelError
+from models.query_types.type_files import TypeModelError
+from models.query_types.type_model import TypeModel
 from models.text_encoder.hugging_face import encoder_fingerprint
 from models.unified.words import Ragged
 

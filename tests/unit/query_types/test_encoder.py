@@ -20,7 +20,8 @@ from models.query_types.add_locale import add_locale
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.recipe import ENCODER_RECIPES, EncoderTuning, LocaleInput, TypesRecipe, Variant
 from models.query_types.train_types import train_types
-from models.query_types.type_model import ENCODER_FOLDER, SPEC_FILE, WEIGHTS_FILE, TypeModel, TypeModelError
+from models.query_types.type_files import ENCODER_FOLDER, SPEC_FILE, WEIGHTS_FILE, TypeModelError
+from models.query_types.type_model import TypeModel
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.spec import EncoderError, EncoderSpec, Text
 

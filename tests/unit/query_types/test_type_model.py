@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from models.query_types.calibration import Calibration
 from models.query_types.recipe import LocaleInput, TypesRecipe, Variant
 from models.query_types.tokens import LocaleRows, QueryHashing, locale_row
-from models.query_types.type_model import SPEC_FILE, WEIGHTS_FILE, Certainty, TypeModel, TypeModelError
+from models.query_types.type_files import SPEC_FILE, WEIGHTS_FILE, TypeModelError
+from models.query_types.type_model import Certainty, TypeModel
 from models.query_types.type_net import NetSpec, TypeNet
 
 TYPES = ("Shoes", "Car Parts", "Sofas")

@@ -12,7 +12,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from models.evaluation.page import JSON_FILE
-from models.query_types.match_paths import MatchRecipe, Priors, QueryPaths, shared_rows, train_matcher
+from models.query_types.match_paths import Priors, QueryPaths, shared_rows, train_matcher
+from models.query_types.path_table import MatchRecipe
 from models.query_types.tokens import QueryHashing
 from models.studies.types.evaluate_query_paths import (
     MODEL,
