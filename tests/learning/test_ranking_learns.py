@@ -199,7 +199,7 @@ def test_rows_that_do_not_fit_are_refused_by_name() -> None:
         ({"labels": rows.labels[:, :2]}, "labels must be"),
         ({"page": rows.page + 1}, "page must ascend"),
         ({"teacher": rows.labels[1:]}, "teacher must be"),
-        ({"teacher": 2 * rows.labels}, "chances must be 0 to 1"),
+        ({"teacher": 2 * rows.labels}, "probabilities must be 0 to 1"),
     ):
         with pytest.raises(ValueError, match=said):
             replace(rows, **changes)

@@ -211,5 +211,5 @@ def test_what_cannot_be_compared_or_learned_from_is_said(
     (tmp_path / "log.parquet").write_bytes(b"no log")
     with pytest.raises(LogError, match=r"log\.parquet is not a log in Parquet"):
         train_all(replace(shop, logs=(tmp_path / "log.parquet",)), recipe, tmp_path / "out", silent)
-    with pytest.raises(ValueError, match=r"train_share 0\.96 leaves the ranker nothing"):
+    with pytest.raises(ValueError, match=r"train_share 0\.96 leaves no events for the ranker"):
         replace(recipe, unified=replace(recipe.unified, train_share=0.96))
