@@ -69,9 +69,9 @@ def judge(
         scores[scorer.name], pair_scores[scorer.name] = _scored(scorer, judged, pair_set, [whole, *by_side], progress)
         rank_s[scorer.name] = time.perf_counter() - started
     metrics = metrics_of(judged)
-    ranking = _results([whole], metrics, {name: [one[0]] for name, one in scores.items()}, rank_s, judged, "")
+    ranking = _results([whole], metrics, {name: [by_case[0]] for name, by_case in scores.items()}, rank_s, judged, "")
     quadrants = (
-        _results(by_side, metrics, {name: one[1:] for name, one in scores.items()}, rank_s, judged, sides)
+        _results(by_side, metrics, {name: by_case[1:] for name, by_case in scores.items()}, rank_s, judged, sides)
         if by_side
         else None
     )
@@ -132,8 +132,8 @@ def _scored(
             raise ValueError(f"{scorer.name} returned scores of shape {scores.shape} for {stop - start} queries")
         at = slice(*np.searchsorted(pairs.query_rows, (start, stop)).tolist())
         pair_scores[at] = scores[pairs.query_rows[at] - start, pairs.product_rows[at]]
-        for place, one in enumerate(cases):
-            figures[place][start:stop] = _figures(scores, judged, one, start, stop)
+        for place, case_set in enumerate(cases):
+            figures[place][start:stop] = _figures(scores, judged, case_set, start, stop)
     progress(f"rank with {scorer.name}", num_queries, num_queries)
     return figures, pair_scores
 
@@ -174,11 +174,11 @@ def _results(
     sides: str,
 ) -> Results:
     """Concatenates the cases that have a gain, with the buckets of their queries and sides."""
-    kept = [np.flatnonzero(one.graded.counts > 0) for one in cases]
+    kept = [np.flatnonzero(case_set.graded.counts > 0) for case_set in cases]
     queries = np.concatenate(kept)
-    buckets = {name: Bucket(one.values, one.codes[queries]) for name, one in judged.query_buckets.items()}
+    buckets = {name: Bucket(bucket.values, bucket.codes[queries]) for name, bucket in judged.query_buckets.items()}
     if sides:
-        side = np.repeat([one.side for one in cases], [len(one) for one in kept]).astype(np.int32)
+        side = np.repeat([case_set.side for case_set in cases], [len(rows) for rows in kept]).astype(np.int32)
         buckets[sides] = Bucket(judged.product_buckets[sides].values, side)
         if sides in judged.query_buckets:
             buckets[QUADRANT] = _crossed(judged.query_buckets[sides], queries, buckets[sides])
@@ -194,7 +194,9 @@ def _results(
 
 def pair_buckets(pairs: JudgedSet, sides: str) -> dict[str, Bucket]:
     """Returns the buckets of judged pairs: by query, by query and product, and by shared words."""
-    buckets = {name: Bucket(one.values, one.codes[pairs.query_rows]) for name, one in pairs.query_buckets.items()}
+    buckets = {
+        name: Bucket(bucket.values, bucket.codes[pairs.query_rows]) for name, bucket in pairs.query_buckets.items()
+    }
     if sides:
         side = pairs.product_buckets[sides]
         pair_sides = Bucket(side.values, side.codes[pairs.product_rows])

@@ -53,15 +53,13 @@ def ranking_section(title: str, summary: Summary, note: str = "") -> Section:
         )
     ]
     plots = [overall_plot(summary, shown_name(summary.main_metric))]
-    for one in summary.differences:
-        if not one.overall:
+    for difference in summary.differences:
+        if not difference.overall:
             continue
-        rows = [(name, [values[metric] for metric in summary.metrics]) for name, values in one.overall.items()]
-        caption = (
-            f"Difference from {one.comparison.reference} on the same queries; bold where the 95 % interval excludes 0"
-        )
+        rows = [(name, [values[metric] for metric in summary.metrics]) for name, values in difference.overall.items()]
+        caption = f"Difference from {difference.comparison.reference} on the same queries; bold where the 95 % interval excludes 0"
         tables.append(Table(caption, "encoder", columns, rows, signed=True))
-        plots.append(differences_plot(one, summary.main_metric, shown_name(summary.main_metric)))
+        plots.append(differences_plot(difference, summary.main_metric, shown_name(summary.main_metric)))
     return Section(title, note, plots, tables)
 
 
@@ -74,12 +72,14 @@ def bucket_section(title: str, summaries: Sequence[Summary], dimension: str, not
         if not by_value:
             continue
         unit = shown_name(summary.main_metric)
-        sizes = {value: max(one.num_cases for one in by.values()) for value, by in by_value.items()}
+        sizes = {value: max(interval.num_cases for interval in by.values()) for value, by in by_value.items()}
         columns = [f"{value} ({size:,})" for value, size in sizes.items()]
         tables.append(_transposed(f"{unit}; number of queries in brackets", columns, list(by_value.values())))
-        for one in summary.differences:
-            differences = [one.by_bucket[dimension][value] for value in by_value]
-            caption = f"{unit}, difference from {one.comparison.reference}; bold where the 95 % interval excludes 0"
+        for difference in summary.differences:
+            differences = [difference.by_bucket[dimension][value] for value in by_value]
+            caption = (
+                f"{unit}, difference from {difference.comparison.reference}; bold where the 95 % interval excludes 0"
+            )
             tables.append(_transposed(caption, columns, differences, signed=True))
         if not plots:
             plots.append(groups_plot(_lines(dict(zip(columns, by_value.values(), strict=True))), unit))
@@ -94,15 +94,15 @@ def pair_section(title: str, values: Mapping[str, PairFigures], reference: str, 
     if not values:
         return None
     columns = list(values)
-    counts = [(value, [one.num_pairs, one.num_relevant, one.num_queries]) for value, one in values.items()]
+    counts = [(value, [part.num_pairs, part.num_relevant, part.num_queries]) for value, part in values.items()]
     tables = [Table("Judged pairs", "bucket", ["pairs", "relevant", "queries"], counts)]
     for metric in METRICS:
-        tables.append(_transposed(shown_name(metric), columns, [one.by_scorer[metric] for one in values.values()]))
-        differences = [one.differences[metric] for one in values.values()]
+        tables.append(_transposed(shown_name(metric), columns, [part.by_scorer[metric] for part in values.values()]))
+        differences = [part.differences[metric] for part in values.values()]
         caption = f"{shown_name(metric)}, difference from {reference}; bold where the 95 % interval excludes 0"
         tables.append(_transposed(caption, columns, differences, signed=True))
     plot = groups_plot(
-        _lines({value: one.by_scorer[WITHIN] for value, one in values.items()}), shown_name(WITHIN), from_zero=False
+        _lines({value: part.by_scorer[WITHIN] for value, part in values.items()}), shown_name(WITHIN), from_zero=False
     )
     return Section(title, note, [plot], tables)
 
@@ -155,7 +155,9 @@ def _transposed(
 ) -> Table:
     """Returns a table with a row per scorer from columns of intervals by scorer."""
     names = list(cells[0])
-    return Table(caption, "encoder", columns, [(name, [one[name] for one in cells]) for name in names], signed=signed)
+    return Table(
+        caption, "encoder", columns, [(name, [by_scorer[name] for by_scorer in cells]) for name in names], signed=signed
+    )
 
 
 def _lines(groups: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, Interval]]:

@@ -37,7 +37,7 @@ class TypeResults:
     buckets: Mapping[str, Bucket]
 
     def __post_init__(self) -> None:
-        sizes = {len(one) for one in self.by_model.values()} | {len(self.units)}
+        sizes = {len(ranked) for ranked in self.by_model.values()} | {len(self.units)}
         if len(sizes) > 1:
             raise ValueError(f"the models have predictions for different numbers of queries: {sorted(sizes)}")
 
@@ -50,7 +50,9 @@ class TypeResults:
 
     def take(self, rows: Ints) -> TypeResults:
         buckets = {name: bucket.take(rows) for name, bucket in self.buckets.items()}
-        return TypeResults({name: one.take(rows) for name, one in self.by_model.items()}, self.units[rows], buckets)
+        return TypeResults(
+            {name: ranked.take(rows) for name, ranked in self.by_model.items()}, self.units[rows], buckets
+        )
 
     def with_models_of(self, other: TypeResults) -> TypeResults:
         """Returns the models of both on the same queries."""
@@ -84,7 +86,7 @@ def compare(results: TypeResults, reference: str, others: Sequence[str], *, seed
     Precision when answering only compares queries that both models answer.
     """
     theirs = query_metrics(results.by_model[reference])
-    ours = np.concatenate([query_metrics(results.by_model[one]) - theirs for one in others], axis=1)
+    ours = np.concatenate([query_metrics(results.by_model[other]) - theirs for other in others], axis=1)
     per_query = mean_intervals(ours, results.units, seed=seed)
     by_type = _statistics(results, (reference, *others), [(at + 1, 0) for at in range(len(others))], seed)
     by_type = by_type[len(TYPE_METRICS) * (1 + len(others)) :]
@@ -104,7 +106,10 @@ def metrics_table(results: TypeResults, caption: str, *, seed: int = 0) -> Table
     num_types = RecallAtPrecision.from_ranked(first).num_types
     caption = f"{caption}; {len(results):,} queries, {num_types} types with enough queries for a recall; 95 % intervals over strings"
     return Table(
-        caption, "model", METRICS, [(model, [one[name] for name in METRICS]) for model, one in figures.items()]
+        caption,
+        "model",
+        METRICS,
+        [(model, [by_metric[name] for name in METRICS]) for model, by_metric in figures.items()],
     )
 
 
@@ -112,7 +117,7 @@ def differences_table(
     results: TypeResults, reference: str, others: Sequence[str], caption: str = "", *, seed: int = 0
 ) -> Table:
     figures = compare(results, reference, others, seed=seed)
-    rows = [(model, [one[name] for name in METRICS]) for model, one in figures.items()]
+    rows = [(model, [by_metric[name] for name in METRICS]) for model, by_metric in figures.items()]
     caption = (
         f"{caption or 'Difference from ' + reference}, on the same queries; bold where the 95 % interval excludes 0"
     )
@@ -121,7 +126,7 @@ def differences_table(
 
 def accuracy_by(results: TypeResults, dimension: str, k: int = 1, *, seed: int = 0) -> dict[str, dict[str, Interval]]:
     """Returns value -> model -> accuracy@k, for the values with enough queries."""
-    columns = np.stack([accuracy_at(one, k) for one in results.by_model.values()], axis=1)
+    columns = np.stack([accuracy_at(ranked, k) for ranked in results.by_model.values()], axis=1)
     return {
         value: dict(zip(results.models, mean_intervals(columns[rows], results.units[rows], seed=seed), strict=True))
         for value, rows in results.rows_of(dimension).items()
@@ -148,12 +153,12 @@ def bucket_differences(
 ) -> Table:
     """Returns `subject` minus each of `others`, by value."""
     ours = accuracy_at(results.by_model[subject], k)
-    columns = np.stack([ours - accuracy_at(results.by_model[one], k) for one in others], axis=1)
+    columns = np.stack([ours - accuracy_at(results.by_model[other], k) for other in others], axis=1)
     rows = [
         (value, mean_intervals(columns[chosen], results.units[chosen], seed=seed))
         for value, chosen in results.rows_of(dimension).items()
     ]
-    names = [f"minus {one}" for one in others]
+    names = [f"minus {other}" for other in others]
     return Table(f"accuracy@{k} of {subject}, on the same queries", dimension, names, rows, signed=True)
 
 
@@ -163,7 +168,7 @@ def string_units(queries: Sequence[str]) -> Ints:
 
 
 def _query_columns(results: TypeResults) -> Doubles:
-    return np.concatenate([query_metrics(one) for one in results.by_model.values()], axis=1)
+    return np.concatenate([query_metrics(ranked) for ranked in results.by_model.values()], axis=1)
 
 
 def _statistics(
