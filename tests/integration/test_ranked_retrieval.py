@@ -26,7 +26,7 @@ from models.ranking.ranker import Ranker
 from models.ranking.taste import Taste
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.unified.history import HistoryItem, HistoryKind
-from serving.app import plan_stages
+from serving.app import plan_stages, wire
 from serving.cluster import check
 from serving.compute.retrieval import (
     GivenCandidates,
@@ -41,8 +41,12 @@ from serving.compute.retriever import Retriever
 from serving.compute.student import ScoringFailed
 from serving.compute.teacher import Chunk, PairCosts, TeacherReader
 from serving.config import AisleConfig, ConfigError, RankerConfig, ShoppersConfig
+from serving.gateway.rpc import Guard
+from serving.search.request import Ranking, RankModel, Search
 from serving.stages.local import LocalStage
 from serving.stages.lone_calls import LoneCalls
+from serving.stages.stage import Stage
+from tests.fake_stage import FakeStage
 
 TASTE = Taste.from_history(
     [HistoryItem(HistoryKind.CLICK, 1, terms="velvet sofa", brand="Halden", category="Furniture")]
@@ -133,7 +137,7 @@ def test_candidates_that_cannot_be_scored_fail_alone_and_are_still_found(retriev
     assert isinstance(results[1], ScoringFailed)
     failed = retrieved(results[2])
     assert (len(failed.scores), failed.scores.failure) == (0, "the ranker failed; the server's log says why")
-    assert failed.candidates == retrieved(retriever.compute([items()[0]])[0]).candidates
+    assert failed.candidates.rows == retrieved(retriever.compute([items()[0]])[0]).candidates.rows
     assert [len(chances(results[at])) for at in (0, 3)] == [50, 10]
 
 
@@ -195,6 +199,34 @@ async def test_candidates_of_concurrent_calls_share_batches(ranked_folder: Path)
     assert {outcome.batch_size for outcome in outcomes} == {4}
     assert stage.batcher.stats().mean_batch_cost == 800
     await stage.close()
+
+
+async def test_a_teacher_that_is_late_leaves_the_student_s_order(ranked_folder: Path) -> None:
+    """The whole search path over real stages, but for a teacher that takes longer than any call has."""
+    config = AisleConfig(shoppers=ShoppersConfig(store="off"))
+    guard = Guard(None, 10, config.log)
+    local = {
+        plan.name: await LocalStage.start(plan, guard.lone_calls)
+        for plan in plan_stages(ranked_folder, config)
+        if plan.name != "teacher"
+    }
+    teacher: FakeStage[Chunk, Floats] = FakeStage(lambda chunk: np.zeros((len(chunk.candidates), 3), np.float32), 60)
+    stages: dict[str, Stage[Any, Any]] = {**local, "teacher": teacher}
+    pipeline = wire(ranked_folder, config, stages, None, guard, "replica").pipeline
+    rows = {}
+    for model in (RankModel.STUDENT, RankModel.TEACHER):
+        ranking = Ranking(model=model, depth=50, weights=(1, 4, 16))
+        search = Search(query="velvet sofa", page_size=20, locale="en-US", ranking=ranking)
+        results = await pipeline.search(search, time.monotonic() + 2)
+        assert results.ranked_by is RankModel.STUDENT
+        rows[model] = results.hits.rows
+    assert rows[RankModel.TEACHER] == rows[RankModel.STUDENT]
+    assert teacher.items
+    (degradation,) = results.degradations
+    assert degradation.part == "teacher"
+    assert "did not answer within" in degradation.reason
+    for stage in local.values():
+        await stage.close()
 
 
 @pytest.fixture
