@@ -45,11 +45,11 @@ def add_locale(
         raise ExamplesError("a U_AG model knows no locale, so that none can be added")
     if model.knows(locale):
         raise ExamplesError(f"the model knows the locale {locale!r} already")
-    mine = _renumbered(examples.of_locale(locale), model.types, locale)
-    if len(mine) < 2:
-        raise ExamplesError(f"{len(mine)} examples of {locale}; two are the least to learn from")
-    held = holdout_rows(mine, model.recipe.holdout_share, seed)
-    learned, holdout = mine.take(~held), mine.take(held)
+    own = _renumbered(examples.of_locale(locale), model.types, locale)
+    if len(own) < 2:
+        raise ExamplesError(f"{len(own)} examples of {locale}; two are the least to learn from")
+    held = holdout_rows(own, model.recipe.holdout_share, seed)
+    learned, holdout = own.take(~held), own.take(held)
     # The shared weights are frozen, so that only what is specific to the locale can be learned.
     recipe = replace(model.recipe, locale_dropout=0.0, locale_penalty=0.0)
 

@@ -177,10 +177,10 @@ def _features(texts: PairTexts, tables: Sequence[Floats], priors: Doubles) -> Do
 def _shared(queries: Ragged, paths: Ragged) -> Doubles:
     """Returns (pairs,) the share of the query's table rows that the path also has."""
     wide = max(int(queries.values.max(initial=0)), int(paths.values.max(initial=0))) + 1
-    mine = np.repeat(np.arange(len(queries)), queries.lengths)
-    theirs = np.repeat(np.arange(len(paths)), paths.lengths) * wide + paths.values
-    found = np.bincount(mine, np.isin(mine * wide + queries.values, theirs), len(queries))
-    return np.asarray(found / np.maximum(queries.lengths, 1), np.float64)
+    pair = np.repeat(np.arange(len(queries)), queries.lengths)
+    path_rows = np.repeat(np.arange(len(paths)), paths.lengths) * wide + paths.values
+    shared = np.bincount(pair, np.isin(pair * wide + queries.values, path_rows), len(queries))
+    return np.asarray(shared / np.maximum(queries.lengths, 1), np.float64)
 
 
 def _folds(queries: Sequence[str], num_folds: int, seed: int) -> Ints:

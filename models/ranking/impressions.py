@@ -37,7 +37,7 @@ class Impressions:
     labels: Floats  # (rows, TASKS) 0 or 1
     queries: list[str]  # by page, as are all below
     locales: list[str]
-    time_ms: Ints  # (pages,) when the search was asked, ascending
+    time_ms: Ints  # (pages,) time of the search, ascending
     shopper: Codes  # (pages,)
     is_anonymous: Bools  # (pages,)
     histories: list[list[HistoryItem]]  # the shopper's items before the search, in order of time
