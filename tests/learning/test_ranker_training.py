@@ -41,7 +41,7 @@ OF_EACH = 4
 
 
 def planted_events(num_searches: int, *, shuffled: bool = False, seed: int = 0) -> pa.Table:
-    """Shoppers see eight things of the kind that they asked for, of any brand, and buy those of their own."""
+    """Shoppers see eight products of the requested kind, of any brand, and buy those of their own brand."""
     random = np.random.default_rng(seed)
     of_kind = len(BRANDS) * OF_EACH
     rows = []
@@ -137,7 +137,7 @@ def test_a_report_tells_what_was_learned_from(trained: TrainedRanker) -> None:
 
 
 def share_of_kind(bundle: Bundle, ranker: Ranker) -> float:
-    """Of the best eight for each kind that is asked for, by somebody of whom nothing is known."""
+    """The share of the requested kind among the best eight of each query, for an unknown shopper."""
     table, features = bundle.products(), CandidateFeatures(bundle, LightTower(UNIFIED_PART.open(bundle)))
     titles, rows, right = [table.string("title", row) for row in range(len(table))], np.arange(len(table)), 0
     for query in features.inputs(KINDS, ["en-US"] * len(KINDS), [()] * len(KINDS)):
@@ -147,7 +147,7 @@ def share_of_kind(bundle: Bundle, ranker: Ranker) -> float:
 
 
 def test_what_is_never_shown_is_known_from_what_a_search_finds(bundle: Bundle) -> None:
-    """Pages show only the kind that was asked for, so that from them alone nobody knows that a sofa is no lamp."""
+    """Pages show only the requested kind, so that a ranker cannot learn from them alone that a sofa is no lamp."""
     recipe = replace(TINY, found_pages=1)
     alone = train_ranker(bundle, planted_events(900, shuffled=True), TINY)
     found = train_ranker(bundle, planted_events(900, shuffled=True), recipe)

@@ -113,7 +113,7 @@ def test_nothing_is_learned_from_shuffled_labels() -> None:
 def test_a_position_takes_its_share_of_the_clicks_from_what_follows_it() -> None:
     knows = fitted(biased=True)
     blind = fitted(replace(TINY, use_position=False), biased=True)
-    assert effect(blind, 1) > 0.3  # what is shown first seems to be wanted
+    assert effect(blind, 1) > 0.3  # without positions, products shown first seem to be relevant
     assert abs(effect(knows, 1)) < 0.4 * effect(blind, 1)
     assert effect(knows, 0) > 1
     falls = knows.position_odds[1:11, 0]
@@ -122,7 +122,7 @@ def test_a_position_takes_its_share_of_the_clicks_from_what_follows_it() -> None
 
 
 def test_a_chain_helps_where_purchases_are_few() -> None:
-    """Of a hundred purchases nobody learns which of thirty features count; clicks have told."""
+    """A hundred purchases are too few to learn which of thirty features count; the clicks show it."""
     rates = (-1.5, -1.0, -2.0)
     few = plant(300, idle=30, rates=rates)
     held, test = plant(80, idle=30, rates=rates, seed=1), plant(1000, idle=30, seed=2)

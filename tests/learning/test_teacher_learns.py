@@ -1,4 +1,4 @@
-"""A planted reader: asked for a gift, shoppers buy velvet; asked for daily things, velvet or cotton alike. No feature tells it."""
+"""A pattern that only the text shows: for "gift" shoppers buy velvet, for daily things velvet and cotton alike. No feature has it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a taste and the words of a query are worth to a product, counted once more as slowly as it is defined."""
+"""Lifts by taste and by the words of a query, compared with a slow computation by their definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The served ranker gives the network's chances, nested and calibrated, explains them, and refuses what does not fit."""
+"""The served ranker computes the network's probabilities, nested and calibrated, explains them, and refuses invalid input."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_a_batch_numbers_its_pages_anew() -> None:
     assert set(shown.page[batch.rows[batch.page == 0]]) == set(shown.page[sample.rows[sample.page == 5]])
 
 
-# ---- chances
+# ---- probabilities
 
 
 def test_calibration_finds_what_was_done_to_the_logits() -> None:

@@ -116,7 +116,7 @@ def test_hard_negatives_are_near_but_not_wanted_nor_nearer_than_what_is() -> Non
     found = near_negatives(
         queries, products, pool, Ragged.from_rows([[20], []]), HardNegatives(nearest=3, ceiling=0.95)
     )
-    # Query 0 wants product 20: 10 is nearer than that, so it is thought to be wanted as well. Query 1 wants none of the pool.
+    # Product 20 is the positive of query 0: 10 scores higher, so it is taken for a positive too. Query 1 has no positive in the pool.
     assert sorted(found[0].tolist()) == [-1, 30, 40]
     assert sorted(found[1].tolist()) == [10, 20, 30]
 
