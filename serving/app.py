@@ -62,7 +62,7 @@ Stages = Mapping[str, Stage[Any, Any]]
 
 
 def plan_stages(folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
-    """The stages of a bundle: encoder and retriever, and one for each other model that it holds."""
+    """Plans the stages of a bundle: encoder and retriever, and one for each other model that it holds."""
     bundle = Bundle(folder)
     plans: list[StagePlan[Any, Any]] = []
 
@@ -89,7 +89,7 @@ def plan_stages(folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any],
 def wire(
     folder: Path, config: AisleConfig, stages: Stages, store: ShopperStore | None, guard: Guard, replica_id: str
 ) -> Wired:
-    """One gateway: the search path over its stages, and the services in front of it."""
+    """Wires one gateway: the search path over its stages, and the services in front of it."""
     bundle, limits = Bundle(folder), config.limits
     manifest, products = bundle.manifest, bundle.products()
     masks = FilterMasks(products)
@@ -147,7 +147,7 @@ def wire(
 
 
 def build_app(folder: Path, config: AisleConfig, log_socket: str = "") -> serve.Application:
-    """The Serve application: the gateway, and a deployment for each remote stage."""
+    """Returns the Serve application: the gateway, and a deployment for each remote stage."""
     plans = plan_stages(folder, config)
     remote = [
         stage_deployment(plan, config.log, log_socket) if plan.config.placement == "remote" else None for plan in plans
@@ -165,7 +165,7 @@ def build_app(folder: Path, config: AisleConfig, log_socket: str = "") -> serve.
 
 
 def _on_cuda(stage: StageConfig) -> bool:
-    """Whether `device` means CUDA where the stage computes."""
+    """Says whether `device` means CUDA where the stage computes."""
     if stage.device != "auto":
         return stage.device == "cuda"
     return stage.num_gpus > 0 if stage.placement == "remote" else cuda_is_usable()

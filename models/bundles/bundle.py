@@ -8,8 +8,8 @@
     words.json         the words of the products (`models.products.spelling`)
     .../               a folder for each model, a part of the bundle (`models.bundle_parts`)
 
-A bundle never changes once it has its name. It is written to another folder and renamed. It is verified before use: a file that
-does not fit the manifest is refused with both values named.
+A bundle never changes once it has its name. It is written to another folder and renamed. It is verified before use: for a file that
+does not fit the manifest, the error states what the manifest says and what the file holds.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Bundle:
         """Checks size and SHA-256 of the files whose names begin with one of `prefixes`, each file once. Without prefixes it checks every
         file, and the number and width of products and vectors; `models.bundle_parts.verify_bundle` also checks the parts.
 
-        Raises BundleError, which names the file and both values.
+        Raises BundleError, which names the file and states the expected and the actual value.
         """
         absent = [prefix for prefix in prefixes if not self.holds(prefix)]
         if absent:

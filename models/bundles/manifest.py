@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 
 
 class BundleError(InputError):
-    """A bundle cannot be used. The message names the file and both values."""
+    """A bundle cannot be used. The message names the file and states the expected and the actual value."""
 
 
 @dataclass(frozen=True, slots=True)

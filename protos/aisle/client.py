@@ -108,7 +108,8 @@ class CallError(Exception):
 
 
 class AisleClient:
-    """The services of Aisle over one channel. Share it between threads; close it, or use it in a `with` statement.
+    """Search, Rank, Classify, shoppers' events and GetInfo over one channel. Share it between threads; close it, or use it in a `with`
+    statement. The generated stubs have the other calls: EmbeddingService, StreamEvents and GetStats.
 
     Every method raises CallError. `timeout_s` is the deadline of one call with all its retries.
     """
@@ -186,7 +187,7 @@ class AisleClient:
 
 
 def retry_policy() -> str:
-    """The documented gRPC service config, JSON."""
+    """Returns the documented gRPC service config as JSON."""
     return importlib.resources.files("aisle.v1").joinpath("service_config.json").read_text(encoding="utf-8")
 
 
@@ -202,7 +203,7 @@ def channel_options() -> list[tuple[str, str | int]]:
 
 
 def connect(target: str, tls: ClientTls | None = None) -> grpc.Channel:
-    """A blocking channel. Close it, or use it in a `with` statement."""
+    """Opens a blocking channel. Close it, or use it in a `with` statement."""
     if tls is None:
         return grpc.insecure_channel(target, options=channel_options())
     return grpc.secure_channel(target, _credentials(tls), options=channel_options())
@@ -217,7 +218,7 @@ def _credentials(tls: ClientTls) -> grpc.ChannelCredentials:
 
 
 def _details(packed: str | bytes | None) -> list[any_pb2.Any]:
-    """The google.rpc details of an error; none if there are none or a proxy damaged them."""
+    """Returns the google.rpc details of an error; none if there are none or a proxy damaged them."""
     if not isinstance(packed, bytes):
         return []
     try:

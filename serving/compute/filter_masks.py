@@ -1,6 +1,7 @@
 """Filters as masks over the products, and what the same columns say of candidates: categories, boosts by type, brands.
 
-A filter on another attribute (a colour, say) is a field of `ProductFilter` and a line in `FilterMasks._make`.
+A filter on another attribute (a colour, say) is a field of `ProductFilter`, a column in `FilterMasks.__init__` and a pair of column and
+values in `FilterMasks._make`.
 """
 
 from __future__ import annotations

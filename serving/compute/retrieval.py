@@ -134,8 +134,8 @@ class Candidates:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudentScores:
     """The student's scores of the first candidates of a search: chances (scored, 3) of click, cart and purchase, and their weighted
-    sum, the blend (scored,). `by_blend` has their places, best first, equals as they were retrieved: sorting costs the event loop a
-    third of a search, since NumPy lets other threads run and then waits for its turn behind the stages; here it is part of the batch.
+    sum, the blend (scored,). `by_blend` has their places, best first, equals as they were retrieved. They are sorted in the batch: on the
+    event loop that took a third of a search, since NumPy releases the interpreter's lock and waits behind the stages to get it back.
     """
 
     chances: Floats
@@ -181,8 +181,8 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoredCandidates:
-    """The student's chances (candidates, 3), the features that it read (candidates, features), their mean where `is_known` is False, and
-    what each contributes to the blend (candidates, features), 0 columns where that was not asked for."""
+    """The student's chances (candidates, 3), and the features that it read (candidates, features): a feature's mean where `is_known` is
+    False. `contributions` to the blend are (candidates, features) if the item had `explains`, else they have no columns."""
 
     chances: Floats
     features: Floats

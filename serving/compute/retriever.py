@@ -26,14 +26,14 @@ from serving.compute.retrieval import (
 )
 from serving.compute.student import ScoringFailed, Student, StudentInput, StudentOutput
 
-MAX_BATCH = 64  # queries
+MAX_BATCH = 64  # searches; `serving.search.retrieve` states what candidates to score cost
 RetrieverItem = SearchItem | ScoreItem
 RetrieverResult = Retrieved | ScoredCandidates
 
 
 class Retriever:
-    """Searches and, where the bundle holds a ranker, scores. A hop to a stage of its own would cost the student some 15 % of the
-    throughput of a search, and the vectors are at hand here."""
+    """Searches and, if the bundle holds a ranker, scores. The student has no stage of its own: the hop would cost some 15 % of the
+    throughput of searches, and the vectors that it reads are here."""
 
     max_batch_cost = MAX_BATCH
 

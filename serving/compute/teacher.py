@@ -1,6 +1,7 @@
 """The teacher as a stage: chunks of candidates of concurrent calls, read in one batch by the cross-encoder.
 
-The cost of a chunk is its tokens, about; in a batch pairs of similar length are padded together, whosever they are.
+The cost of a chunk is the estimated number of its tokens. In a batch, pairs of similar length are padded together, whichever call they
+belong to.
 """
 
 from __future__ import annotations

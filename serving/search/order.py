@@ -7,7 +7,8 @@
 5. No brand comes too often among the first.
 6. Candidates past the depth follow as they were retrieved.
 
-All of it is plain Python over lists: a NumPy call on the event loop that lets other threads run waits for its turn behind the stages.
+Places are lists, and the student's order takes plain Python alone: a NumPy call may release the interpreter's lock, and the event loop
+then waits behind the stages' threads to get it back. Teacher and diversity do take some NumPy calls.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Order:
         return len(self.student)
 
     def chances(self, first: int, stop: int) -> list[Chances]:
-        """The chances of the ranked candidates from place `first` to before `stop` of the order."""
+        """Returns the chances of the ranked candidates from place `first` to before `stop` of the order."""
         places = list(self.places[first : min(stop, self.num_ranked)])
         if not places:
             return []
@@ -71,7 +72,7 @@ def relevant(retrieved: Retrieved, min_similarity: float, depth: int) -> tuple[R
 
 
 def num_leading(candidates: Candidates, num_movable: int) -> int:
-    """How many of the candidates that may move keep the first places, because they hold an identifier of the query."""
+    """Returns how many of the candidates that may move keep the first places, because they hold an identifier of the query."""
     boosts = candidates.identifier_boosts[:num_movable]
     return next((at for at, boost in enumerate(boosts) if boost <= 0), len(boosts))
 
@@ -81,7 +82,7 @@ def as_retrieved(count: int) -> Order:
 
 
 def by_student(scores: StudentScores, count: int, leading: int) -> Order:
-    """The scored candidates by blend; the first `leading` keep their places, and the rest up to `count` follow."""
+    """Orders the scored candidates by blend; the first `leading` keep their places, and the rest up to `count` follow."""
     best = scores.by_blend
     if leading:
         best = [*range(min(leading, len(best))), *(place for place in best if place >= leading)]
@@ -89,8 +90,8 @@ def by_student(scores: StudentScores, count: int, leading: int) -> Order:
 
 
 def by_teacher(order: Order, chances: Floats, weights: Weights, leading: int) -> Order:
-    """The student's best by the teacher's `chances` (read, 3), which are in the student's order. The first `leading` keep their places, and
-    have the teacher's chances too."""
+    """Orders the student's best by the teacher's `chances` (read, 3), which are in the student's order. The first `leading` keep their
+    places, but get the teacher's chances too."""
     blends = (chances @ np.array(weights, np.float32)).tolist()
     num_read = len(blends)
     first = order.places[:num_read]
@@ -124,7 +125,7 @@ BrandsOf = Callable[[Sequence[int]], Ints]  # places among the candidates -> the
 
 
 def diversified(order: Order, brands_of: BrandsOf, num_movable: int, leading: int, ranking: Ranking) -> Order:
-    """The order with its brands spread, where the call asks for that."""
+    """Returns the order with its brands spread if the call requests diversity."""
     if ranking.diversity is None or not num_movable:
         return order
     return spread_brands(order, brands_of(order.places[:num_movable]), leading, ranking.diversity)

@@ -62,7 +62,7 @@ class Page:
 
 
 def degraded_inputs(understanding: Understanding) -> tuple[Degradation, ...]:
-    """What should have been known of the shopper and of the query, and was not."""
+    """Returns a degradation if the shopper's history could not be read or encoded, and one if the query could not be classified."""
     shopper, types = understanding.shopper, understanding.types
     return (
         *((Degradation("shopper", shopper.reason),) if shopper.failed else ()),

@@ -57,7 +57,7 @@ class Personaliser:
     async def explain(
         self, rows: Sequence[int], subject: Subject, shopper: Shopper, deadline: float
     ) -> dict[int, Gain]:
-        """Returns by row what each product gained. An event counts by what the search would be without it."""
+        """Returns by row what each product gained. An event's gain: the similarity with the whole history minus that without the event."""
         if shopper.vector is None or not rows:
             return {}
         strength = subject.personalisation

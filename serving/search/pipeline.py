@@ -53,7 +53,7 @@ class SearchPipeline:
         return await self._page(search, understanding, retrieval, ranked, deadline)
 
     async def rank(self, call: RankCall, deadline: float) -> RankedProducts:
-        """Returns the order of a caller's candidates. Raises AisleError where the student fails: there is nothing to degrade to."""
+        """Returns the order of a caller's candidates. Raises AisleError if the student fails: without it there is no answer."""
         understanding = await self._understand(call, deadline, text=call.query, type_use=TypeUse.OFF, classifies=True)
         ranked = await self._rank.rank(call, understanding.subject, deadline)
         order = ranked.order
@@ -111,9 +111,9 @@ class SearchPipeline:
 
     @property
     def knows_shoppers(self) -> bool:
-        """Whether the bundle's model reads histories of shoppers."""
+        """Says whether the bundle's model reads histories of shoppers."""
         return self._understand.reader.knows_shoppers
 
     def is_ready(self) -> bool:
-        """Whether all stages are up but the teacher, without which a search only degrades."""
+        """Says whether all stages but the teacher are up: without the teacher a search is only degraded."""
         return all(stage.replicas() > 0 for stage in self._needed_stages)

@@ -1,6 +1,6 @@
 """Step three of a search: the order of its candidates, from the student's scores and, where a call asks for it, the teacher's.
 
-A search never fails for want of it. Without the teacher the student orders, without the student candidates stay as they were retrieved.
+A search never fails because ranking does. Without the teacher the student's order stands, without the student the retrieval's.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RankedCandidates:
-    """The order of a caller's candidates; `factors` are those of the first, as many as were asked for."""
+    """The order of a caller's candidates; `factors` explain the first `RankCall.num_explained` of them."""
 
     order: Order
     scored: ScoredCandidates
@@ -119,7 +119,7 @@ class Ranker:
     async def factors(
         self, rows: Sequence[int], subject: Subject, ranking: Ranking, deadline: float
     ) -> tuple[dict[int, Factors], tuple[Degradation, ...]]:
-        """Returns by row what moved each candidate. A search does not fail without it either."""
+        """Returns by row what moved each candidate, or a degradation if the student fails: the search goes on without factors."""
         if not rows:
             return {}, ()
         candidates = GivenCandidates(np.array(rows, np.int64))
@@ -138,8 +138,8 @@ class Ranker:
         leading: int,
         deadline: float,
     ) -> _Reread:
-        """The order with the student's best as the teacher orders them; the given order, and why, where that fails. `movable` are the
-        candidates as they were retrieved."""
+        """Returns the order with the student's best as the teacher orders them, or the given order and the reason if the teacher fails.
+        `movable` are the candidates that may move, in the order of retrieval."""
         if self.teacher is None:
             return _without_teacher(order, "this bundle holds no teacher")
         try:
@@ -157,13 +157,13 @@ class Ranker:
         )
 
     def _brands(self, candidates: GivenCandidates) -> Ints:
-        """(candidates,) the number of each one's brand."""
+        """Returns (candidates,) the number of each candidate's brand."""
         stated = self._masks.brand_numbers([product.brand for product in candidates.products])
         return np.concatenate([self._masks.brands(candidates.rows.tolist()), stated])
 
 
 def factors_of(scored: ScoredCandidates) -> list[Factors]:
-    """The factors of each candidate that was scored with `explains`."""
+    """Returns the factors of each candidate that was scored with `explains`."""
     values = np.where(scored.is_known, scored.features, np.float32(np.nan))
     return [Factors(*pair) for pair in zip(values, scored.contributions, strict=True)]
 

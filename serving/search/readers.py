@@ -30,11 +30,11 @@ class TextStage:
         self._max_tokens = {"query": spec.max_query_tokens, "product": spec.max_product_tokens}
 
     def cost(self, text: Text) -> int:
-        """Two tokens mark the ends."""
+        """Returns the estimated tokens of a text, with the two that mark its ends."""
         return min(2 + max(1, len(text.text.encode()) // TOKEN_BYTES), self._max_tokens[text.side])
 
     async def embed(self, texts: Sequence[Text], deadline: float) -> Floats:
-        """Unit vectors (texts, dim)."""
+        """Returns unit vectors (texts, dim)."""
         outcomes = await gather_or_cancel([self.stage(text, cost=self.cost(text), deadline=deadline) for text in texts])
         return np.stack([outcome.value for outcome in outcomes])
 

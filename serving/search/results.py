@@ -87,8 +87,8 @@ class Results:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RankedProducts:
-    """A caller's candidates, ordered. `places` are places among them, best first, each with its chances. `factors` are those of the first,
-    as many as were asked for. `is_known` (candidates, features), in the caller's order, is False where a feature counted as average."""
+    """A caller's candidates, ordered. `places` are places among them, best first, each with its chances. `factors` explain the first
+    `RankCall.num_explained`. `is_known` (candidates, features), in the caller's order, is False where a feature counted as average."""
 
     candidates: GivenCandidates
     places: Sequence[int]

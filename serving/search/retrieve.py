@@ -30,11 +30,12 @@ from serving.stages.batcher import DEADLINE_MARGIN, Outcome
 from serving.stages.stage import Stage
 
 RetrieverStage = Stage[RetrieverItem, RetrieverResult]
-FACET_HITS = 100
-# A search that has less than this many times what the retrieval is expected to take is not ranked; at DEADLINE_MARGIN it is refused.
+FACET_HITS = 100  # first hits whose categories an answer counts
+# A search is not ranked if its time left is less than this many times the expected time of the retrieval; below DEADLINE_MARGIN times it
+# is refused.
 STUDENT_MARGIN = 1.5 * DEADLINE_MARGIN
-ROWS_PER_COST = 100  # candidates of a caller that are about as much work as a search
-CHUNK_ROWS = 400  # so that searches need not wait for a call that brings thousands
+ROWS_PER_COST = 100  # candidates whose scoring takes about as long as one search
+CHUNK_ROWS = 400  # of one item, so that searches need not wait for a Rank call of thousands of candidates
 NO_TIME = "too little time was left to rank"
 
 
@@ -103,8 +104,8 @@ class Retrieve:
         explains: bool = False,
         admitted: bool = True,
     ) -> Outcome[ScoredCandidates]:
-        """Has the student score candidates, in chunks. `admitted`: other work was done for the call before. Raises AisleError where the
-        student fails."""
+        """Has the student score candidates, in chunks. `admitted` says that other work was done for the call before: a full queue then does
+        not refuse it. Raises AisleError if the student fails."""
         waiting = []
         for start in range(0, len(candidates), CHUNK_ROWS):
             part = candidates.slice(start, start + CHUNK_ROWS)
@@ -119,8 +120,9 @@ class Retrieve:
         return cast("Outcome[Retrieved]", await self.stage(item, cost=1, deadline=deadline, admitted=admitted))
 
     def _num_candidates(self, search: Search, *, counts_facets: bool) -> int:
-        """One more than the page needs, which tells whether another follows; at least what is ranked and, for facets, counted. Where static
-        features are weighed, similar candidates may lie anywhere among all that paging can reach."""
+        """Returns how many candidates to retrieve: one more than the page needs, which shows whether another page follows, and at least as
+        many as are ranked and, for facets, counted. With boosts and a similarity threshold, candidates above the threshold may lie anywhere
+        among all that paging can reach."""
         depth = search.ranking.depth
         if search.boosts and search.min_similarity > -math.inf:
             return max(self._max_results, depth)

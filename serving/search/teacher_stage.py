@@ -1,4 +1,4 @@
-"""The teacher as the search path uses it: candidates cut into chunks, sent while there is time, awaited no longer than that."""
+"""The teacher as the search path uses it: candidates are cut into chunks, sent if there is time, and awaited until that time is up."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from serving.stages.batcher import DEADLINE_MARGIN, Outcome
 from serving.stages.stage import Stage
 
 Value = TypeVar("Value")
-# Of the time that a call has left, what the teacher leaves for the rest of the answer, and the least of it.
+# The teacher leaves this share of a call's remaining time, and at least this many seconds, for the rest of the answer.
 ANSWER_SHARE = 0.1
 ANSWER_S = 0.005
 
 
 class Costs(Protocol):
     def of(self, query: str, candidates: GivenCandidates) -> Ints:
-        """(candidates,) about how many tokens each pair of query and product has."""
+        """Returns (candidates,) the estimated tokens of each pair of query and product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class TeacherStage:
 
 
 async def gather_or_cancel(waiting: Sequence[Awaitable[Outcome[Value]]]) -> list[Outcome[Value]]:
-    """Awaits all; where one fails the others are cancelled."""
+    """Awaits all. If one fails, the others are cancelled."""
     if len(waiting) == 1:
         return [await waiting[0]]
     tasks = [asyncio.ensure_future(one) for one in waiting]
@@ -83,7 +83,7 @@ async def gather_or_cancel(waiting: Sequence[Awaitable[Outcome[Value]]]) -> list
 
 
 def merge_outcomes(outcomes: Sequence[Outcome[Any]], value: Value) -> Outcome[Value]:
-    """One outcome for the parts of a call: the longest of their times."""
+    """Returns one outcome for the parts of a call, with the longest of their times."""
     return Outcome(
         value,
         max(outcome.queue_ms for outcome in outcomes),
@@ -93,7 +93,7 @@ def merge_outcomes(outcomes: Sequence[Outcome[Any]], value: Value) -> Outcome[Va
 
 
 def _chunks(costs: Ints) -> list[tuple[int, int]]:
-    """Neighbours together, of about CHUNK_TOKENS."""
+    """Returns start and stop of each chunk: consecutive candidates of about CHUNK_TOKENS."""
     chunk = (np.cumsum(costs) - costs) // CHUNK_TOKENS
     starts = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist()]
     return list(zip(starts, [*starts[1:], len(costs)], strict=True))

@@ -25,22 +25,22 @@ class TypeFinding:
     failure: str = ""
 
     def has_facets(self, use: TypeUse) -> bool:
-        """Whether a search that uses the types so counts the categories of its first hits: not of a prediction that abstained."""
+        """Says whether a search with this use counts the categories of its first hits. It does not if the classifier abstained."""
         return use is TypeUse.FACETS and not self.prediction.abstained
 
 
 def usable(prediction: TypePrediction, requested: TypeUse) -> TypeUse:
-    """What a search can do with a prediction: an abstaining classifier changes nothing, and facets are all that is left."""
+    """Returns the use that a prediction allows. If the classifier abstained it is FACETS, which leaves the hits unchanged, or OFF."""
     return TypeUse.FACETS if prediction.abstained and requested is not TypeUse.OFF else requested
 
 
 def type_boosts(types: TypeFinding, weight: float) -> tuple[tuple[str, float], ...]:
-    """Category and boost of each type: `weight` times its probability."""
+    """Returns category and boost of each type: `weight` times its probability."""
     if types.use not in BOOSTING:
         return ()
     return tuple((name, weight * probability) for name, probability in types.prediction.types)
 
 
 def facets(categories: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """The most frequent categories of some hits, with their counts."""
+    """Returns the most frequent categories of some hits, with their counts."""
     return tuple(Counter(name for name in categories if name).most_common(MAX_FACETS))

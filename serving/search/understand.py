@@ -77,7 +77,7 @@ class Understand:
         self._language = _language(locale)
 
     async def corrected(self, query: str, locale: str) -> str:
-        """The query with its typing errors corrected."""
+        """Returns the query with its typing errors corrected."""
         if _language(locale) in ("", self._language) and self._speller.needs_correction(query):
             return await asyncio.to_thread(self._speller.correct, query)
         return query
@@ -104,14 +104,14 @@ class Understand:
         return Understanding(subject=subject, shopper=reading.shopper, types=types, phases=phases)
 
     async def classify(self, question: TypeQuestion, deadline: float) -> tuple[TypePrediction, ...]:
-        """The types of each query. Raises NotServed where the bundle has no classifier."""
+        """Returns the types of each query. Raises NotServed if the bundle has no classifier."""
         if self.typer is None:
             raise NotServed("this bundle has no classifier of queries")
         return (await self.typer(question, cost=len(question.queries), deadline=deadline)).value
 
     @staticmethod
     async def _find_types(typer: TypeStage, query: Query, requested: TypeUse, deadline: float) -> TypeFinding:
-        """The query's types. A search never fails for want of them."""
+        """Returns the query's types, or why there are none: a search goes on without them."""
         try:
             outcome: Outcome[tuple[TypePrediction, ...]] = await typer(
                 TypeQuestion(((query.text, query.locale),)), cost=1, deadline=deadline

@@ -1,7 +1,7 @@
 """Turns single items into batches for a stage whose compute is cheaper per item in a batch.
 
 The batcher pulls: a batch is made of what is queued at the moment the stage is free, so an idle stage adds no wait and a
-busy one gets larger batches the busier it is, with nothing to tune. Its promises, each held by a property-based test:
+busy one gets larger batches the busier it is, with nothing to tune. Its promises, each held by a test:
 
 - every item that was accepted is answered exactly once, with its own result or its own error;
 - a batch costs at most `max_batch_cost` (counted with padding), unless it is a single item;
@@ -245,7 +245,7 @@ class Batcher(Generic[Item, Result]):
             if entry.future.done():  # its caller left
                 heapq.heappop(self._heap)
                 continue
-            if entry.deadline <= now + self._batch_s / 2:  # it would be late before its batch is done
+            if entry.deadline <= now + self._batch_s / 2:  # the answer would be late
                 heapq.heappop(self._heap)
                 self._leave_queue(entry)
                 self._refused["expired"] += 1

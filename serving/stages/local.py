@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from serving.stages.lone_calls import LoneCalls
 from serving.stages.stage import BatchedStage, Item, Result, StagePlan
 
-# Below the event loop, which has to read the calls that the next batch is made of (and to refuse those that are too many): without it
-# the loop waits for its turn behind the stages' threads, and calls grow old unread.
+# Stages run at a lower priority than the event loop, which has to read the calls of the next batch and to refuse those that are too many.
+# At equal priority the loop waits behind the stages' threads, and calls grow old unread.
 COMPUTE_NICENESS = 2
 LONE_COMPUTE_S = 0.005  # the longest that a computation may hold up the event loop
 
@@ -56,7 +56,8 @@ class LocalStage(BatchedStage[Item, Result]):
     def _compute_lone(self, items: list[Item]) -> Sequence[Result | Exception]:
         started = time.monotonic()
         results = self._work.compute(items)
-        # It rises by a tenth at most: only computations on the loop are measured, so one slow one must not end them for good.
+        # The estimate rises by a tenth at most: it is measured on the loop alone, and one slow computation must not keep all later ones off
+        # the loop.
         self._lone_s = min(1.1 * self._lone_s + 1e-6, time.monotonic() - started)
         return results
 

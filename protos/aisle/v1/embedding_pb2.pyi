@@ -236,7 +236,9 @@ class EmbedShopperResponse(_message.Message):
     bundle_version: _builtins.str
     @_builtins.property
     def vectors(self) -> Global___Vectors:
-        """One row, which is mixed with a query's vector. It does not have unit length and cannot be cut. All zeros: the history is empty."""
+        """One row, which is mixed with a query's vector. It does not have unit length and cannot be cut. All zeros: the history is
+        empty, or the service keeps none.
+        """
 
     def __init__(
         self,

@@ -417,7 +417,7 @@ class GetStatsResponse(_message.Message):
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageStats]: ...
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallCount]:
-        """Number of answered calls, by method and gRPC code."""
+        """Number of calls that ended, by method and gRPC code; CANCELLED if the caller left."""
 
     def __init__(
         self,

@@ -172,7 +172,9 @@ class SearchRequest(_message.Message):
     page_size: _builtins.int
     """Number of hits, 1 to `Limits.max_page_size`. Unset: `Limits.default_page_size`."""
     page_token: _builtins.str
-    """The `next_page_token` of the previous page; every other field of the request must be unchanged. Empty: the first page."""
+    """The `next_page_token` of the previous page. Every other field but `page_size`, `product_fields` and `explain` must be unchanged.
+    Empty: the first page.
+    """
     explain: _builtins.bool
     """Fills `Hit.explanation`."""
     verbatim: _builtins.bool
@@ -457,12 +459,12 @@ class SearchResponse(_message.Message):
     RANKED_BY_FIELD_NUMBER: _builtins.int
     RANKED_DEPTH_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page. A token is valid for one index version: after a new bundle it is FAILED_PRECONDITION, reason
+    """Empty on the last page. A token is valid for one bundle version: after a new bundle it is FAILED_PRECONDITION, reason
     STALE_PAGE_TOKEN, and the caller starts at the first page. Paging reaches at most `Limits.max_results` hits.
     """
     request_id: _builtins.str
     """The caller's `x-request-id` metadata, or an id that the server made. It is also in the trailing metadata, of errors too, and in
-    every log line.
+    the log lines of the call.
     """
     bundle_version: _builtins.str
     """The bundle and index that produced this answer."""
@@ -778,6 +780,7 @@ class Phase(_message.Message):
     name: _builtins.str
     """"encode", "shopper", "types", "retrieve", "rank", "teacher" or "fetch". The first three run side by side. If the unified model
     encodes queries, that is part of "retrieve"; so is the student's work in a search. "rank" is the student's work in RankingService.
+    "fetch" is the writing of the answer, with the products of its hits.
     """
     queue_ms: _builtins.float
     """Time in the stage's queue."""

@@ -1,4 +1,4 @@
-"""Page tokens. A token holds the index version, the offset of the next page, and a MAC over both and the digest of the request."""
+"""Page tokens. A token holds the bundle version, the offset of the next page, and a MAC over both and the digest of the request."""
 
 from __future__ import annotations
 

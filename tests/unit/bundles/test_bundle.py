@@ -1,4 +1,4 @@
-"""A bundle that is not what its manifest says is refused, with the file and both values named."""
+"""A bundle that is not what its manifest says is refused; the message names the file, the expected and the actual value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report says what was measured, says that simulated figures are, and needs nothing beside itself."""
+"""The report says what was measured and which figures are simulated, and needs no other file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door for events: each bad event is named with its field and rule, and the good ones beside it pass."""
+"""The door for events: each bad event is named with its field and rule, and the good ones of its batch pass."""
 
 from __future__ import annotations
 

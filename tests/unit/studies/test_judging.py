@@ -32,7 +32,7 @@ SIDES = "seen"
 
 
 class Fixed:
-    """Gives each query the scores that it is told."""
+    """Gives each query the scores that the test states."""
 
     def __init__(self, name: str, table: dict[str, list[float]]) -> None:
         self.name, self._table = name, table

@@ -1,4 +1,4 @@
-"""Pages are measured as by hand and as by the libraries; ties, labels and places are treated as told."""
+"""Pages are measured as by hand and as by the libraries; ties, labels and places are treated as documented."""
 
 from __future__ import annotations
 

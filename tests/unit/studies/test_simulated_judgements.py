@@ -1,4 +1,4 @@
-"""The simulated store is judged by what it wrote its queries for; seen, near and unseen are told from the training pairs."""
+"""The simulated store is judged by what it wrote its queries for; the training pairs decide which are seen, near and unseen."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def simulated_cases(simulated: Path) -> Cases:
 
 
 def run(simulated: Path, out: Path, *, plan: UnifiedEvaluation = PLAN) -> tuple[dict[str, object], list[str]]:
-    """The summary, and what progress told."""
+    """The summary, and the steps that were reported as progress."""
     source = catalogue_source(
         simulated / "catalogue.parquet", {}, SAMPLE_COLUMNS.text, SAMPLE_COLUMNS.attributes, currency="USD"
     )
