@@ -71,7 +71,7 @@ class CandidateSearch:
         return [results[at] for at in range(len(items))]
 
     def _mask_of_types(self, item: SearchItem) -> Bools:
-        """(products,) True for products that pass the filter and are of one of the types."""
+        """Returns (products,) True for products that pass the filter and are of one of the types."""
         within = np.zeros(self.index.size, np.bool_)
         for path, _ in item.type_boosts:
             within[self._masks.rows_of_category(path)] = True
@@ -79,7 +79,7 @@ class CandidateSearch:
         return within if mask is None else within & mask
 
     def _break_ties(self, k: int, vector: Floats, nearest: Neighbours, mask: Bools | None) -> _Nearest:
-        """Best first, equals by row: a product has one place, whatever the page.
+        """Returns the nearest best first, equals by row: a product has one place, whatever the page.
 
         Where equals go on past the depth of the search, which of them the index returned is chance, so the search goes deeper.
         """
@@ -96,7 +96,7 @@ class CandidateSearch:
         return _Nearest(nearest.ids[0, :count], nearest.scores[0, :count])
 
     def _merge(self, item: SearchItem, vector: Floats, nearest: _Nearest, mask: Bools | None) -> Candidates:
-        """The nearest products; those that hold an identifier of the query or are of its types rise by their boosts."""
+        """Returns the nearest products. Those that hold an identifier of the query or are of its types rise by their boosts."""
         query = item.subject.query.text
         matches = self._identifiers.find(query) if query else []
         if matches or item.type_boosts:
@@ -115,8 +115,8 @@ class CandidateSearch:
         )
 
     def _nearest_of_types(self, item: SearchItem, vector: Floats, mask: Bools | None) -> list[_Nearest]:
-        """The nearest k of each type, in any order. All products of a type get the same boost, so the best k of all are among these and
-        the nearest k."""
+        """Returns the nearest k of each type, in any order. All products of a type get the same boost, so the best k of all are among
+        these and the nearest k."""
         parts = []
         for path, _ in item.type_boosts:
             rows = self._masks.rows_of_category(path)
@@ -183,7 +183,7 @@ class CandidateSearch:
         )
 
     def _union(self, parts: Sequence[_Nearest]) -> tuple[Ints, Doubles]:
-        """The rows of all parts and their scores; a row of several parts has the score of the first."""
+        """Returns the rows of all parts and their scores; a row of several parts has the score of the first."""
         rows, scores = [], []
         try:
             for part in parts:
@@ -198,7 +198,7 @@ class CandidateSearch:
 
 
 def _best(rows: Ints, totals: Doubles, k: int) -> Ints:
-    """Where the k best are, best first, equals by row."""
+    """Returns the positions of the k best, best first, equals by row."""
     if len(rows) <= k:
         return np.lexsort((rows, -totals))
     least = np.partition(totals, len(totals) - k)[len(totals) - k]
@@ -207,7 +207,8 @@ def _best(rows: Ints, totals: Doubles, k: int) -> Ints:
 
 
 def _depth(k: int) -> int:
-    """More than `k`, which tells whether equals go on past it. Depths go by steps, so that calls of different page sizes share a search and
-    a deep page does not burden the rest. A step is an eighth of the power of two below, as each product that is not needed costs too."""
+    """Returns how many products to search for: more than `k`, which shows whether equals go on past it. Depths go by steps, so that calls
+    of different page sizes share a search and a deep page does not slow down the others. A step is an eighth of the power of two below `k`,
+    at least 32: each product that is not needed takes time too."""
     step = max(32, (1 << k.bit_length()) >> 4)
     return (k // step + 1) * step

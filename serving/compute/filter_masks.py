@@ -68,7 +68,7 @@ class FilterMasks:
         return mask
 
     def holds(self, name: str, value: str) -> bool:
-        """Whether a product has this "brand" or is in this "category", compared without case."""
+        """Says whether any product has this "brand" or is in this "category", compared without case."""
         return value.casefold() in self._codes_of[name]
 
     def rows_of_category(self, path: str) -> Ints:

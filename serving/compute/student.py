@@ -82,7 +82,7 @@ class Student:
         return outputs
 
     def _read(self, inputs: Sequence[StudentInput]) -> Floats:
-        """(candidates of all, features)"""
+        """Returns the features (candidates of all inputs, features)."""
         queries = [
             QueryInput(
                 one.subject.query.text,

@@ -93,7 +93,7 @@ class Ranker:
         return Ranked(candidates=candidates, order=order, degradations=reread.degradations, phases=reread.phases)
 
     async def rank(self, call: RankCall, subject: Subject, deadline: float) -> RankedCandidates:
-        """Decides the order of a caller's candidates. Raises AisleError where the student fails."""
+        """Decides the order of a caller's candidates. Raises AisleError if the student fails."""
         candidates, ranking = call.candidates, call.ranking
         scoring = await self._retrieve.score(subject, candidates, ranking.weights, deadline, admitted=False)
         scores = StudentScores.blend(scoring.value.chances, ranking.weights)

@@ -73,7 +73,7 @@ class TextReader:
         return {}
 
     def forget(self, shopper_id: str) -> None:
-        """Nothing is kept of shoppers."""
+        """Does nothing: nothing is kept of shoppers."""
 
 
 class UnifiedReader:
@@ -90,7 +90,7 @@ class UnifiedReader:
         return self._texts.stage, self._personaliser.stage
 
     def check_admission(self, deadline: float) -> None:
-        """Nothing is refused here: a search that lacks its shopper is a plain one."""
+        """Refuses nothing: a search that lacks its shopper is a plain one."""
 
     async def read(self, caller: Caller, query: Query, deadline: float) -> QueryReading:
         shopper = await self.read_shopper(caller, deadline)

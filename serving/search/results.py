@@ -34,7 +34,7 @@ class PhaseTime:
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """A part of the answer that is less than the call asked for: "shopper", "types", "rank" or "teacher", and why."""
+    """A part of the answer that is less than the call requested: "shopper", "types", "rank" or "teacher", and why."""
 
     part: str
     reason: str
@@ -75,7 +75,7 @@ class Results:
 
     @classmethod
     def first_page(cls, candidates: Candidates, page_size: int) -> Results:
-        """The first page of candidates that nothing ranks or explains."""
+        """Returns the first page of candidates that nothing ranks or explains."""
         count = min(page_size, len(candidates.rows))
         return cls(
             hits=candidates.take(range(count)),

@@ -1,6 +1,6 @@
 """Shopper vectors, from stored events or from the events of a request.
 
-A search never fails for want of one. A slow or failing store costs a bounded time, and the answer says that it is plain and why.
+A search never fails because it has none. A slow or failing store takes a bounded time, and the answer says that it is plain and why.
 """
 
 from __future__ import annotations

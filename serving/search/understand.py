@@ -40,7 +40,7 @@ class QueryReader(Protocol):
 
     @property
     def stages(self) -> tuple[Stage[Any, Any], ...]:
-        """The stages that a search cannot do without, before the retriever."""
+        """Returns the stages before the retriever that a search cannot do without."""
 
     def check_admission(self, deadline: float, /) -> None:
         """Raises what a search that came now would be refused with."""

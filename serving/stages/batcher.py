@@ -182,7 +182,7 @@ class Batcher(Generic[Item, Result]):
         return max((now - entry.arrived for _, _, entry in self._heap if entry.queued), default=0.0)
 
     def wake(self) -> None:
-        """Call it when `slots()` may have grown."""
+        """Starts batches if there are slots for them. Call it when `slots()` may have grown."""
         self._schedule_pull()
 
     async def close(self) -> None:
@@ -236,7 +236,7 @@ class Batcher(Generic[Item, Result]):
         self._pull()
 
     def _take_batch(self) -> list[_Entry[Item, Result]]:
-        """This is where a batch is cut: the most urgent live entries that fit the budget when each is padded to the costliest of them."""
+        """Cuts a batch: the most urgent live entries that fit the budget when each is padded to the costliest of them."""
         batch: list[_Entry[Item, Result]] = []
         widest = 0
         now = self._clock()

@@ -28,5 +28,5 @@ class LoneCalls:
         self._ended = self._clock()
 
     def is_lone(self) -> bool:
-        """Whether the call in progress is alone, like those before it."""
+        """Says whether the call in progress is alone, like those before it."""
         return self._in_progress == 1 and self._streak >= STREAK

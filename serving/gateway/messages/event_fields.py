@@ -34,7 +34,7 @@ class EventFields:
         self._clock = clock
 
     def newest_ms(self, now: int) -> int:
-        """The latest time that an event may have: clocks of senders run fast or slow."""
+        """Returns the latest time that an event may have: clocks of senders run fast or slow."""
         return now + self._skew_ms
 
     def read_recorded(

@@ -81,7 +81,7 @@ def test_a_query_of_two_types_counts_as_the_one_that_was_said() -> None:
 
 
 def test_recall_at_precision_of_a_hand_worked_type() -> None:
-    """Right, right, right, right, wrong, right: 4 of 5 above keep 0.8, and so do 5 of 6: recall 5 of 6 wanted."""
+    """Right, right, right, right, wrong, right: 4 of 5 above keep 0.8, and so do 5 of 6: recall is 5 of the 6 queries of the type."""
     is_right = [True, True, True, True, False, True, False]
     labels = [[0] if right else [1] for right in is_right] + [[0]]
     scores = [[0.9], [0.8], [0.7], [0.6], [0.5], [0.4], [0.3], [0.2]]

@@ -1,4 +1,4 @@
-"""A search asks its stages side by side, and never fails for want of what it can do without."""
+"""A search calls its stages side by side, and does not fail if an optional one does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries of the simulated store: what is asked was learned nowhere, truth is not clicks, and the report holds all sections."""
+"""Queries of the simulated store: no test query was learned in any locale, truth is not clicks, and the report holds all sections."""
 
 from __future__ import annotations
 

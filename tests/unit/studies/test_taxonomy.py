@@ -1,4 +1,4 @@
-"""Queries derived of a taxonomy: nothing that is asked was learned in its locale, and what is missing is what is said to be."""
+"""Queries derived of a taxonomy: no test query was learned in its locale, and its form says what it lacks."""
 
 from __future__ import annotations
 
