@@ -23,7 +23,7 @@ from models.ranking.bundle_part import RANKER_PART
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.text_encoder.spec import EncoderSpec
 from models.unified.bundle_part import UNIFIED_PART
-from serving.compute import teacher as teacher_stage
+from serving.compute import teacher as teacher_compute
 from serving.compute import text_encoder
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.query_encoder import LightQueryEncoder, light_tower
@@ -80,7 +80,7 @@ def plan_stages(folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any],
     if TYPES_PART.is_in(bundle):
         plan("types", config.types, partial(QueryTyper, folder), QueryTyper.max_batch_cost)
     if TEACHER_PART.is_in(bundle):
-        tokens = teacher_stage.CUDA_BATCH_TOKENS if _on_cuda(teacher) else teacher_stage.CPU_BATCH_TOKENS
+        tokens = teacher_compute.CUDA_BATCH_TOKENS if _on_cuda(teacher) else teacher_compute.CPU_BATCH_TOKENS
         load = partial(TeacherReader, folder, teacher.device, teacher.threads, tokens)
         plan("teacher", teacher, load, tokens, is_long=True)
     return tuple(plans)

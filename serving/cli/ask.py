@@ -125,13 +125,13 @@ def search(
 
     if compare and not shopper:
         fail("--compare needs --shopper: without a shopper both results are the same")
-    wanted = product_pb2.ProductFilter(
+    product_filter = product_pb2.ProductFilter(
         brands=brand or (), categories=category or (), min_price_minor=min_price, max_price_minor=max_price,
         in_stock_only=in_stock
     )  # fmt: skip
     request = search_pb2.SearchRequest(
         query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True, verbatim=verbatim,
-        filter=wanted if wanted.ByteSize() else None, personalisation=personalisation, relevant_only=relevant,
+        filter=product_filter if product_filter.ByteSize() else None, personalisation=personalisation, relevant_only=relevant,
         boosts=_boosts(boost or []), product_types=_enum_value("--types", types, search_pb2.ProductTypeUse),
         rank_model=ranking.rank_model(), rank_depth=rank_depth, rank_weights=ranking.rank_weights(),
         diversity=ranking.diversity()

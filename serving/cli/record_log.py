@@ -46,11 +46,11 @@ def record_log(
 
     With `as_of_now` all times are shifted so that the last event is now. Raises InputError for a file that is no log.
     """
-    wanted = _identified_engagement()
+    condition = _identified_engagement()
     if shoppers:
-        wanted &= pc.field("shopper_id").isin(list(shoppers))
+        condition &= pc.field("shopper_id").isin(list(shoppers))
     try:
-        log = pq.read_table(events, filters=wanted).select(EVENT_SCHEMA.names)
+        log = pq.read_table(events, filters=condition).select(EVENT_SCHEMA.names)
     except (pa.ArrowInvalid, KeyError) as error:
         raise InputError(f"{events} is not a shopping log: {error}") from None
     times = log["time"].cast(pa.int64())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from serving.compute.filter_masks import FilterMasks
+from serving.compute.retrieval import Subject
+from serving.search.failure import reason_of
 from serving.search.personaliser import Gain
 from serving.search.ranker import Ranked, Ranker
 from serving.search.request import Search
 from serving.search.results import Degradation, Factors, Results
 from serving.search.retrieve import FACET_HITS, Retrieval
+from serving.search.shopper_vectors import Shopper
 from serving.search.type_use import facets
 from serving.search.understand import QueryReader, Understanding
 
@@ -31,9 +36,10 @@ class Page:
         hits = candidates.take(places)
         gains: dict[int, Gain] = {}
         factors: dict[int, Factors] = {}
+        unmoved: tuple[Degradation, ...] = ()
         unexplained: tuple[Degradation, ...] = ()
         if search.explain:
-            gains = await self._reader.explain(hits.rows, subject, understanding.shopper, deadline)
+            gains, unmoved = await self._gains(hits.rows, subject, understanding.shopper, deadline)
             explained = hits.rows[: max(0, order.num_ranked - search.offset)]
             factors, unexplained = await self._ranker.factors(explained, subject, search.ranking, deadline)
         counted: tuple[tuple[str, int], ...] = ()
@@ -56,9 +62,18 @@ class Page:
             facets=counted,
             gains=gains,
             factors=factors,
-            degradations=(*degraded_inputs(understanding), *ranked.degradations, *unexplained),
+            degradations=(*degraded_inputs(understanding), *ranked.degradations, *unmoved, *unexplained),
             phases=(*understanding.phases, *retrieval.phases, *ranked.phases),
         )
+
+    async def _gains(
+        self, rows: Sequence[int], subject: Subject, shopper: Shopper, deadline: float
+    ) -> tuple[dict[int, Gain], tuple[Degradation, ...]]:
+        """Returns by row what the shopper's history added, or a degradation if their stage fails: the hits stay as they are."""
+        try:
+            return await self._reader.explain(rows, subject, shopper, deadline), ()
+        except Exception as error:
+            return {}, (Degradation("shopper", reason_of("the explanation by the shopper's events", error)),)
 
 
 def degraded_inputs(understanding: Understanding) -> tuple[Degradation, ...]:

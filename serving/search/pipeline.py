@@ -106,10 +106,6 @@ class SearchPipeline:
         return *self._understand.reader.stages, *typer, self._retrieve.stage
 
     @property
-    def encoder_backend(self) -> str:
-        return self._texts.stage.backend
-
-    @property
     def knows_shoppers(self) -> bool:
         """Says whether the bundle's model reads histories of shoppers."""
         return self._understand.reader.knows_shoppers

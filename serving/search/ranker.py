@@ -13,8 +13,7 @@ import numpy as np
 from models.arrays import Floats, Ints
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retrieval import Candidates, GivenCandidates, ScoredCandidates, StudentScores, Subject
-from serving.errors import AisleError
-from serving.logs import log
+from serving.search.failure import reason_of
 from serving.search.order import (
     Order,
     as_retrieved,
@@ -125,8 +124,8 @@ class Ranker:
         candidates = GivenCandidates(np.array(rows, np.int64))
         try:
             outcome = await self._retrieve.score(subject, candidates, ranking.weights, deadline, explains=True)
-        except AisleError as error:
-            return {}, (Degradation("rank", f"what moved the hits cannot be explained: {error.message}"),)
+        except Exception as error:
+            return {}, (Degradation("rank", reason_of("the explanation of the ranking", error)),)
         return dict(zip(rows, factors_of(outcome.value), strict=True)), ()
 
     async def _ask_teacher(
@@ -146,11 +145,8 @@ class Ranker:
             best, positions = movable.take(order.places[: min(self.teacher.depth, order.num_ranked)])
             scoring = await self._retrieve.score(subject, best, ranking.weights, deadline)
             outcome: Outcome[Floats] = await self.teacher.chances(subject.query, best, scoring.value.features, deadline)
-        except AisleError as error:
-            return _without_teacher(order, f"the teacher stage failed: {error.message}")
         except Exception as error:
-            log.error("the teacher failed", exc_info=error)
-            return _without_teacher(order, "the teacher stage failed; the server's log says why")
+            return _without_teacher(order, reason_of("the teacher stage", error))
         return _Reread(
             order=by_teacher(order, outcome.value[positions], ranking.weights, leading),
             phases=(PhaseTime.of_stage("teacher", outcome),),

@@ -15,8 +15,8 @@ from serving.search.personaliser import Gain, Personaliser
 from serving.search.request import Caller
 from serving.search.results import PhaseTime
 from serving.search.shopper_vectors import Shopper
-from serving.search.teacher_stage import gather_or_cancel
 from serving.search.understand import QueryReading
+from serving.stages.outcomes import gather_or_cancel
 from serving.stages.stage import Stage
 
 TOKEN_BYTES = 4

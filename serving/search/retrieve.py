@@ -23,10 +23,10 @@ from serving.compute.retrieval import (
 from serving.compute.retriever import RetrieverItem, RetrieverResult
 from serving.search.request import Search, TypeUse
 from serving.search.results import PhaseTime
-from serving.search.teacher_stage import gather_or_cancel, merge_outcomes
 from serving.search.type_use import type_boosts
 from serving.search.understand import Understanding
 from serving.stages.batcher import DEADLINE_MARGIN, Outcome
+from serving.stages.outcomes import gather_or_cancel, merge_outcomes
 from serving.stages.stage import Stage
 
 RetrieverStage = Stage[RetrieverItem, RetrieverResult]

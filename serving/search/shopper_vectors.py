@@ -16,9 +16,10 @@ from models.arrays import Floats
 from models.events.event import Event, EventKind
 from models.ranking.taste import Taste
 from serving.compute.shopper_encoder import ShopperVector
-from serving.errors import AisleError
+from serving.search.failure import reason_of
 from serving.shoppers.store import ShopperStore
 from serving.stages.batcher import Outcome
+from serving.stages.outcomes import gather_or_cancel
 from serving.stages.stage import Stage
 
 MAX_EVENTS = 64  # the newest events that are read: more than the model has places for
@@ -91,8 +92,8 @@ class ShopperVectors:
                 history = await self._store.history(shopper_id, MAX_EVENTS)
         except TimeoutError:
             return Shopper(reason=f"the shopper store did not answer within {wait_s * 1000:.0f} ms", failed=True)
-        except AisleError as error:
-            return Shopper(reason=f"the shopper store failed: {error.message}", failed=True)
+        except Exception as error:
+            return Shopper(reason=reason_of("the shopper store", error), failed=True)
         shopper = await self._encode(Source.STORED, history.events, deadline)
         if not shopper.failed:
             self._keep(shopper_id, history.version, stamp, shopper)
@@ -102,8 +103,8 @@ class ShopperVectors:
         """Returns the vectors (dim,) of the history without each event in turn."""
         fewer = [events[:at] + events[at + 1 :] for at in range(len(events))]
         # The search that they explain was admitted; many at once would fill the queue that they wait in.
-        waiting = (self._stage(left, cost=1, deadline=deadline, admitted=True) for left in fewer)
-        outcomes = await asyncio.gather(*waiting)
+        waiting = [self._stage(left, cost=1, deadline=deadline, admitted=True) for left in fewer]
+        outcomes = await gather_or_cancel(waiting)
         return [outcome.value.vector for outcome in outcomes]
 
     async def _encode(self, source: Source, events: tuple[Event, ...], deadline: float) -> Shopper:
@@ -113,8 +114,8 @@ class ShopperVectors:
             return Shopper(reason="nothing is known of the shopper")
         try:
             outcome = await self._stage(events, cost=1, deadline=deadline)
-        except AisleError as error:
-            return Shopper(reason=f"the shopper stage failed: {error.message}", failed=True)
+        except Exception as error:
+            return Shopper(reason=reason_of("the shopper stage", error), failed=True)
         encoded = outcome.value
         if not encoded.vector.any():
             return Shopper(

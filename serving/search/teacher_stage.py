@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from serving.compute.retrieval import GivenCandidates, Query
 from serving.compute.teacher import CHUNK_TOKENS, Chunk
 from serving.errors import DeadlineExceeded
 from serving.stages.batcher import DEADLINE_MARGIN, Outcome
+from serving.stages.outcomes import gather_or_cancel, merge_outcomes
 from serving.stages.stage import Stage
 
 Value = TypeVar("Value")
@@ -68,28 +68,6 @@ class TeacherStage:
         except TimeoutError:
             raise DeadlineExceeded(f"it did not answer within {left_s * 1000:.0f} ms") from None
         return merge_outcomes(outcomes, np.concatenate([outcome.value for outcome in outcomes]))
-
-
-async def gather_or_cancel(waiting: Sequence[Awaitable[Outcome[Value]]]) -> list[Outcome[Value]]:
-    """Awaits all. If one fails, the others are cancelled."""
-    if len(waiting) == 1:
-        return [await waiting[0]]
-    tasks = [asyncio.ensure_future(one) for one in waiting]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def merge_outcomes(outcomes: Sequence[Outcome[Any]], value: Value) -> Outcome[Value]:
-    """Returns one outcome for the parts of a call, with the longest of their times."""
-    return Outcome(
-        value,
-        max(outcome.queue_ms for outcome in outcomes),
-        max(outcome.compute_ms for outcome in outcomes),
-        max(outcome.batch_size for outcome in outcomes),
-    )
 
 
 def _chunks(costs: Ints) -> list[tuple[int, int]]:

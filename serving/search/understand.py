@@ -11,7 +11,8 @@ from models.products.spelling import Speller
 from models.query_types.type_model import TypePrediction
 from serving.compute.query_typer import TypeQuestion
 from serving.compute.retrieval import Query, Subject
-from serving.errors import AisleError, NotServed
+from serving.errors import NotServed
+from serving.search.failure import reason_of
 from serving.search.personaliser import Gain
 from serving.search.request import Caller, TypeUse
 from serving.search.results import PhaseTime
@@ -116,8 +117,8 @@ class Understand:
             outcome: Outcome[tuple[TypePrediction, ...]] = await typer(
                 TypeQuestion(((query.text, query.locale),)), cost=1, deadline=deadline
             )
-        except AisleError as error:
-            return TypeFinding(failure=f"the types stage failed: {error.message}")
+        except Exception as error:
+            return TypeFinding(failure=reason_of("the types stage", error))
         (prediction,) = outcome.value
         return TypeFinding(prediction, usable(prediction, requested), outcome)
 

@@ -43,12 +43,15 @@ class PageTokens:
         version = body[: len(self._version)]
         if version != self._version:
             raise StaleVersion(
-                f"page_token: was made by index {version.hex()}, served is {self._version.hex()}; ask for the first page",
+                f"page_token: was made by bundle version {version.hex()}, served is {self._version.hex()}; ask for the first page",
                 reason="STALE_PAGE_TOKEN",
             )
         if not hmac.compare_digest(mac, self._mac(body, digest)):
             violations.append(
-                Violation("page_token", "does not belong to this request: repeat every other field unchanged")
+                Violation(
+                    "page_token",
+                    "does not belong to this request: repeat every field but page_size, product_fields and explain",
+                )
             )
             return 0
         return int(_OFFSET.unpack(body[len(version) :])[0])

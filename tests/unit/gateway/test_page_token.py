@@ -197,6 +197,8 @@ class TestToken:
 
     def test_a_token_of_another_bundle_is_stale_and_names_both(self, messages: SearchMessages, bundle: Bundle) -> None:
         other = messages_for(bundle, version="0123456789ab")
-        with pytest.raises(StaleVersion, match=f"index 0123456789ab, served is {bundle.manifest.version}") as caught:
+        with pytest.raises(
+            StaleVersion, match=f"bundle version 0123456789ab, served is {bundle.manifest.version}"
+        ) as caught:
             messages.read(self.with_token(self.token(other)))
         assert caught.value.reason == "STALE_PAGE_TOKEN"

@@ -41,6 +41,7 @@ class MakePipeline(Protocol):
         typer: Typer | None = None,
         speller: Speller | None = None,
         teacher: TeacherStage | None = None,
+        reader_type: type[TextReader] = TextReader,
     ) -> SearchPipeline: ...
 
 
@@ -63,10 +64,11 @@ def make_pipeline(bundle: Bundle, masks: FilterMasks) -> MakePipeline:
         typer: Typer | None = None,
         speller: Speller | None = None,
         teacher: TeacherStage | None = None,
+        reader_type: type[TextReader] = TextReader,
     ) -> SearchPipeline:
         texts = TextStage(encoder, EncoderSpec(**bundle.manifest.encoder))
         retrieve = Retrieve(retriever, MAX_RESULTS)
-        reader = TextReader(texts, retrieve.expected_s)
+        reader = reader_type(texts, retrieve.expected_s)
         ranker = Ranker(retrieve, masks, teacher)
         understand = Understand(reader, typer, speller or load_speller(bundle), "en-US")
         return SearchPipeline(texts, understand, retrieve, ranker, Page(reader, ranker, masks, MAX_RESULTS))

@@ -17,8 +17,10 @@ from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.query_typer import TypeQuestion
 from serving.compute.retrieval import EncodedQuery, SearchItem
 from serving.compute.retriever import Retriever, RetrieverItem, RetrieverResult
-from serving.errors import NotServed, Overloaded, Unavailable
+from serving.errors import DeadlineExceeded, NotServed, Overloaded, Unavailable
+from serving.search.personaliser import Gain
 from serving.search.pipeline import SearchPipeline
+from serving.search.readers import TextReader
 from serving.search.request import Caller, Search, TypeUse
 from tests.fake_stage import FakeStage
 from tests.unit.search.conftest import MakePipeline
@@ -90,7 +92,7 @@ async def test_a_boost_raises_products_of_the_type(pipeline: SearchPipeline, mas
     assert results.hits.type_boosts == [pytest.approx(0.9)] * 2 + [0.0] * 4
 
 
-@pytest.mark.parametrize("error", [Unavailable("gone"), Overloaded(0.1)])
+@pytest.mark.parametrize("error", [Unavailable("gone"), Overloaded(0.1), RuntimeError("a bug")])
 async def test_a_lost_classifier_costs_the_types_and_the_answer_says_so(
     pipeline: SearchPipeline, typer: Typer, error: Exception
 ) -> None:
@@ -103,6 +105,7 @@ async def test_a_lost_classifier_costs_the_types_and_the_answer_says_so(
     (degradation,) = results.degradations
     assert degradation.part == "types"
     assert "types stage failed" in degradation.reason
+    assert "a bug" not in degradation.reason  # for the log, not for the caller
 
 
 async def test_the_classifier_and_the_encoder_work_side_by_side(
@@ -188,6 +191,23 @@ async def test_a_plain_search_makes_one_retrieval(pipeline: SearchPipeline, retr
     assert isinstance(item, SearchItem)
     assert isinstance(item.subject.query, EncodedQuery)
     assert (item.k, item.depth, item.type_boosts) == (7, 0, ())
+
+
+@pytest.mark.parametrize("error", [DeadlineExceeded("late"), ValueError("a bug")])
+async def test_an_explanation_that_fails_costs_the_search_nothing_else(
+    make_pipeline: MakePipeline, lamp_encoder: Encoder, retriever: RetrieverStage, error: Exception
+) -> None:
+    class Unexplained(TextReader):
+        async def explain(self, *_: object) -> dict[int, Gain]:
+            raise error
+
+    pipeline = make_pipeline(lamp_encoder, retriever, reader_type=Unexplained)
+    results = await pipeline.search(search(TypeUse.OFF, explain=True), soon())
+    assert len(results.hits.rows) == 6
+    (degradation,) = results.degradations
+    assert degradation.part == "shopper"
+    assert "explanation" in degradation.reason
+    assert "a bug" not in degradation.reason
 
 
 async def test_texts_are_embedded_in_their_order(pipeline: SearchPipeline) -> None:

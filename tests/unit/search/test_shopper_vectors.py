@@ -183,15 +183,25 @@ async def test_a_slow_store_is_not_waited_for(stage: Stage, store: Store) -> Non
     assert late.failed
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Unavailable("it is away"), "failed: it is away"),
+        (Overloaded(0.1, "it is busy"), "failed: it is busy"),
+        (RuntimeError("a bug"), "failed; the server's log says why"),
+    ],
+)
 @pytest.mark.parametrize("part", ["store", "stage"])
-async def test_a_failure_leaves_a_plain_answer_and_is_not_kept(stage: Stage, store: Store, part: str) -> None:
+async def test_a_failure_leaves_a_plain_answer_and_is_not_kept(
+    stage: Stage, store: Store, part: str, error: Exception, reason: str
+) -> None:
     await store.record([event(1)])
     known = vectors(stage, store)
     broken = store if part == "store" else stage
-    broken.error = Unavailable("it is away") if part == "store" else Overloaded(0.1, "it is busy")
+    broken.error = error
     shopper = await known.stored("ann", soon())
     assert (shopper.source, shopper.vector, shopper.failed) == (Source.NONE, None, True)
-    assert f"the shopper {part} failed: it is" in shopper.reason
+    assert shopper.reason == f"the shopper {part} {reason}"
     broken.error = None
     assert (await known.stored("ann", soon())).source is Source.STORED
 
