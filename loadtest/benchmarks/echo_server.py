@@ -45,9 +45,9 @@ class BareEcho(search_pb2_grpc.SearchServiceServicer):
 
 
 class GuardedEcho(Servicer):
-    descriptor = search_pb2.DESCRIPTOR.services_by_name["SearchService"]
-
     def __init__(self, guard: Guard) -> None:
+        # Of the instance: this module runs as a script, so its classes are sent to Ray by value, and a descriptor cannot be pickled.
+        self.descriptor = search_pb2.DESCRIPTOR.services_by_name["SearchService"]
         self.guard = guard
         self._answer = prepared_answer()
 

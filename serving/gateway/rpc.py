@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -122,7 +122,7 @@ class _Refused(Exception):
 class Servicer:
     """A gRPC service whose methods are `guarded`. `descriptor` is its contract."""
 
-    descriptor: ClassVar[ServiceDescriptor]
+    descriptor: ServiceDescriptor
     guard: Guard
 
     def check_load(self) -> None:

@@ -57,7 +57,7 @@ def test_h2load_does_not_take_a_refusal_for_an_answer(service: Service) -> None:
 
 
 @needs_h2load
-@pytest.mark.parametrize("name", ["search", "encoder", "index"])
+@pytest.mark.parametrize("name", ["echo", "search", "encoder", "index"])
 def test_a_benchmark_runs_and_writes_its_figures(bundle_folder: Path, tmp_path: Path, name: str) -> None:
     arguments = [
         "bench",
