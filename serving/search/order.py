@@ -43,13 +43,11 @@ class Order:
 
     def chances(self, first: int, stop: int) -> list[Chances]:
         """Returns the chances of the ranked candidates from place `first` to before `stop` of the order."""
-        places = list(self.places[first : min(stop, self.num_ranked)])
-        if not places:
-            return []
-        triples, blends = self.student.chances[places].tolist(), self.student.blends[places].tolist()
+        chances, blends = self.student.chances, self.student.blends
+        # Row by row: an index of several rows lets other threads run, and then waits for its turn behind the stages.
         return [
-            self.teacher.get(place) or (*triple, blend)
-            for place, triple, blend in zip(places, triples, blends, strict=True)
+            self.teacher.get(place) or (*chances[place].tolist(), blends.item(place))
+            for place in self.places[first : min(stop, self.num_ranked)]
         ]
 
 
