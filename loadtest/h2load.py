@@ -1,4 +1,4 @@
-"""gRPC load from `h2load` (Debian: nghttp2-client), which costs a fraction of what a Python client does.
+"""Load from `h2load` (Debian: nghttp2-client), which costs a fraction of what a Python client does.
 
 It sends one prepared message over and over, so several run side by side with different messages. gRPC errors arrive as HTTP 200
 trailers that it does not read: check the service's own count of calls by code.
@@ -18,12 +18,8 @@ from typing import Any
 import grpc
 import numpy as np
 
+from loadtest.errors import LoadError
 from loadtest.report import LoadReport
-from models.errors import InputError
-
-
-class LoadError(InputError):
-    """The generator is missing or failed; the message says what to do."""
 
 
 def frame(message: bytes) -> bytes:
@@ -41,40 +37,59 @@ def h2load(
     warm_up_s: float = 1.0,
     rate: float = 0.0,
     deadline_ms: int = 0,
+    check_first: bool = True,
 ) -> LoadReport:
     """Calls `method` ("/package.Service/Method") from `clients` connections, each waiting for its answer (a closed loop).
 
     Clients are spread over up to eight of the messages. Latencies and rate leave out the warm-up. With a `rate` (calls a second of
-    all clients) a client sends at its times, with up to 32 calls open. `deadline_ms` goes to the server as `grpc-timeout`.
+    all clients) a client sends at its times, with up to 32 calls open. `deadline_ms` goes to the server as `grpc-timeout`; h2load itself
+    waits longer. `check_first` is for a server that answers: one call is made before, as h2load would count refusals as answers.
+    Raises LoadError.
     """
+    if check_first:
+        _check_answer(address, method, messages[0])
+    options = [
+        f"--max-concurrent-streams={32 if rate else 1}",
+        "--header=content-type: application/grpc",
+        "--header=te: trailers",
+        *([f"--rps={rate / clients:g}"] if rate else []),
+        *([f"--header=grpc-timeout: {deadline_ms}m"] if deadline_ms else []),
+    ]
+    bodies = [frame(message) for message in messages]
+    return _generate(f"http://{address}{method}", bodies, options, clients, seconds, warm_up_s)
+
+
+def http_load(url: str, bodies: Sequence[bytes], *, clients: int, seconds: float, warm_up_s: float = 1.0) -> LoadReport:
+    """Posts `bodies` to `url` over HTTP/1.1, as `h2load` calls a gRPC method. Raises LoadError."""
+    return _generate(url, bodies, ["--h1"], clients, seconds, warm_up_s)
+
+
+def _generate(
+    url: str, bodies: Sequence[bytes], options: Sequence[str], clients: int, seconds: float, warm_up_s: float
+) -> LoadReport:
     if not shutil.which("h2load"):
         raise LoadError("h2load is not installed: apt-get install nghttp2-client")
-    _check_answer(address, method, messages[0])
-    chosen = messages[: min(8, clients, len(messages))]
+    chosen = bodies[: min(8, clients, len(bodies))]
     shares = [clients // len(chosen) + (n < clients % len(chosen)) for n in range(len(chosen))]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         running = []
-        for n, (message, share) in enumerate(zip(chosen, shares, strict=True)):
-            (folder / f"{n}.bin").write_bytes(frame(message))
+        for n, (body, share) in enumerate(zip(chosen, shares, strict=True)):
+            (folder / f"{n}.bin").write_bytes(body)
             command = [
                 "h2load",
                 f"--clients={share}",
                 "--threads=1",
-                f"--max-concurrent-streams={32 if rate else 1}",
                 f"--duration={seconds * 1000:.0f}ms",
                 f"--warm-up-time={warm_up_s * 1000:.0f}ms",
                 f"--log-file={folder / f'{n}.log'}",
                 f"--data={folder / f'{n}.bin'}",
-                "--header=content-type: application/grpc",
-                "--header=te: trailers",
-                *([f"--rps={rate / clients:g}"] if rate else []),
-                *([f"--header=grpc-timeout: {deadline_ms}m"] if deadline_ms else []),
-                f"http://{address}{method}",
+                *options,
+                url,
             ]
             running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
         for process in running:
-            printed, _ = process.communicate(timeout=seconds + warm_up_s + 30)
+            printed, _ = process.communicate(timeout=seconds + warm_up_s + 240)
             if process.returncode:
                 raise LoadError(f"h2load failed: {printed[-500:]}")
         return _read_logs([folder / f"{n}.log" for n in range(len(running))], seconds)
@@ -83,12 +98,11 @@ def h2load(
 def raw_call(channel: grpc.Channel, method: str, message: bytes) -> bytes:
     """One call with a serialised message."""
     call: Any = channel.unary_unary(method)
-    answer: bytes = call(message, timeout=10)
+    answer: bytes = call(message, timeout=60)
     return answer
 
 
 def _check_answer(address: str, method: str, message: bytes) -> None:
-    """One real call: h2load would count refusals as answers."""
     with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         try:
             answer = raw_call(channel, method, message)

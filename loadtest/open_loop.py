@@ -6,7 +6,6 @@ python -m loadtest.open_loop --rate 300 --seconds 20 --queries queries.txt
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import random
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import grpc
 import typer
 from rich.console import Console
 
+from aisle.client import channel_options
 from aisle.v1 import search_pb2, search_pb2_grpc
 from loadtest.report import LoadReport
 from loadtest.traffic import QueryMix, read_queries
@@ -32,18 +32,13 @@ async def open_loop(
     deadline_s: float = 1.0,
     retries: bool = False,
     seed: int = 0,
+    during: asyncio.Future[None] | None = None,
 ) -> LoadReport:
-    """Sends `rate` searches a second for `seconds`; returns when the last is answered or late.
+    """Sends `rate` searches a second for `seconds`, and then until `during` is done; returns when the last is answered or late.
 
     Without `retries` an error is counted as it comes; with them the documented retry policy is at work.
     """
-    policy = importlib.resources.files("aisle.v1").joinpath("service_config.json").read_text(encoding="utf-8")
-    options: list[tuple[str, str | int]] = [
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.service_config", policy) if retries else ("grpc.enable_retries", 0),
-    ]
+    options = [*channel_options(retries=retries), ("grpc.use_local_subchannel_pool", 1)]
     report = LoadReport(seconds)
     rng = random.Random(seed)
     channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(CHANNELS)]
@@ -54,6 +49,8 @@ async def open_loop(
         try:
             await stubs[number % CHANNELS].Search(request, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                report.refusals_ms.append((time.perf_counter() - planned) * 1000)
             report.codes[error.code().name] += 1
             report.errors[f"{error.code().name}: {(error.details() or '')[:200]}"] += 1
             return
@@ -66,7 +63,7 @@ async def open_loop(
     pending: set[asyncio.Task[None]] = set()
     planned = start = time.perf_counter()
     number = 0
-    while planned < start + seconds:
+    while planned < start + seconds or (during and not during.done()):
         wait = planned - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
@@ -75,6 +72,7 @@ async def open_loop(
         task.add_done_callback(pending.discard)
         number += 1
         planned += rng.expovariate(rate)
+    report.seconds = planned - start
     if pending:
         await asyncio.wait(pending)
     for channel in channels:

@@ -15,13 +15,14 @@ PERCENTILES = (50, 90, 95, 99, 99.9, 100)
 
 @dataclass(slots=True)
 class LoadReport:
-    """Latencies are those of answered calls, in milliseconds; in an open loop they count from the planned time."""
+    """Latencies are in milliseconds; in an open loop they count from the planned time."""
 
     seconds: float
-    latencies_ms: list[float] = field(default_factory=list)
+    latencies_ms: list[float] = field(default_factory=list)  # of answered calls
     codes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)  # "CODE: message"
     late: int = 0  # answered, but after the deadline of a planned call
+    refusals_ms: list[float] = field(default_factory=list)  # of calls that ended with RESOURCE_EXHAUSTED
 
     @property
     def calls(self) -> int:
@@ -33,7 +34,12 @@ class LoadReport:
         return (self.codes["OK"] - self.late) / self.seconds if self.seconds else 0.0
 
     def percentile(self, q: float) -> float:
+        """The q-th percentile of answered calls; not a number if there are none."""
         return float(np.percentile(self.latencies_ms, q)) if self.latencies_ms else float("nan")
+
+    def refusal_percentile(self, q: float) -> float:
+        """As `percentile`, of calls that ended with RESOURCE_EXHAUSTED."""
+        return float(np.percentile(self.refusals_ms, q)) if self.refusals_ms else float("nan")
 
     def as_json(self) -> str:
         values = {

@@ -18,14 +18,16 @@ import typer
 from rich.console import Console
 
 from loadtest.benchmarks.service import bundle_queries, served
+from loadtest.errors import LoadError
 from loadtest.report import LoadReport
 from loadtest.traffic import write_queries
+from serving.cli.failures import failures
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 
 def run_locust(server: str, queries: Path, users: int, seconds: int) -> LoadReport:
-    """Headless Locust in a process of its own, since gevent patches all of it. Raises RuntimeError when it fails."""
+    """Headless Locust in a process of its own, since gevent patches all of it. Raises LoadError when it fails."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report"
         done = subprocess.run(
@@ -38,10 +40,10 @@ def run_locust(server: str, queries: Path, users: int, seconds: int) -> LoadRepo
             capture_output=True,
             text=True,
             check=False,
-            timeout=seconds + 60,
+            timeout=seconds + 240,
         )
         if done.returncode or not report.exists():
-            raise RuntimeError(f"locust failed: {done.stderr[-2000:]}")
+            raise LoadError(f"locust failed: {done.stderr[-2000:]}")
         took, latencies, codes = report.read_text(encoding="utf-8").splitlines()
     return LoadReport(float(took), [float(ms) for ms in latencies.split(",") if ms], Counter(ast.literal_eval(codes)))
 
@@ -70,4 +72,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with failures():
+        typer.run(main)

@@ -4,6 +4,7 @@ gateway (grpc.aio) -> understand: encoder stage, shopper stage, types stage
                    -> retrieve: retriever stage, with its student
                    -> rank: teacher stage
                    -> page
+                   products stage, of the unified model: products to vectors
 """
 
 from __future__ import annotations
@@ -18,22 +19,27 @@ from ray import serve
 from models.bundle_parts import load_speller
 from models.bundles.bundle import Bundle
 from models.devices import cuda_is_usable
+from models.products.scripts import KnownScripts
 from models.query_types.bundle_part import TYPES_PART
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.text_encoder.spec import EncoderSpec
 from models.unified.bundle_part import UNIFIED_PART
+from serving.catalogue.open_catalogue import shared_catalogue
+from serving.catalogue.stages import load_retriever, load_shopper_encoder, load_teacher_reader
 from serving.compute import teacher as teacher_compute
 from serving.compute import text_encoder
-from serving.compute.filter_masks import FilterMasks
+from serving.compute.product_encoder import ProductEncoder, product_cost
 from serving.compute.query_encoder import LightQueryEncoder, light_tower
 from serving.compute.query_typer import QueryTyper
-from serving.compute.retriever import MAX_BATCH, load_retriever
+from serving.compute.retriever import MAX_BATCH
 from serving.compute.shopper_encoder import ShopperEncoder
-from serving.compute.teacher import PairCosts, TeacherReader
+from serving.compute.teacher import PairCosts
 from serving.compute.text_encoder import TextStageEncoder
-from serving.config import AisleConfig, LightStageConfig, StageConfig
-from serving.gateway.listener import NOTICE_S
+from serving.config import AisleConfig, CatalogueConfig, LightStageConfig, StageConfig
+from serving.edge.door import NOTICE_S
+from serving.gateway.catalogue_service import CatalogueService
+from serving.gateway.messages.catalogue import CatalogueMessages
 from serving.gateway.messages.embedding import EmbeddingMessages
 from serving.gateway.messages.events import EventMessages
 from serving.gateway.messages.fields import RequestFields
@@ -49,12 +55,14 @@ from serving.gateway.shopper_service import ShopperService
 from serving.search.page import Page
 from serving.search.personaliser import Personaliser
 from serving.search.pipeline import SearchPipeline
+from serving.search.product_vectors import ProductVectors, TextProducts, TowerProducts
+from serving.search.query_text import Negations, QueryTexts
 from serving.search.ranker import Ranker
 from serving.search.readers import TextReader, TextStage, UnifiedReader
 from serving.search.retrieve import Retrieve
 from serving.search.teacher_stage import TeacherStage
 from serving.search.understand import Understand
-from serving.shoppers.store import ShopperStore
+from serving.shoppers.store import ShopperStore, now_ms
 from serving.stages.remote import stage_deployment
 from serving.stages.stage import Stage, StagePlan
 
@@ -69,19 +77,34 @@ def plan_stages(folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any],
     def plan(name: str, stage: LightStageConfig, load: Any, max_batch_cost: int, *, is_long: bool = False) -> None:
         plans.append(StagePlan(name=name, config=stage, load=load, max_batch_cost=max_batch_cost, is_long=is_long))
 
+    def follows(stage: LightStageConfig) -> CatalogueConfig | None:
+        """Returns the log that a stage follows: one in the gateway's process changes with the gateway."""
+        return config.catalogue if stage.placement == "remote" else None
+
     encoder, retriever, teacher = config.encoder, config.retriever, config.teacher
     if UNIFIED_PART.is_in(bundle):
         plan("encoder", encoder, partial(LightQueryEncoder, folder), LightQueryEncoder.max_batch_cost)
-        plan("shopper", config.shopper_encoder, partial(ShopperEncoder, folder), ShopperEncoder.max_batch_cost)
+        plan(
+            "shopper",
+            config.shopper_encoder,
+            partial(load_shopper_encoder, folder, follows(config.shopper_encoder)),
+            ShopperEncoder.max_batch_cost,
+        )
+        plan("products", config.product_encoder, partial(ProductEncoder, folder), ProductEncoder.max_batch_cost)
     else:
         tokens = text_encoder.CUDA_BATCH_TOKENS if _on_cuda(encoder) else text_encoder.CPU_BATCH_TOKENS
         plan("encoder", encoder, partial(TextStageEncoder, folder, encoder.device, encoder.threads, tokens), tokens)
-    plan("retriever", retriever, partial(load_retriever, folder, retriever.device, retriever.threads), MAX_BATCH)
+    plan(
+        "retriever",
+        retriever,
+        partial(load_retriever, folder, retriever.device, retriever.threads, follows(retriever)),
+        MAX_BATCH,
+    )
     if TYPES_PART.is_in(bundle):
         plan("types", config.types, partial(QueryTyper, folder), QueryTyper.max_batch_cost)
     if TEACHER_PART.is_in(bundle):
         tokens = teacher_compute.CUDA_BATCH_TOKENS if _on_cuda(teacher) else teacher_compute.CPU_BATCH_TOKENS
-        load = partial(TeacherReader, folder, teacher.device, teacher.threads, tokens)
+        load = partial(load_teacher_reader, folder, teacher.device, teacher.threads, tokens, follows(teacher))
         plan("teacher", teacher, load, tokens, is_long=True)
     return tuple(plans)
 
@@ -90,26 +113,38 @@ def wire(
     folder: Path, config: AisleConfig, stages: Stages, store: ShopperStore | None, guard: Guard, replica_id: str
 ) -> Wired:
     """Wires one gateway: the search path over its stages, and the services in front of it."""
-    bundle, limits = Bundle(folder), config.limits
-    manifest, products = bundle.manifest, bundle.products()
-    masks = FilterMasks(products)
+    catalogue, limits = shared_catalogue(folder), config.limits
+    bundle, products, masks = catalogue.bundle, catalogue.table, catalogue.masks
+    manifest, lexical, identifiers = bundle.manifest, catalogue.lexical, catalogue.identifiers
+    speller = load_speller(bundle)
+    costs = PairCosts(TEACHER_PART.open(bundle), products) if TEACHER_PART.is_in(bundle) else None
+    catalogue.live.attach(speller, *filter(None, [costs]))
+    follower = catalogue.follow(config.catalogue)
 
     # understand -> retrieve -> rank -> page
     texts = TextStage(stages["encoder"], EncoderSpec(**manifest.encoder))
-    retrieve = Retrieve(stages["retriever"], limits.max_results)
+    retrieve = Retrieve(stages["retriever"], limits.max_results, catalogue.live)
     reader: TextReader | UnifiedReader = TextReader(texts, retrieve.expected_s)
+    products_by: ProductVectors = TextProducts(texts, manifest.text_attributes)
     if UNIFIED_PART.is_in(bundle):
-        tower, vectors = light_tower(folder), bundle.unit_vectors()
-        reader = UnifiedReader(
-            texts, Personaliser(stages["shopper"], store, config.shoppers.max_wait_ms, tower, vectors)
-        )
-    understand = Understand(reader, stages.get("types"), load_speller(bundle), manifest.locales[0])
+        shopper, wait_ms = stages["shopper"], config.shoppers.max_wait_ms
+        reader = UnifiedReader(texts, Personaliser(shopper, store, wait_ms, light_tower(folder), catalogue.vectors))
+        products_by = TowerProducts(stages["products"], product_cost(folder))
+    query_texts = QueryTexts(
+        speller,
+        identifiers,
+        manifest.locales[0],
+        manifest.currency,
+        Negations(products, lexical) if lexical else None,
+        KnownScripts(speller.counts, manifest.locales) if lexical else None,
+    )
+    understand = Understand(reader, stages.get("types"), query_texts)
     teacher = None
-    if TEACHER_PART.is_in(bundle):
-        costs = PairCosts(TEACHER_PART.open(bundle), products)
-        teacher = TeacherStage(stages["teacher"], costs, config.teacher.depth)
+    if costs:
+        teacher = TeacherStage(stages["teacher"], costs, config.teacher.depth, catalogue.live)
     ranker = Ranker(retrieve, masks, teacher)
-    pipeline = SearchPipeline(texts, understand, retrieve, ranker, Page(reader, ranker, masks, limits.max_results))
+    page = Page(reader, ranker, masks, limits.max_results)
+    pipeline = SearchPipeline(texts, products_by, understand, retrieve, ranker, page, follower)
 
     # messages -> services
     threshold = light_tower(folder).spec.threshold if UNIFIED_PART.is_in(bundle) else None
@@ -131,7 +166,8 @@ def wire(
     info = InfoMessages(
         manifest,
         config,
-        product_fields=products.fields,
+        products=products,
+        attributes=masks.attributes,
         encoder_backend=stages["encoder"].backend,
         relevance_threshold=threshold,
     )
@@ -141,9 +177,20 @@ def wire(
         QueryService(pipeline, QueryMessages(manifest.version, limits, fields=fields), guard),
         RankingService(pipeline, rank, guard),
         InfoService(pipeline, info, guard, replica_id),
-        ShopperService(store, EventMessages(manifest.locales, config), guard, reader.forget),
+        CatalogueService(
+            follower,
+            CatalogueMessages(products, masks.attributes, config.catalogue, config.server.max_message_bytes),
+            pipeline,
+            guard,
+            encoder=manifest.encoder_version,
+            bundle_version=manifest.version,
+            max_wait_ms=config.catalogue.max_wait_ms,
+        ),
+        ShopperService(
+            store, EventMessages(manifest.locales, config, store.believed_ms if store else now_ms), guard, reader.forget
+        ),
     ]
-    return Wired(version=manifest.version, pipeline=pipeline, services=services)
+    return Wired(version=manifest.version, pipeline=pipeline, services=services, follower=follower)
 
 
 def build_app(folder: Path, config: AisleConfig, log_socket: str = "") -> serve.Application:
@@ -157,8 +204,11 @@ def build_app(folder: Path, config: AisleConfig, log_socket: str = "") -> serve.
         name="gateway",
         num_replicas=config.server.replicas,
         ray_actor_options={"num_cpus": config.server.num_cpus},
-        max_surge_percent=100,  # a rolling update starts the new replica before it stops the old one
+        # A rolling update starts new replicas before it stops old ones, a quarter of them at a time and at least one: while they load,
+        # they take the processors from those that serve.
+        max_surge_percent=25,
         health_check_period_s=2,
+        max_constructor_retry_count=1,  # what fails once at a rollout fails again; a replica that is lost later is always replaced
         graceful_shutdown_timeout_s=NOTICE_S + config.server.drain_s + 5,
     )
     return gateway.bind(folder, config, plans, wire, log_socket, *remote)

@@ -5,42 +5,72 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.schema import LoggingConfig
+from ray._private import ray_constants
+from ray._raylet import Config  # type: ignore[attr-defined]
+from ray.serve.schema import DeploymentStatus, LoggingConfig
 
 from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from serving.app import build_app
+from serving.catalogue.open_log import check_log
 from serving.config import AisleConfig, ConfigError
-from serving.gateway.security import read_keys
+from serving.edge.keys import read_keys
+from serving.run_folder import RAY
 from serving.shoppers.open_store import check_shoppers
 
 APP = "aisle"
 
 
-def start_ray(address: str = "local", num_cpus: int | None = None) -> None:
-    """Joins or starts Ray with the settings that Aisle needs; they must be set before Ray starts."""
+# What keeps a Ray of one machine to itself. Its processes inherit it.
+_OWN_RAY = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # one machine: whatever listens, listens on loopback
+    "RAY_AUTH_MODE": "token",
+    "RAY_enable_metrics_collection": "0",  # no port for metrics that nobody reads
+    "RAY_grpc_enable_http_proxy": "0",
+    "RAY_ROTATION_MAX_BYTES": str(16 * 1024**2),
+    "RAY_ROTATION_BACKUP_COUNT": "1",
+}
+
+
+def start_ray(folder: Path) -> None:
+    """Starts a Ray of this machine alone: with its files in the private `folder`, a token of its own, and on loopback."""
+    os.environ.update(_OWN_RAY, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    # Ray reads these two when it is imported.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    Config.initialize("")
+    _init(
+        address="local",
+        object_store_memory=256 * 1024**2,  # batches are small; Ray would reserve a third of the memory
+        include_dashboard=False,
+        _node_ip_address="localhost",
+        _temp_dir=str(folder / RAY),
+    )
+
+
+def join_ray(address: str) -> None:
+    """Joins a Ray cluster, with the token and the settings of its administrator."""
+    _init(address=address)
+
+
+def _init(**options: object) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(
-        "RAY_worker_niceness", "0"
-    )  # Ray would let everything else on the machine go before its workers
-    options: dict[str, Any] = {}
-    if address == "local":
-        # Batches are small and short-lived; Ray would reserve a third of the memory for its object store.
-        options = {"num_cpus": num_cpus, "object_store_memory": 256 * 1024**2, "include_dashboard": False}
+    # Ray would let everything else on the machine go before its workers.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     for name, level in (("ray.serve", logging.WARNING), ("ray._private.authentication", logging.ERROR)):
         logging.getLogger(name).setLevel(level)
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **options)
+    ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=False, **options)
     serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False))
 
 
 def check(bundle_folder: Path, config: AisleConfig) -> None:
-    """Refuses at start what would fail later: reads the keys and every file of the bundle, opens the shopper store.
+    """Refuses at start what would fail later: reads the keys and every file of the bundle, opens the shopper store and the log of the
+    catalogue's changes.
 
     Raises ConfigError, BundleError.
     """
@@ -54,6 +84,7 @@ def check(bundle_folder: Path, config: AisleConfig) -> None:
             "'aisle train ranker'"
         )
     check_shoppers(config.shoppers, bundle.manifest.name)
+    check_log(config.catalogue, bundle.manifest.name, bundle.manifest.line, bundle.manifest.sequence)
 
 
 def deploy(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> None:
@@ -63,7 +94,21 @@ def deploy(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> No
     """
     bundle_folder = bundle_folder.resolve()
     check(bundle_folder, config)
-    serve.run(build_app(bundle_folder, config, log_socket), name=APP, route_prefix=None)
+    try:
+        serve.run(build_app(bundle_folder, config, log_socket), name=APP, route_prefix=None)
+    except RuntimeError as error:
+        raise RuntimeError(_cause() or str(error)) from None
+
+
+def _cause() -> str:
+    """Returns the errors of the replicas that did not start, which Serve has in the messages of their deployments, below a traceback."""
+    app = serve.status().applications.get(APP)
+    failed = {
+        name: deployment.message.strip().splitlines()
+        for name, deployment in (app.deployments if app else {}).items()
+        if deployment.status is not DeploymentStatus.HEALTHY and deployment.message.strip()
+    }
+    return "; ".join(f"{name} cannot start: {lines[-1]}" for name, lines in failed.items())
 
 
 def stop() -> None:

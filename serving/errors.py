@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+MAX_TOLD = 8  # violations that a message names: a request can have thousands, and the message is logged
+
 
 class Code(StrEnum):
     """How a call ends. The names are those of gRPC's status codes."""
@@ -47,7 +49,9 @@ class InvalidRequest(AisleError):
     reason = "INVALID_REQUEST"
 
     def __init__(self, *violations: Violation) -> None:
-        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        told = [f"{v.field}: {v.description}" for v in violations[:MAX_TOLD]]
+        more = [f"and {len(violations) - MAX_TOLD} more"] if len(violations) > MAX_TOLD else []
+        super().__init__("; ".join(told + more))
         self.violations = violations
 
 
@@ -57,8 +61,14 @@ class Unauthenticated(AisleError):
 
 
 class NotPermitted(AisleError):
+    """The API key lacks a scope. If only one `field` of the request needs it, the error names it."""
+
     code = Code.PERMISSION_DENIED
     reason = "SCOPE_MISSING"
+
+    def __init__(self, message: str, field: str = "", purpose: str = "") -> None:
+        super().__init__(f"{message}, which {field} needs: {purpose}" if field else message)
+        self.violations = (Violation(field, purpose),) if field else ()
 
 
 class StaleVersion(AisleError):
@@ -89,6 +99,25 @@ class Overloaded(AisleError):
         super().__init__(message, retry_after_s=retry_after_s)
 
 
+class QuotaExceeded(AisleError):
+    """The caller's key has used up what its line in the keys file allows. Nothing was computed; the same call can be sent again."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, key_name: str, limit: str, rate: float, retry_after_s: float) -> None:
+        said = f"the API key '{key_name}' has used up its {limit} of {rate:g}; try again after the given delay"
+        super().__init__(said, retry_after_s=retry_after_s)
+        self.quota = (f"key:{key_name}", f"{limit} is {rate:g}")  # who, and what is used up
+
+
+class AnswerTooLarge(AisleError):
+    """The answer is larger than a message may be. The same call will be refused again."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "ANSWER_TOO_LARGE"
+
+
 class DeadlineExceeded(AisleError):
     code = Code.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
@@ -99,3 +128,10 @@ class Unavailable(AisleError):
 
     code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"
+
+
+class NotImplementedHere(AisleError):
+    """There is no such method."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "NO_SUCH_METHOD"

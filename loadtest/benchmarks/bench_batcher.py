@@ -7,25 +7,27 @@ from ray import serve
 from loadtest.benchmarks import batching_replica
 from loadtest.benchmarks.setup import Setup, ratios
 from serving import cluster
+from serving.run_folder import run_folder
 
 
 def bench_batcher(setup: Setup) -> None:
     """The pull batcher against `@serve.batch` with its defaults, on one simulated device; and its cost when idle."""
     ours, theirs, idle = [], [], []
-    cluster.start_ray()
-    try:
+    with run_folder() as folder:
+        cluster.start_ray(folder)
         # Not held back by Serve's own limit of calls in progress, which `@serve.batch` asks for.
         replica = serve.deployment(
             batching_replica.BatchingReplica, ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100_000
         )
-        handle = serve.run(replica.bind(), route_prefix=None)
-        for number in range(setup.rounds):
-            setup.say(f"round {number + 1}")
-            ours.append(handle.pulled.remote(setup.seconds).result())
-            theirs.append(handle.stock.remote(setup.seconds).result())
-            idle.append(handle.idle_wait_ms.remote(2000).result())
-    finally:
-        cluster.stop()
+        try:
+            handle = serve.run(replica.bind(), route_prefix=None)
+            for number in range(setup.rounds):
+                setup.say(f"round {number + 1}")
+                ours.append(handle.pulled.remote(setup.seconds).result())
+                theirs.append(handle.stock.remote(setup.seconds).result())
+                idle.append(handle.idle_wait_ms.remote(2000).result())
+        finally:
+            cluster.stop()
     add = setup.figures.add
     note = f"simulated device, {batching_replica.DEVICE_MS:.0f} ms a batch, {batching_replica.RATE:.0f} calls/s"
     add("batcher", "mean batch, pulled", "items", [r.mean_batch for r in ours], note=note)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from loadtest.benchmarks import echo_server
-from loadtest.benchmarks.setup import Setup, module_server, ratios
+from loadtest.benchmarks.service import module_server
+from loadtest.benchmarks.setup import Setup, ratios
 from loadtest.h2load import h2load
+
+ECHO = "loadtest.benchmarks.echo_server"
 
 
 def bench_echo(setup: Setup) -> None:
     """The gateway's listener and guard inside Ray Serve, against bare `grpc.aio`, with the same messages."""
-    with _echo_server("bare") as bare, _echo_server("gateway") as gateway:
+    with module_server(ECHO, ["bare"]) as bare, module_server(ECHO, ["gateway"]) as gateway:
         throughput, p50 = _pairs(), _pairs()
         for number in range(setup.rounds):
             setup.say(f"round {number + 1}")
-            for side, address in (("bare", bare), ("gateway", gateway)):
+            for side, address in (("bare", bare.address), ("gateway", gateway.address)):
                 many = h2load(address, echo_server.METHOD, [echo_server.REQUEST], clients=32, seconds=setup.seconds)
                 one = h2load(address, echo_server.METHOD, [echo_server.REQUEST], clients=1, seconds=setup.seconds / 2)
                 throughput[side].append(many.goodput)
@@ -37,9 +37,3 @@ def bench_echo(setup: Setup) -> None:
 
 def _pairs() -> dict[str, list[float]]:
     return {"bare": [], "gateway": []}
-
-
-@contextmanager
-def _echo_server(kind: str) -> Iterator[str]:
-    with module_server("loadtest.benchmarks.echo_server", [kind]) as address:
-        yield address

@@ -11,7 +11,8 @@ import numpy as np
 from aisle.v1 import search_pb2, search_pb2_grpc, shopper_pb2, shopper_pb2_grpc
 from loadtest.benchmarks.floor import METHOD, search_messages
 from loadtest.benchmarks.service import bundle_queries, served
-from loadtest.benchmarks.setup import QUIET, Setup, ratios
+from loadtest.benchmarks.setup import PATIENT, Setup, ratios
+from loadtest.errors import LoadError
 from loadtest.h2load import h2load
 from models.bundles.bundle import Bundle
 
@@ -25,13 +26,13 @@ UNRANKED = search_pb2.RANK_MODEL_NONE  # and bench_ranking what the ranker does
 def bench_personal(setup: Setup) -> None:
     """Throughput and p50; and the light tower against the text encoder, each with its own bundle."""
     if setup.personal is None:
-        setup.say("left out: no --personal bundle")
+        setup.leave_out("no --personal bundle")
         return
     queries = bundle_queries(setup.personal, 2000)
     histories = _histories(setup.personal)
     rates: dict[str, list[float]] = {"plain": [], "stored": [], "sent": [], "text": []}
     p50: dict[str, list[float]] = {"plain": [], "stored": [], "sent": []}
-    with served(setup.personal, QUIET) as service, served(setup.bundle, QUIET) as text_service:
+    with served(setup.personal, PATIENT) as service, served(setup.bundle, PATIENT) as text_service:
         _record(service.address, histories)
         text = bundle_queries(setup.bundle, 2000)
         for number in range(setup.rounds):
@@ -113,4 +114,4 @@ def _record(address: str, histories: list[list[shopper_pb2.Event]]) -> None:
             search_pb2.SearchRequest(query="x", shopper_id="bench-0"), timeout=10
         )
     if answer.personalisation.source != search_pb2.PERSONALISATION_SOURCE_STORED:
-        raise RuntimeError(f"searches are not personalised: {answer.personalisation.reason}")
+        raise LoadError(f"searches are not personalised: {answer.personalisation.reason}")

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from aisle.v1 import ranking_pb2, search_pb2
 from loadtest.benchmarks.floor import METHOD as SEARCH
 from loadtest.benchmarks.service import bundle_queries, served
-from loadtest.benchmarks.setup import QUIET, Setup, differences, ratios
+from loadtest.benchmarks.setup import PATIENT, Setup, differences, ratios
 from loadtest.h2load import h2load
 from models.bundles.bundle import Bundle
 from models.devices import cuda_is_usable
@@ -41,7 +41,7 @@ PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0}
 def bench_ranking(setup: Setup) -> None:
     """A search with the best 200 candidates ranked against one without, rounds in turn; and the models in this process."""
     if setup.personal is None or not RANKER_PART.is_in(Bundle(setup.personal)):
-        setup.say("left out: no --personal bundle with a ranker")
+        setup.leave_out("no --personal bundle with a ranker")
         return
     bundle = Bundle(setup.personal)
     queries = bundle_queries(setup.personal, 2000)
@@ -71,7 +71,7 @@ def _bench_service(setup: Setup, bundle: Bundle, queries: Sequence[str]) -> None
     rates: dict[str, list[float]] = {name: [] for name in (*sides, "rank")}
     p50: dict[str, list[float]] = {name: [] for name in (*sides, "rank")}
     table = bundle.products()
-    with served(bundle.folder, QUIET) as service:
+    with served(bundle.folder, PATIENT) as service:
         for number in range(setup.rounds):
             setup.say(f"service, round {number + 1}")
             round_queries = [queries[(QUERIES * number + n) % len(queries)] for n in range(QUERIES)]

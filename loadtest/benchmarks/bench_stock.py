@@ -10,8 +10,9 @@ from pathlib import Path
 import grpc
 
 from loadtest.benchmarks.floor import METHOD, search_messages
-from loadtest.benchmarks.service import bundle_queries, served
-from loadtest.benchmarks.setup import QUIET, Setup, module_server, ratios
+from loadtest.benchmarks.service import bundle_queries, module_server, served
+from loadtest.benchmarks.setup import PATIENT, Setup, ratios
+from loadtest.errors import LoadError
 from loadtest.h2load import h2load, raw_call
 
 P99_LIMITS_MS = (25, 50, 100, 200)
@@ -24,7 +25,7 @@ def bench_stock(setup: Setup) -> None:
     best: dict[str, dict[int, list[float]]] = {
         side: {limit: [] for limit in P99_LIMITS_MS} for side in ("aisle", "stock")
     }
-    with served(setup.bundle, QUIET) as service, _stock_server(setup.bundle) as stock_address:
+    with served(setup.bundle, PATIENT) as service, _stock_server(setup.bundle) as stock_address:
         for number in range(setup.rounds):
             some = [messages[(8 * number + n) % len(messages)] for n in range(8)]
             for side, address in (("aisle", service.address), ("stock", stock_address)):
@@ -54,9 +55,9 @@ def bench_stock(setup: Setup) -> None:
 
 @contextmanager
 def _stock_server(bundle: Path) -> Iterator[str]:
-    with module_server("loadtest.benchmarks.stock_server", [str(bundle)]) as address:
-        _wait_for_stock(address)
-        yield address
+    with module_server("loadtest.benchmarks.stock_server", [str(bundle)]) as stock:
+        _wait_for_stock(stock.address)
+        yield stock.address
 
 
 def _wait_for_stock(address: str) -> None:
@@ -70,4 +71,4 @@ def _wait_for_stock(address: str) -> None:
                 time.sleep(0.2)
             else:
                 return
-    raise RuntimeError("the stock service did not become ready")
+    raise LoadError("the stock service did not become ready")

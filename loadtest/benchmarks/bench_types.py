@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from aisle.v1 import query_pb2, search_pb2
 from loadtest.benchmarks.floor import METHOD as SEARCH
 from loadtest.benchmarks.service import bundle_queries, served
-from loadtest.benchmarks.setup import QUIET, Setup, differences, ratios
+from loadtest.benchmarks.setup import PATIENT, Setup, differences, ratios
 from loadtest.h2load import h2load
 from models.bundles.bundle import Bundle
 from models.query_types.bundle_part import TYPES_PART
@@ -28,14 +28,14 @@ USES = {
 def bench_types(setup: Setup) -> None:
     """Queries a second of the model and of the service, and a search with its query's types against one without."""
     if setup.personal is None or not TYPES_PART.is_in(Bundle(setup.personal)):
-        setup.say("left out: no --personal bundle with a classifier")
+        setup.leave_out("no --personal bundle with a classifier")
         return
     model = TYPES_PART.open(Bundle(setup.personal))
     queries = bundle_queries(setup.personal, 20_000)
     alone: list[float] = []
     rates: dict[str, list[float]] = {"classify": [], **{use: [] for use in USES}}
     p50: dict[str, list[float]] = {use: [] for use in USES}
-    with served(setup.personal, QUIET) as service:
+    with served(setup.personal, PATIENT) as service:
         for number in range(setup.rounds):
             setup.say(f"round {number + 1}")
             alone.append(_in_process(model, queries))

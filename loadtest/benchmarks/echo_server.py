@@ -17,8 +17,10 @@ from ray import serve
 from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc
 from serving import cluster
 from serving.config import AisleConfig, LogConfig, ServerConfig
-from serving.gateway.listener import Listener
+from serving.edge.call_log import CallLog
+from serving.gateway.edge import Edge
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
+from serving.run_folder import run_folder
 
 METHOD = "/aisle.v1.SearchService/Search"
 REQUEST = search_pb2.SearchRequest(query="noise cancelling headphones", locale="en-US").SerializeToString()
@@ -60,9 +62,14 @@ class EchoGateway:
     """What the gateway deployment is, less the pipeline."""
 
     async def __init__(self, port: int) -> None:  # type: ignore[misc]  # Serve awaits it
-        echo = GuardedEcho(Guard(None, 10.0, LogConfig()))
-        self._listener = Listener(AisleConfig(server=ServerConfig(port=port)), [echo], lambda: True)
-        await self._listener.start()
+        guard = Guard(CallLog(LogConfig()))
+        config = AisleConfig(server=ServerConfig(port=port))
+        self._edge = Edge(config, [GuardedEcho(guard)], guard, is_ready=lambda: True)
+        await self._edge.start()
+
+    async def __del__(self) -> None:
+        if edge := getattr(self, "_edge", None):
+            await edge.drain()
 
 
 async def serve_bare(port: int) -> None:
@@ -74,13 +81,14 @@ async def serve_bare(port: int) -> None:
 
 
 def serve_gateway(port: int) -> None:
-    cluster.start_ray()
-    serve.run(serve.deployment(EchoGateway, ray_actor_options={"num_cpus": 0}).bind(port), route_prefix=None)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    ended.wait()
-    cluster.stop()
+    with run_folder(port) as folder:
+        cluster.start_ray(folder)
+        serve.run(serve.deployment(EchoGateway, ray_actor_options={"num_cpus": 0}).bind(port), route_prefix=None)
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        ended.wait()
+        cluster.stop()
 
 
 if __name__ == "__main__":

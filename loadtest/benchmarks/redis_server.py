@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtest.benchmarks.service import free_port
+from loadtest.errors import LoadError
 
-START_S = 20.0
+START_S = 120.0
 
 
 def redis_is_installed() -> bool:
@@ -42,7 +43,7 @@ class RedisServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Returns when it answers. Raises RuntimeError with its log if it does not."""
+        """Returns when it answers. Raises LoadError with its log if it does not."""
         log = self.folder / "redis.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -54,7 +55,7 @@ class RedisServer:
         while not self._answers():
             if time.monotonic() > give_up or self._process.poll() is not None:
                 self.stop()
-                raise RuntimeError(f"redis-server did not start:\n{log.read_text(errors='replace')[-2000:]}")
+                raise LoadError(f"redis-server did not start:\n{log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.02)
 
     def stop(self) -> None:

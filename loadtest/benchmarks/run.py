@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.status import Status
 
 from loadtest.benchmarks.bench_batcher import bench_batcher
+from loadtest.benchmarks.bench_catalogue import bench_catalogue
 from loadtest.benchmarks.bench_echo import bench_echo
 from loadtest.benchmarks.bench_encoder import bench_encoder
+from loadtest.benchmarks.bench_encoder_service import bench_encoder_service
 from loadtest.benchmarks.bench_index import bench_index
 from loadtest.benchmarks.bench_overload import bench_overload
 from loadtest.benchmarks.bench_personal import bench_personal
 from loadtest.benchmarks.bench_ranking import bench_ranking
+from loadtest.benchmarks.bench_rolling import bench_rolling
 from loadtest.benchmarks.bench_search import bench_search
 from loadtest.benchmarks.bench_shoppers import bench_shoppers
 from loadtest.benchmarks.bench_stock import bench_stock
@@ -32,12 +35,15 @@ BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "stock": bench_stock,
     "batcher": bench_batcher,
     "encoder": bench_encoder,
+    "encoder_service": bench_encoder_service,
     "overload": bench_overload,
     "index": bench_index,
     "personal": bench_personal,
     "types": bench_types,
     "ranking": bench_ranking,
     "shoppers": bench_shoppers,
+    "rolling": bench_rolling,
+    "catalogue": bench_catalogue,
 }
 
 
@@ -69,6 +75,7 @@ def run_benchmarks(
                 quick,
                 figures,
                 functools.partial(_say, status, name),
+                functools.partial(_leave_out, console, name),
             )
             BENCHMARKS[name](setup)
         figures.print(console, name)
@@ -78,3 +85,7 @@ def run_benchmarks(
 
 def _say(status: Status, name: str, step: str) -> None:
     status.update(f"{name}: {step}")
+
+
+def _leave_out(console: Console, name: str, reason: str) -> None:
+    console.print(f"{name}: left out: {reason}", highlight=False)

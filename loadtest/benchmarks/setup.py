@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +11,13 @@ import grpc
 
 from aisle.v1 import info_pb2, info_pb2_grpc
 from loadtest.benchmarks.figures import Figures
-from loadtest.benchmarks.service import free_port
 
 QUIET = '[log]\nrequests = "off"\n'
+# A service that refuses nobody: h2load takes a refusal for an answer, and its callers wait for each other however slow the machine is.
+PATIENT = QUIET + "".join(
+    f"[{stage}]\nmax_wait_ms = 60000\n"
+    for stage in ("encoder", "retriever", "shopper_encoder", "product_encoder", "types", "teacher")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,13 @@ class Setup:
     personal: Path | None  # a bundle of the unified model
     quick: bool
     figures: Figures
-    say: Callable[[str], None]
+    say: Callable[[str], None]  # the step in progress, on a line that is overwritten
+    leave_out: Callable[[str], None]  # prints why something is not measured
+
+    @property
+    def bundles(self) -> dict[str, Path]:
+        """Returns the bundles to serve, by the names of their figures."""
+        return {"text": self.bundle, **({"personal": self.personal} if self.personal else {})}
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
@@ -43,37 +50,19 @@ def differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [a - b for a, b in zip(ours, theirs, strict=True)]
 
 
-def encoder_stats(address: str) -> info_pb2.StageStats:
-    return stats_of(address).stages[0]
+def mean_batch(before: info_pb2.GetStatsResponse, after: info_pb2.GetStatsResponse, stage: str) -> float:
+    """Items of a batch of a stage, such as encoder, between two answers of a service."""
+    first, last = (next(s for s in stats.stages if s.stage == stage) for stats in (before, after))
+    return (last.items - first.items) / max(1, last.batches - first.batches)
 
 
-def search_calls(address: str) -> dict[str, int]:
-    return {count.code: count.count for count in stats_of(address).calls if count.method == "Search"}
+def ended_calls(address: str, method: str) -> Counter[str]:
+    """How many calls of a method, such as Search, ended since the start, by code."""
+    return Counter({count.code: count.count for count in stats_of(address).calls if count.method == method})
 
 
 def stats_of(address: str) -> info_pb2.GetStatsResponse:
     with grpc.insecure_channel(address) as channel:
         stub = info_pb2_grpc.InfoServiceStub(channel)
-        answer: info_pb2.GetStatsResponse = stub.GetStats(info_pb2.GetStatsRequest(), timeout=10)
+        answer: info_pb2.GetStatsResponse = stub.GetStats(info_pb2.GetStatsRequest(), timeout=60)
         return answer
-
-
-@contextmanager
-def module_server(module: str, arguments: Sequence[str]) -> Iterator[str]:
-    """A server process of this package; it gets its port as the last argument and is ready when its port is open."""
-    port = free_port()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([sys.executable, "-m", module, *arguments, str(port)], stdout=log, stderr=log)
-        try:
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                grpc.channel_ready_future(channel).result(timeout=120)
-            yield f"127.0.0.1:{port}"
-        except grpc.FutureTimeoutError:
-            log.seek(0)
-            raise RuntimeError(f"{module} did not start:\n{log.read()[-2000:].decode(errors='replace')}") from None
-        finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()

@@ -23,9 +23,9 @@ from ray.serve.schema import LoggingConfig
 from aisle.v1 import search_pb2
 from models.bundles.bundle import Bundle
 from models.text_encoder.spec import Text
+from serving.catalogue.stages import load_retriever
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retrieval import EncodedQuery, SearchItem, Subject
-from serving.compute.retriever import Retriever
 from serving.compute.text_encoder import CPU_BATCH_TOKENS, TextStageEncoder
 from serving.config import AisleConfig
 from serving.gateway.messages.fields import RequestFields
@@ -48,7 +48,7 @@ class StockEncoder:
 
 class StockRetriever:
     def __init__(self, bundle: Path) -> None:
-        self._retriever = Retriever(Bundle(bundle))
+        self._retriever = load_retriever(bundle)
         self._retriever.warm_up()
 
     @serve.batch

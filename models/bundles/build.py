@@ -1,6 +1,6 @@
 """Builds a bundle from products.
 
-    products -> products.arrow -> encoder -> vectors.npy -> tuner -> index/ -> manifest.json -> rename
+    products -> products.arrow, attributes/ -> encoder -> vectors.npy -> lexical/ -> tuner -> index/ -> manifest.json -> rename
 
 Every step streams: memory grows with the vectors only where the index needs them. Unfinished work is kept in `OUT.partial`: the same
 command resumes there after an interruption, and another recipe starts again.
@@ -8,12 +8,13 @@ command resumes there after an interruption, and another recipe starts again.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from models.arrays import Progress
-from models.bundles.bundle import INDEX, PRODUCTS, VECTORS
+from models.bundles.bundle import ATTRIBUTES, INDEX, LEXICAL, PRODUCTS, VECTORS
 from models.bundles.commit import checkout_commit
 from models.bundles.embedding import Embedding
 from models.bundles.files import record_files, sync_files, write_manifest
@@ -31,6 +32,8 @@ from models.bundles.source import Source
 from models.bundles.work_folder import PROGRESS, WorkFolder, check_replaceable, move_into_place, open_work_folder
 from models.errors import InputError
 from models.index.tuner import IndexTarget, TuneReport, tune
+from models.lexical.lexical_index import LexicalIndex
+from models.products.attributes.collector import AttributeCollector
 from models.products.currency import currency_digits
 from models.products.identifiers import IdentifierIndex
 from models.products.product import Product
@@ -62,8 +65,13 @@ def build_bundle(
     *,
     embedding: Embedding,
     replace: bool = False,
+    facts: Mapping[str, Any] | None = None,
+    lexical: LexicalIndex | None = None,
 ) -> Manifest:
     """Builds `out` with the vectors of `embedding`, or resumes an interrupted build of the same recipe.
+
+    `facts` replace fields of the manifest, of its `catalogue` those that are named. `lexical` is an older index,
+    whose mean lengths and fields stay: no product then scores otherwise than in it.
 
     Raises BundleError when `out` exists (unless `replace`, and it is a bundle), when another build is at work there, when the source
     holds no product, and when the disk is full; finished steps are kept. Raises CatalogueError for an unknown currency, and the errors of
@@ -78,7 +86,7 @@ def build_bundle(
     try:
         with open_work_folder(partial, key) as work:
             check_replaceable(out, replace)  # another build may have finished meanwhile
-            manifest = _build(source, recipe, embedding, work, progress)
+            manifest = _build(source, recipe, embedding, work, progress, facts or {}, lexical)
             move_into_place(partial, out)
     except Exception as error:
         if not _disk_is_full(error, out.parent):
@@ -98,29 +106,47 @@ def _disk_is_full(error: BaseException, folder: Path) -> bool:
     return "No space left" in str(error) or shutil.disk_usage(folder).free < FULL_DISK_BYTES
 
 
-def _build(source: Source, recipe: Recipe, embedding: Embedding, work: WorkFolder, progress: Progress) -> Manifest:
+def _build(
+    source: Source,
+    recipe: Recipe,
+    embedding: Embedding,
+    work: WorkFolder,
+    progress: Progress,
+    facts: Mapping[str, Any],
+    lexical: LexicalIndex | None,
+) -> Manifest:
     embedding.prepare(work, progress)
     table = _write_products(source, work, progress)
     encoder = embedding.embed(table, work, progress)
     progress("look-up of model numbers", 0, None)
-    IdentifierIndex.build(table.products()).save(work.folder)
+    IdentifierIndex.build(table.products(), source.identifiers).save(work.folder)
     progress("words for spelling", 0, None)
     Speller.build(table.products()).save(work.folder)
+    _write_lexical_index(recipe, table, work, progress, lexical)
     tuned = _write_index(recipe, embedding, table, work, progress)
-    return _write_manifest(source, recipe, embedding, work, encoder, tuned)
+    return _write_manifest(source, recipe, embedding, work, encoder, tuned, facts)
 
 
 def _write_products(source: Source, work: WorkFolder, progress: Progress) -> ProductTable:
     path, done = work.folder / PRODUCTS, work.values
     if "products" not in done:
-        products = _report_count(source.products(), source.num_products, progress)
-        done["products"] = write_products(path, products, source.attributes)
-        done["report"] = source.report()
-        sync_files(work.folder, [path])
+        collector = AttributeCollector(source.types, keeps_types=source.keeps_types)
+        products = _collected(_report_count(source.products(), source.num_products, progress), collector)
+        done["products"] = write_products(path, products, source.attributes, keeps_rare=source.keeps_rare)
+        progress("types of attributes", 0, None)
+        shutil.rmtree(work.folder / ATTRIBUTES, ignore_errors=True)  # of a build that was interrupted here
+        done["report"] = source.report() | {"attributes": collector.save(work.folder / ATTRIBUTES)}
+        sync_files(work.folder, [*work.folder.glob(f"{PRODUCTS}*"), *(work.folder / ATTRIBUTES).iterdir()])
         work.save()
     if not done["products"]:
         raise BundleError(f"{source.name} holds no usable product: {json.dumps(done['report'])[:600]}")
     return ProductTable(path)
+
+
+def _collected(products: Iterator[Product], collector: AttributeCollector) -> Iterator[Product]:
+    for product in products:
+        collector.add(product)
+        yield product
 
 
 def _write_index(
@@ -143,6 +169,21 @@ def _write_index(
     return tuned
 
 
+def _write_lexical_index(
+    recipe: Recipe, table: ProductTable, work: WorkFolder, progress: Progress, older: LexicalIndex | None
+) -> None:
+    """Indexes the words in the language of the first locale, which is that of the catalogue's texts."""
+    index = LexicalIndex.build(
+        table,
+        recipe.locales[0],
+        lengths=older.lengths if older else None,
+        attributes=older.attributes if older else None,
+        progress=lambda stage, done, total: progress(f"lexical index: {stage}", done, total),
+    )
+    shutil.rmtree(work.folder / LEXICAL, ignore_errors=True)  # of an interrupted build
+    index.save(work.folder / LEXICAL)
+
+
 def _report_count(products: Iterator[Product], total: int | None, progress: Progress) -> Iterator[Product]:
     count = 0
     for product in products:
@@ -160,6 +201,7 @@ def _write_manifest(
     work: WorkFolder,
     encoder: dict[str, Any],
     tuned: TuneReport,
+    facts: Mapping[str, Any],
 ) -> Manifest:
     files = record_files(work.folder, excluding=[PROGRESS])
     manifest = Manifest(
@@ -175,11 +217,18 @@ def _write_manifest(
         currency_digits=currency_digits(recipe.currency),
         locales=recipe.locales,
         text_attributes=source.text_attributes,
-        catalogue={"source": source.name, "fingerprint": source.fingerprint, "report": work.values["report"]},
+        catalogue={
+            "source": source.name,
+            "fingerprint": source.fingerprint,
+            "report": work.values["report"],
+            "identifiers": list(source.identifiers),
+            **facts.get("catalogue", {}),
+        },
         recipe=asdict(recipe),
         encoder=encoder,
         index=tuned.to_json(),
         files=files,
         boosts=embedding.boosts,
     )
+    manifest = dataclasses.replace(manifest, **{name: value for name, value in facts.items() if name != "catalogue"})
     return write_manifest(work.folder, manifest, files)

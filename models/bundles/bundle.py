@@ -1,11 +1,13 @@
 """The bundle: a versioned directory, and the only door between building and serving.
 
     manifest.json      what this is (`models.bundles.manifest`)
-    products.arrow     the products (`models.products.product_table`)
+    products.arrow     the products (`models.products.product_table`), and the names of rare attributes next to it
+    attributes/        their typed attributes (`models.products.attributes.columns`)
     vectors.npy        their unit vectors, float16 (products, dim), followed by the static features that `boosts` names
     index/             the FAISS index (`models.index.vector_index`)
     identifier_*.npy   exact look-up of model numbers (`models.products.identifiers`)
     words.json         the words of the products (`models.products.spelling`)
+    lexical/           the postings of the products' words (`models.lexical.lexical_index`); bundles of older versions have none
     .../               a folder for each model, a part of the bundle (`models.bundle_parts`)
 
 A bundle never changes once it has its name. It is written to another folder and renamed. It is verified before use: for a file that
@@ -16,22 +18,45 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from models.arrays import Float16s
-from models.bundles.files import file_sha256
+from models.bundles.files import file_sha256, read_format
 from models.bundles.manifest import MANIFEST, BundleError, Manifest, content_version
+from models.errors import InputError
+from models.index.product_vectors import ProductVectors
 from models.index.spec import Device
 from models.index.vector_index import VectorIndex
+from models.lexical.lexical_index import LexicalIndex
+from models.products.attributes.columns import AttributeColumns
 from models.products.identifiers import IdentifierIndex
 from models.products.product_table import ProductTable
 
+ATTRIBUTES = "attributes"
 INDEX = "index"
 PRODUCTS = "products.arrow"
 VECTORS = "vectors.npy"
+IDENTIFIERS = "identifier_"  # of two files
+LEXICAL = "lexical"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever a library raises for a file that it cannot read into a BundleError with the path."""
+    try:
+        yield
+    except InputError as error:
+        raise BundleError(f"{path}: {error}") from None
+    except Exception as error:
+        detail = (str(error).splitlines() or [""])[0][:300]
+        raise BundleError(
+            f"{path} is damaged ({type(error).__name__}: {detail}); build the bundle, or train its model, again"
+        ) from error
 
 
 class Bundle:
@@ -65,7 +90,7 @@ class Bundle:
 
     def verify(self, *prefixes: str) -> None:
         """Checks size and SHA-256 of the files whose names begin with one of `prefixes`, each file once. Without prefixes it checks every
-        file, and the number and width of products and vectors; `models.bundle_parts.verify_bundle` also checks the parts.
+        file, its format too, and the number and width of products and vectors; `models.bundle_parts.verify_bundle` also checks the parts.
 
         Raises BundleError, which names the file and states the expected and the actual value.
         """
@@ -77,7 +102,11 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{error.filename or self.folder} cannot be read: {error.strerror}") from None
         if not prefixes:
+            for name in self.manifest.files:
+                with reading(self.folder / name):
+                    read_format(self.folder / name)
             self.products()
+            self.attributes()
             self.vectors()
 
     def _verify_files(self, prefixes: tuple[str, ...]) -> None:
@@ -106,39 +135,63 @@ class Bundle:
     def products(self) -> ProductTable:
         """Returns the mapped products."""
         self.verify(PRODUCTS)
-        table = ProductTable(self.folder / PRODUCTS)
+        with reading(self.folder / PRODUCTS):
+            table = ProductTable(self.folder / PRODUCTS)
         self._expect(PRODUCTS, "products", len(table), self.manifest.products)
         return table
+
+    def attributes(self) -> AttributeColumns:
+        """Returns the mapped typed attributes; none for a bundle of a format before 5."""
+        if not self.holds(f"{ATTRIBUTES}/"):
+            return AttributeColumns.none(self.manifest.products)
+        self.verify(f"{ATTRIBUTES}/")
+        with reading(self.folder / ATTRIBUTES):
+            return AttributeColumns.load(self.folder / ATTRIBUTES, self.manifest.products)
 
     def vectors(self) -> Float16s:
         """Returns the mapped product vectors (products, num_columns): unit vectors in the first `dim` columns, then the static features,
         then zeros."""
         self.verify(VECTORS)
-        vectors: Float16s = np.load(self.folder / VECTORS, mmap_mode="r")
-        self._expect(VECTORS, "vectors", vectors.shape[0], self.manifest.products)
-        self._expect(VECTORS, "dimensions", vectors.shape[1], self.manifest.num_columns)
+        with reading(self.folder / VECTORS):
+            vectors: Float16s = np.load(self.folder / VECTORS, mmap_mode="r")
+            rows, columns = vectors.shape
+        self._expect(VECTORS, "vectors", rows, self.manifest.products)
+        self._expect(VECTORS, "dimensions", columns, self.manifest.num_columns)
         return vectors
 
     def unit_vectors(self) -> Float16s:
         """Returns the mapped product vectors (products, dim) without their static features."""
         return self.vectors()[:, : self.manifest.dim]
 
-    def index(self, device: Device = "cpu") -> VectorIndex:
-        """Returns the index over `vectors` on a device."""
+    def product_vectors(self) -> ProductVectors:
+        """Returns `vectors`, mapped so that they can grow and that their features can change in this process."""
+        self.vectors()
+        return ProductVectors.open(self.folder / VECTORS, self.manifest.dim)
+
+    def index(self, device: Device = "cpu", vectors: ProductVectors | None = None) -> VectorIndex:
+        """Returns the index over `vectors` on a device. With None it maps them itself."""
         self.verify(INDEX)
-        vectors = self.vectors()
-        try:
+        vectors = self.product_vectors() if vectors is None else vectors
+        with reading(self.folder / INDEX):
             index = VectorIndex.load(self.folder / INDEX, vectors, device)
-        except ValueError as error:
-            raise BundleError(f"{self.folder / INDEX}: {error}") from error
         self._expect(INDEX, "vectors", index.size, self.manifest.products)
         self._expect(INDEX, "dimensions without static features", index.dim, self.manifest.dim)
         return index
 
     def identifiers(self) -> IdentifierIndex:
         """Returns the index of model numbers."""
-        self.verify("identifier_")
-        return IdentifierIndex.load(self.folder)
+        self.verify(IDENTIFIERS)
+        with reading(self.folder / IDENTIFIERS):
+            columns = self.manifest.catalogue.get("identifiers", ())
+            return IdentifierIndex.load(self.folder, self.manifest.products, columns)
+
+    def lexical(self) -> LexicalIndex | None:
+        """Returns the index of words, None for a bundle that was built without one."""
+        if not self.holds(f"{LEXICAL}/"):
+            return None
+        self.verify(f"{LEXICAL}/")
+        with reading(self.folder / LEXICAL):
+            return LexicalIndex.load(self.folder / LEXICAL, self.manifest.products)
 
     def _expect(self, name: str, what: str, actual: int, stated: int) -> None:
         if actual != stated:

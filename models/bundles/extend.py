@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bundles.bundle import Bundle
-from models.bundles.files import file_sha256, record_files, sync_files, write_manifest
+from models.bundles.files import file_sha256, follow_umask, record_files, sync_files, write_manifest
 from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest
 from models.bundles.part import Part
 from models.bundles.work_folder import check_replaceable, move_into_place
@@ -65,6 +65,7 @@ def link_bundle(bundle: Bundle, out: Path, *, replace: bool = False) -> None:
     check_replaceable(out, replace)
     partial = _link_files(bundle, bundle.manifest.files, out, "link")
     _link(bundle.folder / MANIFEST, partial / MANIFEST)
+    follow_umask(partial)
     sync_files(partial, [partial / MANIFEST])
     move_into_place(partial, out)
 

@@ -11,8 +11,9 @@ from typing import Any
 from models.errors import InputError
 from models.index.spec import num_columns
 
-FORMAT_VERSION = 4
-READ_VERSIONS = (1, 2, 3, 4)  # 1 has no boosts, 1 and 2 have no classifier of queries, 1 to 3 have no ranker
+FORMAT_VERSION = 5
+# 1 has no boosts, 1 and 2 have no classifier of queries, 1 to 3 have no ranker, 1 to 4 no typed attributes.
+READ_VERSIONS = (1, 2, 3, 4, 5)
 MANIFEST = "manifest.json"
 
 
@@ -58,6 +59,23 @@ class Manifest:
     def num_columns(self) -> int:
         """The width of `vectors.npy`."""
         return num_columns(self.dim, len(self.boosts))
+
+    @property
+    def line(self) -> str:
+        """What a bundle, those that extend it and the generations after it share: the catalogue that the first of them was built from."""
+        return str(self.catalogue.get("line") or self.catalogue.get("fingerprint", ""))
+
+    @property
+    def encoder_version(self) -> str:
+        """Twelve hex digits that bundles share whose products get the same vectors."""
+        models = ("encoder/", "unified/")
+        files = {name: record.sha256 for name, record in self.files.items() if name.startswith(models)}
+        return hashlib.sha256(json.dumps([self.encoder, files], sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def sequence(self) -> int:
+        """The sequence of the last change that the bundle was built with; 0 for one that was built from a catalogue alone."""
+        return int(self.catalogue.get("sequence", 0))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from models.bundles.bundle import Bundle
+from models.bundles.bundle import Bundle, reading
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -23,6 +23,8 @@ class Part(Generic[T_co]):
 
     name: str  # the folder's
     load: Callable[[Bundle, Path], T_co]
+    # Reads what `load` leaves to whoever opens the part, to find out whether it can be read.
+    read_rest: Callable[[Path], object] | None = None
 
     def is_in(self, bundle: Bundle) -> bool:
         """Whether the bundle has this part."""
@@ -30,8 +32,16 @@ class Part(Generic[T_co]):
 
     def open(self, bundle: Bundle) -> T_co:
         """Verifies the part's files and loads it. Raises BundleError, also for a bundle without the part."""
-        bundle.verify(self.name)
-        return self.load(bundle, bundle.folder / self.name)
+        bundle.verify(f"{self.name}/")
+        with reading(bundle.folder / self.name):
+            return self.load(bundle, bundle.folder / self.name)
+
+    def check(self, bundle: Bundle) -> None:
+        """Reads every file of the part that serving will read. Raises BundleError."""
+        self.open(bundle)
+        if self.read_rest:
+            with reading(bundle.folder / self.name):
+                self.read_rest(bundle.folder / self.name)
 
     def find(self, bundle: Bundle) -> T_co | None:
         """Opens the part, or returns None for a bundle without it."""

@@ -35,12 +35,12 @@ class Bf16Product:
         self._model = openvino.Core().compile_model(openvino.Model([product], [queries]), "CPU", settings)
         self._local = threading.local()
         self._dim = vectors.shape[1] - num_static
+        self.features = np.asarray(vectors[:, self._dim :], np.float32)  # (size, num_static) as they are in the copy
         self._longest = 0.0  # length of the longest vector, features left out
-        self._largest = np.zeros(num_static, np.float32)  # (num_static,) greatest absolute value of each feature
+        self._largest = np.abs(self.features).max(axis=0, initial=0)  # (num_static,) greatest absolute value of each
         for start in range(0, len(vectors), BLOCK):
-            block = np.asarray(vectors[start : start + BLOCK], np.float32)
-            self._longest = max(self._longest, float(np.linalg.norm(block[:, : self._dim], axis=1).max()))
-            np.maximum(self._largest, np.abs(block[:, self._dim :]).max(axis=0), out=self._largest)
+            block = np.asarray(vectors[start : start + BLOCK, : self._dim], np.float32)
+            self._longest = max(self._longest, float(np.linalg.norm(block, axis=1).max()))
 
     def max_error(self, queries: Floats) -> Floats:
         """Returns how far a product of each query may be off, (batch,).

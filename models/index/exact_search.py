@@ -1,4 +1,4 @@
-"""Exact inner products with the float16 vectors of a bundle, read where they are mapped."""
+"""Exact inner products with the float16 vectors of products, read where they are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from models.arrays import Float16s, Floats, Ints
 from models.index.float16 import to_float32
 from models.index.neighbours import QueryNeighbours
+from models.index.product_vectors import ProductVectors
+from models.index.row_selection import RowSelection
 
 # Products scored at a time: 8,192 x 384 float16 stay in the caches, which halves the time per product against one pass over 50,000.
 ROWS_AT_ONCE = 1 << 13
@@ -23,18 +25,34 @@ class ExactSearch:
     A query is [q; w] of width `width`, float32 and C-ordered. The vectors are kept, not copied.
     """
 
-    def __init__(self, vectors: Float16s, num_static: int = 0) -> None:
-        self.vectors = np.asarray(vectors)  # a plain view: indexing a memmap costs more
-        self.size, self.width = self.vectors.shape
+    def __init__(self, vectors: ProductVectors, num_static: int = 0) -> None:
+        self.vectors = vectors
+        self.width = vectors.shape[1]
         self.dim = self.width - num_static
-        self._flat = _flat_index(self.vectors)
+        self._flat = _flat_index(vectors.base)
+        self._appended: Any = None
+        self.grow()
 
-    def nearest(self, query: Floats, k: int, selector: Any = None) -> QueryNeighbours:
-        """Returns the nearest of all products that the FAISS `selector` passes, at most `k`. Reads every vector, on one thread."""
-        faiss.omp_set_num_threads(1)
-        settings = faiss.SearchParameters(sel=selector)
-        scores, ids = self._flat.search(query[None], min(k, self.size), params=settings)
-        return QueryNeighbours(ids[ids >= 0], scores[ids >= 0])
+    @property
+    def size(self) -> int:
+        return len(self.vectors)
+
+    def grow(self) -> None:
+        """Reads the vectors that were appended, wherever they are now."""
+        if len(self.vectors.appended):
+            self._appended = _flat_index(self.vectors.appended)
+
+    def nearest(self, query: Floats, k: int, selection: RowSelection | None = None) -> QueryNeighbours:
+        """Returns the nearest of all products in the selection, at most `k`. Reads every vector, on one thread."""
+        found = _nearest(self._flat, query, k, None if selection is None else selection.every)
+        return found if self._appended is None else found.merge(self.nearest_appended(query, k, selection), k)
+
+    def nearest_appended(self, query: Floats, k: int, selection: RowSelection | None = None) -> QueryNeighbours:
+        """Returns the nearest of the appended products in the selection, at most `k`."""
+        if self._appended is None:
+            return QueryNeighbours.none()
+        found = _nearest(self._appended, query, k, None if selection is None else selection.appended)
+        return QueryNeighbours(found.ids + len(self.vectors.base), found.scores)
 
     def nearest_among(self, query: Floats, rows: Ints, k: int) -> QueryNeighbours:
         """Returns the nearest of the products `rows` (ascending), at most `k`. Reads them block by block, on one thread."""
@@ -42,7 +60,7 @@ class ExactSearch:
         best = QueryNeighbours.none()
         for start in range(0, len(rows), ROWS_AT_ONCE):
             block = rows[start : start + ROWS_AT_ONCE]
-            scores, places = _flat_index(np.take(self.vectors, block, axis=0)).search(query[None], min(k, len(block)))
+            scores, places = _flat_index(self.vectors.take(block)).search(query[None], min(k, len(block)))
             best = best.merge(QueryNeighbours(block[places[0]], scores[0]), k)
         return best
 
@@ -56,11 +74,19 @@ class ExactSearch:
         unit, static = np.s_[:, : self.dim], np.s_[:, self.dim :]
         for start in range(0, len(rows), PAIRS_AT_ONCE):
             at = slice(start, start + PAIRS_AT_ONCE)
-            vectors, query = to_float32(np.take(self.vectors, rows[at], axis=0)), queries[numbers[at]]
+            vectors, query = to_float32(self.vectors.take(rows[at])), queries[numbers[at]]
             np.einsum("ij,ij->i", vectors[unit], query[unit], out=scores[at])
             if self.dim < self.width:
                 scores[at] += np.einsum("ij,ij->i", vectors[static], query[static])
         return scores
+
+
+def _nearest(flat: Any, query: Floats, k: int, selector: Any) -> QueryNeighbours:
+    """Returns the nearest vectors of a flat index that the FAISS `selector` passes, at most `k`, on one thread."""
+    faiss.omp_set_num_threads(1)
+    settings = faiss.SearchParameters(sel=selector)
+    scores, ids = flat.search(query[None], min(k, flat.ntotal), params=settings)
+    return QueryNeighbours(ids[ids >= 0], scores[ids >= 0])
 
 
 def _flat_index(vectors: Float16s) -> Any:

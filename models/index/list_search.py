@@ -12,9 +12,10 @@ from typing import Any
 import faiss
 import numpy as np
 
-from models.arrays import Floats, Ints
+from models.arrays import Float16s, Floats, Ints
 from models.index.exact_search import ExactSearch
 from models.index.neighbours import QueryNeighbours
+from models.index.row_selection import RowSelection
 from models.index.spec import IndexSpec
 
 # A query reads at most this share of the lists at first: short queries far from all products would read more, for 0.002 of recall at
@@ -30,6 +31,7 @@ RECEDE_SHARE = 0.7
 # at 0, .988 to .998 / .963 to .995 at 0.35, .997 to 1.00 / .980 to .999 at 0.7, without weights .980 / .954; codes read 1.0 to 1.4, 1.1 to
 # 2.3 and 1.4 to 3.7 times those without weights.
 WEIGHED_SHARE = 0.35
+_ADDED_AT_ONCE = 16  # FAISS compares more vectors with the centroids by a matrix product, which wakes threads that spin
 _CODES_PER_BLOCK = 32  # FAISS stores the codes of a list in blocks of 32
 
 
@@ -50,8 +52,33 @@ class ListSearch:
         ids = 8 * int(lengths.sum())
         return codes + ids + self._centroids.nbytes
 
-    def nearest(self, query: Floats, k: int, selector: Any = None) -> QueryNeighbours:
-        """Returns the nearest of the products that the FAISS `selector` passes, at most `k`, on one thread.
+    def append(self, vectors: Float16s) -> None:
+        """Adds the vectors (n, width) of the rows after the last one to the lists, coded as those that are there."""
+        faiss.omp_set_num_threads(1)
+        for start in range(0, len(vectors), _ADDED_AT_ONCE):
+            self.lists.add(vectors[start : start + _ADDED_AT_ONCE].astype(np.float32))
+
+    def change_features(self, rows: Ints) -> None:
+        """Codes rows anew, whose features have changed, where they are in the lists."""
+        faiss.omp_set_num_threads(1)
+        inverted = faiss.downcast_InvertedLists(self.lists.invlists)
+        pointer = faiss.swig_ptr
+        vectors = self._exact.vectors.take(rows).astype(np.float32)
+        # A vector between two centroids may have been rounded to the other one when it was added among others.
+        _, nearest = self.lists.quantizer.search(vectors, min(2, self.lists.nlist))
+        for row, vector, numbers in zip(rows.tolist(), vectors, nearest, strict=True):
+            for number in numbers.tolist():
+                size = inverted.list_size(number)
+                ids = faiss.rev_swig_ptr(inverted.get_ids(number), size) if size else np.empty(0, np.int64)  # ascending
+                at = int(np.searchsorted(ids, row))
+                if at < size and ids[at] == row:
+                    code = np.empty(self.lists.code_size, np.uint8)
+                    self.lists.encode_vectors(1, pointer(vector), pointer(np.array([number])), pointer(code), False)
+                    inverted.packer.pack_1_c(pointer(code), at, inverted.get_codes(number))
+                    break
+
+    def nearest(self, query: Floats, k: int, selection: RowSelection | None = None) -> QueryNeighbours:
+        """Returns the nearest of the products in the selection, at most `k`, on one thread.
 
         Reads the lists within the margin of the nearest one. Under a filter or with features weighed, products that pass or are lifted may
         lie far from the query. The horizon then recedes until it is well below the score of the k-th product without the most that
@@ -63,9 +90,10 @@ class ListSearch:
         horizon, nearer = self._first_horizon(nearness), math.inf
         weights = query[self._exact.dim :]
         most_added = float(np.maximum(weights, 0).sum())
-        recedes = selector is not None or bool(weights.any())
-        below = (WEIGHED_SHARE if selector is None else RECEDE_SHARE) * self._spec.margin
+        recedes = selection is not None or bool(weights.any())
+        below = (WEIGHED_SHARE if selection is None else RECEDE_SHARE) * self._spec.margin
         num_rough = math.ceil(k * self._spec.k_factor * (FILTERED_EFFORT if recedes else 1))
+        selector = None if selection is None else selection.every
         best = QueryNeighbours.none()
         while True:
             numbers = np.flatnonzero((nearness >= horizon) & (nearness < nearer))

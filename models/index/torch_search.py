@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Bools, Float16s, Floats
+from models.arrays import Bools, Float16s, Floats, Ints
 from models.index.neighbours import Neighbours, sort_rows
 
 
@@ -23,6 +23,14 @@ class TorchSearch:
         self._dim = vectors.shape[1] - num_static
         self._static = self._vectors[:, self._dim :].float()  # (size, num_static)
         self._lock = threading.Lock()
+
+    def change_features(self, rows: Ints, vectors: Float16s) -> None:
+        """Writes the vectors (n, width) of rows whose features changed."""
+        torch = self._torch
+        with self._lock, torch.inference_mode():
+            on_device = torch.from_numpy(vectors).to(self._vectors.device)
+            self._vectors[rows] = on_device
+            self._static[rows] = on_device[:, self._dim :].float()
 
     def nearest(self, queries: Floats, k: int, allowed: Bools | None) -> Neighbours:
         """Returns the `k` nearest products of each query (batch, width), among those `allowed` (size,)."""

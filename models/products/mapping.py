@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from models.products.attributes.spec import ALL_KEYS, AttributeSpec
 from models.products.errors import CatalogueError
 
 
@@ -20,7 +21,9 @@ class ColumnMapping:
     price: str | None = None
     in_stock: str | None = None
     text: tuple[str, ...] = ()  # attributes that are also encoded
-    attributes: tuple[str, ...] = ()  # attributes that are not encoded
+    attributes: tuple[str, ...] = ()  # attributes that are not encoded, named as in AttributeSpec
+    identifiers: tuple[str, ...] = ()  # attributes, not encoded, that are looked up exactly: gtin, mpn
+    types: tuple[AttributeSpec, ...] = ()  # attributes of a stated type
 
     @classmethod
     def by_name(cls, columns: Iterable[str]) -> ColumnMapping:
@@ -37,16 +40,26 @@ class ColumnMapping:
         return {name: column for name in fields if (column := getattr(self, name)) is not None}
 
     def attribute_columns(self) -> tuple[str, ...]:
-        """Returns the columns that become attributes, those that are encoded first."""
-        return tuple(dict.fromkeys((*self.text, *self.attributes)))
+        """Returns the columns that become attributes, or keys of them, those that are encoded first."""
+        return tuple(dict.fromkeys((*self.text, *self.attributes, *self.identifiers)))
 
     def check(self, columns: Sequence[str], file: str) -> None:
         """Raises one CatalogueError that names every mapped column which the file lacks or has twice."""
         uses = [(column, f"as {name}") for name, column in self.field_columns().items()]
-        uses += [(column, "as an attribute") for column in self.attribute_columns()]
+        uses += [(column_of(name, columns), "as an attribute") for name in self.attribute_columns()]
         violations = [_violation(column, use, columns) for column, use in uses if columns.count(column) != 1]
         if violations:
             raise CatalogueError(f"{file}: {'; '.join(violations)}. Its columns are: {', '.join(columns)}")
+
+
+def column_of(name: str, columns: Sequence[str]) -> str:
+    """Returns the column that an attribute is read from: "box" of "box.*" and of "box.cm", unless there is a column "box.cm"."""
+    if name in columns:
+        return name
+    column = name.removesuffix(ALL_KEYS)
+    while column not in columns and "." in column:
+        column = column.rpartition(".")[0]
+    return column if column in columns else name
 
 
 def _violation(column: str, use: str, columns: Sequence[str]) -> str:

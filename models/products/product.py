@@ -21,6 +21,9 @@ class Product:
     price_minor: int | None = None  # in minor units (cents) of the catalogue's currency; None is unknown
     in_stock: bool = True
     attributes: Mapping[str, str] = field(default_factory=dict, hash=False)  # other mapped columns that are not empty
+    other_categories: tuple[str, ...] = ()  # further paths of a product that is in several categories
+    # The items of attributes that are lists. Read from a catalogue, not kept with the product: the typed attributes have them.
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False, compare=False)
 
 
 def product_text(product: Product, text_fields: Sequence[str] = ()) -> str:

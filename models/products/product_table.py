@@ -1,4 +1,5 @@
-"""The products of a bundle as an Arrow file that is mapped, not loaded: a row costs no memory until it is read.
+"""The products of a bundle as an Arrow file that is mapped, not loaded: a row costs no memory until it is read. Products that come while
+Aisle serves are appended in memory.
 
 Strings are read through the columns' raw buffers, which takes 75 us for 24 products of 6 fields, against 204 us through `pyarrow`'s
 scalars.
@@ -6,8 +7,10 @@ scalars.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +19,28 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.arrays import Codes, Ints
+from models.arrays import Bools, Codes, Ints
+from models.products.changes import AddedProducts, ChangedOffers, RemovedProducts
+from models.products.growing import GrowingArray
 from models.products.product import Product
 
 BLOCK_BITS = 14
 BLOCK = 1 << BLOCK_BITS  # rows of every record batch but the last
 CORE_FIELDS = ("title", "brand", "category", "price_minor", "in_stock")
+OTHER_CATEGORIES = "other_categories"
 ATTRIBUTE = "attributes."
+RARE = "rare_attributes"  # the column of attributes without a column of their own: numbers of their names, and texts
+MAX_CACHED_IDS = 100_000  # whose rows are kept, some 150 bytes each; a look-up takes 10 to 20 us
+NAMES_SUFFIX = ".names.json"  # of the file with these names
 
 
-def write_products(path: Path, products: Iterable[Product], attributes: Sequence[str]) -> int:
-    """Writes products in blocks and returns their number. Only the `attributes` named are written."""
+def write_products(
+    path: Path, products: Iterable[Product], attributes: Sequence[str], *, keeps_rare: bool = False
+) -> int:
+    """Writes products in blocks and returns their number. Each of `attributes` gets a column. Others share one if `keeps_rare`, where they
+    cost nothing for products without them, and are dropped otherwise."""
+    rare: dict[str, int] = {}
+    named = set(attributes)
     schema = pa.schema(
         [
             ("id", pa.string()),
@@ -35,6 +49,8 @@ def write_products(path: Path, products: Iterable[Product], attributes: Sequence
             ("category", pa.string()),
             ("price_minor", pa.int64()),
             ("in_stock", pa.bool_()),
+            (OTHER_CATEGORIES, pa.list_(pa.string())),
+            *([(RARE, pa.map_(pa.int32(), pa.string()))] if keeps_rare else []),
             *((ATTRIBUTE + name, pa.string()) for name in attributes),
         ]
     )
@@ -48,12 +64,22 @@ def write_products(path: Path, products: Iterable[Product], attributes: Sequence
                 [p.category for p in block],
                 [p.price_minor for p in block],
                 [p.in_stock for p in block],
+                [p.other_categories for p in block],
+                *([[_rare(p.attributes, named, rare) for p in block]] if keeps_rare else []),
                 *([p.attributes.get(name, "") for p in block] for name in attributes),
             ]
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             count += len(block)
+    if keeps_rare:
+        path.with_name(path.name + NAMES_SUFFIX).write_text(
+            json.dumps(list(rare), ensure_ascii=False, indent=0), encoding="utf-8"
+        )
     return count
+
+
+def _rare(attributes: Mapping[str, str], named: set[str], numbers: dict[str, int]) -> list[tuple[int, str]]:
+    return [(numbers.setdefault(name, len(numbers)), text) for name, text in attributes.items() if name not in named]
 
 
 def _blocks(products: Iterable[Product]) -> Iterator[list[Product]]:
@@ -83,9 +109,66 @@ class StringColumn:
         offsets = self._offsets[block]
         return str(self._data[block][offsets[at] : offsets[at + 1]], "utf-8")
 
+    def item(self, at: int) -> str:
+        """Returns a string of a column of one chunk of any length."""
+        offsets = self._offsets[0]
+        return str(self._data[0][offsets[at] : offsets[at + 1]], "utf-8")
+
     def lengths(self) -> Ints:
         """Returns the length of every string in bytes, (rows,)."""
         return np.concatenate([np.diff(offsets).astype(np.int64) for offsets in self._offsets])
+
+
+class _ListColumn:
+    """Random access to a column of lists of a mapped Arrow file: where the items of each row are."""
+
+    def __init__(self, chunks: Sequence[pa.ListArray]) -> None:
+        self._offsets = [np.asarray(chunk.offsets) for chunk in chunks]
+
+    def span(self, row: int) -> tuple[int, int, int]:
+        """Returns block, first item and the one after the last."""
+        block, at = row >> BLOCK_BITS, row & (BLOCK - 1)
+        offsets = self._offsets[block]
+        return block, int(offsets[at]), int(offsets[at + 1])
+
+
+class RareAttributes:
+    """The attributes of each product that have no column of their own."""
+
+    def __init__(self, chunks: Sequence[pa.MapArray], names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._rows = _ListColumn(chunks)
+        self._numbers = [np.asarray(chunk.keys) for chunk in chunks]
+        self._texts = [StringColumn([chunk.items]) for chunk in chunks]
+        self._number_of = {name: number for number, name in enumerate(names)}
+        if any(len(numbers) and numbers.max() >= len(names) for numbers in self._numbers):
+            raise ValueError(
+                f"an attribute has the number {max(map(np.max, self._numbers))}, there are {len(names)} names"
+            )
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._number_of
+
+    def of(self, row: int) -> dict[str, str]:
+        """Returns the attributes of a product by name."""
+        block, first, last = self._rows.span(row)
+        texts = self._texts[block]
+        return {
+            self.names[number]: texts.item(at)
+            for at, number in zip(range(first, last), self._numbers[block][first:last].tolist(), strict=True)
+        }
+
+    def text(self, name: str, row: int) -> str:
+        block, first, last = self._rows.span(row)
+        places = np.flatnonzero(self._numbers[block][first:last] == self._number_of[name])
+        return self._texts[block].item(first + int(places[0])) if len(places) else ""
+
+
+def _string(product: Product, field: str) -> str:
+    """Returns what `ProductTable.string` returns."""
+    if field.startswith(ATTRIBUTE):
+        return product.attributes.get(field.removeprefix(ATTRIBUTE), "")
+    return str(getattr(product, field))
 
 
 class ProductList:
@@ -99,37 +182,120 @@ class ProductList:
 
     def string(self, field: str, row: int) -> str:
         """Returns what `ProductTable.string` returns."""
-        product = self._products[row]
-        if field.startswith(ATTRIBUTE):
-            return product.attributes.get(field.removeprefix(ATTRIBUTE), "")
-        return str(getattr(product, field))
+        return _string(self._products[row], field)
 
     def product(self, row: int) -> Product:
         return self._products[row]
 
 
 class ProductTable:
-    """The products of a bundle by row number."""
+    """The products of a bundle by row number, and behind them those that were appended, which are kept in memory."""
 
     def __init__(self, path: Path) -> None:
         self._file = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [self._file.get_batch(i) for i in range(self._file.num_record_batches)]
         self._table = pa.Table.from_batches(batches, self._file.schema)
-        names = [name for name in self._file.schema.names if name not in ("price_minor", "in_stock")]
+        columns = self._file.schema.names
+        names = [name for name in columns if name not in ("price_minor", "in_stock", OTHER_CATEGORIES, RARE)]
         self._strings = {name: StringColumn([batch.column(name) for batch in batches]) for name in names}
-        self.attributes = tuple(n.removeprefix(ATTRIBUTE) for n in names if n.startswith(ATTRIBUTE))
-        # The fields that a request may name.
+        self._plain = tuple(n.removeprefix(ATTRIBUTE) for n in names if n.startswith(ATTRIBUTE))
+        rare_names = json.loads(path.with_name(path.name + NAMES_SUFFIX).read_text("utf-8")) if RARE in columns else ()
+        self._rare = RareAttributes([batch.column(RARE) for batch in batches] if RARE in columns else [], rare_names)
+        self._others = (
+            _ListColumn([batch.column(OTHER_CATEGORIES) for batch in batches]) if OTHER_CATEGORIES in columns else None
+        )
+        self._other_paths = [
+            StringColumn([batch.column(OTHER_CATEGORIES).values]) for batch in batches if OTHER_CATEGORIES in columns
+        ]
+        self.attributes = (*self._plain, *self._rare.names)
+        # The fields that a request may name. A product with a new attribute makes this another tuple.
         self.fields = (*CORE_FIELDS, *(ATTRIBUTE + name for name in self.attributes))
         prices = self._table["price_minor"]
-        self.has_price = _numpy(prices.is_valid(), np.bool_)
-        self.prices = _numpy(prices.fill_null(0), np.int64)  # (products,), 0 if there is no price
-        self.in_stock = _numpy(self._table["in_stock"], np.bool_)
+        self._has_price = GrowingArray[np.bool_](_numpy(prices.is_valid(), np.bool_))
+        self._prices = GrowingArray[np.int64](_numpy(prices.fill_null(0), np.int64))
+        self._in_stock = GrowingArray[np.bool_](_numpy(self._table["in_stock"], np.bool_))
+        self._num_frozen = self._num_rows = int(self._table.num_rows)
+        self._appended: list[Product] = []  # of the rows from `_num_frozen`
+        self._appended_rows: dict[str, int] = {}  # living ones by id
+        self._alive = GrowingArray[np.bool_](np.ones(self._num_rows, np.bool_))
+        self.num_alive = self._num_rows
+        self._frozen_row_of = functools.lru_cache(MAX_CACHED_IDS)(self._find_frozen)
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return self._num_rows
+
+    @property
+    def plain_attributes(self) -> tuple[str, ...]:
+        """The attributes that have a column of their own in the file."""
+        return self._plain
+
+    @property
+    def prices(self) -> Ints:
+        """Returns (rows,) prices in minor units, 0 where there is none."""
+        return self._prices.values
+
+    @property
+    def has_price(self) -> Bools:
+        return self._has_price.values
+
+    @property
+    def in_stock(self) -> Bools:
+        return self._in_stock.values
+
+    @property
+    def alive(self) -> Bools:
+        """Returns (rows,) False where the product was removed. What was in such a row can still be read."""
+        return self._alive.values
+
+    def append(self, added: AddedProducts) -> None:
+        """Takes new products. Raises ValueError unless they start after the last row."""
+        products = [_without_empty_attributes(product) for product in added.products]
+        if added.start != self._num_rows:
+            raise ValueError(f"products of row {added.start} and on, but there are {self._num_rows} rows")
+        count = len(products)
+        self._prices.append([product.price_minor or 0 for product in products], count)
+        self._has_price.append([product.price_minor is not None for product in products], count)
+        self._in_stock.append([product.in_stock for product in products], count)
+        self._alive.append(True, count)
+        new = dict.fromkeys(name for product in products for name in product.attributes)
+        known = self._known_attributes
+        if names := [name for name in new if name not in known]:
+            known.update(names)
+            self.attributes = (*self.attributes, *names)
+            self.fields = (*self.fields, *(ATTRIBUTE + name for name in names))
+        self._appended += products
+        self.num_alive += count
+        self._num_rows += count  # last, with the ids: who finds a row finds all of it
+        self._appended_rows.update((product.id, added.start + at) for at, product in enumerate(products))
+
+    def remove(self, removed: RemovedProducts) -> None:
+        self._alive.writable()[removed.rows] = False
+        self.num_alive -= len(removed.rows)
+        for row in removed.rows.tolist():
+            if row >= self._num_frozen:
+                product_id = self._appended[row - self._num_frozen].id
+                if self._appended_rows.get(product_id) == row:
+                    del self._appended_rows[product_id]
+
+    def change_offers(self, changed: ChangedOffers) -> None:
+        products = changed.products
+        self._prices.writable()[changed.rows] = [product.price_minor or 0 for product in products]
+        self._has_price.writable()[changed.rows] = [product.price_minor is not None for product in products]
+        self._in_stock.writable()[changed.rows] = [product.in_stock for product in products]
+
+    @functools.cached_property
+    def _known_attributes(self) -> set[str]:
+        return set(self.attributes)
 
     def row_of(self, product_id: str) -> int | None:
-        """Returns the row of a product, None for an id that is not in the table. Binary search: 20 us among 10,000,000."""
+        """Returns the newest row of a product, None for an id that is not in the table or was removed. 20 us among 10,000,000 the first
+        time: a binary search, whose result is kept."""
+        row = self._appended_rows.get(product_id)
+        if row is None:
+            row = self._frozen_row_of(product_id)
+        return row if row is not None and self._alive.values[row] else None
+
+    def _find_frozen(self, product_id: str) -> int | None:
         rows, ids = self._rows_by_id, self._strings["id"]
         low, high = 0, len(rows)
         while low < high:
@@ -141,63 +307,145 @@ class ProductTable:
         return int(rows[low]) if low < len(rows) and ids[int(rows[low])] == product_id else None
 
     def product_of(self, product_id: str) -> Product | None:
-        """Returns the product with this id, None for an id that is not in the table."""
+        """Returns the product with this id, None for an id that is not in the table or was removed."""
         row = self.row_of(product_id)
         return None if row is None else self.product(row)
 
     @functools.cached_property
     def _rows_by_id(self) -> npt.NDArray[np.uint64]:
-        """Rows (products,) in the order of their ids' bytes, which is also the order of Python's strings."""
+        """The frozen rows in the order of their ids' bytes, which is also the order of Python's strings."""
         rows: npt.NDArray[np.uint64] = pc.sort_indices(self._table["id"]).to_numpy()
         return rows
 
     def id(self, row: int) -> str:
-        return self._strings["id"][row]
+        return self._strings["id"][row] if row < self._num_frozen else self._appended[row - self._num_frozen].id
 
     def string(self, field: str, row: int) -> str:
-        """Returns a string field or "attributes.NAME" of one product, "" if it has none."""
-        return self._strings[field][row]
+        """Returns a string field or "attributes.NAME" of one product, "" if it has none. Raises KeyError for an attribute that no product
+        of the table has had."""
+        if row >= self._num_frozen:
+            return _string(self._appended[row - self._num_frozen], field)
+        column = self._strings.get(field)
+        if column is not None:
+            return column[row]
+        name = field.removeprefix(ATTRIBUTE)
+        if name in self._rare:
+            return self._rare.text(name, row)
+        if name in self._known_attributes:
+            return ""
+        raise KeyError(field)
+
+    def attributes_of(self, row: int) -> dict[str, str]:
+        """Returns the attributes of one product that are not empty."""
+        if row >= self._num_frozen:
+            return dict(self._appended[row - self._num_frozen].attributes)
+        text = self._strings
+        plain = {name: value for name in self._plain if (value := text[ATTRIBUTE + name][row])}
+        return plain | self._rare.of(row) if self._rare.names else plain
+
+    def attributes_between(self, start: int, stop: int) -> Iterator[dict[str, str]]:
+        """Yields what `attributes_of` returns of consecutive products, faster."""
+        frozen = min(stop, self._num_frozen)
+        columns = [self._frozen_strings(ATTRIBUTE + name, start, frozen) for name in self._plain]
+        for at, row in enumerate(range(start, frozen)):
+            plain = {name: value for name, column in zip(self._plain, columns, strict=True) if (value := column[at])}
+            yield plain | self._rare.of(row) if self._rare.names else plain
+        yield from map(self.attributes_of, range(max(start, frozen), stop))
+
+    def other_categories(self, row: int) -> tuple[str, ...]:
+        """Returns the paths of one product beyond `category`."""
+        if row >= self._num_frozen:
+            return self._appended[row - self._num_frozen].other_categories
+        if self._others is None:
+            return ()
+        block, first, last = self._others.span(row)
+        return tuple(self._other_paths[block].item(at) for at in range(first, last))
+
+    def rows_in_several_categories(self) -> Ints:
+        """Returns the rows of products with other categories, ascending."""
+        later = [self._num_frozen + at for at, product in enumerate(self._appended) if product.other_categories]
+        appended = np.array(later, np.int64)
+        if self._others is None:
+            return appended
+        frozen = np.flatnonzero(pc.list_value_length(self._table[OTHER_CATEGORIES]).to_numpy())
+        return np.concatenate([frozen, appended])
 
     def lengths(self, field: str) -> Ints:
-        """Returns the length in bytes of a string field or "attributes.NAME", (products,); zeros for a field that the table lacks."""
+        """Returns the length in bytes of a string field or "attributes.NAME", (rows,); zeros for a field that the table lacks."""
         column = self._strings.get(field)
-        return np.zeros(len(self), np.int64) if column is None else column.lengths()
+        if column is not None:
+            frozen = column.lengths()
+        elif field.removeprefix(ATTRIBUTE) in self._rare:
+            frozen = np.array([len(text.encode()) for text in self._frozen_strings(field)], np.int64)
+        else:
+            frozen = np.zeros(self._num_frozen, np.int64)
+        appended = np.array([len(_string(product, field).encode()) for product in self._appended], np.int64)
+        return np.concatenate([frozen, appended])
 
     def strings(self, field: str, start: int = 0, stop: int | None = None) -> list[str]:
         """Returns a string field or "attributes.NAME" of consecutive products: 20,000 take 2 ms, and 20 ms one by one."""
-        return list(self._table[field][start : len(self) if stop is None else stop].to_pylist())
+        stop = self._num_rows if stop is None else stop
+        frozen = min(stop, self._num_frozen)
+        appended = [self.string(field, row) for row in range(max(start, frozen), stop)]
+        return self._frozen_strings(field, start, frozen) + appended
+
+    def _frozen_strings(self, field: str, start: int = 0, stop: int | None = None) -> list[str]:
+        stop = self._num_frozen if stop is None else stop
+        if field not in self._strings:
+            return [self.string(field, row) for row in range(start, stop)]
+        return list(self._table[field][start : max(start, stop)].to_pylist())
 
     def price_minor(self, row: int) -> int | None:
         """Returns the price of a product in minor units, None if it is unknown."""
         return int(self.prices[row]) if self.has_price[row] else None
 
     def product(self, row: int) -> Product:
+        price, in_stock = self.price_minor(row), bool(self.in_stock[row])
+        if row >= self._num_frozen:
+            product = self._appended[row - self._num_frozen]
+            if (product.price_minor, product.in_stock) == (price, in_stock):
+                return product
+            return dataclasses.replace(product, price_minor=price, in_stock=in_stock)
         text = self._strings
         return Product(
             id=text["id"][row],
             title=text["title"][row],
             brand=text["brand"][row],
             category=text["category"][row],
-            price_minor=self.price_minor(row),
-            in_stock=bool(self.in_stock[row]),
-            attributes={name: value for name in self.attributes if (value := text[ATTRIBUTE + name][row])},
+            price_minor=price,
+            in_stock=in_stock,
+            attributes=self.attributes_of(row),
+            other_categories=self.other_categories(row),
         )
 
     def products(self, start: int = 0, stop: int | None = None) -> Iterator[Product]:
+        """Yields the products of consecutive rows, removed ones too."""
         for row in range(start, len(self) if stop is None else stop):
             yield self.product(row)
 
     def distinct(self, field: str) -> tuple[Codes, list[str]]:
-        """Returns codes (products,) and the distinct values that they index."""
+        """Returns codes (rows,) and the distinct values that they index."""
         chunks = self._table[field].combine_chunks().dictionary_encode()
         if isinstance(chunks, pa.ChunkedArray):
             chunks = chunks.combine_chunks() if chunks.num_chunks != 1 else chunks.chunk(0)
-        return chunks.indices.to_numpy(zero_copy_only=False).astype(np.int32), chunks.dictionary.to_pylist()
+        codes = chunks.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+        values: list[str] = chunks.dictionary.to_pylist()
+        if not self._appended:
+            return codes, values
+        code_of = {value: code for code, value in enumerate(values)}
+        appended = [code_of.setdefault(_string(product, field), len(code_of)) for product in self._appended]
+        return np.concatenate([codes, appended], dtype=np.int32), list(code_of)
 
     def category_by_id(self) -> dict[str, str]:
         """Returns product id -> category, "" if the catalogue has none."""
         codes, categories = self.distinct("category")
-        return {self.id(row): categories[code] for row, code in enumerate(codes.tolist())}
+        return {self.id(row): categories[codes[row]] for row in np.flatnonzero(self.alive).tolist()}
+
+
+def _without_empty_attributes(product: Product) -> Product:
+    if all(product.attributes.values()):
+        return product
+    return dataclasses.replace(product, attributes={name: text for name, text in product.attributes.items() if text})
 
 
 def _numpy(column: pa.ChunkedArray, dtype: Any) -> Any:

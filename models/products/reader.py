@@ -1,6 +1,6 @@
 """Reads the products of a catalogue file.
 
-`CatalogueReader` streams CSV, JSON lines (each also gzipped), Parquet, or a folder of Parquet files. It drops no row silently: a
+`CatalogueReader` streams CSV, TSV, JSON (each also gzipped), Parquet, or a folder of Parquet files. It drops no row silently: a
 row that cannot be used is *skipped* and reported with its line and reason, and a row that can be corrected is *repaired*, kept and
 counted. Memory does not grow with the file except for 8 bytes a product, which detect repeated ids.
 """
@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from models.products.attributes.cells import AttributeCells
+from models.products.decimals import DecimalMark
+from models.products.errors import CatalogueError
 from models.products.id_set import IdSet, id_digests
-from models.products.mapping import ColumnMapping
+from models.products.mapping import ColumnMapping, column_of
 from models.products.product import MAX_ID_CHARS, MAX_TITLE_CHARS, Product
 from models.products.report import (
     MAX_CONTENT_CHARS,
@@ -26,49 +29,93 @@ from models.products.report import (
 from models.products.sources.open_source import open_source
 from models.products.sources.source import Row
 from models.products.text import cell_text, clean_text, readable, shorten
-from models.products.values import parse_in_stock, parse_price
+from models.products.values import infer_price_mark, parse_in_stock, parse_price
 
 _BATCH_ROWS = 4_096
+_ROWS_FOR_MARK = 100_000  # first rows whose prices show the decimal mark
 
 
 class CatalogueReader:
     """Reads the products of a file, in its order.
 
     Opening checks the format and the mapping; `mapping` None takes the columns named like the fields of a Product.
-    `currency_digits` is the number of minor digits of the currency in which `price` is written.
+    `currency_digits` is the number of minor digits of `currency`, in which `price` is written; "" accepts prices of any. `mark` is the
+    decimal mark of prices in text, None to infer it. `encoding` is that of a text file. `max_lost` is the share of rows that may be lost.
 
     A row becomes a product by these rules:
-    - Text is NFC, with control characters and runs of blanks as one blank, and HTML entities unescaped (not in ids).
+    - Text is NFC, without HTML tags, with control characters and runs of blanks as one blank, and HTML entities unescaped (not in ids).
+    - A category is a path "A > B". A list of paths, or paths separated by "|", are several: the first is the product's own.
+    - An attribute that is a list is its items, joined by ", "; objects and maps give an attribute for each key.
     - An id seen before is skipped: the first product kept under an id stands.
     - A title over 2,000 characters is cut.
-    - A price is a decimal number with an optional currency symbol before it and commas between thousands, rounded
-      half up to the minor unit. Empty is unknown; anything else, and below 0, is unknown and counted as repaired.
-    - `in_stock` is true/yes/1/in stock and their opposites in any case, or a quantity. Empty is in stock. A value that is
-      not understood is in stock and counted as repaired: hiding a product that can be bought is the worse mistake.
+    - A price is a decimal number with an optional currency before or after it, rounded half up to the minor unit. The decimal mark of
+      texts is the one that the column shows. Empty is unknown; anything else, a price that may be read in two ways, in another currency
+      or below 0 is unknown and counted as repaired.
+    - `in_stock` is true/yes/1/in stock and their opposites, the words and schema.org addresses of feeds in any case, or a quantity. Empty
+      is in stock. A value that is not understood is in stock and counted as repaired: hiding a product that can be bought is the worse
+      mistake.
     """
 
-    def __init__(self, path: Path | str, mapping: ColumnMapping | None = None, *, currency_digits: int = 2) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        mapping: ColumnMapping | None = None,
+        *,
+        currency_digits: int = 2,
+        currency: str = "",
+        mark: DecimalMark | None = None,
+        encoding: str = "utf-8",
+        max_lost: float = 1.0,
+    ) -> None:
         """Raises CatalogueError when the file cannot be read or the mapping does not fit it."""
-        self._source = open_source(Path(path))
+        self._path = Path(path)
+        self._source = open_source(self._path, encoding)
         self.columns = self._source.columns
         self.num_rows = self._source.num_rows  # None if only reading the whole file would tell
         self.mapping = mapping or ColumnMapping.by_name(self.columns)
         self.report = CatalogueReport()
         self._currency_digits = currency_digits
+        self._currency = currency
+        self._mark = mark
+        self._max_lost = max_lost
         for file, columns in self._source.files():
             self.mapping.check(columns, file)
         self._fields = self.mapping.field_columns()
-        self._attributes = self.mapping.attribute_columns()
-        self._names = tuple(dict.fromkeys((*self._fields.values(), *self._attributes)))
+        columns_of = {name: column_of(name, self.columns) for name in self.mapping.attribute_columns()}
+        self._names = tuple(dict.fromkeys((*self._fields.values(), *columns_of.values())))
         self._place = {name: at for at, name in enumerate(self._names)}
+        self._attributes = AttributeCells(self.mapping.text, columns_of, self._place)
+        # Attributes of one column each; others come from keys, which only the rows tell.
+        self.plain_attributes = tuple(
+            name
+            for name, column in columns_of.items()
+            if name == column and (name in self.mapping.text or name not in self._source.nested)
+        )
+        self.has_keys = len(self.plain_attributes) < len(columns_of)
 
     def products(self) -> Iterator[Product]:
-        """Reads from the start, into a new `report`, which is complete when the iterator is exhausted."""
+        """Reads from the start, into a new `report`, which is complete when the iterator is exhausted.
+
+        Raises CatalogueError at the end if more than `max_lost` of the rows were lost, and where the file is damaged.
+        """
         self.report = CatalogueReport()
+        if self._mark is None and "price" in self._fields:
+            first = islice(self._source.rows((self._fields["price"],)), _ROWS_FOR_MARK)
+            self._mark = infer_price_mark(row.values[0] for row in first if row.reason is None)
         ids = IdSet()
         rows = self._source.rows(self._names)
         while batch := list(islice(rows, _BATCH_ROWS)):
             yield from self._read_batch(batch, ids)
+        lost = self.report.rows - self.report.products
+        if lost > self._max_lost * self.report.rows:
+            why = "\n".join(str(self.report).splitlines()[1:])
+            hint = ""
+            if self.report.skipped[Skipped.NOT_UTF8] > lost / 2:
+                hint = "\nState the file's encoding, as --encoding windows-1252."
+            raise CatalogueError(
+                f"{self._path}: {lost:,} of {self.report.rows:,} rows are lost, more than {self._max_lost:.0%}; correct the file, "
+                f"or allow it with --max-lost\n{why}{hint}"
+            )
 
     def _read_batch(self, batch: list[Row], ids_before: IdSet) -> list[Product]:
         at = self._place[self._fields["id"]]
@@ -98,9 +145,8 @@ class CatalogueReader:
         try:
             title = clean_text(cell_text(cell["title"]))
             brand = clean_text(cell_text(cell.get("brand")))
-            steps = clean_text(cell_text(cell.get("category"))).split(">")
-            category = " > ".join(step.strip() for step in steps if step.strip())
-            pairs = [(name, clean_text(cell_text(row.values[self._place[name]]))) for name in self._attributes]
+            paths = _category_paths(cell.get("category"))
+            attributes, lists = self._attributes.read(row.values)
         except UnicodeDecodeError:
             self._report(row, Skipped.NOT_UTF8)
             return None
@@ -114,14 +160,16 @@ class CatalogueReader:
             id=product_id,
             title=title,
             brand=brand,
-            category=category,
+            category=paths[0] if paths else "",
             price_minor=self._price(row, cell.get("price")),
             in_stock=self._in_stock(row, cell.get("in_stock")),
-            attributes={name: text for name, text in pairs if text},
+            attributes=attributes,
+            other_categories=paths[1:],
+            lists=lists,
         )
 
     def _price(self, row: Row, value: object) -> int | None:
-        price = parse_price(value, self._currency_digits)
+        price = parse_price(value, self._currency_digits, mark=self._mark, currency=self._currency)
         if isinstance(price, Repaired):
             self._report(row, price, readable(value))
             return None
@@ -149,6 +197,18 @@ def _parse_id(value: object) -> str | None:
         return clean_text(cell_text(value), unescape=False)
     except UnicodeDecodeError:
         return None
+
+
+def _category_paths(value: object) -> tuple[str, ...]:
+    """Returns the category paths of a cell, each once."""
+    cells = value if isinstance(value, list | tuple) else [value]
+    paths: dict[str, None] = {}
+    for cell in cells:
+        for path in clean_text(cell_text(cell)).split("|"):
+            steps = [step for part in path.split(">") if (step := part.strip())]
+            if steps:
+                paths[" > ".join(steps)] = None
+    return tuple(paths)
 
 
 def _id_violation(product_id: str | None, is_repeated: bool) -> Skipped | None:

@@ -20,7 +20,7 @@ class Skipped(StrEnum):
     LONG_ID = f"id over {MAX_ID_CHARS} characters"
     DUPLICATE_ID = "duplicate id"
     NO_TITLE = "no title"
-    NOT_UTF8 = "not UTF-8"
+    NOT_UTF8 = "not UTF-8"  # or not what --encoding states
     BROKEN_JSON = "broken JSON"
     NOT_AN_OBJECT = "not a JSON object"
     BROKEN_QUOTES = "broken quotes"
@@ -32,6 +32,8 @@ class Repaired(StrEnum):
 
     TITLE_CUT = "title cut"
     PRICE_NOT_A_NUMBER = "price not a number"
+    PRICE_UNCLEAR = "price with an unclear decimal mark (state it: --decimal point or --decimal comma)"
+    OTHER_CURRENCY = "price in another currency (state the catalogue's: --currency)"
     NEGATIVE_PRICE = "negative price"
     PRICE_TOO_LARGE = "price too large"
     STOCK_UNCLEAR = "in_stock not understood"

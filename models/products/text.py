@@ -1,4 +1,4 @@
-"""Text of catalogue cells: any cell as text, cleaned, and shortened for a report."""
+"""Text of catalogue cells: any cell as text, cleaned of markup and control characters, and shortened for a report."""
 
 from __future__ import annotations
 
@@ -9,17 +9,43 @@ import re
 import unicodedata
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Elements that descriptions are marked up with. "<M>" and "a < b" are no markup.
+_ELEMENTS = (
+    "a|abbr|address|article|aside|b|big|blockquote|body|br|button|center|cite|code|dd|div|dl|dt|em|embed|figcaption|figure|font|footer|form|"
+    "h[1-6]|head|header|hr|html|i|iframe|img|input|label|li|link|main|mark|meta|nav|object|ol|option|p|picture|pre|s|section|select|small|"
+    "source|span|strike|strong|sub|sup|svg|table|tbody|td|tfoot|th|thead|title|tr|tt|u|ul|video|wbr"
+)
+_MARKUP = re.compile(
+    rf"<!--.*?-->|<!\[CDATA\[|\]\]>|<(?P<raw>script|style)\b[^>]*>.*?</(?P=raw)\s*>|</?(?:{_ELEMENTS})(?:\s[^<>]*)?/?>",
+    re.IGNORECASE | re.DOTALL,
+)
+_INLINE = re.compile(
+    r"</?(?:a|abbr|b|big|cite|code|em|font|i|mark|s|small|span|strike|strong|sub|sup|tt|u|wbr)\b", re.IGNORECASE
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: JSON can write it, UTF-8 cannot
 
 
 def clean_text(text: str, unescape: bool = True) -> str:
-    """Returns NFC text on one line: HTML entities unescaped, control characters and runs of blanks as one blank, ends trimmed."""
-    if unescape and "&" in text:
-        text = html.unescape(text)
+    """Returns NFC text on one line: HTML entities unescaped and its tags removed, control characters and runs of blanks as one blank,
+    ends trimmed. Without `unescape` entities and tags stay."""
+    if unescape:
+        if "&" in text:
+            text = html.unescape(text)
+        if "<" in text:
+            text = without_markup(text)
     if text.isascii() and text.isprintable():
         return " ".join(text.split()) if "  " in text else text.strip()
     text = _SURROGATE.sub("\ufffd", _CONTROL.sub(" ", text))
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def without_markup(text: str) -> str:
+    """Returns text without HTML tags, comments, scripts and styles. A tag that starts a block leaves a blank."""
+    while True:  # what is left of "<<b>b>" is a tag again
+        stripped = _MARKUP.sub(lambda tag: "" if _INLINE.match(tag[0]) else " ", text)
+        if stripped == text:
+            return text
+        text = html.unescape(stripped) if "&" in stripped else stripped  # entities inside the tags of an escaped text
 
 
 def cell_text(value: object) -> str:

@@ -9,6 +9,8 @@ from models.bundles.bundle import Bundle
 from models.bundles.extend import link_folder, replace_parts
 from models.bundles.manifest import BundleError, Manifest
 from models.ranking.bundle_part import RANKER_PART
+from models.ranking.column_files import COLUMNS_PART
+from models.ranking.product_columns import compute_columns, price_bands
 from models.ranking.ranker import DEFAULT_BLEND, Ranker, RankerError
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.ranking.teacher.spec import TeacherError, TeacherSpec
@@ -45,6 +47,9 @@ def add_ranker(
             raise BundleError(str(error)) from None
         if teacher is not None:
             link_folder(teacher, folder / TEACHER_PART.name)
+        table, dim = bundle.products(), bundle.manifest.dim
+        columns = compute_columns(table, price_bands(bundle, table), bundle.vectors()[:, dim:], bundle.manifest.boosts)
+        columns.save(folder / COLUMNS_PART.name)
 
     facts = {
         "recipe": ranker.recipe.name,
@@ -57,7 +62,9 @@ def add_ranker(
         "calibration_error": report.get("holdout_calibration_error", {}),
         "teacher": _teacher_facts(teacher),
     }
-    return replace_parts(bundle, (RANKER_PART, TEACHER_PART), write, {"ranker": facts}, out, replace=replace)
+    return replace_parts(
+        bundle, (RANKER_PART, TEACHER_PART, COLUMNS_PART), write, {"ranker": facts}, out, replace=replace
+    )
 
 
 def _teacher_facts(folder: Path | None) -> dict[str, Any]:

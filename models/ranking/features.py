@@ -18,7 +18,7 @@ import numpy.typing as npt
 from models.arrays import Codes, Float16s, Floats, Ints
 from models.bundles.bundle import Bundle
 from models.index.float16 import SCALE, to_scaled_float32
-from models.products.identifiers import IdentifierIndex, identifiers_in
+from models.products.identifiers import IdentifierIndex, product_keys
 from models.products.product import Product
 from models.query_types.type_model import TypeModel, TypePrediction
 from models.ranking.attribute_lift import MAX_TYPES, AttributeLift
@@ -79,16 +79,18 @@ class CandidateFeatures:
         *,
         query_attributes: QueryAttributes | None = None,
         columns: ProductColumns | None = None,
+        identifiers: IdentifierIndex | None = None,
     ) -> None:
         """Takes the bundle's search tower and query classifier, which only `inputs` needs.
 
         `types` is None if the bundle has no classifier. `query_attributes` are those that the ranker learned; with None the features
-        "..._asked" are 0. `columns` are the bundle's, if they were read before.
+        "..._asked" are 0. `columns` and `identifiers` are the bundle's, if they were read before.
         """
         self._tower, self._types = tower, types
         self._columns = columns or ProductColumns.from_bundle(bundle)
         self._lift = AttributeLift(self._columns, query_attributes or QueryAttributes.none())
-        self._identifiers: IdentifierIndex = bundle.identifiers()
+        self._identifiers = identifiers or bundle.identifiers()
+        self._identifier_columns = tuple(bundle.manifest.catalogue.get("identifiers", ()))
         self._scratch = _Scratch()
 
     def inputs(
@@ -140,28 +142,27 @@ class CandidateFeatures:
         """
         features = self._from_facts([_Search(query, len(products))], self._columns.facts_for(products))
         features[:, _COSINES] = np.nan
-        identifiers = self._identifiers.specific_identifiers(query.text)
-        if identifiers:
+        keys = self._identifiers.specific_keys(query.text)
+        if keys:
             features[:, _AT["identifier_match"]] = [
-                not identifiers.isdisjoint(identifiers_in(product.id) | identifiers_in(product.title))
-                for product in products
+                not keys.isdisjoint(product_keys(product, self._identifier_columns)) for product in products
             ]
         return features
 
     def _fill_cosines(self, features: Floats, query: QueryInput, rows: Ints) -> None:
-        columns = self._columns
-        vectors = np.zeros((3, columns.dim), np.float32)
+        products = self._columns.vectors
+        vectors = np.zeros((3, products.dim), np.float32)
         np.multiply(query.query, SCALE, out=vectors[0])
         np.multiply(query.search, SCALE, out=vectors[1])
         length = _length(query.shopper)
         if query.shopper is not None and length:
             np.multiply(query.shopper, SCALE / np.float32(length), out=vectors[2])
-        float16s, bits = self._scratch.float16s(columns.vectors.shape[1]), self._scratch.bits(columns.dim)
+        float16s, bits = self._scratch.float16s(products.shape[1]), self._scratch.bits(products.dim)
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
-            columns.vectors.take(block, axis=0, out=float16s[: len(block)], mode="clip")
-            products = to_scaled_float32(float16s[: len(block), : columns.dim], bits[: len(block)])
-            np.matmul(products, vectors.T, out=features[start : start + len(block), _COSINES])
+            products.take(block, out=float16s[: len(block)])
+            units = to_scaled_float32(float16s[: len(block), : products.dim], bits[: len(block)])
+            np.matmul(units, vectors.T, out=features[start : start + len(block), _COSINES])
 
     def _from_facts(self, searches: Sequence[_Search], facts: Facts) -> Floats:
         """Computes all features but the cosines and `identifier_match`."""

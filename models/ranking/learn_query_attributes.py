@@ -82,7 +82,7 @@ def _strongest_lifts(
     words: npt.NDArray[np.uint32], counts: sparse.csr_matrix, columns: ProductColumns, categories: sparse.csr_matrix
 ) -> QueryAttributes:
     """Takes the clicks `counts` (words, products) after each word."""
-    ids = columns.attribute_ids[:, TYPE_AT + 1 :].astype(np.int64)
+    ids = columns.attribute_ids.all()[:, TYPE_AT + 1 :].astype(np.int64)
     rows, column = np.nonzero(ids)
     size, baseline = len(columns.vocabulary), columns.baseline
     held = sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, ids[rows, column] - 1)), (len(columns), size))

@@ -19,19 +19,20 @@ TYPE_AT, BRAND_AT, CATEGORY_AT, PRICE_AT, OTHERS_AT = 0, 1, 2, 3, slice(-MAX_ATT
 NUM_ATTRIBUTES = 4 + MAX_ATTRIBUTES
 MAX_TITLE_WORDS = 24
 MAX_WORDS = 96  # of the other fields together
+MAX_KEPT = 50_000
 _STEP = 8  # words are stored in steps of this many
 
 Text = tuple[str, str, str, dict[str, str]]  # title, brand, category, and the attributes that are not empty
 
 
 class ProductWords:
-    """Words and attribute keys of the products added so far."""
+    """Words and attribute keys of the products added so far. Several may share `hashes`."""
 
-    def __init__(self) -> None:
-        self._words_of = _WordsOf()
+    def __init__(self, hashes: TextHashes | None = None) -> None:
+        hashes = hashes or TextHashes()
+        self._words_of, self._key_of = hashes.words_of, hashes.key_of
         self._words, self._lengths = array("I"), array("q")  # for each product those of the title, then the others
         self._keys = array("Q")  # NUM_ATTRIBUTES for each product
-        self._key_of = _AttributeKeys()
 
     def extend(self, products: Iterable[Text]) -> None:
         words_of, words, lengths, keys, key_of = (
@@ -76,6 +77,19 @@ class ProductWords:
         return steps
 
 
+class TextHashes:
+    """The hashes of texts that recur."""
+
+    def __init__(self) -> None:
+        self.words_of, self.key_of = _WordsOf(), _AttributeKeys()
+
+    def bound(self) -> None:
+        """Forgets everything once it holds more than MAX_KEPT texts or words."""
+        if max(len(self.words_of), len(self.words_of.hashes), len(self.key_of)) > MAX_KEPT:
+            for known in (self.words_of, self.words_of.hashes, self.key_of):
+                known.clear()
+
+
 class _Hashes(dict[str, int]):
     """Maps a word to its hash."""
 
@@ -96,10 +110,10 @@ class _WordsOf(dict[str, tuple[int, ...]]):
     """Maps a text to the hashes of its words. Only short texts are kept, since they recur."""
 
     def __init__(self) -> None:
-        self._hashes = _Hashes()
+        self.hashes = _Hashes()
 
     def __missing__(self, text: str) -> tuple[int, ...]:
-        made = tuple(map(self._hashes.__getitem__, words_of(text, MAX_WORDS)))
+        made = tuple(map(self.hashes.__getitem__, words_of(text, MAX_WORDS)))
         if len(text) <= 2 * LONGEST_TERM_CHARS:
             self[text] = made
         return made

@@ -14,7 +14,7 @@ from models.evaluation.cases import Cases, Split, num_train_events
 from models.evaluation.numbered_log import NumberedLog, plain_query
 from models.evaluation.results import Ranker
 from models.events.kinds import CLICK, PURCHASE
-from models.lexical import WORD, Bm25
+from models.lexical.bm25 import WORD, Bm25
 from models.studies.rankers import by_query
 
 # For a query with n training events, n / (n + WORDS_WEIGHT) of the category estimate comes from the query as a whole, the rest from its

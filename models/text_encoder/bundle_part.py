@@ -7,7 +7,9 @@ from pathlib import Path
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.part import Part
-from models.text_encoder.spec import EncoderSpec
+from models.products.spelling import vocabulary_words
+from models.text_encoder.openvino_session import read_network
+from models.text_encoder.spec import OPENVINO_FILE, EncoderSpec
 
 
 def _checked(bundle: Bundle, folder: Path) -> Path:
@@ -19,5 +21,10 @@ def _checked(bundle: Bundle, folder: Path) -> Path:
     return folder
 
 
-TEXT_ENCODER_PART = Part("encoder", _checked)
+def _read_rest(folder: Path) -> None:
+    vocabulary_words(folder / "tokenizer.json")
+    read_network(folder / OPENVINO_FILE)
+
+
+TEXT_ENCODER_PART = Part("encoder", _checked, _read_rest)
 """Opens as the folder for `TextEncoder`."""

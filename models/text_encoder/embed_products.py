@@ -14,6 +14,7 @@ from models.bundles.build import Recipe
 from models.bundles.bundle import VECTORS
 from models.bundles.embedding import npy_header
 from models.bundles.files import sync_files
+from models.bundles.vector_rows import vector_rows
 from models.bundles.work_folder import WorkFolder
 from models.products.product import product_text
 from models.products.product_table import ProductTable
@@ -109,7 +110,8 @@ def _encode_products(
             progress("encode products", done, len(table))
             block = table.products(done, min(done + ENCODE_BLOCK, len(table)))
             texts = [Text(product_text(product, text_attributes), "product") for product in block]
-            file.write(encoder.encode(texts).astype("<f2").tobytes())
+            vectors = encoder.encode(texts)
+            file.write(vector_rows(vectors, vectors[:, :0]).tobytes())
             file.flush()
             os.fsync(file.fileno())
             done += len(texts)

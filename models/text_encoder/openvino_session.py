@@ -13,6 +13,13 @@ from models.arrays import Floats
 from models.devices import cpu_computes_bf16
 
 
+def read_network(model: Path) -> None:
+    """Reads a network without compiling it. Raises RuntimeError if it is damaged."""
+    import openvino
+
+    openvino.Core().read_model(model)
+
+
 class OpenVinoSession:
     """A compiled network, in bf16 where the processor computes in it. `threads` 0 uses all cores. Safe to call from several threads."""
 

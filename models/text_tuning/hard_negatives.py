@@ -63,7 +63,7 @@ def near_negatives(queries: Floats, products: Floats, pool: Ints, positives: Rag
 
 def bm25_negatives(queries: list[str], texts: list[str], pool: Ints, positives: Ragged, nearest: int) -> Codes:
     """Returns products that share words with the query; `texts` (pool,) are those of the pool. Needs the extra `aisle[evaluate]`."""
-    from models.lexical import Bm25
+    from models.lexical.bm25 import Bm25
 
     most_positives = int(positives.lengths.max(initial=0))
     ranked = Bm25(texts).best(queries, min(nearest + most_positives, len(pool)))

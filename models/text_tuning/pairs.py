@@ -24,7 +24,7 @@ from models.events.kinds import CLICK
 from models.text_tuning.query_keys import LeakGuard, loose_key, plain_key
 from models.unified.negatives import grouped
 from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
-from models.unified.signals import KIND_POINTS
+from models.unified.window_signals import KIND_POINTS
 from models.unified.words import Ragged
 
 Damping = Literal["none", "sqrt", "log"]

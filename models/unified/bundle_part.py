@@ -1,4 +1,4 @@
-"""The unified model in a bundle: it encodes queries and shoppers."""
+"""The unified model in a bundle: it encodes queries, shoppers and products."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.part import Part
-from models.unified.light_tower import LightSpec, ModelError
+from models.products.product import Product
+from models.unified.light_tower import LightSpec, LightTower, ModelError
+from models.unified.product_tower import LightProductTower
 
 
 def _checked(bundle: Bundle, folder: Path) -> Path:
@@ -22,5 +24,11 @@ def _checked(bundle: Bundle, folder: Path) -> Path:
     return folder
 
 
-UNIFIED_PART = Part("unified", _checked)
-"""Opens as the folder for `LightTower` and `PriceBands`."""
+def _read_rest(folder: Path) -> None:
+    tower = LightTower(folder)
+    tower.encode_queries([("a", "")])
+    LightProductTower(folder, tower).encode([Product("", "a")])
+
+
+UNIFIED_PART = Part("unified", _checked, _read_rest)
+"""Opens as the folder for `LightTower`, `LightProductTower` and `PriceBands`."""

@@ -17,6 +17,7 @@ from models.arrays import Float16s, Floats, Progress
 from models.bundles.bundle import VECTORS
 from models.bundles.embedding import npy_header
 from models.bundles.files import file_sha256, sync_files
+from models.bundles.vector_rows import vector_rows
 from models.bundles.work_folder import WorkFolder
 from models.events.event import Event, EventKind
 from models.index.spec import num_columns
@@ -110,15 +111,11 @@ def _write_vectors(unit_vectors: Float16s, features: Floats, out: Path) -> None:
     """Writes (products, dim) and (products, features) side by side, and zeros up to `num_columns`. It writes without a memory map, where a
     full disk would kill the process."""
     size, dim = unit_vectors.shape
-    width = num_columns(dim, features.shape[1])
     with out.open("wb") as file:
-        file.write(npy_header((size, width)))
+        file.write(npy_header((size, num_columns(dim, features.shape[1]))))
         for start in range(0, size, WRITE_BLOCK):
             stop = min(start + WRITE_BLOCK, size)
-            block = np.zeros((stop - start, width), "<f2")
-            block[:, :dim] = unit_vectors[start:stop]
-            block[:, dim : dim + features.shape[1]] = features[start:stop]
-            file.write(block.tobytes())
+            file.write(vector_rows(unit_vectors[start:stop], features[start:stop]).tobytes())
 
 
 def _sample_histories(log: pa.Table, rng: np.random.Generator) -> list[list[Event]]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Codes, Doubles, Floats
+from models.arrays import Codes, Floats
 from models.products.product import Product
-from models.unified.history import HistoryKind, brand_words, click_words, item_tokens, product_item, purchase_words
+from models.unified.history import (
+    HistoryKind,
+    brand_and_price_tokens,
+    brand_words,
+    click_words,
+    product_item,
+    purchase_words,
+)
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged, WordBook, WordHashing, category_tokens, field_token, words_of
 
@@ -46,11 +53,11 @@ def product_features(
     brand: list[int] = []
     category_numbers: dict[str, int] = {}
     category: list[int] = []
-    overall = np.array(bands.edges.get("", []))
+    overall = bands.edges.get("", [])
     for product in products:
-        ids.append(_id_buckets(product, ids_hashing))
+        ids.append(id_buckets(product, ids_hashing))
         item = product_item(HistoryKind.CLICK, 0, product, bands.band(product))
-        words.append(book.numbers([*words_of(product_words(product), MAX_PRODUCT_WORDS), *item_tokens(item)]))
+        words.append(book.numbers(tower_words(product, item.price_band)))
         terms.append(book.numbers(click_words(item)))
         tags.append(book.numbers(purchase_words(item)))
         if product.brand not in brand_numbers:
@@ -58,7 +65,7 @@ def product_features(
             brand_rows.append(book.numbers(brand_words(item)))
         brand.append(brand_numbers[product.brand])
         category.append(category_numbers.setdefault(product.category, len(category_numbers)))
-        scalars.append(_scalars(product, item.price_band, overall))
+        scalars.append(catalogue_scalars(product, item.price_band, overall))
     return ProductFeatures(
         words=Ragged.from_rows(words),
         ids=np.array(ids, np.int32).reshape(-1, ID_SLOTS),
@@ -72,21 +79,30 @@ def product_features(
 
 
 def product_words(product: Product) -> str:
-    """Returns all texts of a product, the most informative first, so that a cut loses descriptions before names."""
+    """Returns all texts of a product, the most informative first, so that a cut loses descriptions before names. The order of the
+    attributes in the product does not matter: a catalogue and a call may have different ones."""
     category = " ".join(step for step in product.category.split(">")[-2:])
-    return " ".join((product.title, product.brand, category, *sorted(product.attributes.values(), key=len)))
+    attributes = sorted(product.attributes.values(), key=lambda text: (len(text), text))
+    return " ".join((product.title, product.brand, category, *attributes))
 
 
-def _id_buckets(product: Product, hashing: WordHashing) -> list[int]:
+def tower_words(product: Product, band: int | None) -> list[str]:
+    """Returns the words of a product in the product tower, and its field tokens, of which any may be empty."""
+    return [*words_of(product_words(product), MAX_PRODUCT_WORDS), *brand_and_price_tokens(product.brand, band)]
+
+
+def id_buckets(product: Product, hashing: WordHashing) -> list[int]:
+    """Returns (ID_SLOTS,) buckets from 1; 0 is none."""
     steps = category_tokens(product.category)[: ID_SLOTS - 2]
     tokens = [field_token("product", product.id), field_token("brand", product.brand), *steps]
     return [hashing.bucket(text) + 1 if text else 0 for text in tokens + [""] * (ID_SLOTS - len(tokens))]
 
 
-def _scalars(product: Product, band: int | None, overall: Doubles) -> tuple[float, ...]:
+def catalogue_scalars(product: Product, band: int | None, edges: Sequence[float]) -> tuple[float, ...]:
+    """Returns (CATALOGUE_SCALARS,). `edges` are those of the price bands of the whole catalogue."""
     price = product.price_minor
     return (
-        0.5 if price is None or not len(overall) else float((price > overall).sum() / len(overall)),
+        0.5 if price is None or not edges else sum(price > edge for edge in edges) / len(edges),
         0.5 if band is None else band / 4,
         float(price is not None),
         float(product.in_stock),

@@ -5,6 +5,7 @@ Training takes the same items from columns (`models.unified.histories`); a test 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,7 @@ from models.unified.words import category_tokens, field_token, words_of
 MAX_TERMS = 16
 MAX_ATTRIBUTES = 8
 MAX_QUERY_WORDS = 12
+MAX_KEPT = 20_000  # products whose words are kept: the reasons for a page read the same history again and again
 LONGEST_TERM_CHARS = 24  # of an attribute that counts as a term ("dark green"); a description does not
 
 
@@ -52,15 +54,21 @@ def short_attributes(attributes: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def product_item(kind: HistoryKind, time_ms: int, product: Product, price_band: int | None) -> HistoryItem:
+    terms, attributes = _facts(product)
     return HistoryItem(
         kind,
         time_ms,
-        terms=product_terms(product),
+        terms=terms,
         brand=product.brand,
         category=product.category,
         price_band=price_band,
-        attributes=short_attributes(product.attributes),
+        attributes=attributes,
     )
+
+
+@functools.lru_cache(MAX_KEPT)
+def _facts(product: Product) -> tuple[str, tuple[str, ...]]:
+    return product_terms(product), short_attributes(product.attributes)
 
 
 def history_items(
@@ -115,14 +123,20 @@ def query_words(query: str) -> list[str]:
     return words_of(query, MAX_QUERY_WORDS)
 
 
-def item_tokens(item: HistoryItem) -> list[str]:
-    """Returns the field tokens of brand and price band. Products have the same tokens, so that a shopper's taste matches them."""
-    return [field_token("brand", item.brand), "" if item.price_band is None else field_token("price", item.price_band)]
+def brand_and_price_tokens(brand: str, price_band: int | None) -> list[str]:
+    """Returns the field tokens of a history's item, "" for one that is missing. Products have the same tokens, so that a shopper's taste
+    matches them."""
+    return [field_token("brand", brand), "" if price_band is None else field_token("price", price_band)]
 
 
 def click_words(item: HistoryItem) -> list[str]:
     """Returns the words of a click: the product's terms, its brand and its price band."""
-    return [*words_of(item.terms, MAX_TERMS), *item_tokens(item)]
+    return [*_terms(item.terms), *brand_and_price_tokens(item.brand, item.price_band)]
+
+
+@functools.lru_cache(MAX_KEPT)
+def _terms(terms: str) -> tuple[str, ...]:
+    return tuple(words_of(terms, MAX_TERMS))
 
 
 def brand_words(item: HistoryItem) -> list[str]:

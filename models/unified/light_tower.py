@@ -19,12 +19,11 @@ from models.arrays import Bools, Floats, Ints
 from models.errors import InputError
 from models.unified.history import HistoryBlocks, HistoryItem, block_items, query_words
 from models.unified.model_files import FORMAT_VERSION, SEARCH_FILE, SPEC_FILE, VOCABULARY_FILE
+from models.unified.numpy_layers import Layers, silu, unit
+from models.unified.word_vectors import WordVectors
 from models.unified.words import WordHashing
 
 __all__ = ["SPEC_FILE", "LightSpec", "LightTower", "ModelError", "log_words", "read_spec"]
-
-
-_MAX_CACHED_WORDS = 50_000  # 0.7 kB each
 
 
 class ModelError(InputError):
@@ -79,22 +78,20 @@ class LightTower:
     def __init__(self, folder: Path) -> None:
         self.spec = LightSpec.load(folder)
         weights = load_file(folder / SEARCH_FILE)
-        self._tokens = weights.pop("tokens.weight")
-        # Transposed once to (inputs, outputs), the layout of the products below.
-        self._w = {
-            name: np.ascontiguousarray(value.T) if name.endswith("weight") and "norm" not in name else value
-            for name, value in weights.items()
-        }
+        self.tokens = weights.pop("tokens.weight")  # (buckets, token_dim) of words, which the product tower shares
+        self._words = WordVectors(self.tokens, self.spec.hashing)
+        self._layers = Layers(weights)
         self._locale = {name: at for at, name in enumerate(self.spec.locales)}
-        self._words: dict[str, Floats] = {}
 
     def encode_queries(self, queries: Sequence[tuple[str, str]]) -> Floats:
         """Maps (text, locale) to unit vectors (queries, dim). A locale that was not trained counts as "other"."""
-        bags = self._bags([query_words(text) for text, _ in queries])
+        bags = self._words.bags([query_words(text) for text, _ in queries])
         other = len(self.spec.locales)
-        locale = self._weight("search.query.locale.weight").T[[self._locale.get(name, other) for _, name in queries]]
+        locale = self._layers.weight("search.query.locale.weight").T[
+            [self._locale.get(name, other) for _, name in queries]
+        ]
         inputs = np.concatenate([bags, locale], axis=1)
-        return _unit(self._dense("search.query.dense", inputs))
+        return unit(self._layers.dense("search.query.dense", inputs))
 
     def encode_shoppers(self, histories: Sequence[Sequence[HistoryItem]]) -> Floats:
         """Maps histories (items in any order) to vectors (shoppers, dim) of any length; an empty history gives 0.
@@ -102,20 +99,19 @@ class LightTower:
         A shopper's vector does not depend on the query and can be cached until the shopper's next event.
         """
         blocks = self.spec.history
-        texts: list[list[str]] = []
+        texts: dict[tuple[str, ...], int] = {}  # each once: histories without one event in turn share the others
         slots = np.full((len(histories), blocks.total), -1, np.int64)
         for row, history in enumerate(histories):
             first = 0
             for name, tokens in block_items(history, blocks).items() if history else ():
                 for place, words in enumerate(tokens):
                     if words:
-                        slots[row, first + place] = len(texts)
-                        texts.append(words)
+                        slots[row, first + place] = texts.setdefault(tuple(words), len(texts))
                 first += blocks.sizes()[name]
         known = (slots >= 0).any(axis=1)
         vectors = np.zeros((len(histories), self.spec.dim), np.float32)
         if known.any():
-            vectors[known] = self._attend(self._bags(texts), slots[known])
+            vectors[known] = self._attend(self._words.bags(list(texts)), slots[known])
         return vectors
 
     def personalise(self, queries: Floats, shoppers: Floats, strength: float | Floats = 1.0) -> Floats:
@@ -127,84 +123,42 @@ class LightTower:
         known: Bools = np.any(shoppers != 0, axis=1) & (strengths[:, 0] != 0)
         if not known.any():
             return queries
-        mixed = self._dense("search.mix", np.concatenate([queries, shoppers], axis=1))
+        mixed = self._layers.dense("search.mix", np.concatenate([queries, shoppers], axis=1))
         taste = mixed - (mixed * queries).sum(axis=1, keepdims=True) * queries
         most = np.float32(self.spec.most_taste)
         taste *= most / np.maximum(np.linalg.norm(taste, axis=1, keepdims=True), most)
-        return np.where(known[:, np.newaxis], _unit(queries + strengths * taste), queries)
+        return np.where(known[:, np.newaxis], unit(queries + strengths * taste), queries)
 
     def _attend(self, items: Floats, slots: Ints) -> Floats:
         """Maps items (items, token_dim) and slots (shoppers, slots), at least one filled for each shopper, to (shoppers, dim)."""
-        normed = self._norm("search.shopper.norm", items)
+        normed = self._layers.norm("search.shopper.norm", items)
         at = np.maximum(slots, 0)
-        scores = self._scores(self._linear("search.shopper.keys", normed))[at]
-        scores = scores + self._scores(self._weight("search.shopper.slot_keys"))  # (shoppers, slots, heads, readouts)
+        scores = self._scores(self._layers.linear("search.shopper.keys", normed))[at]
+        scores = scores + self._scores(
+            self._layers.weight("search.shopper.slot_keys")
+        )  # (shoppers, slots, heads, readouts)
         scores = np.where((slots >= 0)[:, :, None, None], scores, np.float32(-np.inf))
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         shares = (shares / shares.sum(axis=1, keepdims=True)).transpose(0, 2, 3, 1)
-        values = self._linear("search.shopper.values", normed)[at] + self._weight("search.shopper.slot_values")
+        values = self._layers.linear("search.shopper.values", normed)[at] + self._layers.weight(
+            "search.shopper.slot_values"
+        )
         values = values.reshape(*slots.shape, self.spec.heads, -1).transpose(0, 2, 1, 3)
         read = (shares @ values).transpose(0, 2, 1, 3)  # (shoppers, readouts, heads, head_dim)
         read = read.reshape(*read.shape[:2], -1)
-        states = self._weight("search.shopper.readouts") + self._linear("search.shopper.joined", read)
-        wide = self._linear("search.shopper.widen", self._norm("search.shopper.read_norm", states))
-        states = states + self._linear("search.shopper.narrow", _silu(wide))
-        return self._linear("search.shopper.out", states.reshape(len(slots), -1))
+        states = self._layers.weight("search.shopper.readouts") + self._layers.linear("search.shopper.joined", read)
+        wide = self._layers.linear("search.shopper.widen", self._layers.norm("search.shopper.read_norm", states))
+        states = states + self._layers.linear("search.shopper.narrow", silu(wide))
+        return self._layers.linear("search.shopper.out", states.reshape(len(slots), -1))
 
     def _scores(self, keys: Floats) -> Floats:
         """Maps keys (n, token_dim) to attention scores of each head of each read-out (n, heads, readouts)."""
         by_head = keys.reshape(len(keys), self.spec.heads, -1)
-        readouts = self._weight("search.shopper.readouts")
+        readouts = self._layers.weight("search.shopper.readouts")
         readouts = readouts.reshape(len(readouts), self.spec.heads, -1)
         return np.einsum("nhd,rhd->nhr", by_head, readouts) / np.float32(by_head.shape[-1] ** 0.5)
-
-    def _bags(self, texts: Sequence[Sequence[str]]) -> Floats:
-        """Returns (texts, token_dim) the means of the words; 0 for a text without words."""
-        bags = np.zeros((len(texts), self._tokens.shape[1]), np.float32)
-        lengths = np.array([len(text) for text in texts], np.int64)
-        if not lengths.sum():
-            return bags
-        words = np.stack([self._word(word) for text in texts for word in text])
-        filled = lengths > 0
-        starts = (np.cumsum(lengths) - lengths)[filled]
-        bags[filled] = np.add.reduceat(words, starts, axis=0) / lengths[filled, None]
-        return bags
-
-    def _word(self, word: str) -> Floats:
-        vector = self._words.get(word)
-        if vector is None:
-            own, *ngrams = self.spec.hashing.buckets(word)
-            vector = self._tokens[own]
-            if ngrams:
-                vector = vector + self._tokens[ngrams].mean(axis=0)
-            if len(self._words) < _MAX_CACHED_WORDS:
-                self._words[word] = vector
-        return vector
-
-    def _weight(self, name: str) -> Floats:
-        return self._w[name]
-
-    def _linear(self, name: str, inputs: Floats) -> Floats:
-        return inputs @ self._w[f"{name}.weight"] + self._w[f"{name}.bias"]
-
-    def _dense(self, name: str, inputs: Floats) -> Floats:
-        hidden = self._linear(f"{name}.out", _silu(self._linear(f"{name}.hidden", inputs)))
-        return hidden + inputs @ self._w[f"{name}.skip.weight"]
-
-    def _norm(self, name: str, inputs: Floats) -> Floats:
-        centred = inputs - inputs.mean(axis=-1, keepdims=True)
-        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(1e-5))
-        return centred / spread * self._w[f"{name}.weight"] + self._w[f"{name}.bias"]
 
 
 def log_words(folder: Path) -> set[str]:
     """Returns the frequent words of the log that the model was trained on, which are hardly typing errors."""
     return set(json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))["words"])
-
-
-def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-
-
-def _silu(values: Floats) -> Floats:
-    return values / (1 + np.exp(-values))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.products.changes import Offered
 from models.products.product import Product
 
 NUM_BANDS = 5
@@ -34,7 +35,7 @@ class PriceBands:
         enough = {name: values for name, values in prices.items() if len(values) >= _MIN_PRICES or not name}
         return cls({name: np.quantile(values, shares).tolist() for name, values in enough.items()})
 
-    def band(self, product: Product) -> int | None:
+    def band(self, product: Offered) -> int | None:
         """Returns 0 (cheap) to 4 (expensive); None without a price."""
         edges = self.edges.get(product.category) or self.edges.get("")
         if product.price_minor is None or edges is None:

@@ -41,7 +41,7 @@ from models.unified.model_files import (
 )
 from models.unified.network import CatalogueInputs, UnifiedNetwork, product_vectors
 from models.unified.price_bands import PriceBands
-from models.unified.query_generation import TextReader, Vocabulary, read_products, text_tokens
+from models.unified.query_generation import TextReader, read_products
 from models.unified.recipe import (
     HingeTargets,
     LossWeights,
@@ -53,6 +53,7 @@ from models.unified.recipe import (
 )
 from models.unified.signals import SavedSignals
 from models.unified.training_data import TrainingData
+from models.unified.vocabulary import Vocabulary, text_tokens
 from models.unified.words import WordBook, WordHashing
 
 __all__ = ["IDS_FILE", "VECTORS_FILE", "ProductEncoder", "export_product_vectors", "recipe_of", "save_model"]

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.arrays import Bools, Codes, Doubles, Floats, Ints
-from models.events.kinds import CLICK, KINDS
-from models.unified.shopping_log import UNKNOWN, ShoppingLog
+from models.arrays import Bools, Floats, Ints
 
 SIGNAL_SCALARS = ("popularity_rank", "popularity", "shown_rank", "click_share", "purchase_share", "is_known")
-KIND_POINTS = (0.05, 1.0, 2.0, 4.0)  # weights of an impression, a click, a cart and a purchase
-_PRIOR = 20.0  # engagements at the average rate that are added to those of each product
 _FILE = "signals.parquet"
 
 
@@ -42,74 +36,64 @@ class ProductSignals:
 
 
 class SavedSignals:
-    """Signals by product id, as `ProductSignals.save` wrote them."""
+    """Signals by product id, as `ProductSignals.save` wrote them. It keeps those of the products that shoppers were shown: all others have
+    zeros, and are most of a large catalogue."""
 
     def __init__(self, folder: Path) -> None:
         table = pq.read_table(folder / _FILE)
-        self._ids = table["id"].combine_chunks()
-        self._columns = {name: _matrix(table[name]) for name in ("scalars", "locales", "graph")}
+        scalars = _matrix(table["scalars"])
+        rows = np.flatnonzero(scalars[:, SIGNAL_SCALARS.index("is_known")] > 0)
+        ids = table["id"].take(pa.array(rows)).to_pylist()
+        # Hashes of this process, sorted, find an id: 16 bytes a product, where a dict takes about 100.
+        hashes = _hashes(ids)
+        order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[order]
+        self._ids = pa.array([ids[at] for at in order.tolist()], pa.string())
+        rows = rows[order]
+        self._columns = {
+            "scalars": scalars[rows],
+            "locales": _matrix(table["locales"])[rows],
+            "graph": _matrix(table["graph"])[rows],
+        }
 
     def for_ids(self, product_ids: Sequence[str]) -> ProductSignals:
         """Returns signals in the order of the ids; a product that is newer than the training has zeros."""
-        found = pc.index_in(pa.array(product_ids, pa.string()), value_set=self._ids)
-        at = np.asarray(found.fill_null(UNKNOWN).to_numpy(zero_copy_only=False), np.int64)
-        known = (at != UNKNOWN)[:, None]
-        taken = {name: np.where(known, values[np.maximum(at, 0)], 0) for name, values in self._columns.items()}
-        return ProductSignals(**{name: np.asarray(values, np.float32) for name, values in taken.items()})
+        at = self._places(product_ids)
+        known = at >= 0
+        columns = {}
+        for name, values in self._columns.items():
+            columns[name] = np.zeros((len(at), values.shape[1]), np.float32)
+            columns[name][known] = values[at[known]]
+        return ProductSignals(**columns)
+
+    def _places(self, product_ids: Sequence[str]) -> Ints:
+        """Returns (ids,) the place of each product, -1 for one without signals."""
+        if not len(self._hashes):
+            return np.full(len(product_ids), -1, np.int64)
+        hashes = _hashes(product_ids)
+        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        found = np.flatnonzero(self._hashes[at] == hashes)
+        held = self._ids.take(pa.array(at[found])).to_pylist()
+        # Two ids of one catalogue share 64 bits once in millions of catalogues; the id decides.
+        same = [row for row, product_id in zip(found.tolist(), held, strict=True) if product_ids[row] == product_id]
+        places = np.full(len(product_ids), -1, np.int64)
+        places[same] = at[same]
+        return places
+
+
+@functools.lru_cache(maxsize=2)
+def saved_signals(folder: Path) -> SavedSignals:
+    """Returns the signals of a model folder, one for the whole process: those of a large catalogue are hundreds of megabytes."""
+    return SavedSignals(folder)
+
+
+def _hashes(product_ids: Sequence[str]) -> Ints:
+    return np.fromiter(map(hash, product_ids), np.int64, len(product_ids))
 
 
 def _matrix(column: pa.ChunkedArray) -> Floats:
     lists = column.combine_chunks()
     return np.asarray(lists.flatten(), np.float32).reshape(len(lists), lists.type.list_size)
-
-
-def window_signals(log: ShoppingLog, until_ms: int, graph: Floats, left_out: Bools | None = None) -> ProductSignals:
-    """Computes the signals of the events before `until_ms`, without the searches that the mask `left_out` (searches,) marks."""
-    within = (log.time_ms < until_ms) & (log.product != UNKNOWN)
-    events = np.flatnonzero(within if left_out is None else within & ~left_out[log.search])
-    product, kind = log.product[events], log.kind[events]
-    points = np.bincount(product, np.array(KIND_POINTS)[kind], log.num_products)
-    shown, clicked, _, bought = (np.bincount(product[kind == k], minlength=log.num_products) for k in range(len(KINDS)))
-    shown = np.maximum(shown, clicked)  # a log need not hold impressions
-    scalars = np.stack(
-        [
-            _quantiles(points),
-            np.log1p(points) / max(float(np.log1p(points.max(initial=0))), 1e-9),
-            _quantiles(shown),
-            _shares(clicked, shown),
-            _shares(bought, clicked),
-            np.ones(log.num_products),
-        ],
-        axis=1,
-    )
-    known = points > 0
-    engaged = kind >= CLICK
-    return ProductSignals(
-        np.asarray(np.where(known[:, None], scalars, 0), np.float32),
-        _locale_lifts(product[engaged], log.locale[events][engaged], log.num_products, len(log.locales)),
-        np.asarray(np.where(known[:, None], graph, 0), np.float32),
-    )
-
-
-def _shares(part: Ints, whole: Ints) -> Doubles:
-    """Returns part / whole, shrunk towards the average of the catalogue."""
-    average = part.sum() / max(whole.sum(), 1)
-    return np.clip((part + _PRIOR * average) / (whole + _PRIOR), 0, 1)
-
-
-def _quantiles(points: npt.NDArray[Any]) -> Doubles:
-    """Returns the share of engaged products that have fewer points."""
-    engaged = np.sort(points[points > 0])
-    return np.searchsorted(engaged, points) / max(len(engaged), 1)
-
-
-def _locale_lifts(product: Codes, locale: Codes, num_products: int, num_locales: int) -> Floats:
-    counts = np.bincount(product.astype(np.int64) * num_locales + locale, minlength=num_products * num_locales)
-    by_product = counts.reshape(num_products, num_locales).astype(np.float64)
-    total = by_product.sum(axis=1, keepdims=True)
-    average = by_product.sum(axis=0) / max(by_product.sum(), 1.0)
-    shares = (by_product + _PRIOR * average) / (total + _PRIOR)
-    return np.asarray(np.where(total > 0, shares - average, 0), np.float32)
 
 
 def _lists(values: Floats) -> pa.FixedSizeListArray:

@@ -24,16 +24,11 @@ from models.unified.history import query_words
 from models.unified.negatives import Categories, Engagements
 from models.unified.network import CatalogueInputs
 from models.unified.price_bands import PriceBands
-from models.unified.query_generation import (
-    TextReader,
-    Vocabulary,
-    read_products,
-    text_tokens,
-    train_query_writer,
-)
+from models.unified.query_generation import TextReader, read_products, train_query_writer
 from models.unified.recipe import QueryGeneration, UnifiedRecipe
 from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
-from models.unified.signals import KIND_POINTS, window_signals
+from models.unified.vocabulary import Vocabulary, text_tokens
+from models.unified.window_signals import KIND_POINTS, window_signals
 from models.unified.words import Ragged, WordBook, WordHashing
 
 

@@ -1,4 +1,4 @@
-"""A blocking client of Aisle: one channel for a process, a deadline on every call, retries of UNAVAILABLE, errors as exceptions.
+"""A blocking client of Aisle: one channel for a process, a deadline on every call, the documented retries, errors as exceptions.
 
     with AisleClient("127.0.0.1:9000") as aisle:
         answer = aisle.search(SearchRequest(query="red velvet sofa"))
@@ -9,6 +9,7 @@ The generated stubs work without this module; `connect` gives them a channel wit
 from __future__ import annotations
 
 import importlib.resources
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,7 @@ Response = TypeVar("Response")
 DEFAULT_TIMEOUT_S = 1.0
 STATUS_DETAILS = "grpc-status-details-bin"
 REQUEST_ID = "x-request-id"
+_LOOPBACK = re.compile(r"(?:[a-z0-9]+:/*)?(?:localhost|127\.\d+\.\d+\.\d+|\[?::1\]?)(?::\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class CallError(Exception):
 
 class AisleClient:
     """Search, Rank, Classify, shoppers' events and GetInfo over one channel. Share it between threads; close it, or use it in a `with`
-    statement. The generated stubs have the other calls: EmbeddingService, StreamEvents and GetStats.
+    statement. The generated stubs have the other calls: CatalogueService, EmbeddingService, StreamEvents and GetStats.
 
     Every method raises CallError. `timeout_s` is the deadline of one call with all its retries.
     """
@@ -191,22 +193,30 @@ def retry_policy() -> str:
     return importlib.resources.files("aisle.v1").joinpath("service_config.json").read_text(encoding="utf-8")
 
 
-def channel_options() -> list[tuple[str, str | int]]:
+def channel_options(*, retries: bool = True) -> list[tuple[str, str | int]]:
+    """Returns the documented channel arguments. Without `retries` every error reaches the caller as it comes."""
     return [
-        ("grpc.service_config", retry_policy()),
-        # gRPC would wait a second after a refused connection, longer than the retries last.
+        ("grpc.service_config", retry_policy()) if retries else ("grpc.enable_retries", 0),
+        # After a refused connection gRPC would wait a second, and more each time up to two minutes: longer than the retries last, so that
+        # calls would fail although the server is back.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 500),
+        # Despite its name the longest time that one attempt to connect may take, when the wait after it is shorter.
+        ("grpc.min_reconnect_backoff_ms", 1000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ]
 
 
 def connect(target: str, tls: ClientTls | None = None) -> grpc.Channel:
-    """Opens a blocking channel. Close it, or use it in a `with` statement."""
+    """Opens a blocking channel. Close it, or use it in a `with` statement. A proxy of the environment (`http_proxy` and the like) is used
+    for other machines alone: it could not reach this one."""
+    options = channel_options()
+    if _LOOPBACK.match(target):
+        options.append(("grpc.enable_http_proxy", 0))
     if tls is None:
-        return grpc.insecure_channel(target, options=channel_options())
-    return grpc.secure_channel(target, _credentials(tls), options=channel_options())
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, _credentials(tls), options=options)
 
 
 def _credentials(tls: ClientTls) -> grpc.ChannelCredentials:

@@ -28,6 +28,25 @@ def currency_digits_of(channel: grpc.Channel, metadata: tuple[tuple[str, str], .
     return currency_digits(info.catalogue.currency)
 
 
+def _print_understood(part: search_pb2.UnderstoodPart, digits: int) -> None:
+    """Prints a condition of the query, and whether it was applied."""
+    if part.kind == search_pb2.QUERY_PART_KIND_CORRECTION:
+        return
+    if part.kind == search_pb2.QUERY_PART_KIND_UNKNOWN:
+        meaning = "no letter that the catalogue uses; searched by its words alone"
+    elif part.kind == search_pb2.QUERY_PART_KIND_NEGATION:
+        meaning = f"without {escape(', '.join(map(repr, part.words)))}"
+    else:
+        low = part.min_price_minor if part.HasField("min_price_minor") else None
+        high = part.max_price_minor if part.HasField("max_price_minor") else None
+        bounds = (("from", low), ("to", high))
+        meaning = "price " + " ".join(
+            f"{word} {price / 10**digits:.{digits}f}" for word, price in bounds if price is not None
+        )
+    left_out = f", [yellow]left out: {escape(part.reason)}[/yellow]" if not part.applied else ""
+    out.print(f"{escape(repr(part.text))}: {meaning}{left_out}", highlight=False)
+
+
 def print_answer(
     query: str, answer: search_pb2.SearchResponse, elapsed_ms: float, digits: int, explain: bool = False
 ) -> None:
@@ -44,6 +63,11 @@ def print_answer(
     if answer.corrected_query:
         corrected = escape(repr(answer.corrected_query))
         out.print(f"[yellow]searched for {corrected}[/yellow] (--verbatim to search as typed)")
+    for part in answer.understood:
+        _print_understood(part, digits)
+    if answer.alternative_queries:
+        others = " or ".join(escape(repr(other)) for other in answer.alternative_queries)
+        out.print(f"did you mean {others}?")
     if is_ranked:
         out.print(
             f"the top {answer.ranked_depth} candidates, ranked by the {_name(search_pb2.RankModel, answer.ranked_by)}: "
@@ -53,15 +77,36 @@ def print_answer(
     _print_degradations(answer.degradations)
     if answer.HasField("product_types") and (explain or answer.product_types.facets):
         print_types(answer.product_types)
+    for facet in answer.facets:
+        print_facet(facet)
     for warning in answer.warnings:
         out.print(f"[yellow]{escape(warning)}[/yellow]")
     phases = ", ".join(f"{p.name} {p.queue_ms + p.compute_ms:.1f}" for p in answer.timing.phases)
     out.print(
-        f"{len(answer.hits)} hits in {elapsed_ms:.1f} ms (server {answer.timing.total_ms:.1f}: {phases}), "
+        f"{len(answer.hits)} hits in {elapsed_ms:.1f} ms, {_total(answer)} in all (server {answer.timing.total_ms:.1f}: {phases}), "
         f"bundle {answer.bundle_version}, request {answer.request_id}",
         highlight=False,
         style="dim",
     )
+
+
+def print_facet(facet: search_pb2.Facet) -> None:
+    """Prints the values of a facet with their counts, and over what they were counted."""
+    unit = f" {facet.unit}" if facet.unit else ""
+    values = ", ".join(f"{_facet_value(value)}{unit} {value.count:,}" for value in facet.values)
+    over = "all" if facet.counted_over == search_pb2.FACET_SCOPE_ALL else "the best"
+    out.print(f"[cyan]{escape(facet.name)}[/cyan] of {over} {facet.num_products:,}: {escape(values)}", highlight=False)
+
+
+def _facet_value(value: search_pb2.FacetValue) -> str:
+    if not value.HasField("range"):
+        return value.value
+    bounds = (f"{getattr(value.range, name):g}" if value.range.HasField(name) else "" for name in ("min", "max"))
+    return "..".join(bounds)
+
+
+def _total(answer: search_pb2.SearchResponse) -> str:
+    return f"{answer.total:,}{'' if answer.total_meaning == search_pb2.TOTAL_MEANING_EXACT else '+'}"
 
 
 def print_ranked(query: str, answer: ranking_pb2.RankResponse) -> None:
@@ -150,6 +195,7 @@ def _cells(hit: search_pb2.Hit, digits: int, *, is_ranked: bool, explain: bool) 
     price = f"{product.price_minor / 10**digits:,.{digits}f}" if product.HasField("price_minor") else ""
     reason = f"holds {', '.join(why.matched_identifiers)}; " if why.matched_identifiers else ""
     reason += f"similar {why.similarity:.2f}"
+    reason += f", words {why.lexical_boost:+.2f}" if why.lexical_boost else ""
     reason += f", type {why.type_boost:+.2f}" if why.type_boost else ""
     reason += "".join(f", {name} {boost:+.2f}" for name, boost in sorted(why.boosts.items()))
     reason += f"; {_factors(why.rank_factors)}" if explain and why.rank_factors else ""

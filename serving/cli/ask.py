@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from serving.cli.options import ServiceOptions, as_command
 from serving.cli.terminal import fail, out, progress_bars
 
 if TYPE_CHECKING:
-    from aisle.v1 import search_pb2
+    from aisle.v1 import product_pb2, search_pb2
 
 DEFAULT_AMONG = 10  # of --max-each-brand N
 
@@ -84,10 +85,85 @@ class RankingOptions:
         return limit
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectionOptions:
+    """Which products, in which order, and what is counted of them."""
+
+    where: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME=VALUE",
+            help="Only products with this keyword; of one name any of several. Also 'NAME>=LOW' and 'NAME<=HIGH' for numbers and dates "
+            "(2024-05-31), and 'NAME==true' or 'NAME==false'. Repeatable.",
+        ),
+    ] = None
+    facet: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="Count the values of brand, category, price or an attribute. 'NAME~TEXT' counts those that contain a text, "
+            "'NAME=LOW..HIGH,LOW..HIGH' counts ranges. Repeatable.",
+        ),
+    ] = None
+    sort: Annotated[
+        str, Option(metavar="[-]NAME", help="Order by price, popularity or an attribute; '-' for the largest first.")
+    ] = ""
+    group_by: Annotated[str, Option(help="Show one product for each value of this attribute.")] = ""
+
+    def attribute_filters(self) -> list[product_pb2.AttributeFilter]:
+        from aisle.v1 import product_pb2
+
+        filters: dict[str, product_pb2.AttributeFilter] = {}
+        for option in self.where or []:
+            found = re.fullmatch(r"(.+?)(==|>=|<=|=)(.+)", option)
+            if not found:
+                fail(f"--where {option}: give NAME=VALUE, NAME>=LOW, NAME<=HIGH or NAME==true")
+            name, sign, value = found.groups()
+            one = filters.setdefault(name, product_pb2.AttributeFilter(name=name))
+            if sign == "=":
+                one.values.append(value)
+            elif sign == "==":
+                if value not in ("true", "false"):
+                    fail(f"--where {option}: after == comes true or false")
+                setattr(one, "is", value == "true")
+            elif re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+                setattr(one, "from_date" if sign == ">=" else "to_date", value)
+            else:
+                setattr(one, "min" if sign == ">=" else "max", _number("--where", option, value))
+        return list(filters.values())
+
+    def facets(self) -> list[search_pb2.FacetRequest]:
+        from aisle.v1 import search_pb2
+
+        facets = []
+        for option in self.facet or []:
+            head, sign, tail = next((parts for sign in "~=" if (parts := option.partition(sign))[1]), (option, "", ""))
+            facet = search_pb2.FacetRequest(name=head, value_text=tail if sign == "~" else "")
+            for text in tail.split(",") if sign == "=" else ():
+                low, dots, high = text.partition("..")
+                if not dots:
+                    fail(f"--facet {option}: give ranges as LOW..HIGH, such as 0..500,500..")
+                facet.ranges.add(
+                    min=_number("--facet", option, low) if low else None,
+                    max=_number("--facet", option, high) if high else None,
+                )
+            facets.append(facet)
+        return facets
+
+    def order(self) -> search_pb2.Sort | None:
+        from aisle.v1 import search_pb2
+
+        if not self.sort:
+            return None
+        return search_pb2.Sort(by=self.sort.removeprefix("-"), descending=self.sort.startswith("-"))
+
+
 @as_command
 def search(
     *,
-    query: Query,
+    query: Annotated[
+        str, Argument(help="What a shopper would type; empty for all products of a filter or in an order.")
+    ] = "",
     service: ServiceOptions,
     locale: Locale = "",
     shopper: Shopper = "",
@@ -118,6 +194,7 @@ def search(
     min_price: Annotated[int | None, Option(help="Lowest price, in minor units (cents).")] = None,
     max_price: Annotated[int | None, Option(help="Highest price, in minor units (cents).")] = None,
     in_stock: Annotated[bool, Option("--in-stock", help="Only products that can be bought now.")] = False,
+    selection: SelectionOptions,
     verbatim: Annotated[bool, Option("--verbatim", help="Do not correct spelling.")] = False,
 ) -> None:
     """Searches a running service; shows the hits, why each was retrieved, and the time of each phase."""
@@ -127,14 +204,14 @@ def search(
         fail("--compare needs --shopper: without a shopper both results are the same")
     product_filter = product_pb2.ProductFilter(
         brands=brand or (), categories=category or (), min_price_minor=min_price, max_price_minor=max_price,
-        in_stock_only=in_stock
+        in_stock_only=in_stock, attributes=selection.attribute_filters()
     )  # fmt: skip
     request = search_pb2.SearchRequest(
         query=query, locale=locale, shopper_id=shopper, page_size=page_size, explain=True, verbatim=verbatim,
         filter=product_filter if product_filter.ByteSize() else None, personalisation=personalisation, relevant_only=relevant,
         boosts=_boosts(boost or []), product_types=_enum_value("--types", types, search_pb2.ProductTypeUse),
         rank_model=ranking.rank_model(), rank_depth=rank_depth, rank_weights=ranking.rank_weights(),
-        diversity=ranking.diversity()
+        diversity=ranking.diversity(), facets=selection.facets(), sort=selection.order(), group_by=selection.group_by
     )  # fmt: skip
     show_search(service, request, compare=compare, explain=explain)
 
@@ -271,6 +348,13 @@ def try_query(query: str, service: ServiceOptions, store: Path | None) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _number(option: str, given: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        fail(f"{option} {given}: {text!r} is no number")
 
 
 def _boosts(options: list[str]) -> dict[str, float]:

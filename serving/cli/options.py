@@ -27,7 +27,7 @@ ENCODER_NAME = "'minilm' (packaged), a Hugging Face model directory, or a model 
 Out = Annotated[Path, Option("--out", help="Folder of the new bundle.")]
 Force = Annotated[bool, Option("--force", help="Replace the bundle if it exists.")]
 Catalogue = Annotated[
-    Path | None, Option(help="Products: .csv, .jsonl (or .gz of them), .parquet, or a folder of .parquet.")
+    Path | None, Option(help="Products: .csv, .tsv, .jsonl, .json (or .gz of them), .parquet, or a folder of .parquet.")
 ]
 _LOG = "Parquet, a file or a folder; models/events/event.py describes the columns"
 Events = Annotated[Path | None, Option(help=f"The shopping log: {_LOG}.")]
@@ -73,18 +73,53 @@ class TextColumns:
 class CatalogueColumns(TextColumns):
     """All columns of a catalogue."""
 
-    category: Annotated[str | None, Option(help="Column with the category path, 'A > B > C'.")] = None
+    category: Annotated[
+        str | None, Option(help="Column with the category path, 'A > B > C'; several are a list or separated by '|'.")
+    ] = None
     price: Annotated[str | None, Option(help="Column with the price in main units, such as 9.50.")] = None
     in_stock: Annotated[str | None, Option(help="Column that says whether the product can be bought.")] = None
     attribute: Annotated[
-        list[str] | None, Option("--attribute", help="Column that is returned, not encoded. Repeatable.")
+        list[str] | None,
+        Option(
+            "--attribute",
+            metavar="NAME[:TYPE[:UNIT]]",
+            help="Column that is returned and filtered by, not encoded. Each key of objects or maps is an attribute 'NAME.key'; "
+            "'NAME.*' names them by their keys alone. TYPE is keyword, keywords (several, separated by '|'), number (with the UNIT to "
+            "convert to), bool, date or text; it is inferred if it is not stated. Repeatable.",
+        ),
+    ] = None
+    identifier: Annotated[
+        list[str] | None,
+        Option("--identifier", help="Column with GTINs, model numbers or other codes, found exactly. Repeatable."),
     ] = None
     currency: Annotated[str, Option(help="ISO 4217 code of the prices.")] = "USD"
+    decimal: Annotated[
+        str,
+        Option(
+            help="Decimal mark of prices in text: point (1,299.00) or comma (1.299,00). Default: as the column shows."
+        ),
+    ] = ""
+    encoding: Annotated[str, Option(help="Encoding of a text file, such as windows-1252.")] = "utf-8"
+    max_lost: Annotated[
+        float, Option(min=0.0, max=1.0, help="Largest share of rows that may be lost; with more the command fails.")
+    ] = 0.2
 
     def source(self, catalogue: Path) -> Source:
         """Returns the products of a catalogue. Raises CatalogueError."""
+        from models.products.decimals import DecimalMark
+
         stated = {"category": self.category, "price": self.price, "in_stock": self.in_stock}
-        return _source(catalogue, self, stated, self.attribute, self.currency)
+        return _source(
+            catalogue,
+            self,
+            stated,
+            attributes=self.attribute,
+            currency=self.currency,
+            identifiers=tuple(self.identifier or ()),
+            mark=choice("decimal mark", self.decimal, {str(one): one for one in DecimalMark}) if self.decimal else None,
+            encoding=self.encoding,
+            max_lost=self.max_lost,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,11 +242,13 @@ def _source(
     catalogue: Path,
     words: TextColumns,
     stated: Mapping[str, str | None] | None = None,
+    *,
     attributes: list[str] | None = None,
     currency: str = "USD",
+    **reading: Any,
 ) -> Source:
     from models.bundles.sources import catalogue_source
 
     named = {"brand": words.brand, **(stated or {})}
     columns = {"id": words.id_column, "title": words.title} | {field: name for field, name in named.items() if name}
-    return catalogue_source(catalogue, columns, tuple(words.text or ()), tuple(attributes or ()), currency)
+    return catalogue_source(catalogue, columns, tuple(words.text or ()), tuple(attributes or ()), currency, **reading)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 out = Console()
 err = Console(stderr=True)
+MAX_ATTRIBUTES = 30  # whose types are printed
 
 
 def fail(message: str) -> NoReturn:
@@ -74,9 +75,16 @@ def print_built(manifest: Manifest, out_folder: Path, started: float) -> None:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Prints the rows of a catalogue that were skipped or repaired, by reason, with examples."""
+    """Prints the rows of a catalogue that were skipped or repaired, by reason, with examples, and the types of its attributes."""
     for label, counts in (("skipped", report.get("skipped", {})), ("repaired", report.get("repaired", {}))):
         for reason, count in counts.items():
             out.print(f"[yellow]{label}[/yellow] {count:,} rows: {escape(reason)}", highlight=False)
+    attributes = report.get("attributes", {})
+    for name, facts in list(attributes.items())[:MAX_ATTRIBUTES]:
+        unit = f" in {facts['unit']}" if facts["unit"] else ""
+        unread = f", {facts['unread']:,} of {facts['cells']:,} cells cannot be read as such" if facts["unread"] else ""
+        out.print(f"attribute {escape(name)}: {facts['type']}{escape(unit)}{unread}", highlight=False)
+    if len(attributes) > MAX_ATTRIBUTES:
+        out.print(f"and {len(attributes) - MAX_ATTRIBUTES:,} more attributes", highlight=False)
     for example in report.get("examples", [])[:10]:
         out.print(f"  {example}", highlight=False, markup=False)

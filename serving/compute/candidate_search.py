@@ -1,4 +1,7 @@
-"""From search vectors to candidates: the index, the filters, the types of the query, and the exact look-up of model numbers."""
+"""From searches to candidates: by vectors, by words, by the types of the query, and by the exact look-up of model numbers.
+
+Each of these is a *leg*. The candidates of all legs are one set, and each has the evidence of every leg, whoever found it.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Bools, Doubles, Floats, Ints
-from models.bundles.bundle import Bundle
 from models.index.float16 import to_float32
 from models.index.neighbours import Neighbours
-from models.index.spec import Device
-from models.products.identifiers import IdentifierMatch
+from models.index.vector_index import VectorIndex
+from models.lexical.fusion import lexical_boost
+from models.lexical.lexical_index import LexicalHits, LexicalIndex, LexicalQuery
+from models.products.identifiers import IdentifierIndex, IdentifierMatch
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.retrieval import Candidates, SearchItem
 
+# A search for the best k takes as many products of each leg as the next of these. Which candidates there are depends on that depth, so the
+# places up to a level stay where a search of that level puts them: pages follow each other.
+LEVELS = (200, 800, 3200, 12_800)
+# What a word counts that stands in the description alone: it may name what a product goes with. Chosen, not tuned.
+PROSE = np.float32(0.25)
 MAX_TIE_DEPTH = 2048
 MAX_SCORED_ROWS = 8192  # products of a type that are scored one by one; the index searches more, 2 ms for a million
 
@@ -30,19 +39,45 @@ class _Nearest:
     scores: Floats
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pool:
+    """The products of all legs."""
+
+    rows: Ints  # (candidates,)
+    scores: Doubles  # (candidates,) in the index
+    places: Ints  # (candidates,) the best place in a leg, from 0
+    positions: list[Ints]  # of each leg, (its products,) where they are among the candidates
+
+    def ranks(self, leg: int) -> Ints:
+        """Returns (candidates,) the rank of each product in a leg, from 1; 0 where the leg did not find it."""
+        ranks = np.zeros(len(self.rows), np.int64)
+        ranks[self.positions[leg]] = np.arange(1, len(self.positions[leg]) + 1)
+        return ranks
+
+
 _NOTHING = _Nearest(np.zeros(0, np.int64), np.zeros(0, np.float32))
+_NO_HITS = LexicalHits(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 class CandidateSearch:
-    """Searches the products of one bundle. One thread computes at a time."""
+    """Searches the products of a catalogue. One thread computes at a time. What it searches may grow between searches."""
 
-    def __init__(self, bundle: Bundle, device: Device = "cpu", threads: int = 0) -> None:
-        self.index = bundle.index(device)
+    def __init__(
+        self,
+        index: VectorIndex,
+        masks: FilterMasks,
+        identifiers: IdentifierIndex,
+        lexical: LexicalIndex | None = None,
+        threads: int = 0,
+    ) -> None:
+        """`lexical` is None for a bundle of an older version: then there is no lexical leg."""
+        self.index = index
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._vectors = np.asarray(bundle.vectors())  # still mapped, and faster to index
-        self._masks = FilterMasks(bundle.products())
-        self._identifiers = bundle.identifiers()
-        self._is_seen = np.zeros(self.index.size, np.bool_)  # False between uses
+        self._vectors = index.vectors
+        self._masks = masks
+        self._identifiers = identifiers
+        self._lexical = lexical
+        self._place = np.empty(0, np.int64)  # of each product, whatever the last use left there
 
     def warm_up(self) -> None:
         """Touches the index as the first queries will."""
@@ -57,18 +92,28 @@ class CandidateSearch:
         results: dict[int, Candidates] = {}
         groups: dict[tuple[ProductFilter, int], list[int]] = defaultdict(list)
         for at, item in enumerate(items):
-            if item.only_types:
+            if item.words_only:
+                results[at] = self._merge(item, vectors[at], _NOTHING, self._masks.mask(item.filter))
+            elif item.only_types:
                 results[at] = self._merge(item, vectors[at], _NOTHING, self._mask_of_types(item))
             else:
                 groups[item.filter, _depth(item.k)].append(at)
         for (product_filter, depth), members in groups.items():
             mask = self._masks.mask(product_filter)
-            found = self.index.search(vectors[members], min(depth, self.index.size), mask, self._threads)
+            found = self.index.search(vectors[members], min(_more(depth), self.index.size), mask, self._threads)
             for n, at in enumerate(members):
                 neighbours = Neighbours(found.ids[n : n + 1], found.scores[n : n + 1])
-                nearest = self._break_ties(items[at].k, vectors[at], neighbours, mask)
+                nearest = self._break_ties(depth, vectors[at], neighbours, mask)
                 results[at] = self._merge(items[at], vectors[at], nearest, mask)
         return [results[at] for at in range(len(items))]
+
+    def num_matching(self, item: SearchItem) -> int:
+        """Returns how many products pass the item's filter and, if it says so, are of its types.
+
+        A mask passes no removed product; where there is no mask, none was removed.
+        """
+        mask = self._mask_of_types(item) if item.only_types else self._masks.mask(item.filter)
+        return self.index.size if mask is None else int(np.count_nonzero(mask))
 
     def _mask_of_types(self, item: SearchItem) -> Bools:
         """Returns (products,) True for products that pass the filter and are of one of the types."""
@@ -93,45 +138,98 @@ class CandidateSearch:
             depth = min(2 * depth, self.index.size)
             nearest = self.index.search(vector[None], depth, mask)
         count = int(np.count_nonzero(nearest.ids[0] >= 0))
-        return _Nearest(nearest.ids[0, :count], nearest.scores[0, :count])
+        rows, scores = nearest.ids[0, :count], nearest.scores[0, :count]
+        order = np.lexsort((rows, -scores))[:k]
+        return _Nearest(rows[order], scores[order])
 
     def _merge(self, item: SearchItem, vector: Floats, nearest: _Nearest, mask: Bools | None) -> Candidates:
-        """Returns the nearest products. Those that hold an identifier of the query or are of its types rise by their boosts."""
-        query = item.subject.query.text
-        matches = self._identifiers.find(query) if query else []
-        if matches or item.type_boosts:
-            return self._boosted(item, vector, nearest, matches, mask)
-        rows, scores = nearest.rows[: item.k].tolist(), nearest.scores[: item.k].tolist()
-        similarities, feature_boosts = self._split_scores(item, rows, scores)
-        no_boosts = [0.0] * len(rows)
+        """Returns the best `item.k` of the candidates of all legs. Those of `nearest` come best first."""
+        text = item.subject.query.text
+        matches = self._identifiers.find(text) if text else []
+        identifier_boosts, matched = _boosts_of(matches, mask)
+        words, hits = self._lexical_hits(item, mask)
+        named = np.fromiter(sorted(identifier_boosts), np.int64, len(identifier_boosts))
+        legs = [nearest, *self._nearest_of_types(item, vector, mask)]
+        pool = self._unite(legs, [hits.rows, named], vector)
+        boosts = np.zeros(len(pool.rows))
+        if identifier_boosts:
+            boosts[pool.positions[-1]] = [identifier_boosts[row] for row in named.tolist()]
+        type_boosts = self._masks.type_boosts(item.type_boosts, pool.rows)
+        lexical_boosts, coverage = np.zeros(len(pool.rows), np.float32), np.zeros(len(pool.rows), np.float32)
+        if words is not None and self._lexical:
+            match = self._lexical.match(words, pool.rows)
+            lexical_boosts = item.lexical_weight * lexical_boost(words, match)
+            coverage = match.named + PROSE * (match.coverage - match.named)
+        totals = pool.scores + boosts + type_boosts + lexical_boosts
+        best = _best(pool, totals, item.k)
+        rows = pool.rows[best].tolist()
+        similarities, feature_boosts = self._split_scores(item, rows, pool.scores[best].tolist())
         return Candidates(
             rows=rows,
-            scores=scores,
+            scores=totals[best].tolist(),
             similarities=similarities,
-            identifier_boosts=no_boosts,
-            type_boosts=no_boosts,
+            identifier_boosts=boosts[best].tolist(),
+            type_boosts=type_boosts[best].tolist(),
             feature_boosts=feature_boosts,
-            matched={},
+            lexical_boosts=lexical_boosts[best].tolist(),
+            coverages=coverage[best].tolist(),
+            vector_ranks=pool.ranks(0)[best].tolist(),
+            lexical_ranks=pool.ranks(-2)[best].tolist(),
+            matched={row: matched[row] for row in rows if row in matched} if matched else {},
+            holds_words=bool(len(hits.rows) or matched) or bool(coverage.any()),
         )
 
+    def _lexical_hits(self, item: SearchItem, mask: Bools | None) -> tuple[LexicalQuery | None, LexicalHits]:
+        """Returns the query as words, and the best products by them."""
+        text = item.subject.query.text
+        if self._lexical is None or not text:
+            return None, _NO_HITS
+        words = self._lexical.query(text)
+        return words, self._lexical.search(
+            words, _depth(item.k), mask
+        ) if item.lexical_weight or item.words_only else _NO_HITS
+
+    def _unite(self, scored: Sequence[_Nearest], named: Sequence[Ints], vector: Floats) -> _Pool:
+        """Returns the products of all legs, each once. Of those in `named` alone the score is computed here."""
+        legs = [leg.rows for leg in scored] + list(named)
+        every = np.concatenate(legs, dtype=np.int64)
+        if len(self._place) < self.index.size:  # with room, so that a catalogue that grows seldom comes here
+            self._place = np.empty(self.index.size + self.index.size // 8, np.int64)
+        numbers = np.arange(len(every))
+        self._place[every[::-1]] = numbers[::-1]  # the first place of each row counts
+        first = np.flatnonzero(self._place[every] == numbers)
+        rows = every[first]
+        self._place[rows] = np.arange(len(rows))
+        positions = [self._place[leg] for leg in legs]
+        places = np.full(len(rows), len(every))
+        for position in positions:
+            places[position] = np.minimum(places[position], np.arange(len(position)))
+        scores = np.zeros(len(rows))
+        num_scored = int(np.searchsorted(first, sum(len(leg.rows) for leg in scored)))
+        scores[:num_scored] = np.concatenate([leg.scores for leg in scored])[first[:num_scored]]
+        if num_scored < len(rows):
+            scores[num_scored:] = to_float32(self._vectors.take(rows[num_scored:])) @ vector
+        return _Pool(rows, scores, places, positions)
+
     def _nearest_of_types(self, item: SearchItem, vector: Floats, mask: Bools | None) -> list[_Nearest]:
-        """Returns the nearest k of each type, in any order. All products of a type get the same boost, so the best k of all are among
-        these and the nearest k."""
+        """Returns the nearest of each type, best first. All products of a type get the same boost, so that the best of a leg stay so."""
         parts = []
+        depth = _depth(item.k)
         for path, _ in item.type_boosts:
             rows = self._masks.rows_of_category(path)
             rows = rows if mask is None else rows[mask[rows]]
             if len(rows) <= MAX_SCORED_ROWS:
-                scores = to_float32(np.take(self._vectors, rows, axis=0)) @ vector
-                if len(rows) > item.k:
-                    best = np.argpartition(-scores, item.k - 1)[: item.k]
+                scores = to_float32(self._vectors.take(rows)) @ vector
+                if len(rows) > depth:
+                    best = np.argpartition(-scores, depth - 1)[:depth]
                     rows, scores = rows[best], scores[best]
-                parts.append(_Nearest(rows, scores))
+                order = np.lexsort((rows, -scores))
+                parts.append(_Nearest(rows[order], scores[order]))
             else:
                 within = np.zeros(self.index.size, np.bool_)
                 within[rows] = True
-                nearest = self.index.search(vector[None], min(_depth(item.k), self.index.size), within)
-                parts.append(self._break_ties(item.k, vector, nearest, within))
+                nearest = self.index.search(vector[None], min(_more(depth), self.index.size), within)
+                parts.append(self._break_ties(depth, vector, nearest, within))
         return parts
 
     def _split_scores(
@@ -141,74 +239,43 @@ class CandidateSearch:
         if not item.boosts:
             return scores, [()] * len(rows)
         dim, weights = self.index.dim, np.array(item.boosts, np.float32)
-        added = np.asarray(self._vectors[rows, dim : dim + len(weights)], np.float32) * weights  # (rows, weights)
+        features = self._vectors.columns(np.array(rows, np.int64), dim, dim + len(weights))
+        added = features.astype(np.float32) * weights  # (rows, weights)
         similarities = np.array(scores, np.float32) - added.sum(axis=1)
         return similarities.tolist(), list(map(tuple, added.tolist()))
 
-    def _boosted(
-        self,
-        item: SearchItem,
-        vector: Floats,
-        nearest: _Nearest,
-        matches: Sequence[IdentifierMatch],
-        mask: Bools | None,
-    ) -> Candidates:
-        boosts: dict[int, float] = defaultdict(float)
-        matched: dict[int, list[str]] = defaultdict(list)
-        for match in matches:
-            for row in match.rows.tolist():
-                if mask is None or mask[row]:
-                    boosts[row] += match.boost
-                    matched[row].append(match.identifier)
-        parts = [*self._nearest_of_types(item, vector, mask), nearest]
-        if boosts:
-            named = np.array(sorted(boosts), np.int64)
-            parts.append(_Nearest(named, to_float32(self._vectors[named]) @ vector))
-        rows, scores = self._union(parts)
-        type_boosts = self._masks.type_boosts(item.type_boosts, rows)
-        totals = scores + type_boosts
-        if boosts:
-            totals += np.array([boosts.get(row, 0.0) for row in rows.tolist()])
-        best = _best(rows, totals, item.k)
-        order = rows[best].tolist()
-        similarities, feature_boosts = self._split_scores(item, order, scores[best].tolist())
-        return Candidates(
-            rows=order,
-            scores=totals[best].tolist(),
-            similarities=similarities,
-            identifier_boosts=[boosts.get(row, 0.0) for row in order] if boosts else [0.0] * len(order),
-            type_boosts=type_boosts[best].tolist(),
-            feature_boosts=feature_boosts,
-            matched={row: matched[row] for row in order if row in matched} if matched else {},
-        )
 
-    def _union(self, parts: Sequence[_Nearest]) -> tuple[Ints, Doubles]:
-        """Returns the rows of all parts and their scores; a row of several parts has the score of the first."""
-        rows, scores = [], []
-        try:
-            for part in parts:
-                is_new = ~self._is_seen[part.rows]
-                rows.append(part.rows[is_new])
-                scores.append(part.scores[is_new])
-                self._is_seen[part.rows] = True
-        finally:
-            for part in parts:
-                self._is_seen[part.rows] = False
-        return np.concatenate(rows), np.concatenate(scores, dtype=np.float64)
+def _boosts_of(matches: Sequence[IdentifierMatch], mask: Bools | None) -> tuple[dict[int, float], dict[int, list[str]]]:
+    """Returns, by row, the boost of a product for the identifiers that it holds, and these identifiers."""
+    boosts: dict[int, float] = defaultdict(float)
+    matched: dict[int, list[str]] = defaultdict(list)
+    for match in matches:
+        for row, boost in zip(match.rows.tolist(), match.boosts.tolist(), strict=True):
+            if mask is None or mask[row]:
+                boosts[row] += boost
+                matched[row].append(match.identifier)
+    return boosts, matched
 
 
-def _best(rows: Ints, totals: Doubles, k: int) -> Ints:
-    """Returns the positions of the k best, best first, equals by row."""
-    if len(rows) <= k:
-        return np.lexsort((rows, -totals))
-    least = np.partition(totals, len(totals) - k)[len(totals) - k]
-    among = np.flatnonzero(totals >= least)
-    return among[np.lexsort((rows[among], -totals[among]))[:k]]
+def _best(pool: _Pool, totals: Doubles, k: int) -> Ints:
+    """Returns the positions of the k best, best first, equals by row; level by level, see LEVELS."""
+    order = np.lexsort((pool.rows, -totals))
+    chosen = np.zeros(len(order), np.bool_)
+    best: list[Ints] = []
+    for level in LEVELS:
+        added = order[~chosen[order] & (pool.places[order] < level)][: min(k, level) - int(chosen.sum())]
+        chosen[added] = True
+        best.append(added)
+        if k <= level:
+            break
+    return np.concatenate(best)
 
 
 def _depth(k: int) -> int:
-    """Returns how many products to search for: more than `k`, which shows whether equals go on past it. Depths go by steps, so that calls
-    of different page sizes share a search and a deep page does not slow down the others. A step is an eighth of the power of two below `k`,
-    at least 32: each product that is not needed takes time too."""
-    step = max(32, (1 << k.bit_length()) >> 4)
-    return (k // step + 1) * step
+    """Returns how many products to take of each leg."""
+    return next((level for level in LEVELS if k <= level), LEVELS[-1])
+
+
+def _more(depth: int) -> int:
+    """Returns how many products to search for: more than `depth`, which shows whether equals go on past it."""
+    return depth + 32

@@ -37,7 +37,7 @@ class QueryVectors:
             query = item.subject.query
             if isinstance(query, EncodedQuery):
                 searches[at, :dim] = query.vector
-            else:
+            elif query.text:  # an item that browses has no vector
                 words.append(at)
         if words:
             if self._tower is None:

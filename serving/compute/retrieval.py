@@ -6,7 +6,8 @@ ScoreItem  -> ScoredCandidates: the student's scores of candidates that the call
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,7 +18,9 @@ from models.products.product import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.ranker import DEFAULT_BLEND
 from models.ranking.taste import Taste
+from serving.compute.facets import FacetCounts, FacetQuestion
 from serving.compute.filter_masks import NO_FILTER, ProductFilter
+from serving.compute.value_order import Group, SortBy
 
 Value = TypeVar("Value")
 Weights = tuple[float, float, float]  # value of a click, a cart and a purchase
@@ -53,7 +56,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchItem:
-    """Asks for the best `k` products that pass the filter. The student scores the best `depth` of them; 0 for none."""
+    """Asks for the best `k` products that pass the filter. The student scores the best `depth` of them; 0 for none.
+
+    Without words in its query it asks for all of them, in the order of `sort` or else of popularity.
+    """
 
     subject: Subject
     k: int
@@ -61,8 +67,21 @@ class SearchItem:
     boosts: tuple[float, ...] = ()  # weights of the bundle's static features, in their order; empty for none
     type_boosts: tuple[tuple[str, float], ...] = ()  # category and boost; a product of several gets the largest
     only_types: bool = False  # products of other categories are no candidates
+    lexical_weight: float = 1.0  # of what the words of the query add to the similarity; 0 leaves the lexical leg out
+    words_only: bool = False  # candidates hold a word or an identifier of the query
     depth: int = 0
     weights: Weights = DEFAULT_BLEND
+    asked_weight: float = 0.0  # see `StudentScores.blend`
+    sort: SortBy | None = None  # orders the best `k` by a value
+    group_by: str = ""  # an attribute: of the best `k` the first of each value stays
+    facets: tuple[FacetQuestion, ...] = ()
+    min_similarity: float = -math.inf  # of the candidates that `facets` counts and `sort` orders
+    min_sequence: int = 0  # of the latest change that must be there, if it is in the log
+
+    @property
+    def browses(self) -> bool:
+        query = self.subject.query
+        return not query.text and not isinstance(query, EncodedQuery)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,11 +119,12 @@ class ScoreItem:
     candidates: GivenCandidates
     weights: Weights = DEFAULT_BLEND
     explains: bool = False
+    min_sequence: int = 0  # as in `SearchItem`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Products by row, best first. A score is the similarity plus the boosts of identifiers, types and static features."""
+    """Products by row, best first. A score is the similarity plus the boosts of identifiers, types, words and static features."""
 
     rows: list[int]
     scores: list[float]
@@ -112,7 +132,33 @@ class Candidates:
     identifier_boosts: list[float]
     type_boosts: list[float]
     feature_boosts: list[tuple[float, ...]]  # in the order of the weights; empty tuples where none was given
+    lexical_boosts: list[float]
+    coverages: list[
+        float
+    ]  # the share of the query's words that a product holds, words weighed by how specific they are
+    vector_ranks: list[int]  # among the nearest, from 1; 0 where another leg found the product
+    lexical_ranks: list[int]  # the same among the best by words
     matched: dict[int, list[str]]  # by row, the identifiers behind a boost
+    holds_words: bool = False  # the filter passes a product that holds a word or an identifier of the query
+    groups: Mapping[int, Group] = field(default_factory=dict)  # by row, where the search groups
+
+    @classmethod
+    def of_rows(cls, rows: list[int]) -> Candidates:
+        """Returns products that no query found: their scores are 0."""
+        zeros = [0.0] * len(rows)
+        return cls(
+            rows=rows,
+            scores=zeros,
+            similarities=zeros,
+            identifier_boosts=zeros,
+            type_boosts=zeros,
+            feature_boosts=[()] * len(rows),
+            lexical_boosts=zeros,
+            coverages=zeros,
+            vector_ranks=[0] * len(rows),
+            lexical_ranks=[0] * len(rows),
+            matched={},
+        )
 
     def take(self, places: Sequence[int]) -> Candidates:
         """Returns the candidates at `places`, in that order."""
@@ -127,15 +173,23 @@ class Candidates:
             identifier_boosts=taken(self.identifier_boosts),
             type_boosts=taken(self.type_boosts),
             feature_boosts=taken(self.feature_boosts),
+            lexical_boosts=taken(self.lexical_boosts),
+            coverages=taken(self.coverages),
+            vector_ranks=taken(self.vector_ranks),
+            lexical_ranks=taken(self.lexical_ranks),
             matched=self.matched,
+            holds_words=self.holds_words,
+            groups=self.groups,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudentScores:
     """The student's scores of the first candidates of a search: chances (scored, 3) of click, cart and purchase, and their weighted
-    sum, the blend (scored,). `by_blend` has their places, best first, equals as they were retrieved. They are sorted in the batch: on the
-    event loop that took a third of a search, since NumPy releases the interpreter's lock and waits behind the stages to get it back.
+    sum, the blend (scored,). `by_blend` has their places, best first by blend and by what was asked, equals as they were retrieved.
+
+    They are sorted in the batch: on the event loop that took a third of a search, since NumPy releases the interpreter's lock and waits
+    behind the stages to get it back.
     """
 
     chances: Floats
@@ -147,9 +201,14 @@ class StudentScores:
         return len(self.by_blend)
 
     @classmethod
-    def blend(cls, chances: Floats, weights: Weights) -> StudentScores:
+    def blend(
+        cls, chances: Floats, weights: Weights, asked_weight: float = 0.0, coverages: Sequence[float] = ()
+    ) -> StudentScores:
+        """A product that holds all words of the query counts exp(`asked_weight`) times as much as one that holds none of them. `coverages`
+        (scored,) are the shares of the words; empty where they are not known."""
         blends = chances @ np.array(weights, np.float32)
-        return cls(chances=chances, blends=blends, by_blend=(-blends).argsort(kind="stable").tolist())
+        keys = blends * np.exp(np.float32(asked_weight) * np.array(coverages, np.float32)) if len(coverages) else blends
+        return cls(chances=chances, blends=blends, by_blend=(-keys).argsort(kind="stable").tolist())
 
     @classmethod
     def missing(cls, failure: str = "") -> StudentScores:
@@ -173,10 +232,16 @@ NOT_SCORED = StudentScores.missing()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieved:
-    """The candidates of a search in the order of their scores, and the student's scores of the first of them."""
+    """The candidates of a search in their order, and the student's scores of the first of them. They are the best of `num_considered`
+    products, of `num_matching` that pass the filter."""
 
     candidates: Candidates
     scores: StudentScores
+    num_matching: int = 0
+    num_considered: int = 0
+    facets: tuple[FacetCounts, ...] = ()
+    sequence: int = 0  # of the latest change of the catalogue that was there
+    num_rows: int = 0  # that there were: later ones are newer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

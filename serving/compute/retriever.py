@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from models.bundles.bundle import Bundle
-from models.index.spec import Device
-from models.ranking.bundle_part import RANKER_PART
-from models.unified.bundle_part import UNIFIED_PART
-from serving.compute.candidate_search import CandidateSearch
-from serving.compute.query_encoder import light_tower
+from models.unified.light_tower import LightTower
+from serving.compute.catalogue_search import CatalogueSearch, Found
+from serving.compute.catalogue_state import FIXED, CatalogueState
 from serving.compute.query_vectors import QueryVectors, SearchVectors
 from serving.compute.retrieval import (
     NOT_SCORED,
@@ -37,19 +33,29 @@ class Retriever:
 
     max_batch_cost = MAX_BATCH
 
-    def __init__(self, bundle: Bundle, device: Device = "cpu", threads: int = 0) -> None:
-        self._search = CandidateSearch(bundle, device, threads)
-        index = self._search.index
-        tower = light_tower(bundle.folder) if UNIFIED_PART.is_in(bundle) else None
+    def __init__(
+        self,
+        search: CatalogueSearch,
+        tower: LightTower | None = None,
+        student: Student | None = None,
+        catalogue: CatalogueState = FIXED,
+    ) -> None:
+        """`tower` encodes queries where the unified model serves."""
+        self._search, self._student, self._catalogue = search, student, catalogue
+        index = search.index
         self._vectors = QueryVectors(tower, index.dim, index.width)
         self._dim = index.dim
-        self._student = Student(bundle) if RANKER_PART.is_in(bundle) else None
         self.backend = f"faiss {index.device} {index.spec.kind}"
 
     def warm_up(self) -> None:
         self._search.warm_up()
 
     def compute(self, items: Sequence[RetrieverItem]) -> list[RetrieverResult | Exception]:
+        self._catalogue.catch_up(max((item.min_sequence for item in items), default=0))
+        with self._catalogue.lock:
+            return self._compute(items)
+
+    def _compute(self, items: Sequence[RetrieverItem]) -> list[RetrieverResult | Exception]:
         vectors = self._vectors.encode(items)
         searches = {at: item for at, item in enumerate(items) if isinstance(item, SearchItem)}
         places = list(searches)
@@ -61,11 +67,21 @@ class Retriever:
             if isinstance(item, ScoreItem):
                 results.append(self._detail(scored[at], item))
             else:
-                results.append(Retrieved(found[at], self._blend(scored[at], item) if at in scored else NOT_SCORED))
+                results.append(
+                    Retrieved(
+                        found[at].candidates,
+                        self._blend(scored[at], item, found[at].candidates) if at in scored else NOT_SCORED,
+                        num_matching=found[at].num_matching,
+                        num_considered=found[at].num_considered,
+                        facets=found[at].facets,
+                        sequence=self._catalogue.sequence,
+                        num_rows=self._search.index.size,
+                    )
+                )
         return results
 
     def _score(
-        self, items: Sequence[RetrieverItem], vectors: SearchVectors, found: dict[int, Candidates]
+        self, items: Sequence[RetrieverItem], vectors: SearchVectors, found: dict[int, Found]
     ) -> dict[int, StudentOutput | ScoringFailed]:
         """Scores the candidates of all items at once; searches without a depth are left out."""
         inputs: dict[int, StudentInput] = {}
@@ -73,7 +89,7 @@ class Retriever:
             if isinstance(item, ScoreItem):
                 candidates = item.candidates
             elif item.depth:
-                candidates = GivenCandidates(np.array(found[at].rows[: item.depth], np.int64))
+                candidates = GivenCandidates(np.array(found[at].candidates.rows[: item.depth], np.int64))
             else:
                 continue
             search = vectors.searches[at, : self._dim]
@@ -85,16 +101,13 @@ class Retriever:
         return dict(zip(inputs, self._student.score(list(inputs.values())), strict=True))
 
     @staticmethod
-    def _blend(output: StudentOutput | ScoringFailed, item: SearchItem) -> StudentScores:
+    def _blend(output: StudentOutput | ScoringFailed, item: SearchItem, candidates: Candidates) -> StudentScores:
         if isinstance(output, ScoringFailed):
             return StudentScores.missing(output.message)
-        return StudentScores.blend(output.chances, item.weights)
+        coverages = candidates.coverages[: len(output.chances)]
+        return StudentScores.blend(output.chances, item.weights, item.asked_weight, coverages)
 
     def _detail(self, output: StudentOutput | ScoringFailed, item: ScoreItem) -> ScoredCandidates | ScoringFailed:
         if isinstance(output, ScoringFailed) or self._student is None:
             return ScoringFailed()
         return self._student.detail(output, item.weights, explains=item.explains)
-
-
-def load_retriever(bundle_folder: Path, device: Device, threads: int) -> Retriever:
-    return Retriever(Bundle(bundle_folder), device, threads)

@@ -10,6 +10,8 @@ from pathlib import Path
 from models.arrays import Floats
 from models.bundles.bundle import Bundle
 from models.events.event import Event
+from models.products.product_cache import ProductCache
+from models.products.product_table import ProductTable
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.taste import Taste
 from models.unified.bundle_part import UNIFIED_PART
@@ -37,12 +39,14 @@ class ShopperEncoder:
     max_batch_cost = MAX_BATCH
     backend = "numpy cpu fp32"
 
-    def __init__(self, bundle_folder: Path) -> None:
+    def __init__(self, bundle_folder: Path, products: ProductTable | None = None) -> None:
+        """`products` is the bundle's table, if it was opened before."""
         bundle = Bundle(bundle_folder)
         self._tower = light_tower(bundle_folder)
-        self._products = bundle.products()
-        self._product_of = functools.lru_cache(MAX_PRODUCTS)(self._products.product_of)
-        self._bands = PriceBands.load(UNIFIED_PART.open(bundle))
+        self._products = bundle.products() if products is None else products
+        self._product_of = ProductCache(self._products.product_of, MAX_PRODUCTS)
+        self.parts = (self._product_of,)  # that are parallel by row
+        self._band_of = functools.lru_cache(MAX_PRODUCTS)(PriceBands.load(UNIFIED_PART.open(bundle)).band)
         self._is_ranked = RANKER_PART.is_in(bundle)
 
     def warm_up(self) -> None:
@@ -62,7 +66,7 @@ class ShopperEncoder:
         ]
 
     def _history(self, events: tuple[Event, ...]) -> list[HistoryItem]:
-        return history_items(sorted(events, key=lambda event: event.time_ms), self._product_of, self._bands.band)
+        return history_items(sorted(events, key=lambda event: event.time_ms), self._product_of, self._band_of)
 
     def _counts(self, event: Event) -> bool:
         return bool(event.query) or self._product_of(event.product_id) is not None

@@ -9,8 +9,11 @@ import numpy as np
 
 from models.arrays import Floats
 from models.bundles.bundle import Bundle
+from models.products.identifiers import IdentifierIndex
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.features import CandidateFeatures, QueryInput
+from models.ranking.product_columns import ProductColumns
+from models.ranking.ranker import Ranker
 from serving.compute.retrieval import GivenCandidates, ScoredCandidates, Subject, Weights
 from serving.errors import AisleError
 from serving.logs import log
@@ -42,9 +45,15 @@ class StudentOutput:
 
 
 class Student:
-    def __init__(self, bundle: Bundle) -> None:
-        self._ranker = RANKER_PART.open(bundle)
-        self._features = CandidateFeatures(bundle, query_attributes=self._ranker.query_attributes)
+    def __init__(self, ranker: Ranker, features: CandidateFeatures) -> None:
+        self._ranker, self._features = ranker, features
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, columns: ProductColumns, identifiers: IdentifierIndex) -> Student:
+        """Opens the bundle's ranker, which reads these structures of the bundle's."""
+        ranker = RANKER_PART.open(bundle)
+        asked = ranker.query_attributes
+        return cls(ranker, CandidateFeatures(bundle, query_attributes=asked, columns=columns, identifiers=identifiers))
 
     def score(self, inputs: Sequence[StudentInput]) -> list[StudentOutput | ScoringFailed]:
         """Scores each input. Where one fails the log says why, and the others of the batch are scored all the same."""

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.arrays import Codes, Floats, Ints
+from models.arrays import Bools, Codes, Floats, Ints
 from models.bundles.bundle import Bundle
+from models.products.changes import AddedProducts, ChangedOffers, Offered, RemovedProducts
+from models.products.growing_rows import GrowingRows
 from models.products.product import Product
 from models.products.product_table import ProductList, ProductTable
 from models.ranking.feature_names import FEATURES
@@ -23,6 +25,7 @@ from models.ranking.teacher.teacher import Teacher
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.price_bands import PriceBands
 from models.unified.words import Ragged
+from serving.compute.catalogue_state import FIXED, CatalogueState
 from serving.compute.retrieval import GivenCandidates
 
 # Padded tokens of one batch. On a CPU one call of the network takes a whole batch; a GPU needs far more to be busy.
@@ -41,37 +44,50 @@ class Chunk:
     locale: str
     candidates: GivenCandidates
     features: Floats
+    min_sequence: int = 0  # of the latest change of the catalogue that its rows need
 
 
 class PairCosts:
-    """Estimates the tokens of a pair of query and product from the lengths of its texts."""
+    """Estimates the tokens of a pair of query and product from the lengths of its texts. It is parallel by row."""
 
     def __init__(self, teacher_folder: Path, table: ProductTable) -> None:
         self._spec = TextSpec.load(teacher_folder)
-        self._of_row = sum(
-            (_tokens(self._lengths(table, field.name), field.max_tokens) for field in self._spec.fields),
-            np.ones(len(table), np.int64),
-        )
+        self._fields = [field for field in self._spec.fields if field.name != "price_minor"]
+        texts = (_tokens(table.lengths(field.name), field.max_tokens) for field in self._fields)
+        self._of_texts = GrowingRows(sum(texts, np.ones(len(table), np.int64)))
+        prices = (field.max_tokens for field in self._spec.fields if field.name == "price_minor")
+        self._of_price = sum(int(_tokens(np.array([_BYTES_PER_TOKEN]), most)[0]) for most in prices)
+        self._has_price = GrowingRows(table.has_price.copy())
+
+    def append(self, added: AddedProducts) -> None:
+        self._of_texts.append(self._tokens_of_texts(added.products))
+        self._has_price.append(_priced(added.products))
+
+    def remove(self, removed: RemovedProducts) -> None:
+        """Rows stay."""
+
+    def change_offers(self, changed: ChangedOffers) -> None:
+        self._has_price.put(changed.rows, _priced(changed.products))
 
     def of(self, query: str, candidates: GivenCandidates) -> Ints:
         """Returns (candidates,) the estimated tokens of each pair."""
         query_tokens = 3 + min(self._spec.max_query_tokens, 1 + len(query.encode()) // _BYTES_PER_TOKEN)
-        stated = [self._of_product(product) for product in candidates.products]
-        return query_tokens + np.concatenate([self._of_row[candidates.rows], np.array(stated, np.int64)])
+        rows, products = candidates.rows, candidates.products
+        texts = np.concatenate([self._of_texts.take(rows), self._tokens_of_texts(products)])
+        return query_tokens + texts + self._of_price * np.concatenate([self._has_price.take(rows), _priced(products)])
 
-    def _of_product(self, product: Product) -> int:
-        table = ProductList([product])
-        lengths = [
-            4 if field.name == "price_minor" else len(table.string(field.name, 0).encode())
-            for field in self._spec.fields
-        ]
-        limits = [field.max_tokens for field in self._spec.fields]
-        return 1 + sum(int(_tokens(np.array([n]), most)[0]) for n, most in zip(lengths, limits, strict=True))
+    def _tokens_of_texts(self, products: Sequence[Product]) -> Ints:
+        """Returns (products,) the estimated tokens, without those of the price, of products that need not be in the table."""
+        tokens, texts = np.ones(len(products), np.int64), ProductList(products)
+        for field in self._fields:
+            lengths = [len(texts.string(field.name, at).encode()) for at in range(len(products))]
+            tokens += _tokens(np.array(lengths, np.int64), field.max_tokens)
+        return tokens
 
-    @staticmethod
-    def _lengths(table: ProductTable, name: str) -> Ints:
-        """Returns (products,) bytes of a field; a price counts as a word of four."""
-        return 4 * table.has_price.astype(np.int64) if name == "price_minor" else table.lengths(name)
+
+def _priced(products: Sequence[Offered]) -> Bools:
+    """Returns (products,) whether each has a price."""
+    return np.array([product.price_minor is not None for product in products], np.bool_)
 
 
 def _tokens(lengths: Ints, most: int) -> Ints:
@@ -80,12 +96,25 @@ def _tokens(lengths: Ints, most: int) -> Ints:
 
 
 class TeacherReader:
-    """The compute of the teacher stage: the cross-encoder, and the tokens of products that it has read before."""
+    """The compute of the teacher stage: the cross-encoder, and the tokens of products that it has read before.
 
-    def __init__(self, bundle_folder: Path, device: str, threads: int, max_batch_tokens: int) -> None:
+    It is parallel by row, and its table grows before it.
+    """
+
+    def __init__(
+        self,
+        bundle_folder: Path,
+        device: str,
+        threads: int,
+        max_batch_tokens: int,
+        table: ProductTable | None = None,
+        catalogue: CatalogueState = FIXED,
+    ) -> None:
+        """`table` is the bundle's, if it was opened before."""
         bundle = Bundle(bundle_folder)
+        self._catalogue = catalogue
         self._teacher = Teacher.load(TEACHER_PART.open(bundle), device, threads, features=FEATURES)
-        self._table = bundle.products()
+        self._table = bundle.products() if table is None else table
         self._bands = PriceBands.load(UNIFIED_PART.open(bundle))
         self._tokens: dict[int, Codes] = {}
         self.max_batch_cost = max_batch_tokens
@@ -99,11 +128,27 @@ class TeacherReader:
             self.compute([Chunk(query, "", GivenCandidates(rows), np.zeros((size, len(FEATURES)), np.float32))])
         self._tokens.clear()
 
+    def append(self, added: AddedProducts) -> None:
+        """Tokens are made when a product is read."""
+
+    def remove(self, removed: RemovedProducts) -> None:
+        self._forget(removed.rows)
+
+    def change_offers(self, changed: ChangedOffers) -> None:
+        """The price is among the tokens."""
+        self._forget(changed.rows)
+
+    def _forget(self, rows: Ints) -> None:
+        for row in rows.tolist():
+            self._tokens.pop(row, None)
+
     def compute(self, items: Sequence[Chunk]) -> Sequence[Floats | Exception]:
         """Returns (candidates, 3) for each chunk: the chances of click, cart and purchase."""
         counts = [len(item.candidates) for item in items]
         queries = self._teacher.texts.queries([item.query for item in items], [item.locale for item in items])
-        products = Ragged.concatenate([part for item in items for part in self._products(item.candidates)])
+        self._catalogue.catch_up(max((item.min_sequence for item in items), default=0))
+        with self._catalogue.lock:  # not for the network, which takes longer than everything else
+            products = Ragged.concatenate([part for item in items for part in self._products(item.candidates)])
         chances = self._teacher.probabilities(
             queries.take(np.repeat(np.arange(len(items)), counts)),
             products,

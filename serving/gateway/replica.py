@@ -1,7 +1,7 @@
-"""The gateway: a `grpc.aio` server inside a Ray Serve deployment.
+"""The gateway: a Ray Serve deployment that answers the calls of an edge.
 
-Ray Serve places, updates and restarts it; the calls never pass through Serve. The replicas of one node listen on the same port
-(`SO_REUSEPORT`). A stopping replica turns its health to NOT_SERVING, sends GOAWAY and finishes the calls in progress.
+Ray Serve places, updates and restarts it; the calls never pass through Serve. The edge is a process that the gateways of a machine share
+and start as they need it (see `serving.edge`); it has the port. A gateway that stops leaves it, and finishes the calls in progress.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from models.bundles.bundle import Bundle
+from serving.catalogue.follower import Follower
 from serving.config import AisleConfig
-from serving.gateway.listener import Listener
+from serving.edge.call_log import CallLog
+from serving.gateway.edge import Edge
 from serving.gateway.rpc import Guard, Servicer
-from serving.gateway.security import KeyRing
-from serving.logs import configure_logging, log
+from serving.logs import configure_logging, log, logged_failure
+from serving.replica_address import bind_to_loopback
 from serving.search.pipeline import SearchPipeline
 from serving.shoppers.open_store import open_shoppers
 from serving.shoppers.store import ShopperStore
@@ -31,6 +34,10 @@ from serving.stages.local import LocalStage
 from serving.stages.lone_calls import LoneCalls
 from serving.stages.remote import RemoteStage
 from serving.stages.stage import Stage, StagePlan
+
+# A search passes between the event loop and the threads of the stages some ten times. While another thread runs Python, as for a Rank call
+# of thousands of products, each of these waits this long for the interpreter.
+SWITCH_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +47,14 @@ class Wired:
     version: str  # of the bundle
     pipeline: SearchPipeline
     services: list[Servicer]
+    follower: Follower | None  # of the catalogue's log; None if the catalogue takes no changes
 
 
 Wire = Callable[[Path, AisleConfig, Mapping[str, Stage[Any, Any]], ShopperStore | None, Guard, str], Wired]
 
 
 class Gateway:
-    """One replica: the bundle's products, the stages, the listener."""
+    """One replica: the bundle's products, the stages, the way to the edge."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self,
@@ -57,10 +65,23 @@ class Gateway:
         log_socket: str,
         *handles: DeploymentHandle | None,
     ) -> None:
+        bind_to_loopback()
+        sys.setswitchinterval(SWITCH_S)
         configure_logging(config.log.format, config.log.level, log_socket)
+        with logged_failure("gateway"):
+            await self._start(bundle_folder, config, plans, wire, log_socket, handles)
+
+    async def _start(
+        self,
+        bundle_folder: Path,
+        config: AisleConfig,
+        plans: tuple[StagePlan[Any, Any], ...],
+        wire: Wire,
+        log_socket: str,
+        handles: Sequence[DeploymentHandle | None],
+    ) -> None:
         started = time.monotonic()
-        keys = KeyRing(config.auth.keys_file) if config.auth.keys_file else None
-        guard = Guard(keys, config.server.max_deadline_ms / 1000, config.log)
+        self._guard = guard = Guard(CallLog(config.log), config.server.max_message_bytes)
         stages = {
             plan.name: await _start_stage(plan, handle, guard.lone_calls)
             for plan, handle in zip(plans, handles, strict=True)
@@ -69,9 +90,17 @@ class Gateway:
         self._shoppers = await open_shoppers(config.shoppers, Bundle(bundle_folder).manifest.name)
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         wired = await asyncio.to_thread(wire, bundle_folder, config, stages, self._shoppers, guard, self._replica_id)
-        self._listener = Listener(config, wired.services, wired.pipeline.is_ready)
-        await self._listener.start()
-        self._readiness = asyncio.ensure_future(self._listener.follow_readiness())
+        self._follower = wired.follower
+        edge = Edge(
+            config,
+            wired.services,
+            guard,
+            is_ready=wired.pipeline.is_ready,
+            speeds=wired.pipeline.speeds,
+            log_socket=log_socket,
+        )
+        await edge.start()
+        self._edge = edge
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not scan it again
         log.info(
@@ -89,19 +118,26 @@ class Gateway:
             },
         )
 
+    def check_health(self) -> None:
+        """Serve replaces a replica for which this raises: one whose catalogue stopped following its log would serve old products."""
+        follower = getattr(self, "_follower", None)
+        if follower and follower.failure:
+            raise RuntimeError(follower.failure)
+
     async def __del__(self) -> None:
         """Drains the replica. Serve calls it when it stops the replica, and waits for it."""
-        listener = getattr(self, "_listener", None)
-        if listener is None:
+        edge = getattr(self, "_edge", None)
+        if edge is None:
             return
         log.info("gateway draining", extra={"fields": {"replica": self._replica_id}})
-        self._readiness.cancel()
-        await listener.drain()
+        await edge.drain()
         for stage in self._stages:
             await stage.close()
         if self._shoppers:
             await self._shoppers.close()
-        log.info("gateway stopped", extra={"fields": {"replica": self._replica_id}})
+        if self._follower:
+            await self._follower.close()
+        log.info("gateway stopped", extra={"fields": {"replica": self._replica_id, "calls": self._guard.log.codes()}})
 
 
 async def _start_stage(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import numpy as np
 
 from aisle.v1 import embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2
-from serving.errors import NotServed, Unavailable
+from serving.errors import Unavailable
 from serving.gateway.messages.embedding import EmbeddingMessages, write_vectors
 from serving.gateway.messages.info import InfoMessages, write_stats
 from serving.gateway.messages.query import QueryMessages
@@ -16,7 +15,11 @@ from serving.gateway.messages.rank import RankMessages
 from serving.gateway.messages.search import SearchMessages
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
 from serving.search.pipeline import SearchPipeline
+from serving.search.product_vectors import PRODUCT_COST
 from serving.search.request import Caller
+from serving.search.retrieve import INLINE_PER_COST, ROWS_PER_COST
+
+EXPLAINED_COST = 8  # what the reasons for a page cost more than the page
 
 
 class SearchService(Servicer):
@@ -27,13 +30,17 @@ class SearchService(Servicer):
         self._pipeline = pipeline
         self._messages = messages
 
-    def check_load(self) -> None:
-        self._pipeline.check_admission()
+    def stages_of(self, method: str) -> tuple[int, ...]:  # noqa: ARG002
+        return self._pipeline.search_stages
 
     @guarded("search")
     async def Search(self, request: search_pb2.SearchRequest, call: Call) -> search_pb2.SearchResponse:
         self._pipeline.check_admission(call.deadline)
+        if request.explain:
+            call.set_cost(1 + EXPLAINED_COST)
         search_call = self._messages.read(request)
+        if search_call.search.explain:
+            _check_explanation(search_call.search, call)
         results = await self._pipeline.search(search_call.search, call.deadline)
         fetched = time.monotonic()
         response = self._messages.write(search_call, results)
@@ -49,14 +56,16 @@ class EmbeddingService(Servicer):
         self._pipeline = pipeline
         self._messages = messages
 
-    def check_load(self) -> None:
-        self._pipeline.check_embedding()
+    def stages_of(self, method: str) -> tuple[int, ...]:
+        return self._pipeline.product_stages if method == "EmbedProducts" else self._pipeline.embedding_stages
 
     @guarded("embed")
     async def EmbedQueries(
         self, request: embedding_pb2.EmbedQueriesRequest, call: Call
     ) -> embedding_pb2.EmbedQueriesResponse:
         read = self._messages.read_queries(request)
+        if len(read.texts) > 1:
+            call.set_cost(len(read.texts))
         vectors = await self._pipeline.embed(read.texts, call.deadline)
         return embedding_pb2.EmbedQueriesResponse(
             vectors=write_vectors(vectors, read.dimensions, request.encoding),
@@ -68,12 +77,9 @@ class EmbeddingService(Servicer):
     async def EmbedProducts(
         self, request: embedding_pb2.EmbedProductsRequest, call: Call
     ) -> embedding_pb2.EmbedProductsResponse:
-        if self._pipeline.knows_shoppers:
-            raise NotServed(
-                "the product tower of this bundle is not served; its products were encoded when it was built"
-            )
         read = self._messages.read_products(request)
-        vectors = await self._pipeline.embed(read.texts, call.deadline)
+        call.set_cost(PRODUCT_COST * len(read.products))
+        vectors = await self._pipeline.embed_products(read.products, call.deadline)
         return embedding_pb2.EmbedProductsResponse(
             vectors=write_vectors(vectors, read.dimensions, request.encoding),
             request_id=call.request_id,
@@ -86,6 +92,8 @@ class EmbeddingService(Servicer):
     ) -> embedding_pb2.EmbedShopperResponse:
         shopper_id, events = self._messages.read_shopper(request)
         caller = Caller(query="", shopper_id=shopper_id, recent_events=events)
+        if caller.reads_stored_events:
+            call.require("history", "shopper_id", "the vector is that of the stored events; or send recent_events")
         shopper = await self._pipeline.read_shopper(caller, call.deadline)
         if shopper.failed:
             raise Unavailable(shopper.reason)
@@ -107,11 +115,13 @@ class QueryService(Servicer):
         self._pipeline = pipeline
         self._messages = messages
 
-    def check_load(self) -> None:
-        self._pipeline.check_classification()
+    def stages_of(self, method: str) -> tuple[int, ...]:  # noqa: ARG002
+        return self._pipeline.classification_stages
 
     @guarded("search")
     async def Classify(self, request: query_pb2.ClassifyRequest, call: Call) -> query_pb2.ClassifyResponse:
+        if len(request.queries) > 1:
+            call.set_cost(len(request.queries))
         predictions = await self._pipeline.classify(self._messages.read(request), call.deadline)
         response = self._messages.write(predictions)
         response.request_id = call.request_id
@@ -126,18 +136,23 @@ class RankingService(Servicer):
         self._pipeline = pipeline
         self._messages = messages
 
-    def check_load(self) -> None:
-        self._pipeline.check_admission()
+    def stages_of(self, method: str) -> tuple[int, ...]:  # noqa: ARG002
+        return self._pipeline.search_stages
 
     @guarded("search")
     async def Rank(self, request: ranking_pb2.RankRequest, call: Call) -> ranking_pb2.RankResponse:
+        inline = len(request.products)
+        call.set_cost(1 + len(request.product_ids) // ROWS_PER_COST + inline // INLINE_PER_COST)
+        self._pipeline.check_admission(call.deadline)
         is_long = self._messages.is_long(request)
-        read, write = self._messages.read, self._messages.write
-        rank_call, unknown = await asyncio.to_thread(read, request) if is_long else read(request)
+        read, write, long_work = self._messages.read, self._messages.write, self.guard.long_work
+        rank_call, unknown = await long_work(call.caller, read, request) if is_long else read(request)
+        if rank_call.num_explained:
+            _check_explanation(rank_call, call)
         results = await self._pipeline.rank(rank_call, call.deadline) if len(rank_call.candidates) else None
         fetched = time.monotonic()
         answer = (rank_call, unknown, results)
-        response = await asyncio.to_thread(write, *answer) if is_long else write(*answer)
+        response = await long_work(call.caller, write, *answer) if is_long else write(*answer)
         _stamp(response, call, fetched)
         return response
 
@@ -153,17 +168,26 @@ class InfoService(Servicer):
         self._started = time.monotonic()
 
     @guarded("info")
-    async def GetInfo(self, _: info_pb2.GetInfoRequest, call: Call) -> info_pb2.GetInfoResponse:
+    async def GetInfo(self, request: info_pb2.GetInfoRequest, call: Call) -> info_pb2.GetInfoResponse:
+        self._messages.check(request)
         response = self._messages.write_info()
         response.request_id = call.request_id
         return response
 
-    @guarded("info")
-    async def GetStats(self, _: info_pb2.GetStatsRequest, call: Call) -> info_pb2.GetStatsResponse:
+    @guarded("stats")
+    async def GetStats(self, request: info_pb2.GetStatsRequest, call: Call) -> info_pb2.GetStatsResponse:
+        self._messages.check(request)
         uptime_s = time.monotonic() - self._started
-        response = write_stats(self._replica_id, uptime_s, self._pipeline.stages, self.guard.ended)
+        response = write_stats(self._replica_id, uptime_s, self._pipeline.stages, self.guard.ended())
         response.request_id = call.request_id
         return response
+
+
+def _check_explanation(caller: Caller, call: Call) -> None:
+    """Raises NotPermitted if the reasons would tell of events that the caller did not send and may not read."""
+    if caller.reads_stored_events:
+        purpose = "reasons tell of the shopper's stored events; leave out explain or shopper_id, or send recent_events"
+        call.require("history", "explain", purpose)
 
 
 def _stamp(response: search_pb2.SearchResponse | ranking_pb2.RankResponse, call: Call, fetched: float) -> None:

@@ -2,7 +2,8 @@
 
 1. Candidates below the similarity threshold are dropped.
 2. Candidates with an identifier of the query keep the first places.
-3. The student's blend orders the others of the ranked depth; equals stay as they were retrieved.
+3. The student's blend, times what a product gains by holding the query's words, orders the others of the ranked depth; equals stay as they
+   were retrieved.
 4. The teacher's blend orders the best few of these again.
 5. No brand comes too often among the first.
 6. Candidates past the depth follow as they were retrieved.
@@ -87,13 +88,14 @@ def by_student(scores: StudentScores, count: int, leading: int) -> Order:
     return Order(places=[*best, *range(len(best), count)], by=RankModel.STUDENT, student=scores)
 
 
-def by_teacher(order: Order, chances: Floats, weights: Weights, leading: int) -> Order:
+def by_teacher(order: Order, chances: Floats, weights: Weights, leading: int, asked: Sequence[float] = ()) -> Order:
     """Orders the student's best by the teacher's `chances` (read, 3), which are in the student's order. The first `leading` keep their
-    places, but get the teacher's chances too."""
+    places, but get the teacher's chances too. `asked`, by place, is what a product gains by holding the query's words."""
     blends = (chances @ np.array(weights, np.float32)).tolist()
     num_read = len(blends)
     first = order.places[:num_read]
-    best = sorted(range(min(leading, num_read), num_read), key=lambda at: -blends[at])
+    gained = [blend * asked[place] for place, blend in zip(first, blends, strict=True)] if asked else blends
+    best = sorted(range(min(leading, num_read), num_read), key=lambda at: -gained[at])
     teacher: dict[int, Chances] = {
         place: (*triple, blend) for place, triple, blend in zip(first, chances.tolist(), blends, strict=True)
     }

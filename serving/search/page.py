@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retrieval import Subject
 from serving.search.failure import reason_of
 from serving.search.personaliser import Gain
+from serving.search.query_text import QueryText
 from serving.search.ranker import Ranked, Ranker
 from serving.search.request import Search
 from serving.search.results import Degradation, Factors, Results
@@ -27,7 +29,13 @@ class Page:
         self._max_results = max_results
 
     async def __call__(
-        self, search: Search, understanding: Understanding, retrieval: Retrieval, ranked: Ranked, deadline: float
+        self,
+        search: Search,
+        read: QueryText,
+        understanding: Understanding,
+        retrieval: Retrieval,
+        ranked: Ranked,
+        deadline: float,
     ) -> Results:
         order, candidates, subject = ranked.order, ranked.candidates, understanding.subject
         num_hits = min(len(candidates.rows), self._max_results)
@@ -46,7 +54,7 @@ class Page:
         if retrieval.counts_facets:
             rows = [candidates.rows[place] for place in order.places[:FACET_HITS]]
             counted = facets(self._masks.categories(rows))
-        text = subject.query.text
+        total, is_exact = self._total(search, retrieval, len(candidates.rows))
         return Results(
             hits=hits,
             offset=search.offset,
@@ -55,16 +63,32 @@ class Page:
             chances=order.chances(search.offset, stop),
             ranked_by=order.by,
             ranked_depth=order.num_ranked,
-            corrected_query=text if text != search.query else "",
+            corrected_query=read.corrected,
+            understood=read.parts,
+            alternative_queries=read.alternatives,
             shopper=understanding.shopper,
             prediction=understanding.types.prediction,
             type_use=retrieval.type_use,
-            facets=counted,
+            type_facets=counted,
+            facets=retrieval.retrieved.facets,
+            holds_words=bool(candidates.rows) and (not search.query or candidates.holds_words),
+            total=total,
+            total_is_exact=is_exact,
             gains=gains,
             factors=factors,
             degradations=(*degraded_inputs(understanding), *ranked.degradations, *unmoved, *unexplained),
             phases=(*understanding.phases, *retrieval.phases, *ranked.phases),
+            sequence=retrieval.retrieved.sequence,
+            num_rows=retrieval.retrieved.num_rows,
         )
+
+    def _total(self, search: Search, retrieval: Retrieval, num_candidates: int) -> tuple[int, bool]:
+        """Returns the number of hits on all pages, and whether there are no more."""
+        retrieved = retrieval.retrieved
+        if search.group_by or search.min_similarity > -math.inf:
+            return num_candidates, retrieved.num_considered >= retrieved.num_matching
+        most = self._max_results if search.query else retrieved.num_matching
+        return min(retrieved.num_matching, most), retrieved.num_matching <= most
 
     async def _gains(
         self, rows: Sequence[int], subject: Subject, shopper: Shopper, deadline: float

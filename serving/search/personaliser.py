@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Float16s
 from models.events.event import Event
+from models.index.product_vectors import ProductVectors
 from models.unified.light_tower import LightTower
 from serving.compute.retrieval import Subject
 from serving.compute.shopper_encoder import ShopperVector
@@ -29,7 +29,7 @@ class Gain:
 
 
 class Personaliser:
-    """`tower` encodes queries and moves them by shoppers; `product_vectors` (products, dim) are the bundle's."""
+    """`tower` encodes queries and moves them by shoppers; `product_vectors` are the catalogue's."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Personaliser:
         store: ShopperStore | None,
         wait_ms: float,
         tower: LightTower,
-        product_vectors: Float16s,
+        product_vectors: ProductVectors,
     ) -> None:
         self.stage = stage
         self.shoppers = ShopperVectors(stage, store, wait_ms)
@@ -62,7 +62,7 @@ class Personaliser:
             return {}
         strength = subject.personalisation
         query = self._tower.encode_queries([(subject.query.text, subject.query.locale)])[0]
-        products = np.asarray(self._product_vectors[list(rows)], np.float32)  # (rows, dim)
+        products = self._product_vectors.columns(np.array(rows), 0, len(query)).astype(np.float32)  # (rows, dim)
         without = np.stack(await self.shoppers.without_each(shopper.events, deadline))  # (events, dim)
         moved = self._tower.personalise(query[None], shopper.vector[None], strength)[0]
         searches = self._tower.personalise(np.repeat(query[None], len(without), axis=0), without, strength)

@@ -5,6 +5,7 @@ A search never fails because ranking does. Without the teacher the student's ord
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,10 @@ class Ranker:
             reread = _Reread(order=reread.order, degradations=(Degradation("rank", scores.failure),))
         elif ranking.model is RankModel.TEACHER and len(scores):
             movable = GivenCandidates(np.array(candidates.rows[:num_movable], np.int64))
-            reread = await self._ask_teacher(reread.order, movable, understanding.subject, ranking, leading, deadline)
+            asked = [math.exp(ranking.asked_weight * coverage) for coverage in candidates.coverages[:num_movable]]
+            reread = await self._ask_teacher(
+                reread.order, movable, understanding.subject, ranking, leading, deadline, asked
+            )
 
         def brands_of(places: Sequence[int]) -> Ints:
             return self._masks.brands([candidates.rows[place] for place in places])
@@ -136,6 +140,7 @@ class Ranker:
         ranking: Ranking,
         leading: int,
         deadline: float,
+        asked: Sequence[float] = (),
     ) -> _Reread:
         """Returns the order with the student's best as the teacher orders them, or the given order and the reason if the teacher fails.
         `movable` are the candidates that may move, in the order of retrieval."""
@@ -148,7 +153,7 @@ class Ranker:
         except Exception as error:
             return _without_teacher(order, reason_of("the teacher stage", error))
         return _Reread(
-            order=by_teacher(order, outcome.value[positions], ranking.weights, leading),
+            order=by_teacher(order, outcome.value[positions], ranking.weights, leading, asked),
             phases=(PhaseTime.of_stage("teacher", outcome),),
         )
 

@@ -17,9 +17,20 @@ from serving.search.results import PhaseTime
 from serving.search.shopper_vectors import Shopper
 from serving.search.understand import QueryReading
 from serving.stages.outcomes import gather_or_cancel
-from serving.stages.stage import Stage
+from serving.stages.stage import Item, Stage
 
 TOKEN_BYTES = 4
+ORDINARY_TOKENS = 8  # of a query
+
+
+async def embed_together(stage: Stage[Item, Floats], items: Sequence[tuple[Item, int]], deadline: float) -> Floats:
+    """Returns the vectors (items, dim) of items with their costs. They are admitted together: a call that lost some of its items would have
+    no use for the rest."""
+    stage.batcher.check_admission(sum(cost for _, cost in items), deadline)
+    outcomes = await gather_or_cancel(
+        [stage(item, cost=cost, deadline=deadline, admitted=True) for item, cost in items]
+    )
+    return np.stack([outcome.value for outcome in outcomes])
 
 
 class TextStage:
@@ -35,15 +46,12 @@ class TextStage:
 
     async def embed(self, texts: Sequence[Text], deadline: float) -> Floats:
         """Returns unit vectors (texts, dim)."""
-        outcomes = await gather_or_cancel([self.stage(text, cost=self.cost(text), deadline=deadline) for text in texts])
-        return np.stack([outcome.value for outcome in outcomes])
+        return await embed_together(self.stage, [(text, self.cost(text)) for text in texts], deadline)
 
 
 class TextReader:
     """Encodes a query's text; every shopper gets the same vector. `retrieval_s` estimates the time that the retrieval takes: a query
     that is encoded too late for it is not worth encoding."""
-
-    knows_shoppers = False
 
     def __init__(self, texts: TextStage, retrieval_s: Callable[[], float]) -> None:
         self._texts = texts
@@ -52,6 +60,10 @@ class TextReader:
     @property
     def stages(self) -> tuple[Stage[Any, Any], ...]:
         return (self._texts.stage,)
+
+    @property
+    def queueing(self) -> Stage[Any, Any] | None:
+        return self._texts.stage
 
     def check_admission(self, deadline: float) -> None:
         self._texts.stage.batcher.check_admission(deadline=deadline - self._retrieval_s())
@@ -79,8 +91,6 @@ class TextReader:
 class UnifiedReader:
     """Reads the shopper; the retriever encodes the query itself. `texts` is the stage that encodes for EmbedQueries."""
 
-    knows_shoppers = True
-
     def __init__(self, texts: TextStage, personaliser: Personaliser) -> None:
         self._texts = texts
         self._personaliser = personaliser
@@ -88,6 +98,11 @@ class UnifiedReader:
     @property
     def stages(self) -> tuple[Stage[Any, Any], ...]:
         return self._texts.stage, self._personaliser.stage
+
+    @property
+    def queueing(self) -> Stage[Any, Any] | None:
+        """None: a search without its shopper is a plain one."""
+        return None
 
     def check_admission(self, deadline: float) -> None:
         """Refuses nothing: a search that lacks its shopper is a plain one."""

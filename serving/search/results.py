@@ -8,8 +8,10 @@ from typing import Any
 
 from models.arrays import Bools, Floats
 from models.query_types.type_model import TypePrediction
+from serving.compute.facets import FacetCounts
 from serving.compute.retrieval import Candidates, GivenCandidates
 from serving.search.personaliser import Gain
+from serving.search.query_text import UnderstoodPart
 from serving.search.request import RankModel, TypeUse
 from serving.search.shopper_vectors import Shopper
 from serving.search.type_use import NOT_CLASSIFIED
@@ -34,7 +36,7 @@ class PhaseTime:
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """A part of the answer that is less than the call requested: "shopper", "types", "rank" or "teacher", and why."""
+    """A part of the answer that is less than the call requested: "shopper", "types", "rank", "teacher" or "catalogue", and why."""
 
     part: str
     reason: str
@@ -59,11 +61,17 @@ class Results:
     chances: Sequence[Chances] = ()  # of the first hits, as many as were ranked
     ranked_by: RankModel = RankModel.NONE
     ranked_depth: int = 0  # candidates that were ranked
-    corrected_query: str = ""  # what was searched, where that is not what the caller typed; else empty
+    corrected_query: str = ""  # what was searched, where typing errors were corrected; else empty
+    understood: tuple[UnderstoodPart, ...] = ()
+    alternative_queries: tuple[str, ...] = ()  # that may be meant too
     shopper: Shopper = field(default_factory=Shopper)
     prediction: TypePrediction = NOT_CLASSIFIED  # the product types of the query
     type_use: TypeUse = TypeUse.OFF  # what the search did with them
-    facets: tuple[tuple[str, int], ...] = ()  # categories of the first hits, the most frequent first
+    type_facets: tuple[tuple[str, int], ...] = ()  # categories of the first hits, the most frequent first
+    facets: tuple[FacetCounts, ...] = ()  # that the call asks for, in its order
+    holds_words: bool = False  # a hit of some page holds a word or an identifier of the query, or there was no query
+    total: int = 0  # hits of all pages
+    total_is_exact: bool = False  # there may be more than `total` otherwise
     gains: dict[int, Gain] = field(
         default_factory=dict
     )  # by row, of an explained page: what the shopper's history added
@@ -72,6 +80,8 @@ class Results:
     )  # by row, of an explained page: what moved each ranked hit
     degradations: tuple[Degradation, ...] = ()
     phases: tuple[PhaseTime, ...] = ()
+    sequence: int = 0  # of the latest change of the catalogue that the page knows
+    num_rows: int = 0  # that the catalogue had: the next pages leave out later ones
 
     @classmethod
     def first_page(cls, candidates: Candidates, page_size: int) -> Results:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from serving.compute.catalogue_state import FIXED, HasSequence
 from serving.compute.retrieval import (
     EncodedQuery,
     GivenCandidates,
@@ -35,7 +36,9 @@ FACET_HITS = 100  # first hits whose categories an answer counts
 # is refused.
 STUDENT_MARGIN = 1.5 * DEADLINE_MARGIN
 ROWS_PER_COST = 100  # candidates whose scoring takes about as long as one search
+INLINE_PER_COST = 25  # the same of products that the call brings along, whose words are read first
 CHUNK_ROWS = 400  # of one item, so that searches need not wait for a Rank call of thousands of candidates
+INLINE_CHUNK_ROWS = 100
 NO_TIME = "too little time was left to rank"
 
 
@@ -52,9 +55,11 @@ class Retrieval:
 class Retrieve:
     """`max_results` is the number of hits that paging can reach."""
 
-    def __init__(self, stage: RetrieverStage, max_results: int) -> None:
+    def __init__(self, stage: RetrieverStage, max_results: int, catalogue: HasSequence = FIXED) -> None:
+        """`catalogue` says which changes this process knows: the stage has to know them to score its rows."""
         self.stage = stage
         self._max_results = max_results
+        self._catalogue = catalogue
 
     async def __call__(self, search: Search, understanding: Understanding, deadline: float) -> Retrieval:
         """Searches by the types of the query as the call says; a filter by types that leaves nothing is taken back."""
@@ -70,6 +75,14 @@ class Retrieve:
             only_types=use is TypeUse.FILTER,
             depth=search.ranking.depth if search.is_ranked and has_time else 0,
             weights=search.ranking.weights,
+            lexical_weight=search.lexical_weight,
+            words_only=search.words_only,
+            asked_weight=search.ranking.asked_weight,
+            sort=search.sort,
+            group_by=search.group_by,
+            facets=search.facets,
+            min_similarity=search.min_similarity,
+            min_sequence=search.min_sequence,
         )
         # A query that was encoded is admitted. Where nothing came before, it is refused here when there is too much to do.
         outcome = await self._search(item, deadline, admitted=isinstance(item.subject.query, EncodedQuery))
@@ -80,7 +93,7 @@ class Retrieve:
             outcome = await self._search(item, deadline, admitted=True)
         retrieved = outcome.value
         if search.is_ranked and not has_time:
-            retrieved = Retrieved(retrieved.candidates, StudentScores.missing(NO_TIME))
+            retrieved = dataclasses.replace(retrieved, scores=StudentScores.missing(NO_TIME))
         return Retrieval(
             retrieved=retrieved,
             type_use=use,
@@ -107,10 +120,17 @@ class Retrieve:
         """Has the student score candidates, in chunks. `admitted` says that other work was done for the call before: a full queue then does
         not refuse it. Raises AisleError if the student fails."""
         waiting = []
-        for start in range(0, len(candidates), CHUNK_ROWS):
-            part = candidates.slice(start, start + CHUNK_ROWS)
-            item = ScoreItem(subject=subject, candidates=part, weights=weights, explains=explains)
-            cost = 1 + len(part) // ROWS_PER_COST
+        chunk_rows = INLINE_CHUNK_ROWS if candidates.products else CHUNK_ROWS
+        for start in range(0, len(candidates), chunk_rows):
+            part = candidates.slice(start, start + chunk_rows)
+            item = ScoreItem(
+                subject=subject,
+                candidates=part,
+                weights=weights,
+                explains=explains,
+                min_sequence=self._catalogue.sequence,
+            )
+            cost = 1 + len(part.rows) // ROWS_PER_COST + len(part.products) // INLINE_PER_COST
             waiting.append(self.stage(item, cost=cost, deadline=deadline, admitted=admitted or start > 0))
         outcomes = cast("Sequence[Outcome[ScoredCandidates]]", await gather_or_cancel(waiting))
         return merge_outcomes(outcomes, ScoredCandidates.concatenate([outcome.value for outcome in outcomes]))
@@ -121,10 +141,10 @@ class Retrieve:
 
     def _num_candidates(self, search: Search, *, counts_facets: bool) -> int:
         """Returns how many candidates to retrieve: one more than the page needs, which shows whether another page follows, and at least as
-        many as are ranked and, for facets, counted. With boosts and a similarity threshold, candidates above the threshold may lie anywhere
-        among all that paging can reach."""
+        many as are ranked and, for types, counted. What sorts, groups or counts the candidates of a query takes all that paging can reach.
+        So does a similarity threshold: candidates above it may lie anywhere among them."""
         depth = search.ranking.depth
-        if search.boosts and search.min_similarity > -math.inf:
+        if search.query and (search.sort or search.group_by or search.facets or search.min_similarity > -math.inf):
             return max(self._max_results, depth)
         count = max(min(search.offset + search.page_size + 1, self._max_results), depth)
         return max(count, min(FACET_HITS, self._max_results)) if counts_facets else count

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from models.arrays import Floats, Ints
+from serving.compute.catalogue_state import FIXED, HasSequence
 from serving.compute.retrieval import GivenCandidates, Query
 from serving.compute.teacher import CHUNK_TOKENS, Chunk
 from serving.errors import DeadlineExceeded
@@ -30,11 +31,13 @@ class Costs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TeacherStage:
-    """The stage, the cost of a pair, and how many of the student's best the teacher reads."""
+    """The stage, the cost of a pair, and how many of the student's best the teacher reads. `catalogue` says which changes this process
+    knows: the stage has to know them to read its rows."""
 
     stage: Stage[Chunk, Floats]
     costs: Costs
     depth: int
+    catalogue: HasSequence = FIXED
 
     async def chances(
         self, query: Query, candidates: GivenCandidates, features: Floats, deadline: float
@@ -55,7 +58,13 @@ class TeacherStage:
         by = time.monotonic() + left_s
         waiting = [
             self.stage(
-                Chunk(query.text, query.locale, candidates.slice(start, stop), features[start:stop]),
+                Chunk(
+                    query.text,
+                    query.locale,
+                    candidates.slice(start, stop),
+                    features[start:stop],
+                    self.catalogue.sequence,
+                ),
                 cost=int(costs[start:stop].sum()),
                 deadline=by,
                 admitted=start > 0,

@@ -7,13 +7,14 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from models.products.spelling import Speller
 from models.query_types.type_model import TypePrediction
+from serving.compute.filter_masks import ProductFilter
 from serving.compute.query_typer import TypeQuestion
 from serving.compute.retrieval import Query, Subject
 from serving.errors import NotServed
 from serving.search.failure import reason_of
 from serving.search.personaliser import Gain
+from serving.search.query_text import QueryText, QueryTexts
 from serving.search.request import Caller, TypeUse
 from serving.search.results import PhaseTime
 from serving.search.shopper_vectors import Shopper
@@ -37,11 +38,13 @@ class QueryReading:
 class QueryReader(Protocol):
     """How the bundle's model reads queries: a text encoder by itself, the unified model together with the shopper."""
 
-    knows_shoppers: bool
-
     @property
     def stages(self) -> tuple[Stage[Any, Any], ...]:
         """Returns the stages before the retriever that a search cannot do without."""
+
+    @property
+    def queueing(self) -> Stage[Any, Any] | None:
+        """Returns the stage before the retriever that a search waits for, however long its queue is."""
 
     def check_admission(self, deadline: float, /) -> None:
         """Raises what a search that came now would be refused with."""
@@ -67,21 +70,28 @@ class Understanding:
     phases: tuple[PhaseTime, ...]
 
 
-class Understand:
-    """`typer` is None for a bundle without a classifier. `locale` is the catalogue's first: typing errors are corrected with the words of
-    its products, so only in its language."""
+# Of a search without a query.
+NOTHING_ASKED = Understanding(
+    subject=Subject(query=Query("")),
+    shopper=Shopper(reason="a search without a query is the same for everybody"),
+    types=TypeFinding(),
+    phases=(),
+)
 
-    def __init__(self, reader: QueryReader, typer: TypeStage | None, speller: Speller, locale: str) -> None:
+
+class Understand:
+    """`typer` is None for a bundle without a classifier."""
+
+    def __init__(self, reader: QueryReader, typer: TypeStage | None, texts: QueryTexts) -> None:
         self.reader = reader
         self.typer = typer
-        self._speller = speller
-        self._language = _language(locale)
+        self._texts = texts
 
-    async def corrected(self, query: str, locale: str) -> str:
-        """Returns the query with its typing errors corrected."""
-        if _language(locale) in ("", self._language) and self._speller.needs_correction(query):
-            return await asyncio.to_thread(self._speller.correct, query)
-        return query
+    async def query_text(self, query: str, locale: str, product_filter: ProductFilter) -> QueryText:
+        """Returns what is searched for a query."""
+        if self._texts.may_take_long(query, locale):
+            return await asyncio.to_thread(self._texts.read, query, locale, product_filter)
+        return self._texts.read(query, locale, product_filter)
 
     async def __call__(
         self, caller: Caller, deadline: float, *, text: str, type_use: TypeUse, classifies: bool
@@ -141,7 +151,3 @@ class Background:
         for task in self._tasks:
             if not task.cancel() and not task.cancelled():
                 task.exception()  # retrieved, so that asyncio does not complain that nobody did
-
-
-def _language(locale: str) -> str:
-    return locale.partition("-")[0].casefold()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
+import asyncio
 from pathlib import Path
 
 from serving.config import ConfigError, ShoppersConfig
 from serving.shoppers.sqlite_file import create
 from serving.shoppers.sqlite_store import SqliteStore
 from serving.shoppers.store import Retention, ShopperStore
+from serving.storage.state_path import state_path
 
 
 async def open_shoppers(config: ShoppersConfig, catalogue: str) -> ShopperStore | None:
@@ -33,16 +33,25 @@ def check_shoppers(config: ShoppersConfig, catalogue: str) -> None:
         _check_redis(config)
 
 
-def _path(config: ShoppersConfig, catalogue: str) -> Path:
-    """Returns the configured path; by default a file in the user's state folder (XDG base directories). Raises ConfigError."""
-    if config.path:
-        return config.path
-    folder = Path(os.environ.get("XDG_STATE_HOME", ""))
+async def purge_shoppers(config: ShoppersConfig, catalogue: str) -> int:
+    """Deletes the expired events of an SQLite store, and makes its services believe the clock. Returns their number.
+
+    Raises ConfigError.
+    """
+    if config.store != "sqlite":
+        raise ConfigError(
+            f"shoppers.store is '{config.store}'; only events in SQLite are purged, those in Redis expire"
+        )
+    retention = Retention(config.max_events_per_shopper, config.retention_days)
+    store = await asyncio.to_thread(SqliteStore, _path(config, catalogue), retention, config.sync)
     try:
-        folder = folder if folder.is_absolute() else Path.home() / ".local" / "state"
-    except RuntimeError:
-        raise ConfigError("shoppers.path: this user has no home folder; set the path of the file") from None
-    return folder / "aisle" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', catalogue)}.db"
+        return await store.purge()
+    finally:
+        await store.close()
+
+
+def _path(config: ShoppersConfig, catalogue: str) -> Path:
+    return config.path or state_path(catalogue, ".db", "shoppers.path")
 
 
 def _url(config: ShoppersConfig) -> str:

@@ -20,32 +20,29 @@ from urllib.parse import quote
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from models.events.event import Event
-from serving.errors import AisleError, Unavailable
-from serving.logs import log
+from serving.errors import AisleError
 from serving.shoppers.store import (
     DAY_MS,
     NO_HISTORY,
     History,
-    Outage,
     Recorded,
     Retention,
-    StoreFull,
     now_ms,
     restore_event,
 )
+from serving.storage.outage import Outage
+from serving.storage.redis import CONNECT_S, CONNECTION_WAIT_S, MAX_CONNECTIONS, to_caller, warn_of_losses
 
 Result = TypeVar("Result")
 
 PREFIX = "aisle:shopper:"
-CONNECT_S = 0.5
 ANSWER_S = 1.0
-MAX_CONNECTIONS = 32
-CONNECTION_WAIT_S = 0.5
 
 # KEYS: events, times. ARGV: the oldest time to keep, how many events, for how long (ms), then id, time and text of each event.
+# The oldest time is by the clock that is behind, of Redis's and the gateway's: one that jumps ahead alone makes this script delete nothing.
 # The version is Redis's clock in microseconds: it must not start again at 1 when a forgotten shopper comes back.
 _RECORD = """
 local events, times = KEYS[1], KEYS[2]
@@ -58,11 +55,12 @@ for i = 4, #ARGV, 3 do
 end
 if added == 0 then return 0 end
 local clock = redis.call('TIME')
+local oldest = math.min(ARGV[1], clock[1] * 1000 - ARGV[3])
 local version = clock[1] * 1000000 + clock[2]
 version = math.max(version, (tonumber(redis.call('HGET', events, '')) or 0) + 1)
 redis.call('HSET', events, '', string.format('%.0f', version))
 local surplus = redis.call('ZCARD', times) - tonumber(ARGV[2])
-local expired = redis.call('ZCOUNT', times, '-inf', '(' .. ARGV[1])
+local expired = redis.call('ZCOUNT', times, '-inf', '(' .. string.format('%.0f', oldest))
 local gone = math.max(surplus, expired)
 if gone > 0 then
     for _, id in ipairs(redis.call('ZRANGE', times, 0, gone - 1)) do redis.call('HDEL', events, id) end
@@ -78,9 +76,10 @@ else
 end
 return added
 """
-# KEYS: events, times. ARGV: the oldest time to read, how many events.
+# KEYS: events, times. ARGV: the oldest time to read, how many events, for how long (ms).
 _HISTORY = """
-local ids = redis.call('ZREVRANGEBYSCORE', KEYS[2], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+local oldest = math.min(ARGV[1], redis.call('TIME')[1] * 1000 - ARGV[3])
+local ids = redis.call('ZREVRANGEBYSCORE', KEYS[2], '+inf', string.format('%.0f', oldest), 'LIMIT', 0, ARGV[2])
 if #ids == 0 then return false end
 return {redis.call('HGET', KEYS[1], ''), ids, redis.call('HMGET', KEYS[1], unpack(ids))}
 """
@@ -113,10 +112,7 @@ class RedisStore:
             about = await store._call(store._redis.info)
         except AisleError:
             return store
-        if not about.get("aof_enabled"):
-            log.warning("redis has no append-only file: a crash of it loses shopper events that were acknowledged")
-        if about.get("maxmemory") and about.get("maxmemory_policy") != "noeviction":
-            log.warning("redis may evict shopper events", extra={"fields": {"policy": about["maxmemory_policy"]}})
+        warn_of_losses(about, "shopper events")
         return store
 
     async def record(self, events: Sequence[Event]) -> Recorded:
@@ -133,7 +129,7 @@ class RedisStore:
 
     async def history(self, shopper_id: str, max_events: int) -> History:
         limit = min(max_events, self._retention.max_events_per_shopper)
-        call = (*_keys(shopper_id), self._retention.oldest_ms(self._clock()), limit)
+        call = (*_keys(shopper_id), self._retention.oldest_ms(self._clock()), limit, int(self._retention.days * DAY_MS))
         (answer,) = await self._call(lambda: self._run(_HISTORY, [call]))
         if not answer:
             return NO_HISTORY
@@ -149,6 +145,9 @@ class RedisStore:
 
     def stamp(self) -> None:
         """Returns None: Redis cannot be read without a round trip."""
+
+    def believed_ms(self) -> int:
+        return self._clock()
 
     async def forget(self, shopper_id: str) -> int:
         async def delete() -> int:
@@ -186,15 +185,9 @@ class RedisStore:
             result = await call()
         except (TimeoutError, RedisError, OSError) as error:
             self._outage.failed(f"{type(error).__name__}: {error}")
-            raise _to_caller(error) from error
+            raise to_caller(error, self._outage.what) from error
         self._outage.works()
         return result
-
-
-def _to_caller(error: Exception) -> AisleError:
-    if isinstance(error, OutOfMemoryError):
-        return StoreFull("the shopper store has no memory left")
-    return Unavailable("the shopper store cannot be reached; send the call again")
 
 
 def _keys(shopper_id: str) -> tuple[str, str]:

@@ -1,28 +1,28 @@
 """The file of the SQLite store: its layout, how it is opened, and what its errors mean to a caller.
 
+The file holds no text and no id of a shopper, only numbers, times and what is encrypted with the shopper's key (`shopper_keys`).
+
 Statements take and return whole batches as one JSON text. Python's `sqlite3` releases the interpreter's lock for each row that a
 statement reads or writes, and next to a busy event loop waits up to 5 ms to get it back. A statement of one row waits once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
-import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from serving.config import ConfigError
-from serving.errors import AisleError, Unavailable
-from serving.shoppers.store import StoreFull
+from serving.errors import Unavailable
+from serving.logs import log
+from serving.shoppers.layout_1 import convert, run_script, vacuum
+from serving.shoppers.shopper_keys import ShopperKeys
+from serving.storage.outage import StoreFull
+from serving.storage.sqlite import Sync, connect, turn_wal_on
 
-Sync = Literal["normal", "full"]
-
-LAYOUT = 1
+LAYOUT = 2
 APPLICATION_ID = 0x41534C45  # "ASLE"
-BUSY_S = 2.0  # that a statement waits for the writes of other processes
-CACHE_KIB = 16 * 1024
 
 # One row per event, in the order in which a history is read: a history is one range of the file. The triggers keep the bounds of a
 # history without a query per event from Python: if an event makes a history too long, they delete its oldest event.
@@ -30,26 +30,21 @@ _CREATE = """
 CREATE TABLE state (
     version INTEGER NOT NULL, -- of the last transaction that recorded
     max_events INTEGER NOT NULL, -- of one shopper
-    purged_ms INTEGER NOT NULL -- when the last search for expired events began
+    purged_ms INTEGER NOT NULL, -- when the last search for expired events began, by a clock that was believed
+    keys_id BLOB NOT NULL, -- of the file of keys
+    vacuum_due INTEGER NOT NULL -- 1 until nothing is left of what layout 1 held in clear text
 ) STRICT;
-INSERT INTO state VALUES (0, 0, 0);
+INSERT INTO state VALUES (0, 0, 0, x'', 0);
 CREATE TABLE shoppers (
-    id INTEGER PRIMARY KEY,
-    shopper_id TEXT NOT NULL UNIQUE,
+    id INTEGER PRIMARY KEY, -- number of the shopper's key
     num_events INTEGER NOT NULL DEFAULT 0,
     version INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE events (
     shopper INTEGER NOT NULL,
     time_ms INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    session_id TEXT NOT NULL,
-    locale TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    product_id TEXT NOT NULL,
-    query TEXT NOT NULL,
-    position INTEGER,
-    price_minor INTEGER,
+    id BLOB NOT NULL, -- hash of the event's id
+    body BLOB NOT NULL, -- the encrypted event
     PRIMARY KEY (shopper, time_ms, id)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX event_ids ON events (shopper, id);
@@ -65,131 +60,101 @@ END;
 """
 
 
-def create(path: Path, sync: Sync, max_events: int) -> sqlite3.Connection:
-    """Opens the file for writing; from now on it keeps `max_events` of each shopper.
+@dataclass(frozen=True, slots=True)
+class ShopperFiles:
+    """The SQLite file, open for writing, and the file of keys next to it."""
 
-    Creates a missing file with rights for its owner only. Raises ConfigError if the file cannot be created or is not a shopper store.
+    connection: sqlite3.Connection
+    keys: ShopperKeys
+
+    def close(self) -> None:
+        self.connection.close()
+        self.keys.close()
+
+
+def create(path: Path, sync: Sync, max_events: int) -> ShopperFiles:
+    """Opens the files for writing; from now on they keep `max_events` of each shopper. A file of layout 1 is converted.
+
+    Creates missing files with rights for their owner only. Raises ConfigError if a file cannot be created, is not a shopper store, or
+    if one of the two belongs to another store.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(
             os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         )  # SQLite makes its other files with the rights of this one
-        connection = connect(path, sync)
-        _lay_out(connection, path)
+        connection = connect(path, "full")
+        keys = _lay_out(connection, path, sync)
+        connection.execute(f"PRAGMA synchronous = {sync}")
         connection.execute("UPDATE state SET max_events = ?1 WHERE max_events <> ?1", (max_events,))
     except OSError as error:
         raise ConfigError(f"shoppers.path: {path} cannot be written: {error.strerror}") from None
     except sqlite3.Error as error:
         raise ConfigError(f"shoppers.path: {path} cannot be used: {error}") from None
-    return connection
+    except (StoreFull, Unavailable) as error:
+        raise ConfigError(f"shoppers.path: {keys_path(path)} cannot be written: {error}") from None
+    return ShopperFiles(connection, keys)
 
 
-def connect(path: Path, sync: Sync = "normal", busy_s: float = BUSY_S) -> sqlite3.Connection:
-    """Opens a file that `create` has made, for one thread at a time. A statement waits at most `busy_s` for other processes."""
-    connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
-    connection.execute(f"PRAGMA synchronous = {sync}")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    connection.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten, not only released
-    return connection
-
-
-def _lay_out(connection: sqlite3.Connection, path: Path) -> None:
-    if _read(connection, "PRAGMA user_version") == 0 and _read(connection, "SELECT count(*) FROM sqlite_schema") == 0:
-        _turn_wal_on(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if _read(connection, "PRAGMA user_version") == 0:  # otherwise another process was faster
-                for statement in _statements(_CREATE):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {LAYOUT}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.rollback()
-            raise
-    application = _read(connection, "PRAGMA application_id")
+def _lay_out(connection: sqlite3.Connection, path: Path, sync: Sync) -> ShopperKeys:
+    layout = _read(connection, "PRAGMA user_version")
+    is_new = layout == 0 and _read(connection, "SELECT count(*) FROM sqlite_schema") == 0
+    application = APPLICATION_ID if is_new else _read(connection, "PRAGMA application_id")
     if application != APPLICATION_ID:
         raise ConfigError(f"shoppers.path: {path} is a database of another application ({application:#x})")
-    layout = _read(connection, "PRAGMA user_version")
-    if layout != LAYOUT:
+    if not is_new and layout not in (1, LAYOUT):
         raise ConfigError(
             f"shoppers.path: {path} has layout {layout}, this Aisle reads layout {LAYOUT}; choose another file"
         )
+    if layout == LAYOUT:
+        keys = ShopperKeys(keys_path(path), sync=sync == "full")
+    else:
+        if is_new:
+            turn_wal_on(connection)
+        keys = _make(connection, path, sync)
+    if connection.execute("SELECT keys_id FROM state").fetchone()[0] != keys.id:
+        keys.close()
+        raise ConfigError(
+            f"shoppers.path: {keys_path(path)} belongs to another file than {path}; restore both together"
+        )
+    if _read(connection, "SELECT vacuum_due FROM state"):
+        vacuum(connection)
+    return keys
 
 
-def _turn_wal_on(connection: sqlite3.Connection) -> None:
-    """Switches the file to write-ahead logging. SQLite itself does not wait here for another process that does the same."""
-    give_up = time.monotonic() + BUSY_S
-    while True:
-        try:
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
-        else:
-            if mode != "wal":
-                raise sqlite3.OperationalError(f"its file system allows the journal mode {mode} only, not WAL")
-            return
+def _make(connection: sqlite3.Connection, path: Path, sync: Sync) -> ShopperKeys:
+    """Makes the tables of today, unless another process is faster."""
+    connection.execute("PRAGMA secure_delete = OFF")  # a conversion ends with a file that is written anew
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        layout = _read(connection, "PRAGMA user_version")
+        keys = ShopperKeys(keys_path(path), sync=sync == "full", may_make=layout != LAYOUT)
+        if layout == 1:  # keys may be there: of a conversion that was interrupted
+            log.info("shopper store is converted", extra={"fields": {"from_layout": 1, "to_layout": LAYOUT}})
+            convert(connection, keys, _CREATE)
+        elif layout != LAYOUT:
+            if len(keys.numbers()):
+                raise ConfigError(
+                    f"shoppers.path: {path} is new, but {keys_path(path)} holds keys; restore the first or remove the second"
+                )
+            run_script(connection, _CREATE)
+        if layout != LAYOUT:
+            connection.execute("UPDATE state SET keys_id = ?", (keys.id,))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {LAYOUT}")
+        keys.flush()
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.execute("PRAGMA secure_delete = ON")
+    return keys
 
 
-def _statements(script: str) -> list[str]:
-    """Splits a script into its statements. `executescript` would commit before it runs them."""
-    statements, pending = [], ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            statements.append(pending)
-            pending = ""
-    return statements
+def keys_path(path: Path) -> Path:
+    """Returns the path of the file of keys that belongs to an SQLite file."""
+    return path.with_name(path.name + "-keys")
 
 
 def _read(connection: sqlite3.Connection, query: str) -> int:
     return int(connection.execute(query).fetchone()[0])
-
-
-def is_of_the_store(error: sqlite3.Error) -> bool:
-    """Says whether the next statement would fail the same way, whatever it does."""
-    return _code(error) in _OF_THE_STORE
-
-
-def to_caller(error: sqlite3.Error) -> AisleError:
-    """Returns the error for the caller."""
-    if _code(error) == sqlite3.SQLITE_FULL:
-        return StoreFull("the shopper store has no space left; nothing of this call was recorded")
-    if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Unavailable("the shopper store is busy; send the call again")
-    return Unavailable("the shopper store cannot be read or written")
-
-
-def describe(error: sqlite3.Error) -> str:
-    """Returns the error for the log."""
-    return f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-_OF_THE_STORE = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_NOMEM,
-    }
-)
-
-
-def wipe_log(connection: sqlite3.Connection) -> bool:
-    """Moves the whole write-ahead log into the file and empties it, so that no old page stays there. Returns False if a reader or
-    another process prevents it."""
-    with contextlib.suppress(sqlite3.Error):
-        return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
-    return False

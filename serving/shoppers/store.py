@@ -3,6 +3,7 @@
 - An event is identified by its shopper and its id. Recording it a second time changes nothing.
 - A history holds the newest `max_events_per_shopper` events, ordered by time, then by id. The order in which events arrive does not
   matter: an event that was dropped and is sent again is the oldest again, and is dropped again.
+- Of events with the same time at the end of a full history, the store chooses which stay. It always chooses the same ones.
 - When `record` has returned, every `history` that begins later includes its events, in each process that shares the store.
 """
 
@@ -14,8 +15,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from models.events.event import Event, EventKind
-from serving.errors import AisleError, Code
-from serving.logs import log
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -30,6 +29,14 @@ class Retention:
     def oldest_ms(self, now: int) -> int:
         """Returns the time before which events are deleted. Both times are in milliseconds since 1970."""
         return now - int(self.days * DAY_MS)
+
+    def max_step_ms(self) -> int:
+        """Returns how far a clock may be ahead of the last purge and still be believed: a tenth of the retention, at least a day.
+
+        So no clock that jumps deletes more than the oldest tenth. A service that stood still for longer has to be told that its clock
+        is right.
+        """
+        return int(max(self.days / 10, 1) * DAY_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +84,13 @@ class ShopperStore(Protocol):
         None means that the store cannot provide one: call `version` instead.
         """
 
+    def believed_ms(self) -> int:
+        """Returns the time by which the store keeps events, in milliseconds since 1970. It falls behind a clock that has jumped ahead."""
+
     async def forget(self, shopper_id: str) -> int:
         """Deletes everything about a shopper. Returns the number of deleted events."""
 
     async def close(self) -> None: ...
-
-
-class StoreFull(AisleError):
-    """There is no space for new events. Acknowledged events stay and can be read."""
-
-    code = Code.RESOURCE_EXHAUSTED
-    reason = "STORE_FULL"
 
 
 def restore_event(
@@ -115,25 +118,6 @@ def restore_event(
         position=position,
         price_minor=price_minor,
     )
-
-
-class Outage:
-    """Logs when a store begins to fail and when it works again, but not the failed calls in between, which may be thousands."""
-
-    def __init__(self, store: str) -> None:
-        self._store = store
-        self._since = 0.0
-
-    def failed(self, error: str) -> None:
-        if not self._since:
-            self._since = time.monotonic()
-            log.error("shopper store fails", extra={"fields": {"store": self._store, "error": error}})
-
-    def works(self) -> None:
-        if self._since:
-            fields = {"store": self._store, "seconds": time.monotonic() - self._since}
-            log.info("shopper store works again", extra={"fields": fields})
-            self._since = 0.0
 
 
 def now_ms() -> int:

@@ -5,17 +5,16 @@ busy one gets larger batches the busier it is, with nothing to tune. Its promise
 
 - every item that was accepted is answered exactly once, with its own result or its own error;
 - a batch costs at most `max_batch_cost` (counted with padding), unless it is a single item;
-- items leave in order of their deadlines, first come first served among equals;
+- callers take turns by cost; the items of one caller leave in order of their deadlines, first come first served among equals;
 - an item whose caller left or whose deadline passed is never computed;
 - an item that makes its batch fail fails alone;
-- what cannot be answered in time is refused at once, with the time after which to try again.
+- what cannot be answered in time is refused at once, with the time after which to try again;
+- a burst of items that finds the stage free is refused for deadlines only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import math
 import time
 from collections import Counter, deque
@@ -26,13 +25,23 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from serving.errors import DeadlineExceeded, Overloaded, Unavailable
+from serving.stages.caller import CALLER
+from serving.stages.fair_queue import FairQueue
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 RECENT = 2048  # items whose times make the quantiles
 COLD_QUEUE_BATCHES = 64  # bound of the queue until the stage's speed is known
+LONG_BATCH_S = 0.05
+COSTLY_SHARE = 16  # an item that costs this part of a whole batch is costly
 SHORT_QUEUE_ITEMS = 8  # a shorter queue is never full: a batch of a few items takes about as long as a batch of one
+# A stage that was free takes on so many batches, however long they are expected to take. A batch of short texts holds 64 searches, and on a
+# busy machine it takes up to 350 ms: a bound on the wait alone would refuse some of 100 calls that come at once.
+BURST_BATCHES = 8
+SPEED_WEIGHT = (
+    0.2  # of the latest batch in the measured speed; the first few count alike, so that no single one decides
+)
 MIN_RETRY_S = 0.01
 # An item is admitted when its deadline leaves this many times the time that its answer is expected to take. An answer that comes too late
 # was computed in place of one that would have been in time, and under overload the expectation is seldom too high.
@@ -72,6 +81,7 @@ class _Entry(Generic[Item, Result]):
     deadline: float
     arrived: float
     future: asyncio.Future[Outcome[Result]]
+    caller: str
     queued: bool = True
 
 
@@ -90,7 +100,8 @@ class Batcher(Generic[Item, Result]):
 
     `compute` gets a list of items and returns as many results; a result that is an exception fails its item alone.
     `slots()` says how many batches may be in flight now: 1 for a stage in this process, more for remote replicas.
-    `max_wait_s` bounds the queue: it holds no more work than the stage does in that time, at its measured speed.
+    `max_wait_s` bounds the queue of a stage that is never free: it holds no more work than the stage does in that time, at its measured
+    speed.
     """
 
     def __init__(
@@ -107,17 +118,16 @@ class Batcher(Generic[Item, Result]):
         self._compute = compute
         self._max_batch_cost = max_batch_cost
         self._slots = slots
-        self._max_wait_s = max_wait_s
+        self.max_wait_s = max_wait_s
         self._clock = clock
-        self._heap: list[tuple[float, int, _Entry[Item, Result]]] = []
-        self._order = itertools.count()
-        self._queued_items = 0  # live entries; the heap may also hold entries whose caller left
-        self._queued_cost = 0
+        self._queue: FairQueue[_Entry[Item, Result]] = FairQueue()
+        self._burst_cost = 0  # accepted since a slot was last free
         self._in_flight: set[asyncio.Task[None]] = set()
         self._pull_scheduled = False
         self._closed = False
         self._cost_per_s = 0.0  # of one slot
         self._batch_s = 0.0  # what a batch takes under load
+        self._measured = 0  # batches that made these two
         self._items = self._batches = self._batched_cost = self._failed = 0
         self._refused: Counter[str] = Counter()
         self._recent = _Recent()
@@ -132,18 +142,19 @@ class Batcher(Generic[Item, Result]):
         queue, Unavailable when the batcher is closed, and whatever the item's own computation raised.
         """
         self.check_admission(cost, deadline, admitted=admitted)
-        entry = _Entry(item, cost, deadline, self._clock(), asyncio.get_running_loop().create_future())
-        heapq.heappush(self._heap, (deadline, next(self._order), entry))
-        self._queued_items += 1
-        self._queued_cost += cost
+        future: asyncio.Future[Outcome[Result]] = asyncio.get_running_loop().create_future()
+        entry = _Entry(item, cost, deadline, self._clock(), future, CALLER.get())
+        if not self._queue.items and len(self._in_flight) < self._slots():
+            self._burst_cost = 0
+        self._burst_cost += cost
+        self._queue.push(entry)
         self._schedule_pull()
         try:
             return await entry.future
         except asyncio.CancelledError:
             if entry.queued:  # its place is free at once, its entry is dropped when it surfaces
-                self._leave_queue(entry)
+                self._queue.give_up(entry)
                 self._refused["cancelled"] += 1
-                self._drop_dead_entries()
             raise
 
     def check_admission(self, cost: int = 1, deadline: float = math.inf, *, admitted: bool = False) -> None:
@@ -155,31 +166,37 @@ class Batcher(Generic[Item, Result]):
         if deadline <= now:
             self._refused["expired"] += 1
             raise DeadlineExceeded("the deadline had passed before any work was done")
-        if self._queued_items == 0:
+        if self._queue.items == 0:
             return
         wait_s = self.expected_wait_s()
         # A speed that was measured on batches of one, or on a busy machine, says little about a few items together.
-        is_short = admitted or self._queued_items < SHORT_QUEUE_ITEMS
-        too_long = not is_short and (wait_s > self._max_wait_s if self._cost_per_s else self._over_cold_bound(cost))
+        is_short = admitted or self._queue.items < SHORT_QUEUE_ITEMS
+        is_burst = self._burst_cost + cost <= BURST_BATCHES * self._max_batch_cost
+        is_over = wait_s > self.max_wait_s if self._cost_per_s else self._over_cold_bound(cost)
+        too_long = is_over and not (is_short or is_burst)
         hopeless = now + DEADLINE_MARGIN * self.expected_s() > deadline
         if too_long or hopeless:
             self._refused["full" if too_long else "hopeless"] += 1
-            excess_s = wait_s - min(self._max_wait_s, max(deadline - now, 0.0)) / 2
+            excess_s = wait_s - min(self.max_wait_s, max(deadline - now, 0.0)) / 2
             raise Overloaded(max(MIN_RETRY_S, excess_s))
 
     def expected_wait_s(self) -> float:
-        """Returns the time until an item that came now would be computed, at the measured speed (0 before any batch)."""
-        return self._queued_cost / (self._cost_per_s * max(1, self._slots())) if self._cost_per_s else 0.0
+        """Returns the time until an item that its caller sent now would be computed, at the measured speed (0 before any batch)."""
+        return self._queue.ahead_of(CALLER.get(), 1) / self.cost_per_s() if self._cost_per_s else 0.0
 
     def expected_s(self, cost: int = 0) -> float:
         """Returns the time until items of this cost that came now would be answered."""
-        own_s = cost / (self._cost_per_s * max(1, self._slots())) if self._cost_per_s else 0.0
+        own_s = cost / self.cost_per_s() if self._cost_per_s else 0.0
         return self.expected_wait_s() + max(own_s, self._batch_s)
+
+    def cost_per_s(self) -> float:
+        """Returns the measured speed of all slots, in cost a second; 0 before any batch."""
+        return self._cost_per_s * max(1, self._slots())
 
     def oldest_wait_s(self) -> float:
         """Returns how long the oldest queued item has waited; 0 with an empty queue."""
         now = self._clock()
-        return max((now - entry.arrived for _, _, entry in self._heap if entry.queued), default=0.0)
+        return max((now - entry.arrived for entry in self._queue), default=0.0)
 
     def wake(self) -> None:
         """Starts batches if there are slots for them. Call it when `slots()` may have grown."""
@@ -188,7 +205,7 @@ class Batcher(Generic[Item, Result]):
     async def close(self) -> None:
         """Refuses new items, computes the queued ones, and returns when the last is answered."""
         self._closed = True
-        while self._queued_items or self._in_flight:
+        while self._queue.items or self._in_flight:
             self._pull()
             if self._in_flight:
                 await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
@@ -208,22 +225,22 @@ class Batcher(Generic[Item, Result]):
             compute_ms_p99=recent.quantile(recent.compute_ms, 0.99),
             refused=dict(self._refused),
             failed=self._failed,
-            queued_items=self._queued_items,
-            queued_cost=self._queued_cost,
+            queued_items=self._queue.items,
+            queued_cost=self._queue.cost,
         )
 
     def _over_cold_bound(self, cost: int) -> bool:
-        return self._queued_cost + cost > COLD_QUEUE_BATCHES * self._max_batch_cost
+        return self._queue.cost + cost > COLD_QUEUE_BATCHES * self._max_batch_cost
 
     def _schedule_pull(self) -> None:
         # Not at once: what arrives in the same turn of the event loop shares the batch.
-        if not self._pull_scheduled and self._queued_items:
+        if not self._pull_scheduled and self._queue.items:
             self._pull_scheduled = True
             asyncio.get_running_loop().call_soon(self._pull)
 
     def _pull(self) -> None:
         self._pull_scheduled = False
-        while self._queued_items and len(self._in_flight) < self._slots():
+        while self._queue.items and len(self._in_flight) < self._slots():
             batch = self._take_batch()
             if not batch:
                 return
@@ -236,46 +253,37 @@ class Batcher(Generic[Item, Result]):
         self._pull()
 
     def _take_batch(self) -> list[_Entry[Item, Result]]:
-        """Cuts a batch: the most urgent live entries that fit the budget when each is padded to the costliest of them."""
+        """Cuts a batch: the next items that fit the budget when each is padded to the costliest of them."""
         batch: list[_Entry[Item, Result]] = []
         widest = 0
         now = self._clock()
-        while self._heap:
-            entry = self._heap[0][2]
-            if entry.future.done():  # its caller left
-                heapq.heappop(self._heap)
-                continue
+        while (entry := self._queue.next()) is not None:
             if entry.deadline <= now + self._batch_s / 2:  # the answer would be late
-                heapq.heappop(self._heap)
-                self._leave_queue(entry)
+                self._queue.pop()
                 self._refused["expired"] += 1
                 entry.future.set_exception(DeadlineExceeded("the deadline passed while the call was queued"))
                 continue
-            if batch and (len(batch) + 1) * max(widest, entry.cost) > self._max_batch_cost:
+            if batch and (len(batch) + 1) * max(widest, entry.cost) > self._budget(max(widest, entry.cost)):
                 break
-            heapq.heappop(self._heap)
-            self._leave_queue(entry)
+            batch.append(self._queue.pop())
             widest = max(widest, entry.cost)
-            batch.append(entry)
         return batch
 
-    def _leave_queue(self, entry: _Entry[Item, Result]) -> None:
-        self._queued_items -= 1
-        self._queued_cost -= entry.cost
-        entry.queued = False
-
-    def _drop_dead_entries(self) -> None:
-        if len(self._heap) > 2 * self._queued_items + 64:
-            self._heap = [row for row in self._heap if not row[2].future.done()]
-            heapq.heapify(self._heap)
+    def _budget(self, widest: int) -> float:
+        """Returns what a batch may cost. One with costly items takes `LONG_BATCH_S` at most: whoever comes next waits for it."""
+        if widest == 1 or COSTLY_SHARE * widest < self._max_batch_cost or not self._cost_per_s:
+            return self._max_batch_cost
+        return min(self._max_batch_cost, LONG_BATCH_S * self._cost_per_s)
 
     async def _run(self, batch: list[_Entry[Item, Result]]) -> None:
-        backlog = self._queued_items > 0
+        backlog = self._queue.items > 0
         started = self._clock()
         results = await self._compute_or_bisect([entry.item for entry in batch])
         seconds = self._clock() - started
         cost = sum(entry.cost for entry in batch)
-        self._measure(cost, seconds, len(batch), backlog)
+        self._count(cost, seconds, len(batch))
+        if not all(isinstance(result, BaseException) for result in results):  # a lost batch says nothing of the speed
+            self._measure(cost, seconds, backlog)
         for entry, result in zip(batch, results, strict=True):
             queue_ms = (started - entry.arrived) * 1000
             self._recent.queue_ms.append(queue_ms)
@@ -305,15 +313,19 @@ class Batcher(Generic[Item, Result]):
             return [*left, *await self._compute_or_bisect(items[middle:])]
         return results
 
-    def _measure(self, cost: int, seconds: float, num_items: int, backlog: bool) -> None:
+    def _count(self, cost: int, seconds: float, num_items: int) -> None:
         self._items += num_items
         self._batches += 1
         self._batched_cost += cost
         self._recent.compute_ms.append(seconds * 1000)
+
+    def _measure(self, cost: int, seconds: float, backlog: bool) -> None:
         speed = cost / max(seconds, 1e-6)
         # A batch that left a backlog or was half full shows the speed of the stage. A small batch is slower per item, so its speed is a
         # lower bound: without it, a speed that was once measured too low would keep the queue, and so every batch, too small to be
         # measured again.
         if backlog or 2 * cost >= self._max_batch_cost or 0 < self._cost_per_s < speed:
-            self._cost_per_s = 0.8 * self._cost_per_s + 0.2 * speed if self._cost_per_s else speed
-            self._batch_s = 0.8 * self._batch_s + 0.2 * seconds
+            self._measured += 1
+            weight = max(SPEED_WEIGHT, 1 / self._measured)
+            self._cost_per_s += weight * (speed - self._cost_per_s)
+            self._batch_s += weight * (seconds - self._batch_s)

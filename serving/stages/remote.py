@@ -21,7 +21,8 @@ from ray.serve.handle import DeploymentHandle
 
 from serving.config import LogConfig
 from serving.errors import Unavailable
-from serving.logs import configure_logging, log
+from serving.logs import configure_logging, log, logged_failure
+from serving.replica_address import bind_to_loopback
 from serving.stages.stage import BatchedStage, Compute, Item, Result, StagePlan
 
 BATCHES_PER_REPLICA = 2
@@ -89,9 +90,11 @@ class StageReplica:
     """A replica of a remote stage. It reports how long items wait for it at the gateways, which is what scales the stage."""
 
     def __init__(self, name: str, load: Callable[[], Compute[Any, Any]], logging: LogConfig, log_socket: str) -> None:
+        bind_to_loopback()
         configure_logging(logging.format, logging.level, log_socket)
-        self._work = load()
-        self._work.warm_up()
+        with logged_failure(f"stage {name}"):
+            self._work = load()
+            self._work.warm_up()
         log.info("stage ready", extra={"fields": {"stage": name, "pid": os.getpid(), "backend": self._work.backend}})
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self._ages: list[tuple[float, float]] = []
@@ -164,6 +167,7 @@ def stage_deployment(plan: StagePlan[Any, Any], logging: LogConfig, log_socket: 
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
         max_surge_percent=100,
         health_check_period_s=2,
+        max_constructor_retry_count=1,  # what fails once at a rollout fails again; a replica that is lost later is always replaced
         graceful_shutdown_timeout_s=20,
         **scaling,
     )

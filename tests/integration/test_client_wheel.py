@@ -20,7 +20,7 @@ import sys
 import aisle.client
 from aisle.v1.search_pb2 import SearchRequest
 print(aisle.client.__file__)
-with aisle.client.AisleClient(sys.argv[1], timeout_s=10) as client:
+with aisle.client.AisleClient(sys.argv[1], timeout_s=60) as client:
     print(len(client.search(SearchRequest(query="velvet sofa", page_size=5)).hits))
     try:
         client.search(SearchRequest(query=""))
@@ -79,7 +79,7 @@ def pip(*arguments: str) -> None:
 
 def run(python: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [python, "-P", *arguments], check=False, cwd=python.parent, env={}, capture_output=True, text=True, timeout=60
+        [python, "-P", *arguments], check=False, cwd=python.parent, env={}, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

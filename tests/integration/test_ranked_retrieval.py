@@ -27,6 +27,7 @@ from models.ranking.taste import Taste
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.unified.history import HistoryItem, HistoryKind
 from serving.app import plan_stages, wire
+from serving.catalogue.stages import load_retriever
 from serving.cluster import check
 from serving.compute.retrieval import (
     GivenCandidates,
@@ -41,6 +42,7 @@ from serving.compute.retriever import Retriever
 from serving.compute.student import ScoringFailed
 from serving.compute.teacher import Chunk, PairCosts, TeacherReader
 from serving.config import AisleConfig, ConfigError, RankerConfig, ShoppersConfig
+from serving.edge.call_log import CallLog
 from serving.gateway.rpc import Guard
 from serving.search.request import Ranking, RankModel, Search
 from serving.stages.local import LocalStage
@@ -56,7 +58,7 @@ SHORT = TypePrediction((("Furniture > Living Room > Sofas", 0.9),), False, "en-U
 
 @pytest.fixture(scope="module")
 def retriever(ranked_folder: Path) -> Retriever:
-    return Retriever(Bundle(ranked_folder), "cpu", 1)
+    return load_retriever(ranked_folder, "cpu", 1)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +196,7 @@ async def test_candidates_of_concurrent_calls_share_batches(ranked_folder: Path)
     stage = await LocalStage.start(plans["teacher"], LoneCalls())
     features = np.zeros((8, len(FEATURES)), np.float32)
     asked = [Chunk(query, "en-US", GivenCandidates(np.arange(8)), features) for query in ("sofa", "lamp", "rug", "mug")]
-    soon = time.monotonic() + 60
+    soon = time.monotonic() + 300
     outcomes = await asyncio.gather(*(stage(chunk, cost=200, deadline=soon) for chunk in asked))
     assert {outcome.batch_size for outcome in outcomes} == {4}
     assert stage.batcher.stats().mean_batch_cost == 800
@@ -204,20 +206,21 @@ async def test_candidates_of_concurrent_calls_share_batches(ranked_folder: Path)
 async def test_a_teacher_that_is_late_leaves_the_student_s_order(ranked_folder: Path) -> None:
     """The whole search path over real stages, but for a teacher that takes longer than any call has."""
     config = AisleConfig(shoppers=ShoppersConfig(store="off"))
-    guard = Guard(None, 10, config.log)
+    guard = Guard(CallLog(config.log))
     local = {
         plan.name: await LocalStage.start(plan, guard.lone_calls)
         for plan in plan_stages(ranked_folder, config)
         if plan.name != "teacher"
     }
-    teacher: FakeStage[Chunk, Floats] = FakeStage(lambda chunk: np.zeros((len(chunk.candidates), 3), np.float32), 60)
+    teacher: FakeStage[Chunk, Floats] = FakeStage(lambda chunk: np.zeros((len(chunk.candidates), 3), np.float32))
+    teacher.gate.clear()
     stages: dict[str, Stage[Any, Any]] = {**local, "teacher": teacher}
     pipeline = wire(ranked_folder, config, stages, None, guard, "replica").pipeline
     rows = {}
-    for model in (RankModel.STUDENT, RankModel.TEACHER):
+    for model, seconds in ((RankModel.STUDENT, 300), (RankModel.TEACHER, 5)):
         ranking = Ranking(model=model, depth=50, weights=(1, 4, 16))
         search = Search(query="velvet sofa", page_size=20, locale="en-US", ranking=ranking)
-        results = await pipeline.search(search, time.monotonic() + 2)
+        results = await pipeline.search(search, time.monotonic() + seconds)
         assert results.ranked_by is RankModel.STUDENT
         rows[model] = results.hits.rows
     assert rows[RankModel.TEACHER] == rows[RankModel.STUDENT]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +24,10 @@ from aisle.client import channel_options
 from aisle.v1 import info_pb2, info_pb2_grpc, search_pb2, search_pb2_grpc, shopper_pb2, shopper_pb2_grpc
 from loadtest.benchmarks.redis_server import RedisServer, redis_is_installed, redis_server
 from loadtest.benchmarks.service import Service, served
-from serving.gateway.security import new_key
+from models.events.event import Event, EventKind
+from serving.edge.keys import new_key
+from serving.shoppers.sqlite_store import SqliteStore
+from serving.shoppers.store import DAY_MS, Retention
 
 Stub = shopper_pb2_grpc.ShopperServiceStub
 RECORD = shopper_pb2.RecordEventsRequest
@@ -55,7 +61,7 @@ def now_ms() -> int:
 
 
 def ids(stub: Stub, shopper: str, **options: object) -> list[str]:
-    answer = stub.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=shopper), **{"timeout": 5, **options})
+    answer = stub.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=shopper), **{"timeout": 60, **options})
     return [kept.id for kept in answer.events]
 
 
@@ -85,22 +91,22 @@ def refusal(call: object) -> Refusal:
 class TestRecord:
     def test_what_was_recorded_is_read_at_once_the_newest_first(self, shoppers: Stub, ann: str) -> None:
         events = [event(ann, n) for n in (2, 0, 1)]
-        answer = shoppers.RecordEvents(RECORD(events=events), timeout=5)
+        answer = shoppers.RecordEvents(RECORD(events=events), timeout=60)
         assert (answer.recorded, answer.duplicates, answer.refused, len(answer.rejected)) == (3, 0, 0, 0)
         assert answer.request_id
-        history = shoppers.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=ann), timeout=5)
+        history = shoppers.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=ann), timeout=60)
         assert list(history.events) == sorted(events, key=lambda kept: -kept.time_ms)
         assert history.version > 0
         assert history.request_id
 
     def test_a_repeat_changes_nothing(self, shoppers: Stub, ann: str) -> None:
         batch = RECORD(events=[event(ann, n) for n in (1, 2, 1)])
-        first = shoppers.RecordEvents(batch, timeout=5)
+        first = shoppers.RecordEvents(batch, timeout=60)
         assert (first.recorded, first.duplicates) == (2, 1)
-        before = shoppers.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=ann), timeout=5)
-        again = shoppers.RecordEvents(batch, timeout=5)
+        before = shoppers.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=ann), timeout=60)
+        again = shoppers.RecordEvents(batch, timeout=60)
         assert (again.recorded, again.duplicates) == (0, 3)
-        after = shoppers.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=ann), timeout=5)
+        after = shoppers.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=ann), timeout=60)
         assert (after.version, after.events) == (before.version, before.events)
 
     def test_bad_events_are_refused_alone_each_with_its_field(self, shoppers: Stub, ann: str) -> None:
@@ -118,7 +124,7 @@ class TestRecord:
             ({"price_minor": -1}, "price_minor"),
         ]
         events = [event(ann, n, **changes) for n, (changes, _) in enumerate(bad)]
-        answer = shoppers.RecordEvents(RECORD(events=[*events, event(ann, 99)]), timeout=5)
+        answer = shoppers.RecordEvents(RECORD(events=[*events, event(ann, 99)]), timeout=60)
         assert (answer.recorded, answer.refused) == (1, len(bad))
         assert [(rejection.index, rejection.field) for rejection in answer.rejected] == [
             (n, field) for n, (_, field) in enumerate(bad)
@@ -128,11 +134,11 @@ class TestRecord:
 
     def test_a_product_that_the_catalogue_does_not_hold_may_be_newer(self, shoppers: Stub, ann: str) -> None:
         batch = RECORD(events=[event(ann, 1, product_id="of-tomorrow")])
-        assert shoppers.RecordEvents(batch, timeout=5).recorded == 1
+        assert shoppers.RecordEvents(batch, timeout=60).recorded == 1
 
     def test_a_long_history_keeps_the_newest(self, shoppers: Stub, ann: str) -> None:
         for first in range(0, 500, 100):
-            shoppers.RecordEvents(RECORD(events=[event(ann, n) for n in range(first, first + 100)]), timeout=5)
+            shoppers.RecordEvents(RECORD(events=[event(ann, n) for n in range(first, first + 100)]), timeout=60)
         assert ids(shoppers, ann) == [f"e{n:04}" for n in range(499, 299, -1)]
 
 
@@ -143,25 +149,25 @@ class TestStream:
             STREAM(events=[event(ann, 2), event(ann, 3), event(ann, 4, position=-1)]),
             STREAM(events=[event(ann, 5)]),
         ]
-        answer = shoppers.StreamEvents(iter(batches), timeout=5)
+        answer = shoppers.StreamEvents(iter(batches), timeout=60)
         assert [(b.recorded, b.duplicates, b.refused) for b in answer.batches] == [(2, 0, 0), (1, 1, 1), (1, 0, 0)]
         assert [(r.index, r.field) for r in answer.batches[1].rejected] == [(2, "position")]
         assert answer.request_id
         assert ids(shoppers, ann) == ["e0005", "e0003", "e0002", "e0001"]
 
     def test_an_empty_stream_is_answered(self, shoppers: Stub) -> None:
-        assert not shoppers.StreamEvents(iter([]), timeout=5).batches
+        assert not shoppers.StreamEvents(iter([]), timeout=60).batches
 
     def test_a_bad_batch_ends_it_and_those_before_stay(self, shoppers: Stub, ann: str) -> None:
         batches = [STREAM(events=[event(ann, 1)]), STREAM(), STREAM(events=[event(ann, 2)])]
-        refused = refusal(lambda: shoppers.StreamEvents(iter(batches), timeout=5))
+        refused = refusal(lambda: shoppers.StreamEvents(iter(batches), timeout=60))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert "has 0 events" in refused.violations["batches[1].events"]
         assert ids(shoppers, ann) == ["e0001"]
 
     def test_what_does_not_parse_is_the_callers_mistake(self, channel: grpc.Channel) -> None:
         call = channel.stream_unary("/aisle.v1.ShopperService/StreamEvents")
-        refused = refusal(lambda: call(iter([b"\x0a\xff"]), timeout=5))
+        refused = refusal(lambda: call(iter([b"\x0a\xff"]), timeout=60))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert "UTF-8" in refused.violations["batches[0]"]
 
@@ -172,10 +178,10 @@ class TestStream:
 
         def endless() -> Iterator[shopper_pb2.StreamEventsRequest]:
             yield STREAM(events=[event(ann, 1)])
-            closed.wait(30)
+            closed.wait()
 
         try:
-            refused = refusal(lambda: shoppers.StreamEvents(endless(), timeout=0.5))
+            refused = refusal(lambda: shoppers.StreamEvents(endless(), timeout=3))
         finally:
             closed.set()
         assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -183,24 +189,43 @@ class TestStream:
 
     def test_it_is_counted_like_every_call(self, shoppers: Stub, info: info_pb2_grpc.InfoServiceStub, ann: str) -> None:
         def calls() -> int:
-            stats = info.GetStats(info_pb2.GetStatsRequest(), timeout=5)
+            stats = info.GetStats(info_pb2.GetStatsRequest(), timeout=60)
             return sum(c.count for c in stats.calls if (c.method, c.code) == ("StreamEvents", "OK"))
 
         before = calls()
-        shoppers.StreamEvents(iter([STREAM(events=[event(ann, 1)])]), timeout=5)
+        shoppers.StreamEvents(iter([STREAM(events=[event(ann, 1)])]), timeout=60)
         assert calls() == before + 1
 
 
 class TestForget:
     def test_nothing_is_left_of_the_shopper(self, shoppers: Stub, ann: str) -> None:
         batch = RECORD(events=[event(ann, n) for n in range(5)])
-        shoppers.RecordEvents(batch, timeout=5)
+        shoppers.RecordEvents(batch, timeout=60)
         request = shopper_pb2.ForgetShopperRequest(shopper_id=ann)
-        assert shoppers.ForgetShopper(request, timeout=5).forgotten == 5
-        history = shoppers.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=ann), timeout=5)
+        assert shoppers.ForgetShopper(request, timeout=60).forgotten == 5
+        history = shoppers.GetHistory(shopper_pb2.GetHistoryRequest(shopper_id=ann), timeout=60)
         assert (list(history.events), history.version) == ([], 0)
-        assert shoppers.ForgetShopper(request, timeout=5).forgotten == 0
-        assert shoppers.RecordEvents(batch, timeout=5).recorded == 5
+        assert shoppers.ForgetShopper(request, timeout=60).forgotten == 0
+        assert shoppers.RecordEvents(batch, timeout=60).recorded == 5
+
+
+class TestPurge:
+    def test_an_operator_purges_what_is_expired(self, bundle_folder: Path, tmp_path: Path) -> None:
+        path, config = tmp_path / "shoppers.db", tmp_path / "aisle.toml"
+        config.write_text(f'[shoppers]\npath = "{path}"\nretention_days = 30\n')
+
+        async def record() -> None:
+            store = SqliteStore(path, Retention(), "normal")
+            times = {"old": now_ms() - 31 * DAY_MS, "young": now_ms()}
+            await store.record(
+                [Event(id_, time_ms, "ann", "s", "en-US", EventKind.CLICK, "p") for id_, time_ms in times.items()]
+            )
+            await store.close()
+
+        asyncio.run(record())
+        command = [sys.executable, "-m", "serving.cli", "purge", "--bundle", bundle_folder, "--config", config]
+        for says in ("1 events deleted", "0 events deleted"):
+            assert says in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 class TestBadCalls:
@@ -215,20 +240,20 @@ class TestBadCalls:
     def test_a_batch_that_breaks_a_rule_is_refused_as_a_whole(
         self, shoppers: Stub, request_: shopper_pb2.RecordEventsRequest, field: str
     ) -> None:
-        refused = refusal(lambda: shoppers.RecordEvents(request_, timeout=5))
+        refused = refusal(lambda: shoppers.RecordEvents(request_, timeout=60))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert field in refused.violations
 
     def test_a_thousand_bad_events_get_an_answer_that_can_be_sent(self, shoppers: Stub) -> None:
-        answer = shoppers.RecordEvents(RECORD(events=[shopper_pb2.Event()] * 1000), timeout=5)
+        answer = shoppers.RecordEvents(RECORD(events=[shopper_pb2.Event()] * 1000), timeout=60)
         assert answer.refused == 1000
         assert answer.rejected
 
     def test_reading_and_forgetting_name_their_fields(self, shoppers: Stub, ann: str) -> None:
         nobody = shopper_pb2.ForgetShopperRequest()
-        assert "shopper_id" in refusal(lambda: shoppers.ForgetShopper(nobody, timeout=5)).violations
+        assert "shopper_id" in refusal(lambda: shoppers.ForgetShopper(nobody, timeout=60)).violations
         none_of_ann = shopper_pb2.GetHistoryRequest(shopper_id=ann, max_events=0)
-        assert "max_events" in refusal(lambda: shoppers.GetHistory(none_of_ann, timeout=5)).violations
+        assert "max_events" in refusal(lambda: shoppers.GetHistory(none_of_ann, timeout=60)).violations
 
 
 @dataclass(frozen=True)
@@ -264,44 +289,44 @@ class TestOverRedis:
         read, forget = shopper_pb2.GetHistoryRequest(shopper_id=ann), shopper_pb2.ForgetShopperRequest(shopper_id=ann)
         for metadata in (over_redis.reader, over_redis.searcher):
             for record in (
-                lambda m=metadata: stub.RecordEvents(batch, timeout=5, metadata=m),
-                lambda m=metadata: stub.StreamEvents(iter([stream]), timeout=5, metadata=m),
+                lambda m=metadata: stub.RecordEvents(batch, timeout=60, metadata=m),
+                lambda m=metadata: stub.StreamEvents(iter([stream]), timeout=60, metadata=m),
             ):
                 refused = refusal(record)
                 assert (refused.code, refused.reason) == (grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING")
                 assert "'events'" in refused.message
         for metadata in (over_redis.recorder, over_redis.searcher):
             for look in (
-                lambda m=metadata: stub.GetHistory(read, timeout=5, metadata=m),
-                lambda m=metadata: stub.ForgetShopper(forget, timeout=5, metadata=m),
+                lambda m=metadata: stub.GetHistory(read, timeout=60, metadata=m),
+                lambda m=metadata: stub.ForgetShopper(forget, timeout=60, metadata=m),
             ):
                 assert refusal(look).code is grpc.StatusCode.PERMISSION_DENIED
-        no_key = refusal(lambda: stub.StreamEvents(iter([stream]), timeout=5))
+        no_key = refusal(lambda: stub.StreamEvents(iter([stream]), timeout=60))
         assert no_key.code is grpc.StatusCode.UNAUTHENTICATED
         assert ids(stub, ann, metadata=over_redis.reader) == []
-        stub.RecordEvents(batch, timeout=5, metadata=over_redis.recorder)
-        stub.StreamEvents(iter([stream]), timeout=5, metadata=over_redis.recorder)
+        stub.RecordEvents(batch, timeout=60, metadata=over_redis.recorder)
+        stub.StreamEvents(iter([stream]), timeout=60, metadata=over_redis.recorder)
         assert ids(stub, ann, metadata=over_redis.reader) == ["e0002", "e0001"]
-        assert stub.ForgetShopper(forget, timeout=5, metadata=over_redis.reader).forgotten == 2
+        assert stub.ForgetShopper(forget, timeout=60, metadata=over_redis.reader).forgotten == 2
 
     def test_redis_may_go_and_come_back(self, over_redis: OverRedis, ann: str) -> None:
         stub, recorder = over_redis.stub, over_redis.recorder
-        stub.RecordEvents(RECORD(events=[event(ann, 1)]), timeout=5, metadata=recorder)
+        stub.RecordEvents(RECORD(events=[event(ann, 1)]), timeout=60, metadata=recorder)
         over_redis.redis.stop()
         try:
             batch = RECORD(events=[event(ann, 2)])
-            refused = refusal(lambda: stub.RecordEvents(batch, timeout=5, metadata=recorder))
+            refused = refusal(lambda: stub.RecordEvents(batch, timeout=60, metadata=recorder))
             assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
             assert "shopper store" in refused.message
             stream = refusal(
-                lambda: stub.StreamEvents(iter([STREAM(events=batch.events)]), timeout=5, metadata=recorder)
+                lambda: stub.StreamEvents(iter([STREAM(events=batch.events)]), timeout=60, metadata=recorder)
             )
             assert stream.code is grpc.StatusCode.UNAVAILABLE
             wanted = search_pb2.SearchRequest(query="sofa", shopper_id=ann)
-            assert over_redis.search.Search(wanted, timeout=5, metadata=over_redis.searcher).hits
+            assert over_redis.search.Search(wanted, timeout=60, metadata=over_redis.searcher).hits
         finally:
             over_redis.redis.start()
-        stub.RecordEvents(batch, timeout=5, metadata=recorder)
+        stub.RecordEvents(batch, timeout=60, metadata=recorder)
         assert ids(stub, ann, metadata=over_redis.reader) == ["e0002", "e0001"]
 
     def test_a_redis_that_hangs_costs_no_more_than_the_deadline(self, over_redis: OverRedis, ann: str) -> None:
@@ -315,14 +340,14 @@ class TestOverRedis:
                 assert refused.code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
         finally:
             os.kill(over_redis.redis.pid, signal.SIGCONT)
-        over_redis.stub.RecordEvents(batch, timeout=5, metadata=over_redis.recorder)
+        over_redis.stub.RecordEvents(batch, timeout=60, metadata=over_redis.recorder)
         assert ids(over_redis.stub, ann, metadata=over_redis.reader) == ["e0001"]
 
 
 @pytest.fixture(scope="module")
 def two_gateways(bundle_folder: Path) -> Iterator[Service]:
     with served(bundle_folder, '[server]\nreplicas = 2\n[log]\nrequests = "off"\n') as service:
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 240
         while len(gateway_pids(service)) < 2 and time.monotonic() < give_up:
             time.sleep(0.1)
         yield service
@@ -333,7 +358,7 @@ class TestTwoGateways:
         asked = set()
         with fresh_channel(two_gateways) as one:
             for n in range(30):
-                Stub(one).RecordEvents(RECORD(events=[event("cat", n)]), timeout=5)
+                Stub(one).RecordEvents(RECORD(events=[event("cat", n)]), timeout=60)
                 with fresh_channel(two_gateways) as any_one:
                     assert ids(Stub(any_one), "cat")[0] == f"e{n:04}"
                     asked.add(replica_of(any_one))
@@ -346,14 +371,16 @@ class TestTwoGateways:
             for n in range(190):  # all within one history
                 if n == 100:
                     victim = gateway_pids(two_gateways)[replica_of(channel)]
-                    threading.Timer(0.02, os.kill, (victim, signal.SIGKILL)).start()
+                    killer = threading.Timer(0.02, os.kill, (victim, signal.SIGKILL))
+                    killer.start()
                 while True:
                     try:
-                        stub.RecordEvents(RECORD(events=[event("dan", n)]), timeout=10)
+                        stub.RecordEvents(RECORD(events=[event("dan", n)]), timeout=60)
                         break
                     except grpc.RpcError as error:
                         failures.append(error.code())
                         time.sleep(0.05)
+        killer.join()
         assert set(failures) <= {grpc.StatusCode.UNAVAILABLE}
         with fresh_channel(two_gateways) as another:
             assert ids(Stub(another), "dan") == [f"e{n:04}" for n in reversed(range(190))]
@@ -366,7 +393,7 @@ def fresh_channel(service: Service) -> grpc.Channel:
 
 def replica_of(channel: grpc.Channel) -> str:
     """Which gateway this channel is connected to."""
-    told = info_pb2_grpc.InfoServiceStub(channel).GetStats(info_pb2.GetStatsRequest(), timeout=5)
+    told = info_pb2_grpc.InfoServiceStub(channel).GetStats(info_pb2.GetStatsRequest(), timeout=60)
     return str(told.replica_id)
 
 

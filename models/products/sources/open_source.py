@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from models.products.errors import CatalogueError
@@ -11,10 +12,11 @@ from models.products.sources.parquet_source import ParquetSource
 from models.products.sources.source import RowSource
 
 
-def open_source(path: Path) -> RowSource:
-    """Opens CSV, JSON lines (each also gzipped), Parquet, or a folder of Parquet files.
+def open_source(path: Path, encoding: str = "utf-8") -> RowSource:
+    """Opens CSV, TSV, JSON lines or an array of JSON (each also gzipped), Parquet, or a folder of Parquet files.
 
-    Raises CatalogueError for a missing file, an unknown format, or a file whose columns cannot be read.
+    `encoding` is that of a text file. Raises CatalogueError for a missing file, an unknown format or encoding, or a file whose columns
+    cannot be read.
     """
     if not path.exists():
         raise CatalogueError(f"{path}: there is no such file")
@@ -26,10 +28,24 @@ def open_source(path: Path) -> RowSource:
     name = path.name.lower().removesuffix(".gz")
     if path.name.lower().endswith(".parquet"):
         return ParquetSource([path])
-    if name.endswith(".csv"):
-        return CsvSource(path)
-    if name.endswith(".jsonl"):
-        return JsonSource(path)
+    if name.endswith((".csv", ".tsv")):
+        return CsvSource(path, _line_encoding(encoding))
+    if name.endswith((".jsonl", ".ndjson", ".json")):
+        return JsonSource(path, _line_encoding(encoding))
     raise CatalogueError(
-        f"{path}: not a known format; use .csv, .jsonl (or either with .gz), .parquet or a folder of it"
+        f"{path}: not a known format; use .csv, .tsv, .jsonl, .json (or any with .gz), .parquet or a folder of it"
     )
+
+
+def _line_encoding(name: str) -> str:
+    """Returns the encoding as Python names it. Raises CatalogueError for one whose lines do not end as those of ASCII do."""
+    try:
+        encoding = codecs.lookup(name).name
+        is_usable = 'a,"\n'.encode(encoding) == b'a,"\n'
+    except (LookupError, UnicodeError):
+        is_usable, encoding = False, ""
+    if not is_usable:
+        raise CatalogueError(
+            f"{name!r} is not an encoding that can be read; use utf-8, windows-1252 or another superset of ASCII"
+        )
+    return encoding

@@ -21,11 +21,14 @@ class ParquetSource:
         self._paths = paths
         self._columns: dict[Path, tuple[str, ...]] = {}
         self.num_rows: int | None = 0
+        nested: set[str] = set()
         for path in paths:
             with _open(path) as file:
+                nested.update(field.name for field in file.schema_arrow if _is_nested(field.type))
                 self._columns[path] = tuple(file.schema_arrow.names)
                 self.num_rows += file.metadata.num_rows
         self.columns = self._columns[paths[0]]
+        self.nested = frozenset(nested)
 
     def files(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         for path, columns in self._columns.items():
@@ -39,6 +42,12 @@ class ParquetSource:
                     for values in zip(*(_cells(batch.column(name)) for name in names), strict=True):
                         number += 1
                         yield Row(path.name, number, values)
+
+
+def _is_nested(of_type: pa.DataType) -> bool:
+    if pa.types.is_list(of_type) or pa.types.is_large_list(of_type):
+        return bool(pa.types.is_struct(of_type.value_type))
+    return bool(pa.types.is_map(of_type) or pa.types.is_struct(of_type))
 
 
 def _open(path: Path) -> pq.ParquetFile:

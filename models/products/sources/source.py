@@ -25,6 +25,7 @@ class RowSource(Protocol):
 
     columns: tuple[str, ...]  # of the first file
     num_rows: int | None  # None if only reading the whole file would tell
+    nested: frozenset[str]  # columns of which a cell holds an object, a map, or names with their values
 
     def files(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yields each file's name and columns."""

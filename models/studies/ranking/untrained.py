@@ -8,7 +8,7 @@ import numpy as np
 
 from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
-from models.lexical import Bm25
+from models.lexical.bm25 import Bm25
 from models.products.product import product_text
 from models.ranking.impressions import Impressions
 from models.studies.ranking.learned import ScoreCache

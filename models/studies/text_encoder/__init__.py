@@ -5,7 +5,7 @@
 - Any real catalogue, with queries derived from its titles (known items): any encoders. Command: `aisle evaluate known-items`.
 
     wands, esci, known_items, simulated_judgements -> judged_set    queries, products and judgements, with the evaluation protocol
-    embedders, models.lexical -> scorers                            encoders and BM25, as scores of every product
+    embedders, lexical.bm25 -> scorers                             encoders and BM25, as scores of every product
     judging -> pair_figures -> sections                             rankings and judged pairs, by bucket, as tables
     tuned_encoders                                                  encoders tuned on clicks, cached in the report's folder
     wording                                                         near-duplicate queries, shared words

@@ -13,7 +13,7 @@ from models.bundles.source import Source
 from models.errors import InputError
 from models.evaluation.page import Section, write_sections
 from models.evaluation.run_facts import RunFacts
-from models.lexical import Bm25
+from models.lexical.bm25 import Bm25
 from models.studies.text_encoder.embedders import Embedder, EncoderEmbedder, VectorCache
 from models.studies.text_encoder.judged_set import JudgedSet
 from models.studies.text_encoder.judging import JudgedResults, judge

@@ -12,7 +12,7 @@ from models.studies.text_encoder.embedders import Embedder, VectorCache, checked
 
 
 class Scorer(Protocol):
-    """Scores the products of one judged set; `models.lexical.Bm25` is one."""
+    """Scores the products of one judged set; `models.lexical.bm25.Bm25` is one."""
 
     @property
     def name(self) -> str: ...

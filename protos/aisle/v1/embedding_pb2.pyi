@@ -148,8 +148,9 @@ class EmbedProductsRequest(_message.Message):
     encoding: Global___VectorEncoding.ValueType
     @_builtins.property
     def products(self) -> _containers.RepeatedCompositeFieldContainer[_product_pb2.Product]:
-        """1 to `Limits.max_embed_items` products, each with a title. Only the attributes in `EncoderInfo.text_attributes` are read. Text
-        past `EncoderInfo.max_product_tokens` has no effect.
+        """1 to `Limits.max_embed_items` products, each with a title. A text encoder reads title, brand, category and the attributes in
+        `EncoderInfo.text_attributes`; text past `EncoderInfo.max_product_tokens` has no effect. The unified model also reads price, stock, all
+        attributes, and the id: to a product that shoppers were shown before the training it adds what they did.
         """
 
     def __init__(

@@ -66,17 +66,15 @@ class EmbeddingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EmbedProducts(self, request, context):
-        """Encodes products as the served catalogue was encoded.
-
-        FAILED_PRECONDITION, reason NOT_SERVED, if the bundle holds the unified model: its product tower runs when a bundle is built and
-        is not served.
+        """Encodes products as the served catalogue was encoded, whether it holds them or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EmbedShopper(self, request, context):
-        """Encodes the history of a shopper. FAILED_PRECONDITION, reason NOT_SERVED, if the bundle has no shopper model.
+        """Encodes the history of a shopper. Needs the scope "history" too, unless the request brings the events along. FAILED_PRECONDITION, reason
+        NOT_SERVED, if the bundle has no shopper model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

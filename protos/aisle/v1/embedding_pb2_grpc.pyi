@@ -38,13 +38,11 @@ class EmbeddingServiceStub:
     EmbedQueries: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedQueriesRequest, _embedding_pb2.EmbedQueriesResponse]
     """Encodes shoppers' queries."""
     EmbedProducts: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedProductsRequest, _embedding_pb2.EmbedProductsResponse]
-    """Encodes products as the served catalogue was encoded.
-
-    FAILED_PRECONDITION, reason NOT_SERVED, if the bundle holds the unified model: its product tower runs when a bundle is built and
-    is not served.
-    """
+    """Encodes products as the served catalogue was encoded, whether it holds them or not."""
     EmbedShopper: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedShopperRequest, _embedding_pb2.EmbedShopperResponse]
-    """Encodes the history of a shopper. FAILED_PRECONDITION, reason NOT_SERVED, if the bundle has no shopper model."""
+    """Encodes the history of a shopper. Needs the scope "history" too, unless the request brings the events along. FAILED_PRECONDITION, reason
+    NOT_SERVED, if the bundle has no shopper model.
+    """
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
@@ -56,13 +54,11 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     EmbedQueries: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedQueriesRequest, _embedding_pb2.EmbedQueriesResponse]  # type: ignore[assignment]
     """Encodes shoppers' queries."""
     EmbedProducts: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedProductsRequest, _embedding_pb2.EmbedProductsResponse]  # type: ignore[assignment]
-    """Encodes products as the served catalogue was encoded.
-
-    FAILED_PRECONDITION, reason NOT_SERVED, if the bundle holds the unified model: its product tower runs when a bundle is built and
-    is not served.
-    """
+    """Encodes products as the served catalogue was encoded, whether it holds them or not."""
     EmbedShopper: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedShopperRequest, _embedding_pb2.EmbedShopperResponse]  # type: ignore[assignment]
-    """Encodes the history of a shopper. FAILED_PRECONDITION, reason NOT_SERVED, if the bundle has no shopper model."""
+    """Encodes the history of a shopper. Needs the scope "history" too, unless the request brings the events along. FAILED_PRECONDITION, reason
+    NOT_SERVED, if the bundle has no shopper model.
+    """
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Exposes the served encoders, for callers with an index of their own. Vectors have unit length; the cosine of two vectors of
@@ -83,11 +79,7 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_pb2.EmbedProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedProductsResponse, _abc.Awaitable[_embedding_pb2.EmbedProductsResponse]]:
-        """Encodes products as the served catalogue was encoded.
-
-        FAILED_PRECONDITION, reason NOT_SERVED, if the bundle holds the unified model: its product tower runs when a bundle is built and
-        is not served.
-        """
+        """Encodes products as the served catalogue was encoded, whether it holds them or not."""
 
     @_abc_1.abstractmethod
     def EmbedShopper(
@@ -95,6 +87,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_pb2.EmbedShopperRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedShopperResponse, _abc.Awaitable[_embedding_pb2.EmbedShopperResponse]]:
-        """Encodes the history of a shopper. FAILED_PRECONDITION, reason NOT_SERVED, if the bundle has no shopper model."""
+        """Encodes the history of a shopper. Needs the scope "history" too, unless the request brings the events along. FAILED_PRECONDITION, reason
+        NOT_SERVED, if the bundle has no shopper model.
+        """
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

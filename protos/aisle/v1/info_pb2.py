@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from aisle.v1 import search_pb2 as aisle_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61isle/v1/info.proto\x12\x08\x61isle.v1\x1a\x15\x61isle/v1/search.proto\"\x10\n\x0eGetInfoRequest\"\xf5\x02\n\x0fGetInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12*\n\tcatalogue\x18\x03 \x01(\x0b\x32\x17.aisle.v1.CatalogueInfo\x12&\n\x07\x65ncoder\x18\x04 \x01(\x0b\x32\x15.aisle.v1.EncoderInfo\x12\"\n\x05index\x18\x05 \x01(\x0b\x32\x13.aisle.v1.IndexInfo\x12 \n\x06limits\x18\x06 \x01(\x0b\x32\x10.aisle.v1.Limits\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x31\n\rshopper_model\x18\x08 \x01(\x0b\x32\x1a.aisle.v1.ShopperModelInfo\x12+\n\ntype_model\x18\t \x01(\x0b\x32\x17.aisle.v1.TypeModelInfo\x12$\n\x06ranker\x18\n \x01(\x0b\x32\x14.aisle.v1.RankerInfo\"j\n\rCatalogueInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08products\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x0f\n\x07locales\x18\x04 \x03(\t\x12\x16\n\x0eproduct_fields\x18\x05 \x03(\t\"\x90\x01\n\x0b\x45ncoderInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x03(\x05\x12\x18\n\x10max_query_tokens\x18\x03 \x01(\x05\x12\x1a\n\x12max_product_tokens\x18\x04 \x01(\x05\x12\x17\n\x0ftext_attributes\x18\x05 \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\"l\n\tIndexInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x15\n\rrecall_at_100\x18\x03 \x01(\x02\x12\x19\n\x11\x62ytes_per_product\x18\x04 \x01(\x02\x12\x0e\n\x06\x62oosts\x18\x05 \x03(\t\"\xbf\x02\n\x06Limits\x12\x17\n\x0fmax_query_chars\x18\x01 \x01(\x05\x12\x19\n\x11\x64\x65\x66\x61ult_page_size\x18\x02 \x01(\x05\x12\x15\n\rmax_page_size\x18\x03 \x01(\x05\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12\x17\n\x0fmax_embed_items\x18\x05 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x06 \x01(\x05\x12\x17\n\x0fmax_deadline_ms\x18\x07 \x01(\x05\x12\x19\n\x11max_recent_events\x18\x08 \x01(\x05\x12\x18\n\x10max_batch_events\x18\t \x01(\x05\x12\x1e\n\x16max_events_per_shopper\x18\n \x01(\x05\x12\x16\n\x0emax_rank_depth\x18\x0b \x01(\x05\x12\x1b\n\x13max_rank_candidates\x18\x0c \x01(\x05\"a\n\x10ShopperModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1b\n\x13relevance_threshold\x18\x02 \x01(\x02\x12\x12\n\nmax_events\x18\x03 \x01(\x05\x12\r\n\x05store\x18\x04 \x01(\t\"\x80\x01\n\rTypeModelInfo\x12\r\n\x05types\x18\x01 \x01(\x05\x12\x0f\n\x07locales\x18\x02 \x03(\t\x12\x11\n\tprecision\x18\x03 \x01(\x02\x12-\n\x0b\x64\x65\x66\x61ult_use\x18\x04 \x01(\x0e\x32\x18.aisle.v1.ProductTypeUse\x12\r\n\x05\x62oost\x18\x05 \x01(\x02\"\xc9\x01\n\nRankerInfo\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x0f\n\x07teacher\x18\x03 \x01(\x08\x12*\n\rdefault_model\x18\x04 \x01(\x0e\x32\x13.aisle.v1.RankModel\x12\x15\n\rdefault_depth\x18\x05 \x01(\x05\x12.\n\x0f\x64\x65\x66\x61ult_weights\x18\x06 \x01(\x0b\x32\x15.aisle.v1.RankWeights\x12\x15\n\rteacher_depth\x18\x07 \x01(\x05\"\x11\n\x0fGetStatsRequest\"\x96\x01\n\x10GetStatsResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12$\n\x06stages\x18\x03 \x03(\x0b\x32\x14.aisle.v1.StageStats\x12\"\n\x05\x63\x61lls\x18\x04 \x03(\x0b\x32\x13.aisle.v1.CallCount\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"8\n\tCallCount\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\x8e\x03\n\nStageStats\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x03\x12\x18\n\x10mean_batch_items\x18\x05 \x01(\x01\x12\x17\n\x0fmean_batch_cost\x18\x06 \x01(\x01\x12\x14\n\x0cqueue_ms_p50\x18\x07 \x01(\x01\x12\x14\n\x0cqueue_ms_p99\x18\x08 \x01(\x01\x12\x16\n\x0e\x63ompute_ms_p50\x18\t \x01(\x01\x12\x16\n\x0e\x63ompute_ms_p99\x18\n \x01(\x01\x12\x32\n\x07refused\x18\x0b \x03(\x0b\x32!.aisle.v1.StageStats.RefusedEntry\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x03\x12\x14\n\x0cqueued_items\x18\r \x01(\x03\x12\x13\n\x0bqueued_cost\x18\x0e \x01(\x03\x12\x10\n\x08replicas\x18\x0f \x01(\x05\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x90\x01\n\x0bInfoService\x12>\n\x07GetInfo\x12\x18.aisle.v1.GetInfoRequest\x1a\x19.aisle.v1.GetInfoResponse\x12\x41\n\x08GetStats\x12\x19.aisle.v1.GetStatsRequest\x1a\x1a.aisle.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61isle/v1/info.proto\x12\x08\x61isle.v1\x1a\x15\x61isle/v1/search.proto\"\x10\n\x0eGetInfoRequest\"\xf5\x02\n\x0fGetInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12*\n\tcatalogue\x18\x03 \x01(\x0b\x32\x17.aisle.v1.CatalogueInfo\x12&\n\x07\x65ncoder\x18\x04 \x01(\x0b\x32\x15.aisle.v1.EncoderInfo\x12\"\n\x05index\x18\x05 \x01(\x0b\x32\x13.aisle.v1.IndexInfo\x12 \n\x06limits\x18\x06 \x01(\x0b\x32\x10.aisle.v1.Limits\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x31\n\rshopper_model\x18\x08 \x01(\x0b\x32\x1a.aisle.v1.ShopperModelInfo\x12+\n\ntype_model\x18\t \x01(\x0b\x32\x17.aisle.v1.TypeModelInfo\x12$\n\x06ranker\x18\n \x01(\x0b\x32\x14.aisle.v1.RankerInfo\"\x97\x01\n\rCatalogueInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08products\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x0f\n\x07locales\x18\x04 \x03(\t\x12\x16\n\x0eproduct_fields\x18\x05 \x03(\t\x12+\n\nattributes\x18\x06 \x03(\x0b\x32\x17.aisle.v1.AttributeInfo\"f\n\rAttributeInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.aisle.v1.AttributeType\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x12\n\nnum_values\x18\x04 \x01(\x05\"\x90\x01\n\x0b\x45ncoderInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x03(\x05\x12\x18\n\x10max_query_tokens\x18\x03 \x01(\x05\x12\x1a\n\x12max_product_tokens\x18\x04 \x01(\x05\x12\x17\n\x0ftext_attributes\x18\x05 \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\"l\n\tIndexInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x15\n\rrecall_at_100\x18\x03 \x01(\x02\x12\x19\n\x11\x62ytes_per_product\x18\x04 \x01(\x02\x12\x0e\n\x06\x62oosts\x18\x05 \x03(\t\"\xd4\x02\n\x06Limits\x12\x17\n\x0fmax_query_chars\x18\x01 \x01(\x05\x12\x19\n\x11\x64\x65\x66\x61ult_page_size\x18\x02 \x01(\x05\x12\x15\n\rmax_page_size\x18\x03 \x01(\x05\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12\x17\n\x0fmax_embed_items\x18\x05 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x06 \x01(\x05\x12\x17\n\x0fmax_deadline_ms\x18\x07 \x01(\x05\x12\x19\n\x11max_recent_events\x18\x08 \x01(\x05\x12\x18\n\x10max_batch_events\x18\t \x01(\x05\x12\x1e\n\x16max_events_per_shopper\x18\n \x01(\x05\x12\x16\n\x0emax_rank_depth\x18\x0b \x01(\x05\x12\x1b\n\x13max_rank_candidates\x18\x0c \x01(\x05\x12\x13\n\x0bmax_changes\x18\r \x01(\x05\"a\n\x10ShopperModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1b\n\x13relevance_threshold\x18\x02 \x01(\x02\x12\x12\n\nmax_events\x18\x03 \x01(\x05\x12\r\n\x05store\x18\x04 \x01(\t\"\x80\x01\n\rTypeModelInfo\x12\r\n\x05types\x18\x01 \x01(\x05\x12\x0f\n\x07locales\x18\x02 \x03(\t\x12\x11\n\tprecision\x18\x03 \x01(\x02\x12-\n\x0b\x64\x65\x66\x61ult_use\x18\x04 \x01(\x0e\x32\x18.aisle.v1.ProductTypeUse\x12\r\n\x05\x62oost\x18\x05 \x01(\x02\"\xe7\x01\n\nRankerInfo\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x0f\n\x07teacher\x18\x03 \x01(\x08\x12*\n\rdefault_model\x18\x04 \x01(\x0e\x32\x13.aisle.v1.RankModel\x12\x15\n\rdefault_depth\x18\x05 \x01(\x05\x12.\n\x0f\x64\x65\x66\x61ult_weights\x18\x06 \x01(\x0b\x32\x15.aisle.v1.RankWeights\x12\x15\n\rteacher_depth\x18\x07 \x01(\x05\x12\x1c\n\x14\x64\x65\x66\x61ult_asked_weight\x18\x08 \x01(\x02\"\x11\n\x0fGetStatsRequest\"\x96\x01\n\x10GetStatsResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\x12$\n\x06stages\x18\x03 \x03(\x0b\x32\x14.aisle.v1.StageStats\x12\"\n\x05\x63\x61lls\x18\x04 \x03(\x0b\x32\x13.aisle.v1.CallCount\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"8\n\tCallCount\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\x8e\x03\n\nStageStats\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x11\n\tplacement\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x03\x12\x18\n\x10mean_batch_items\x18\x05 \x01(\x01\x12\x17\n\x0fmean_batch_cost\x18\x06 \x01(\x01\x12\x14\n\x0cqueue_ms_p50\x18\x07 \x01(\x01\x12\x14\n\x0cqueue_ms_p99\x18\x08 \x01(\x01\x12\x16\n\x0e\x63ompute_ms_p50\x18\t \x01(\x01\x12\x16\n\x0e\x63ompute_ms_p99\x18\n \x01(\x01\x12\x32\n\x07refused\x18\x0b \x03(\x0b\x32!.aisle.v1.StageStats.RefusedEntry\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x03\x12\x14\n\x0cqueued_items\x18\r \x01(\x03\x12\x13\n\x0bqueued_cost\x18\x0e \x01(\x03\x12\x10\n\x08replicas\x18\x0f \x01(\x05\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xce\x01\n\rAttributeType\x12\x1e\n\x1a\x41TTRIBUTE_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41TTRIBUTE_TYPE_KEYWORD\x10\x01\x12\x1b\n\x17\x41TTRIBUTE_TYPE_KEYWORDS\x10\x02\x12\x19\n\x15\x41TTRIBUTE_TYPE_NUMBER\x10\x03\x12\x17\n\x13\x41TTRIBUTE_TYPE_BOOL\x10\x04\x12\x17\n\x13\x41TTRIBUTE_TYPE_DATE\x10\x05\x12\x17\n\x13\x41TTRIBUTE_TYPE_TEXT\x10\x06\x32\x90\x01\n\x0bInfoService\x12>\n\x07GetInfo\x12\x18.aisle.v1.GetInfoRequest\x1a\x19.aisle.v1.GetInfoResponse\x12\x41\n\x08GetStats\x12\x19.aisle.v1.GetStatsRequest\x1a\x1a.aisle.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,34 +34,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STAGESTATS_REFUSEDENTRY']._loaded_options = None
   _globals['_STAGESTATS_REFUSEDENTRY']._serialized_options = b'8\001'
+  _globals['_ATTRIBUTETYPE']._serialized_start=2404
+  _globals['_ATTRIBUTETYPE']._serialized_end=2610
   _globals['_GETINFOREQUEST']._serialized_start=56
   _globals['_GETINFOREQUEST']._serialized_end=72
   _globals['_GETINFORESPONSE']._serialized_start=75
   _globals['_GETINFORESPONSE']._serialized_end=448
-  _globals['_CATALOGUEINFO']._serialized_start=450
-  _globals['_CATALOGUEINFO']._serialized_end=556
-  _globals['_ENCODERINFO']._serialized_start=559
-  _globals['_ENCODERINFO']._serialized_end=703
-  _globals['_INDEXINFO']._serialized_start=705
-  _globals['_INDEXINFO']._serialized_end=813
-  _globals['_LIMITS']._serialized_start=816
-  _globals['_LIMITS']._serialized_end=1135
-  _globals['_SHOPPERMODELINFO']._serialized_start=1137
-  _globals['_SHOPPERMODELINFO']._serialized_end=1234
-  _globals['_TYPEMODELINFO']._serialized_start=1237
-  _globals['_TYPEMODELINFO']._serialized_end=1365
-  _globals['_RANKERINFO']._serialized_start=1368
-  _globals['_RANKERINFO']._serialized_end=1569
-  _globals['_GETSTATSREQUEST']._serialized_start=1571
-  _globals['_GETSTATSREQUEST']._serialized_end=1588
-  _globals['_GETSTATSRESPONSE']._serialized_start=1591
-  _globals['_GETSTATSRESPONSE']._serialized_end=1741
-  _globals['_CALLCOUNT']._serialized_start=1743
-  _globals['_CALLCOUNT']._serialized_end=1799
-  _globals['_STAGESTATS']._serialized_start=1802
-  _globals['_STAGESTATS']._serialized_end=2200
-  _globals['_STAGESTATS_REFUSEDENTRY']._serialized_start=2154
-  _globals['_STAGESTATS_REFUSEDENTRY']._serialized_end=2200
-  _globals['_INFOSERVICE']._serialized_start=2203
-  _globals['_INFOSERVICE']._serialized_end=2347
+  _globals['_CATALOGUEINFO']._serialized_start=451
+  _globals['_CATALOGUEINFO']._serialized_end=602
+  _globals['_ATTRIBUTEINFO']._serialized_start=604
+  _globals['_ATTRIBUTEINFO']._serialized_end=706
+  _globals['_ENCODERINFO']._serialized_start=709
+  _globals['_ENCODERINFO']._serialized_end=853
+  _globals['_INDEXINFO']._serialized_start=855
+  _globals['_INDEXINFO']._serialized_end=963
+  _globals['_LIMITS']._serialized_start=966
+  _globals['_LIMITS']._serialized_end=1306
+  _globals['_SHOPPERMODELINFO']._serialized_start=1308
+  _globals['_SHOPPERMODELINFO']._serialized_end=1405
+  _globals['_TYPEMODELINFO']._serialized_start=1408
+  _globals['_TYPEMODELINFO']._serialized_end=1536
+  _globals['_RANKERINFO']._serialized_start=1539
+  _globals['_RANKERINFO']._serialized_end=1770
+  _globals['_GETSTATSREQUEST']._serialized_start=1772
+  _globals['_GETSTATSREQUEST']._serialized_end=1789
+  _globals['_GETSTATSRESPONSE']._serialized_start=1792
+  _globals['_GETSTATSRESPONSE']._serialized_end=1942
+  _globals['_CALLCOUNT']._serialized_start=1944
+  _globals['_CALLCOUNT']._serialized_end=2000
+  _globals['_STAGESTATS']._serialized_start=2003
+  _globals['_STAGESTATS']._serialized_end=2401
+  _globals['_STAGESTATS_REFUSEDENTRY']._serialized_start=2355
+  _globals['_STAGESTATS_REFUSEDENTRY']._serialized_end=2401
+  _globals['_INFOSERVICE']._serialized_start=2613
+  _globals['_INFOSERVICE']._serialized_end=2757
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,37 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AttributeType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttributeTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttributeType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTRIBUTE_TYPE_UNSPECIFIED: _AttributeType.ValueType  # 0
+    ATTRIBUTE_TYPE_KEYWORD: _AttributeType.ValueType  # 1
+    """One word or name; filters by any of some values."""
+    ATTRIBUTE_TYPE_KEYWORDS: _AttributeType.ValueType  # 2
+    """Several of them."""
+    ATTRIBUTE_TYPE_NUMBER: _AttributeType.ValueType  # 3
+    ATTRIBUTE_TYPE_BOOL: _AttributeType.ValueType  # 4
+    ATTRIBUTE_TYPE_DATE: _AttributeType.ValueType  # 5
+    ATTRIBUTE_TYPE_TEXT: _AttributeType.ValueType  # 6
+    """Prose: it is returned, and nothing else can be asked of it."""
+
+class AttributeType(_AttributeType, metaclass=_AttributeTypeEnumTypeWrapper): ...
+
+ATTRIBUTE_TYPE_UNSPECIFIED: AttributeType.ValueType  # 0
+ATTRIBUTE_TYPE_KEYWORD: AttributeType.ValueType  # 1
+"""One word or name; filters by any of some values."""
+ATTRIBUTE_TYPE_KEYWORDS: AttributeType.ValueType  # 2
+"""Several of them."""
+ATTRIBUTE_TYPE_NUMBER: AttributeType.ValueType  # 3
+ATTRIBUTE_TYPE_BOOL: AttributeType.ValueType  # 4
+ATTRIBUTE_TYPE_DATE: AttributeType.ValueType  # 5
+ATTRIBUTE_TYPE_TEXT: AttributeType.ValueType  # 6
+"""Prose: it is returned, and nothing else can be asked of it."""
+Global___AttributeType: _TypeAlias = AttributeType  # noqa: Y015
 
 @_typing.final
 class GetInfoRequest(_message.Message):
@@ -96,6 +128,7 @@ class CatalogueInfo(_message.Message):
     CURRENCY_FIELD_NUMBER: _builtins.int
     LOCALES_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELDS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     products: _builtins.int
     currency: _builtins.str
@@ -108,6 +141,10 @@ class CatalogueInfo(_message.Message):
     def product_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Valid names for `SearchRequest.product_fields`."""
 
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeInfo]:
+        """What filters, facets, sorting and groups can name, beside the fields of `Product`. Empty for bundles of a format before 5."""
+
     def __init__(
         self,
         *,
@@ -116,14 +153,47 @@ class CatalogueInfo(_message.Message):
         currency: _builtins.str = ...,
         locales: _abc.Iterable[_builtins.str] | None = ...,
         product_fields: _abc.Iterable[_builtins.str] | None = ...,
+        attributes: _abc.Iterable[Global___AttributeInfo] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "locales", b"locales", "name", b"name", "product_fields", b"product_fields", "products", b"products"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "currency", b"currency", "locales", b"locales", "name", b"name", "product_fields", b"product_fields", "products", b"products"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CatalogueInfo: _TypeAlias = CatalogueInfo  # noqa: Y015
+
+@_typing.final
+class AttributeInfo(_message.Message):
+    """One attribute of the catalogue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    NUM_VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    type: Global___AttributeType.ValueType
+    unit: _builtins.str
+    """Of numbers: the unit that filters and facets are stated in. Empty: none, or as the catalogue's column implies."""
+    num_values: _builtins.int
+    """Number of distinct values, keywords without case."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: Global___AttributeType.ValueType = ...,
+        unit: _builtins.str = ...,
+        num_values: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "num_values", b"num_values", "type", b"type", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeInfo: _TypeAlias = AttributeInfo  # noqa: Y015
 
 @_typing.final
 class EncoderInfo(_message.Message):
@@ -225,6 +295,7 @@ class Limits(_message.Message):
     MAX_EVENTS_PER_SHOPPER_FIELD_NUMBER: _builtins.int
     MAX_RANK_DEPTH_FIELD_NUMBER: _builtins.int
     MAX_RANK_CANDIDATES_FIELD_NUMBER: _builtins.int
+    MAX_CHANGES_FIELD_NUMBER: _builtins.int
     max_query_chars: _builtins.int
     default_page_size: _builtins.int
     max_page_size: _builtins.int
@@ -242,6 +313,8 @@ class Limits(_message.Message):
     """Largest `SearchRequest.rank_depth`."""
     max_rank_candidates: _builtins.int
     """Number of candidates in one Rank call: ids and inline products together."""
+    max_changes: _builtins.int
+    """Number of changes in one call of CatalogueService."""
     def __init__(
         self,
         *,
@@ -257,10 +330,11 @@ class Limits(_message.Message):
         max_events_per_shopper: _builtins.int = ...,
         max_rank_depth: _builtins.int = ...,
         max_rank_candidates: _builtins.int = ...,
+        max_changes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_page_size", b"default_page_size", "max_batch_events", b"max_batch_events", "max_deadline_ms", b"max_deadline_ms", "max_embed_items", b"max_embed_items", "max_events_per_shopper", b"max_events_per_shopper", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_rank_candidates", b"max_rank_candidates", "max_rank_depth", b"max_rank_depth", "max_recent_events", b"max_recent_events", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_page_size", b"default_page_size", "max_batch_events", b"max_batch_events", "max_changes", b"max_changes", "max_deadline_ms", b"max_deadline_ms", "max_embed_items", b"max_embed_items", "max_events_per_shopper", b"max_events_per_shopper", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_query_chars", b"max_query_chars", "max_rank_candidates", b"max_rank_candidates", "max_rank_depth", b"max_rank_depth", "max_recent_events", b"max_recent_events", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,6 +426,7 @@ class RankerInfo(_message.Message):
     DEFAULT_DEPTH_FIELD_NUMBER: _builtins.int
     DEFAULT_WEIGHTS_FIELD_NUMBER: _builtins.int
     TEACHER_DEPTH_FIELD_NUMBER: _builtins.int
+    DEFAULT_ASKED_WEIGHT_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of the recipe that it was trained with."""
     teacher: _builtins.bool
@@ -361,6 +436,8 @@ class RankerInfo(_message.Message):
     default_depth: _builtins.int
     teacher_depth: _builtins.int
     """Number of the student's best candidates that the teacher orders again. 0 without a teacher."""
+    default_asked_weight: _builtins.float
+    """The value of an unset SearchRequest.asked_weight."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The features of query, shopper and product that it reads, in its order. RankFactor names them."""
@@ -377,10 +454,11 @@ class RankerInfo(_message.Message):
         default_depth: _builtins.int = ...,
         default_weights: _search_pb2.RankWeights | None = ...,
         teacher_depth: _builtins.int = ...,
+        default_asked_weight: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_weights", b"default_weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_depth", b"default_depth", "default_model", b"default_model", "default_weights", b"default_weights", "features", b"features", "recipe", b"recipe", "teacher", b"teacher", "teacher_depth", b"teacher_depth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_asked_weight", b"default_asked_weight", "default_depth", b"default_depth", "default_model", b"default_model", "default_weights", b"default_weights", "features", b"features", "recipe", b"recipe", "teacher", b"teacher", "teacher_depth", b"teacher_depth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

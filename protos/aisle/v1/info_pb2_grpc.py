@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InfoServiceStub:
-    """Describes what is served: versions, models, limits, counters. Needs the scope "info".
+    """Describes what is served: versions, models, limits, counters.
     """
 
     def __init__(self, channel):
@@ -48,19 +48,20 @@ class InfoServiceStub:
 
 
 class InfoServiceServicer:
-    """Describes what is served: versions, models, limits, counters. Needs the scope "info".
+    """Describes what is served: versions, models, limits, counters.
     """
 
     def GetInfo(self, request, context):
         """Returns bundle, models and limits. The answer is constant for the life of a gateway replica; a client may keep it until the
-        `bundle_version` of a search changes.
+        `bundle_version` of a search changes. Needs the scope "info".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Returns the counters of the gateway replica that answers, since its start. Each replica has its own.
+        """Returns the counters of the gateway replica that answers, since its start. Each replica has its own. They count the calls of all
+        callers. Needs the scope "stats".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +89,7 @@ def add_InfoServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InfoService:
-    """Describes what is served: versions, models, limits, counters. Needs the scope "info".
+    """Describes what is served: versions, models, limits, counters.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InfoServiceStub:
-    """Describes what is served: versions, models, limits, counters. Needs the scope "info"."""
+    """Describes what is served: versions, models, limits, counters."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,25 +35,29 @@ class InfoServiceStub:
     def __new__(cls, channel: _aio.Channel) -> InfoServiceAsyncStub: ...
     GetInfo: _grpc.UnaryUnaryMultiCallable[_info_pb2.GetInfoRequest, _info_pb2.GetInfoResponse]
     """Returns bundle, models and limits. The answer is constant for the life of a gateway replica; a client may keep it until the
-    `bundle_version` of a search changes.
+    `bundle_version` of a search changes. Needs the scope "info".
     """
     GetStats: _grpc.UnaryUnaryMultiCallable[_info_pb2.GetStatsRequest, _info_pb2.GetStatsResponse]
-    """Returns the counters of the gateway replica that answers, since its start. Each replica has its own."""
+    """Returns the counters of the gateway replica that answers, since its start. Each replica has its own. They count the calls of all
+    callers. Needs the scope "stats".
+    """
 
 @_typing.type_check_only
 class InfoServiceAsyncStub(InfoServiceStub):
-    """Describes what is served: versions, models, limits, counters. Needs the scope "info"."""
+    """Describes what is served: versions, models, limits, counters."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetInfo: _aio.UnaryUnaryMultiCallable[_info_pb2.GetInfoRequest, _info_pb2.GetInfoResponse]  # type: ignore[assignment]
     """Returns bundle, models and limits. The answer is constant for the life of a gateway replica; a client may keep it until the
-    `bundle_version` of a search changes.
+    `bundle_version` of a search changes. Needs the scope "info".
     """
     GetStats: _aio.UnaryUnaryMultiCallable[_info_pb2.GetStatsRequest, _info_pb2.GetStatsResponse]  # type: ignore[assignment]
-    """Returns the counters of the gateway replica that answers, since its start. Each replica has its own."""
+    """Returns the counters of the gateway replica that answers, since its start. Each replica has its own. They count the calls of all
+    callers. Needs the scope "stats".
+    """
 
 class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Describes what is served: versions, models, limits, counters. Needs the scope "info"."""
+    """Describes what is served: versions, models, limits, counters."""
 
     @_abc_1.abstractmethod
     def GetInfo(
@@ -62,7 +66,7 @@ class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_info_pb2.GetInfoResponse, _abc.Awaitable[_info_pb2.GetInfoResponse]]:
         """Returns bundle, models and limits. The answer is constant for the life of a gateway replica; a client may keep it until the
-        `bundle_version` of a search changes.
+        `bundle_version` of a search changes. Needs the scope "info".
         """
 
     @_abc_1.abstractmethod
@@ -71,6 +75,8 @@ class InfoServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _info_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_info_pb2.GetStatsResponse, _abc.Awaitable[_info_pb2.GetStatsResponse]]:
-        """Returns the counters of the gateway replica that answers, since its start. Each replica has its own."""
+        """Returns the counters of the gateway replica that answers, since its start. Each replica has its own. They count the calls of all
+        callers. Needs the scope "stats".
+        """
 
 def add_InfoServiceServicer_to_server(servicer: InfoServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

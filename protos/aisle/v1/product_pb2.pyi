@@ -51,18 +51,25 @@ class Product(_message.Message):
     PRICE_MINOR_FIELD_NUMBER: _builtins.int
     IN_STOCK_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    OTHER_CATEGORIES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The catalogue's own id, at most 256 characters."""
     title: _builtins.str
     brand: _builtins.str
     category: _builtins.str
-    """Path from the broadest category to the narrowest, joined by " > "."""
+    """Path from the broadest category to the narrowest, joined by " > ". Of a product in several categories the first."""
     price_minor: _builtins.int
     """In the minor unit (cents) of `CatalogueInfo.currency`. Absent if the catalogue has no price."""
     in_stock: _builtins.bool
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The other columns that the catalogue was built with, by column name."""
+        """The other columns that the catalogue was built with, by column name; keys of objects and maps by COLUMN.KEY or, as the build was told, by
+        the key alone. Texts as the catalogue states them; the items of a list are joined by ", ".
+        """
+
+    @_builtins.property
+    def other_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The further paths of a product in several categories. Returned with `category`."""
 
     def __init__(
         self,
@@ -74,10 +81,11 @@ class Product(_message.Message):
         price_minor: _builtins.int | None = ...,
         in_stock: _builtins.bool | None = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        other_categories: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_in_stock", b"_in_stock", "_price_minor", b"_price_minor", "in_stock", b"in_stock", "price_minor", b"price_minor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_stock", b"_in_stock", "_price_minor", b"_price_minor", "attributes", b"attributes", "brand", b"brand", "category", b"category", "id", b"id", "in_stock", b"in_stock", "price_minor", b"price_minor", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_stock", b"_in_stock", "_price_minor", b"_price_minor", "attributes", b"attributes", "brand", b"brand", "category", b"category", "id", b"id", "in_stock", b"in_stock", "other_categories", b"other_categories", "price_minor", b"price_minor", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__in_stock: _TypeAlias = _typing.Literal["in_stock"]  # noqa: Y015
     _WhichOneofArgType__in_stock: _TypeAlias = _typing.Literal["_in_stock", b"_in_stock"]  # noqa: Y015
@@ -103,6 +111,7 @@ class ProductFilter(_message.Message):
     MIN_PRICE_MINOR_FIELD_NUMBER: _builtins.int
     MAX_PRICE_MINOR_FIELD_NUMBER: _builtins.int
     IN_STOCK_ONLY_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     min_price_minor: _builtins.int
     """Inclusive bounds in minor units, 0 or more. A product without a price fails every bound."""
     max_price_minor: _builtins.int
@@ -114,9 +123,13 @@ class ProductFilter(_message.Message):
 
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Passes products whose category path starts with any of these paths ("Furniture" passes "Furniture > Sofas"); case is
+        """Passes products of which a category path starts with any of these paths ("Furniture" passes "Furniture > Sofas"); case is
         ignored. At most 64.
         """
+
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeFilter]:
+        """Passes products that fulfil all of these, at most 32, each of another attribute."""
 
     def __init__(
         self,
@@ -126,10 +139,11 @@ class ProductFilter(_message.Message):
         min_price_minor: _builtins.int | None = ...,
         max_price_minor: _builtins.int | None = ...,
         in_stock_only: _builtins.bool = ...,
+        attributes: _abc.Iterable[Global___AttributeFilter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_price_minor", b"_max_price_minor", "_min_price_minor", b"_min_price_minor", "max_price_minor", b"max_price_minor", "min_price_minor", b"min_price_minor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_price_minor", b"_max_price_minor", "_min_price_minor", b"_min_price_minor", "brands", b"brands", "categories", b"categories", "in_stock_only", b"in_stock_only", "max_price_minor", b"max_price_minor", "min_price_minor", b"min_price_minor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_price_minor", b"_max_price_minor", "_min_price_minor", b"_min_price_minor", "attributes", b"attributes", "brands", b"brands", "categories", b"categories", "in_stock_only", b"in_stock_only", "max_price_minor", b"max_price_minor", "min_price_minor", b"min_price_minor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_price_minor: _TypeAlias = _typing.Literal["max_price_minor"]  # noqa: Y015
     _WhichOneofArgType__max_price_minor: _TypeAlias = _typing.Literal["_max_price_minor", b"_max_price_minor"]  # noqa: Y015
@@ -141,3 +155,59 @@ class ProductFilter(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_price_minor) -> _WhichOneofReturnType__min_price_minor | None: ...
 
 Global___ProductFilter: _TypeAlias = ProductFilter  # noqa: Y015
+
+@_typing.final
+class AttributeFilter(_message.Message):
+    """Passes products by one attribute. Which fields may be set depends on the attribute's type; the others are INVALID_ARGUMENT, and so is a
+    name that the catalogue does not have. A product without a value of the attribute never passes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    IS_FIELD_NUMBER: _builtins.int
+    FROM_DATE_FIELD_NUMBER: _builtins.int
+    TO_DATE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """One of `Product.attributes`, as the catalogue names it."""
+    min: _builtins.float
+    """Numbers: inclusive bounds, in the unit of the attribute (`Facet.unit`). One or both."""
+    max: _builtins.float
+    from_date: _builtins.str
+    """Dates: inclusive bounds, as "2024-05-31". One or both; days in UTC."""
+    to_date: _builtins.str
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keywords: passes products with any of these values; case is ignored. 1 to 1,000 values of at most 256 characters."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        min: _builtins.float | None = ...,
+        max: _builtins.float | None = ...,
+        from_date: _builtins.str = ...,
+        to_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_is", b"_is", "_max", b"_max", "_min", b"_min", "is", b"is", "max", b"max", "min", b"min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_is", b"_is", "_max", b"_max", "_min", b"_min", "from_date", b"from_date", "is", b"is", "max", b"max", "min", b"min", "name", b"name", "to_date", b"to_date", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__is: _TypeAlias = _typing.Literal["is"]  # noqa: Y015
+    _WhichOneofArgType__is: _TypeAlias = _typing.Literal["_is", b"_is"]  # noqa: Y015
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is) -> _WhichOneofReturnType__is | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+
+Global___AttributeFilter: _TypeAlias = AttributeFilter  # noqa: Y015

@@ -47,7 +47,7 @@ class RankRequest(_message.Message):
     student's best `RankerInfo.teacher_depth` again, as in a search.
     """
     explain: _builtins.bool
-    """Fills `RankedProduct.factors` of the first 100."""
+    """Fills `RankedProduct.factors` of the first 100. Needs the scope "history" where SearchRequest does: factors tell of stored events."""
     @_builtins.property
     def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[_shopper_pb2.Event]: ...
     @_builtins.property

@@ -41,8 +41,9 @@ class _RankModelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RankModel.V
 class RankModel(_RankModel, metaclass=_RankModelEnumTypeWrapper):
     """What orders the candidates of the retrieval.
 
-    Hits that hold an identifier (model number, SKU, product id) of the query lead the retrieval and stay there. The candidates after them
-    are ordered by blend, equal blends by `Hit.score`. `min_similarity` and `relevant_only` leave out hits before they are ordered.
+    Hits that hold an identifier (model number, SKU, product id) of the query and lead the retrieval stay there; they do lead unless many
+    products hold it. The candidates after them are ordered by blend and by the words of the query that they hold, equals by `Hit.score`.
+    `min_similarity` and `relevant_only` leave out hits before they are ordered.
     """
 
 RANK_MODEL_UNSPECIFIED: RankModel.ValueType  # 0
@@ -115,6 +116,86 @@ PERSONALISATION_SOURCE_REQUEST: PersonalisationSource.ValueType  # 3
 """`SearchRequest.recent_events`."""
 Global___PersonalisationSource: _TypeAlias = PersonalisationSource  # noqa: Y015
 
+class _TotalMeaning:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TotalMeaningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TotalMeaning.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOTAL_MEANING_UNSPECIFIED: _TotalMeaning.ValueType  # 0
+    TOTAL_MEANING_EXACT: _TotalMeaning.ValueType  # 1
+    """There are exactly so many."""
+    TOTAL_MEANING_AT_LEAST: _TotalMeaning.ValueType  # 2
+    """There are so many or more. With a query every product that passes the filter is a candidate, however little it fits, and no more than
+    `Limits.max_results` are counted; with a threshold of similarity, or with groups, no more than were looked at for this page.
+    """
+
+class TotalMeaning(_TotalMeaning, metaclass=_TotalMeaningEnumTypeWrapper): ...
+
+TOTAL_MEANING_UNSPECIFIED: TotalMeaning.ValueType  # 0
+TOTAL_MEANING_EXACT: TotalMeaning.ValueType  # 1
+"""There are exactly so many."""
+TOTAL_MEANING_AT_LEAST: TotalMeaning.ValueType  # 2
+"""There are so many or more. With a query every product that passes the filter is a candidate, however little it fits, and no more than
+`Limits.max_results` are counted; with a threshold of similarity, or with groups, no more than were looked at for this page.
+"""
+Global___TotalMeaning: _TypeAlias = TotalMeaning  # noqa: Y015
+
+class _FacetScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FacetScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FacetScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FACET_SCOPE_UNSPECIFIED: _FacetScope.ValueType  # 0
+    FACET_SCOPE_ALL: _FacetScope.ValueType  # 1
+    """All products that pass the filter: of a search without a query."""
+    FACET_SCOPE_BEST: _FacetScope.ValueType  # 2
+    """The best `Facet.num_products` candidates of the query, at most `Limits.max_results`."""
+
+class FacetScope(_FacetScope, metaclass=_FacetScopeEnumTypeWrapper): ...
+
+FACET_SCOPE_UNSPECIFIED: FacetScope.ValueType  # 0
+FACET_SCOPE_ALL: FacetScope.ValueType  # 1
+"""All products that pass the filter: of a search without a query."""
+FACET_SCOPE_BEST: FacetScope.ValueType  # 2
+"""The best `Facet.num_products` candidates of the query, at most `Limits.max_results`."""
+Global___FacetScope: _TypeAlias = FacetScope  # noqa: Y015
+
+class _QueryPartKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QueryPartKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueryPartKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUERY_PART_KIND_UNSPECIFIED: _QueryPartKind.ValueType  # 0
+    QUERY_PART_KIND_CORRECTION: _QueryPartKind.ValueType  # 1
+    """A word that neither the catalogue nor the language knows. `words` holds what it was read as, or all that it may be."""
+    QUERY_PART_KIND_PRICE: _QueryPartKind.ValueType  # 2
+    """A condition on the price ("under $50"): hits fulfil it, as with `ProductFilter`."""
+    QUERY_PART_KIND_NEGATION: _QueryPartKind.ValueType  # 3
+    """What is not wanted ("without sleeves", "-wireless"): no hit holds `words`, which stand together in one element."""
+    QUERY_PART_KIND_UNKNOWN: _QueryPartKind.ValueType  # 4
+    """The whole query: it has no letter of a script that the catalogue or its locales use, and no digit. It was searched by its words alone:
+    hits hold one of them or an identifier, and there may be none.
+    """
+
+class QueryPartKind(_QueryPartKind, metaclass=_QueryPartKindEnumTypeWrapper):
+    """What a part of a query was taken for."""
+
+QUERY_PART_KIND_UNSPECIFIED: QueryPartKind.ValueType  # 0
+QUERY_PART_KIND_CORRECTION: QueryPartKind.ValueType  # 1
+"""A word that neither the catalogue nor the language knows. `words` holds what it was read as, or all that it may be."""
+QUERY_PART_KIND_PRICE: QueryPartKind.ValueType  # 2
+"""A condition on the price ("under $50"): hits fulfil it, as with `ProductFilter`."""
+QUERY_PART_KIND_NEGATION: QueryPartKind.ValueType  # 3
+"""What is not wanted ("without sleeves", "-wireless"): no hit holds `words`, which stand together in one element."""
+QUERY_PART_KIND_UNKNOWN: QueryPartKind.ValueType  # 4
+"""The whole query: it has no letter of a script that the catalogue or its locales use, and no digit. It was searched by its words alone:
+hits hold one of them or an identifier, and there may be none.
+"""
+Global___QueryPartKind: _TypeAlias = QueryPartKind  # noqa: Y015
+
 @_typing.final
 class SearchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -159,9 +240,17 @@ class SearchRequest(_message.Message):
     RANK_MODEL_FIELD_NUMBER: _builtins.int
     RANK_WEIGHTS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    SORT_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    LEXICAL_WEIGHT_FIELD_NUMBER: _builtins.int
+    ASKED_WEIGHT_FIELD_NUMBER: _builtins.int
+    MIN_SEQUENCE_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """What the shopper typed. 1 to `Limits.max_query_chars` characters after surrounding blanks are removed; no control
-    characters.
+    """What the shopper typed. At most `Limits.max_query_chars` characters after surrounding blanks are removed; no control characters. It
+    may be empty if `sort` is set or `filter` holds a field: the answer is then all products that pass the filter, by `sort` or else by the static
+    feature "popularity" (the order of the catalogue if the bundle has none). What needs a query (`min_similarity`, `relevant_only`,
+    `boosts`, `product_types`, `product_type_boost`, `rank_model`, `diversity`) is then INVALID_ARGUMENT.
     """
     shopper_id: _builtins.str
     """The caller's opaque id of the shopper, at most 128 printable characters. Empty: an anonymous shopper. A bundle without a
@@ -172,15 +261,18 @@ class SearchRequest(_message.Message):
     page_size: _builtins.int
     """Number of hits, 1 to `Limits.max_page_size`. Unset: `Limits.default_page_size`."""
     page_token: _builtins.str
-    """The `next_page_token` of the previous page. Every other field but `page_size`, `product_fields` and `explain` must be unchanged.
-    Empty: the first page.
+    """The `next_page_token` of the previous page. Every other field but `page_size`, `product_fields`, `explain` and
+    `min_sequence` must be unchanged. Products that came after the first page are left out. Empty: the first page.
     """
     explain: _builtins.bool
-    """Fills `Hit.explanation`."""
+    """Fills `Hit.explanation`. With a `shopper_id`, without `recent_events` and unless `personalisation` is 0 it needs the scope "history"
+    too: the reasons name stored events. PERMISSION_DENIED otherwise.
+    """
     verbatim: _builtins.bool
-    """Searches the query as typed. Unset: a word that neither the catalogue nor the encoder contains is taken for a typing error and
-    replaced by the nearest word of the catalogue, if one is near; `corrected_query` then holds the result. Only queries in the
-    language of the first of `CatalogueInfo.locales` are corrected.
+    """Searches the query as typed. Unset: a word that neither the catalogue nor the language nor the encoder knows is taken for a typing
+    error and replaced, if one known word is far likelier than any other; `corrected_query` then holds the result. Only queries in the
+    language of the first of `CatalogueInfo.locales` are corrected. Conditions on the price and negations are read too, see
+    `SearchResponse.understood`.
     """
     personalisation: _builtins.float
     """How much the shopper's history changes the result: 0 (not at all) to 1 (as the model was trained). Unset: 1. A shopper without
@@ -208,6 +300,24 @@ class SearchRequest(_message.Message):
     """What ranks them. Unset: NONE if a weight of `boosts` is not 0 (a caller who weighs features by hand orders by hand), else
     `RankerInfo.default_model`; NONE if the bundle holds no ranker. STUDENT and TEACHER are INVALID_ARGUMENT if the bundle does not
     hold them.
+    """
+    group_by: _builtins.str
+    """Name of a keyword attribute: of the products with the same value only the best by `Hit.score` is a hit, and `Hit.group` tells of the others. Products
+    without a value stay. With a query, groups are made of the best `Limits.max_results` candidates. Empty: no groups.
+    """
+    lexical_weight: _builtins.float
+    """How much the words of the query count in the retrieval beside its meaning: 0 (vectors alone) to 1. Unset: 1 in the first of
+    `CatalogueInfo.locales`, 0 in others, where the catalogue's words may mean something else. A bundle that was built by an older version
+    has no index of words, and the weight has no effect.
+    """
+    asked_weight: _builtins.float
+    """How much a ranked product gains by holding the words of the query, 0 (nothing) to 10: one that holds all of them counts
+    exp(asked_weight) times as much as one that holds none. Unset: `RankerInfo.default_asked_weight` in
+    the first of `CatalogueInfo.locales`, 0 in others.
+    """
+    min_sequence: _builtins.int
+    """The answer knows all changes of the catalogue up to this sequence (`ChangeResponse.sequence`). A replica that is behind catches up first;
+    if it cannot in time, the answer is without them and `degradations` names "catalogue". 0: whatever is there.
     """
     @_builtins.property
     def filter(self) -> _product_pb2.ProductFilter: ...
@@ -240,6 +350,16 @@ class SearchRequest(_message.Message):
     def diversity(self) -> Global___Diversity:
         """Limits the products of one brand on the first page. Unset: no limit."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetRequest]:
+        """The values to count for `SearchResponse.facets`, at most 32, each name once."""
+
+    @_builtins.property
+    def sort(self) -> Global___Sort:
+        """Orders by a value instead of by relevance. With a query, the best `Limits.max_results` candidates are ordered: `min_similarity` or
+        `relevant_only` leave out the irrelevant. `rank_model` and `diversity` must then be unset or NONE.
+        """
+
     def __init__(
         self,
         *,
@@ -263,11 +383,21 @@ class SearchRequest(_message.Message):
         rank_model: Global___RankModel.ValueType = ...,
         rank_weights: Global___RankWeights | None = ...,
         diversity: Global___Diversity | None = ...,
+        facets: _abc.Iterable[Global___FacetRequest] | None = ...,
+        sort: Global___Sort | None = ...,
+        group_by: _builtins.str = ...,
+        lexical_weight: _builtins.float | None = ...,
+        asked_weight: _builtins.float | None = ...,
+        min_sequence: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "diversity", b"diversity", "filter", b"filter", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation", "product_type_boost", b"product_type_boost", "rank_depth", b"rank_depth", "rank_weights", b"rank_weights"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight", "_lexical_weight", b"_lexical_weight", "_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "asked_weight", b"asked_weight", "diversity", b"diversity", "filter", b"filter", "lexical_weight", b"lexical_weight", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation", "product_type_boost", b"product_type_boost", "rank_depth", b"rank_depth", "rank_weights", b"rank_weights", "sort", b"sort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "boosts", b"boosts", "diversity", b"diversity", "explain", b"explain", "filter", b"filter", "locale", b"locale", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "product_type_boost", b"product_type_boost", "product_types", b"product_types", "query", b"query", "rank_depth", b"rank_depth", "rank_model", b"rank_model", "rank_weights", b"rank_weights", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "verbatim", b"verbatim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight", "_lexical_weight", b"_lexical_weight", "_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "asked_weight", b"asked_weight", "boosts", b"boosts", "diversity", b"diversity", "explain", b"explain", "facets", b"facets", "filter", b"filter", "group_by", b"group_by", "lexical_weight", b"lexical_weight", "locale", b"locale", "min_sequence", b"min_sequence", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "product_type_boost", b"product_type_boost", "product_types", b"product_types", "query", b"query", "rank_depth", b"rank_depth", "rank_model", b"rank_model", "rank_weights", b"rank_weights", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "sort", b"sort", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__asked_weight: _TypeAlias = _typing.Literal["asked_weight"]  # noqa: Y015
+    _WhichOneofArgType__asked_weight: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight"]  # noqa: Y015
+    _WhichOneofReturnType__lexical_weight: _TypeAlias = _typing.Literal["lexical_weight"]  # noqa: Y015
+    _WhichOneofArgType__lexical_weight: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight"]  # noqa: Y015
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
     _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
@@ -278,6 +408,10 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__product_type_boost: _TypeAlias = _typing.Literal["_product_type_boost", b"_product_type_boost"]  # noqa: Y015
     _WhichOneofReturnType__rank_depth: _TypeAlias = _typing.Literal["rank_depth"]  # noqa: Y015
     _WhichOneofArgType__rank_depth: _TypeAlias = _typing.Literal["_rank_depth", b"_rank_depth"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__asked_weight) -> _WhichOneofReturnType__asked_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_weight) -> _WhichOneofReturnType__lexical_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
     @_typing.overload
@@ -290,6 +424,103 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rank_depth) -> _WhichOneofReturnType__rank_depth | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class FacetRequest(_message.Message):
+    """Asks how many products have each value of a field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_VALUES_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    VALUE_TEXT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"brand", "category", "price", or one of `Product.attributes` that is not prose."""
+    max_values: _builtins.int
+    """Number of values returned, 1 to 1,000, the most frequent first. Unset: 20."""
+    value_text: _builtins.str
+    """Only values that contain this text, at most 256 characters; case is ignored. For keywords, brand and category."""
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___NumberRange]:
+        """Counts these ranges instead of single values, at most 100, for numbers, dates (milliseconds since 1970-01-01 UTC) and price (minor
+        units).
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_values: _builtins.int | None = ...,
+        ranges: _abc.Iterable[Global___NumberRange] | None = ...,
+        value_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_values", b"_max_values", "max_values", b"max_values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_values", b"_max_values", "max_values", b"max_values", "name", b"name", "ranges", b"ranges", "value_text", b"value_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_values: _TypeAlias = _typing.Literal["max_values"]  # noqa: Y015
+    _WhichOneofArgType__max_values: _TypeAlias = _typing.Literal["_max_values", b"_max_values"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_values) -> _WhichOneofReturnType__max_values | None: ...
+
+Global___FacetRequest: _TypeAlias = FacetRequest  # noqa: Y015
+
+@_typing.final
+class NumberRange(_message.Message):
+    """Inclusive bounds, the same as those of a filter. One or both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    min: _builtins.float
+    max: _builtins.float
+    def __init__(
+        self,
+        *,
+        min: _builtins.float | None = ...,
+        max: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+
+Global___NumberRange: _TypeAlias = NumberRange  # noqa: Y015
+
+@_typing.final
+class Sort(_message.Message):
+    """An order by value. Equals are in the order of the catalogue; products without a value come last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    DESCENDING_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """"price", a static feature by the names in `IndexInfo.boosts` (such as "popularity"), or an attribute that is a number, date or bool."""
+    descending: _builtins.bool
+    """The largest first, or the newest. False: the smallest."""
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        descending: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "descending", b"descending"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sort: _TypeAlias = Sort  # noqa: Y015
 
 @_typing.final
 class RankWeights(_message.Message):
@@ -458,6 +689,12 @@ class SearchResponse(_message.Message):
     PRODUCT_TYPES_FIELD_NUMBER: _builtins.int
     RANKED_BY_FIELD_NUMBER: _builtins.int
     RANKED_DEPTH_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    TOTAL_MEANING_FIELD_NUMBER: _builtins.int
+    UNDERSTOOD_FIELD_NUMBER: _builtins.int
+    ALTERNATIVE_QUERIES_FIELD_NUMBER: _builtins.int
+    CATALOGUE_SEQUENCE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page. A token is valid for one bundle version: after a new bundle it is FAILED_PRECONDITION, reason
     STALE_PAGE_TOKEN, and the caller starts at the first page. Paging reaches at most `Limits.max_results` hits.
@@ -475,6 +712,13 @@ class SearchResponse(_message.Message):
     """What ordered the hits. It is less than requested if `degradations` names "rank" or "teacher", and NONE if nothing was to be ranked."""
     ranked_depth: _builtins.int
     """Number of candidates that were ranked: at most `rank_depth`, fewer if the retrieval returned fewer. 0 for NONE."""
+    total: _builtins.int
+    """Number of hits on all pages together, or of groups with `group_by`; `total_meaning` says how exact. Paging reaches at most
+    `Limits.max_results` of them.
+    """
+    total_meaning: Global___TotalMeaning.ValueType
+    catalogue_sequence: _builtins.int
+    """Of the latest change of the catalogue that this answer knows; 0 if the service takes no changes."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]: ...
     @_builtins.property
@@ -493,6 +737,18 @@ class SearchResponse(_message.Message):
     def product_types(self) -> Global___ProductTypes:
         """Set unless the use is OFF."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
+        """One for each of `SearchRequest.facets`, in their order."""
+
+    @_builtins.property
+    def understood(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnderstoodPart]:
+        """What the words of the query were taken for, in their order. Empty with `verbatim`."""
+
+    @_builtins.property
+    def alternative_queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other queries that may be meant: a word that nothing knows is near several others. The query was searched as typed."""
+
     def __init__(
         self,
         *,
@@ -509,14 +765,171 @@ class SearchResponse(_message.Message):
         product_types: Global___ProductTypes | None = ...,
         ranked_by: Global___RankModel.ValueType = ...,
         ranked_depth: _builtins.int = ...,
+        facets: _abc.Iterable[Global___Facet] | None = ...,
+        total: _builtins.int = ...,
+        total_meaning: Global___TotalMeaning.ValueType = ...,
+        understood: _abc.Iterable[Global___UnderstoodPart] | None = ...,
+        alternative_queries: _abc.Iterable[_builtins.str] | None = ...,
+        catalogue_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["personalisation", b"personalisation", "product_types", b"product_types", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "corrected_query", b"corrected_query", "degradations", b"degradations", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "timing", b"timing", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_queries", b"alternative_queries", "bundle_version", b"bundle_version", "catalogue_sequence", b"catalogue_sequence", "corrected_query", b"corrected_query", "degradations", b"degradations", "facets", b"facets", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "timing", b"timing", "total", b"total", "total_meaning", b"total_meaning", "understood", b"understood", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class Facet(_message.Message):
+    """How many products have each value of a field. What the filter says of the field itself does not restrict these counts: a shopper who
+    chose a red one still sees how many are blue.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    NUM_VALUES_FIELD_NUMBER: _builtins.int
+    COUNTED_OVER_FIELD_NUMBER: _builtins.int
+    NUM_PRODUCTS_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    unit: _builtins.str
+    """The unit of numbers, in which filters and ranges are stated too. Empty: none, or as the catalogue's column implies."""
+    num_values: _builtins.int
+    """Number of values that some counted product has, also beyond `max_values`."""
+    counted_over: Global___FacetScope.ValueType
+    num_products: _builtins.int
+    """Number of products that were counted over, with or without a value."""
+    min: _builtins.float
+    """Of numbers, dates and price: the smallest and largest value of the counted products."""
+    max: _builtins.float
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetValue]:
+        """The most frequent first, equals in the order of the values; ranges in the order of the request. Values that no product has are left
+        out, ranges are not. Each prefix of a category path is a value.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        values: _abc.Iterable[Global___FacetValue] | None = ...,
+        num_values: _builtins.int = ...,
+        counted_over: Global___FacetScope.ValueType = ...,
+        num_products: _builtins.int = ...,
+        min: _builtins.float | None = ...,
+        max: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "max", b"max", "min", b"min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "counted_over", b"counted_over", "max", b"max", "min", b"min", "name", b"name", "num_products", b"num_products", "num_values", b"num_values", "unit", b"unit", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+
+Global___Facet: _TypeAlias = Facet  # noqa: Y015
+
+@_typing.final
+class FacetValue(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    RANGE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """A keyword, brand or category path, "true" or "false", or a number or date ("2024-05-31") as text. Empty for a range."""
+    count: _builtins.int
+    @_builtins.property
+    def range(self) -> Global___NumberRange:
+        """The bounds of a range as requested."""
+
+    def __init__(
+        self,
+        *,
+        value: _builtins.str = ...,
+        range: Global___NumberRange | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["range", b"range"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "range", b"range", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetValue: _TypeAlias = FacetValue  # noqa: Y015
+
+@_typing.final
+class UnderstoodPart(_message.Message):
+    """A part of the query that says more than a word. Conditions and negations are taken out of the query before it is searched. Where they
+    would leave no hit, or none with a word of the query, the search goes on without them; so it does with a price if the request's filter
+    has one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    MIN_PRICE_MINOR_FIELD_NUMBER: _builtins.int
+    MAX_PRICE_MINOR_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    kind: Global___QueryPartKind.ValueType
+    text: _builtins.str
+    """As typed, in Unicode's normal form C."""
+    start: _builtins.int
+    """The characters (code points) that it takes of the query in that form without surrounding blanks, from 0; `end` is the place after the
+    last.
+    """
+    end: _builtins.int
+    min_price_minor: _builtins.int
+    """For PRICE, in minor units, both inclusive."""
+    max_price_minor: _builtins.int
+    applied: _builtins.bool
+    reason: _builtins.str
+    """Why it was not applied, for a person."""
+    @_builtins.property
+    def words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        kind: Global___QueryPartKind.ValueType = ...,
+        text: _builtins.str = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        words: _abc.Iterable[_builtins.str] | None = ...,
+        min_price_minor: _builtins.int | None = ...,
+        max_price_minor: _builtins.int | None = ...,
+        applied: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_price_minor", b"_max_price_minor", "_min_price_minor", b"_min_price_minor", "max_price_minor", b"max_price_minor", "min_price_minor", b"min_price_minor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_price_minor", b"_max_price_minor", "_min_price_minor", b"_min_price_minor", "applied", b"applied", "end", b"end", "kind", b"kind", "max_price_minor", b"max_price_minor", "min_price_minor", b"min_price_minor", "reason", b"reason", "start", b"start", "text", b"text", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_price_minor: _TypeAlias = _typing.Literal["max_price_minor"]  # noqa: Y015
+    _WhichOneofArgType__max_price_minor: _TypeAlias = _typing.Literal["_max_price_minor", b"_max_price_minor"]  # noqa: Y015
+    _WhichOneofReturnType__min_price_minor: _TypeAlias = _typing.Literal["min_price_minor"]  # noqa: Y015
+    _WhichOneofArgType__min_price_minor: _TypeAlias = _typing.Literal["_min_price_minor", b"_min_price_minor"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_price_minor) -> _WhichOneofReturnType__max_price_minor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_price_minor) -> _WhichOneofReturnType__min_price_minor | None: ...
+
+Global___UnderstoodPart: _TypeAlias = UnderstoodPart  # noqa: Y015
 
 @_typing.final
 class ProductTypes(_message.Message):
@@ -582,11 +995,13 @@ class Hit(_message.Message):
     EXPLANATION_FIELD_NUMBER: _builtins.int
     CHANCES_FIELD_NUMBER: _builtins.int
     BLEND_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     score: _builtins.float
     """The score of the retrieval; higher is better. Comparable within one answer only. Ranked candidates are ordered by `blend` instead."""
     blend: _builtins.float
-    """The chances, weighed by `rank_weights`. Ranked candidates are ordered by it. Blends of teacher and student are not comparable:
+    """The chances, weighed by `rank_weights`. Ranked candidates are ordered by it, times exp(`asked_weight` * `Explanation.asked`). Blends of
+    teacher and student are not comparable:
     candidates that the teacher scored come before those that only the student scored.
     """
     @_builtins.property
@@ -599,6 +1014,10 @@ class Hit(_message.Message):
     def chances(self) -> Global___Chances:
         """Set for ranked candidates: the teacher's chances if the teacher scored this candidate, else the student's."""
 
+    @_builtins.property
+    def group(self) -> Global___Group:
+        """Set for `SearchRequest.group_by` if the product has a value."""
+
     def __init__(
         self,
         *,
@@ -608,14 +1027,46 @@ class Hit(_message.Message):
         explanation: Global___Explanation | None = ...,
         chances: Global___Chances | None = ...,
         blend: _builtins.float = ...,
+        group: Global___Group | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chances", b"chances", "explanation", b"explanation", "product", b"product"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chances", b"chances", "explanation", b"explanation", "group", b"group", "product", b"product"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blend", b"blend", "chances", b"chances", "explanation", b"explanation", "product", b"product", "product_id", b"product_id", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blend", b"blend", "chances", b"chances", "explanation", b"explanation", "group", b"group", "product", b"product", "product_id", b"product_id", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
+
+@_typing.final
+class Group(_message.Message):
+    """The products that share a hit's value of `SearchRequest.group_by`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    NUM_OTHERS_FIELD_NUMBER: _builtins.int
+    OTHER_IDS_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    num_others: _builtins.int
+    """Number of other products with this value that pass the filter."""
+    @_builtins.property
+    def other_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids in the order of the catalogue, at most 20."""
+
+    def __init__(
+        self,
+        *,
+        value: _builtins.str = ...,
+        num_others: _builtins.int = ...,
+        other_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_others", b"num_others", "other_ids", b"other_ids", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Group: _TypeAlias = Group  # noqa: Y015
 
 @_typing.final
 class Explanation(_message.Message):
@@ -653,9 +1104,13 @@ class Explanation(_message.Message):
     TYPE_BOOST_FIELD_NUMBER: _builtins.int
     RANK_FACTORS_FIELD_NUMBER: _builtins.int
     RETRIEVAL_RANK_FIELD_NUMBER: _builtins.int
+    LEXICAL_BOOST_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    VECTOR_RANK_FIELD_NUMBER: _builtins.int
+    LEXICAL_RANK_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine of the search's and the product's vector, -1 to 1. The search's vector is that of the query, moved by the shopper's history.
-    `Hit.score` is the sum of this, `identifier_boost`, `type_boost` and all `boosts`.
+    `Hit.score` is the sum of this, `identifier_boost`, `type_boost`, `lexical_boost` and all `boosts`.
     """
     identifier_boost: _builtins.float
     """Added to `similarity` for the identifiers (model number, SKU, product id) of the query that the product holds."""
@@ -667,6 +1122,17 @@ class Explanation(_message.Message):
     """Added to `similarity` if the product is of one of the query's types."""
     retrieval_rank: _builtins.int
     """Position among all candidates by `Hit.score`, from 1: before ranking and diversity."""
+    lexical_boost: _builtins.float
+    """Added to `similarity` for the words of the query that the product holds."""
+    asked: _builtins.float
+    """The share of the query's words that the product holds, 0 to 1. Rare words count more than common ones; one that stands in the description
+    alone counts a quarter.
+    """
+    vector_rank: _builtins.int
+    """Position among the products that are nearest by vectors, and among the best by words, from 1. 0: this leg did not find it, or did not
+    search, as the vectors with `product_types` FILTER.
+    """
+    lexical_rank: _builtins.int
     @_builtins.property
     def matched_identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These identifiers, as they were matched."""
@@ -696,10 +1162,14 @@ class Explanation(_message.Message):
         type_boost: _builtins.float = ...,
         rank_factors: _abc.Iterable[Global___RankFactor] | None = ...,
         retrieval_rank: _builtins.int = ...,
+        lexical_boost: _builtins.float = ...,
+        asked: _builtins.float = ...,
+        vector_rank: _builtins.int = ...,
+        lexical_rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boosts", b"boosts", "identifier_boost", b"identifier_boost", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "boosts", b"boosts", "identifier_boost", b"identifier_boost", "lexical_boost", b"lexical_boost", "lexical_rank", b"lexical_rank", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost", "vector_rank", b"vector_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

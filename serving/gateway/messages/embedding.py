@@ -8,7 +8,7 @@ from aisle.v1 import embedding_pb2
 from models.arrays import Floats
 from models.bundles.manifest import Manifest
 from models.events.event import Event
-from models.products.product import product_text
+from models.products.product import Product
 from models.text_encoder.encoder import matryoshka_prefix
 from models.text_encoder.spec import Text
 from serving.config import LimitsConfig
@@ -23,6 +23,14 @@ class Texts:
     """What to encode, and how many dimensions to answer with."""
 
     texts: list[Text]
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """What to encode, and how many dimensions to answer with."""
+
+    products: list[Product]
     dimensions: int
 
 
@@ -51,19 +59,19 @@ class EmbeddingMessages:
             raise InvalidRequest(*violations)
         return Texts(texts, dimensions)
 
-    def read_products(self, request: embedding_pb2.EmbedProductsRequest) -> Texts:
+    def read_products(self, request: embedding_pb2.EmbedProductsRequest) -> Products:
         """Raises InvalidRequest."""
         violations: list[Violation] = []
         refuse_unknown(request, "", violations)
         self._fields.check_item_count("products", len(request.products), violations)
-        texts = []
-        for n, message in enumerate(request.products[: self._max_items]):
-            product = read_product(message, f"products[{n}]", violations)
-            texts.append(Text(product_text(product, self._manifest.text_attributes), "product"))
+        products = [
+            read_product(message, f"products[{n}]", violations)
+            for n, message in enumerate(request.products[: self._max_items])
+        ]
         dimensions = self._read_dimensions(request, violations)
         if violations:
             raise InvalidRequest(*violations)
-        return Texts(texts, dimensions)
+        return Products(products, dimensions)
 
     def read_shopper(self, request: embedding_pb2.EmbedShopperRequest) -> tuple[str, tuple[Event, ...]]:
         """Returns the shopper's id, and the events to use instead of the stored ones. Raises InvalidRequest."""

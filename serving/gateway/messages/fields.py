@@ -32,9 +32,14 @@ class RequestFields:
         self._events = EventFields(locales, config, clock)
 
     def read_caller(
-        self, request: search_pb2.SearchRequest | ranking_pb2.RankRequest, violations: list[Violation]
+        self,
+        request: search_pb2.SearchRequest | ranking_pb2.RankRequest,
+        violations: list[Violation],
+        *,
+        may_be_empty: bool = False,
     ) -> Caller:
-        query = self.read_query(request.query, "query", violations)
+        """`may_be_empty` says whether the query may."""
+        query = self.read_query(request.query, "query", violations, may_be_empty=may_be_empty)
         locale = self.read_locale(request.locale, violations)
         check_optional_shopper(request.shopper_id, violations)
         events = self.read_recent_events(request.recent_events, violations)
@@ -49,8 +54,8 @@ class RequestFields:
             personalisation=personalisation,
         )
 
-    def read_query(self, text: str, field: str, violations: list[Violation]) -> str:
-        return read_query(text, field, self._limits.max_query_chars, violations)
+    def read_query(self, text: str, field: str, violations: list[Violation], *, may_be_empty: bool = False) -> str:
+        return read_query(text, field, self._limits.max_query_chars, violations, may_be_empty=may_be_empty)
 
     def read_locale(self, locale: str, violations: list[Violation]) -> str:
         """Returns the locale as the catalogue writes it; the catalogue's first if `locale` is empty."""

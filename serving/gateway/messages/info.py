@@ -9,7 +9,11 @@ from typing import Any
 
 from aisle.v1 import info_pb2
 from models.bundles.manifest import Manifest
+from models.products.attributes.columns import AttributeColumns
+from models.products.product_table import ProductTable
 from serving.config import AisleConfig
+from serving.errors import InvalidRequest, Violation
+from serving.gateway.messages.checks import refuse_unknown
 from serving.gateway.messages.ranking_fields import FEATURE_NAMES, MODEL_NUMBERS, write_weights
 from serving.gateway.messages.type_fields import TYPE_USE_NUMBERS
 from serving.search.request import RankModel, TypeUse
@@ -25,28 +29,49 @@ class InfoMessages:
         manifest: Manifest,
         config: AisleConfig,
         *,
-        product_fields: tuple[str, ...],
+        products: ProductTable,
+        attributes: AttributeColumns,
         encoder_backend: str,
         relevance_threshold: float | None = None,
     ) -> None:
         self._manifest = manifest
         self._config = config
-        self._product_fields = product_fields
+        self._products = products
+        self._columns = attributes
+        self._attributes = [
+            info_pb2.AttributeInfo(
+                name=column.name,
+                type=info_pb2.AttributeType.Value(f"ATTRIBUTE_TYPE_{column.type.name}"),
+                unit=column.unit,
+            )
+            for column in attributes.values()
+        ]
         self._encoder_backend = encoder_backend
         self._relevance_threshold = relevance_threshold
+
+    @staticmethod
+    def check(request: info_pb2.GetInfoRequest | info_pb2.GetStatsRequest) -> None:
+        """Raises InvalidRequest for a field that this server does not know."""
+        violations: list[Violation] = []
+        refuse_unknown(request, "", violations)
+        if violations:
+            raise InvalidRequest(*violations)
 
     def write_info(self) -> info_pb2.GetInfoResponse:
         """Returns the answer without its request id."""
         manifest = self._manifest
+        for attribute, column in zip(self._attributes, self._columns.values(), strict=True):
+            attribute.num_values = column.num_values  # products that come bring values
         return info_pb2.GetInfoResponse(
             server_version=importlib.metadata.version("aisle"),
             bundle_version=manifest.version,
             catalogue=info_pb2.CatalogueInfo(
                 name=manifest.name,
-                products=manifest.products,
+                products=self._products.num_alive,
                 currency=manifest.currency,
                 locales=manifest.locales,
-                product_fields=self._product_fields,
+                product_fields=self._products.fields,
+                attributes=self._attributes,
             ),
             encoder=info_pb2.EncoderInfo(
                 model=manifest.encoder["model"],
@@ -84,6 +109,7 @@ class InfoMessages:
             max_events_per_shopper=shoppers.max_events_per_shopper,
             max_rank_depth=limits.max_rank_depth,
             max_rank_candidates=limits.max_rank_candidates,
+            max_changes=self._config.catalogue.max_changes,
         )
 
     def _shopper_model(self) -> info_pb2.ShopperModelInfo | None:
@@ -119,6 +145,7 @@ class InfoMessages:
             default_model=MODEL_NUMBERS[RankModel(config.ranker.model)],
             default_depth=config.ranker.depth,
             default_weights=write_weights(config.ranker.weights),
+            default_asked_weight=config.ranker.asked_weight,
             teacher_depth=config.teacher.depth if facts["teacher"] else 0,
         )
 

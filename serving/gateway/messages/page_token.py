@@ -1,4 +1,5 @@
-"""Page tokens. A token holds the bundle version, the offset of the next page, and a MAC over both and the digest of the request."""
+"""Page tokens. A token holds the bundle version, the offset of the next page, how many rows the catalogue had when the first page was made,
+and a MAC over these and the digest of the request."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from serving.errors import StaleVersion, Violation
 
 # The fields that do not change which products the pages are cut from, or their order. Every other field of SearchRequest is part of
 # the digest.
-EXEMPT_FIELDS = frozenset({"page_size", "page_token", "product_fields", "explain"})
-_OFFSET = struct.Struct("<I")
+EXEMPT_FIELDS = frozenset({"page_size", "page_token", "product_fields", "explain", "min_sequence"})
+_PLACE = struct.Struct("<IQ")
 _MAC_BYTES = 12
 _SCALARS = (str, int, float, bytes)
 
@@ -26,19 +27,19 @@ class PageTokens:
         self._version = bytes.fromhex(version)
         self._key = hashlib.sha256(f"aisle page token {version}".encode()).digest()
 
-    def write(self, offset: int, digest: bytes) -> str:
-        body = self._version + _OFFSET.pack(offset)
+    def write(self, offset: int, num_rows: int, digest: bytes) -> str:
+        body = self._version + _PLACE.pack(offset, num_rows)
         return base64.urlsafe_b64encode(body + self._mac(body, digest)).decode()
 
-    def read(self, token: str, digest: bytes, violations: list[Violation]) -> int:
-        """Returns the offset. Raises StaleVersion for a token of another bundle version."""
+    def read(self, token: str, digest: bytes, violations: list[Violation]) -> tuple[int, int]:
+        """Returns the offset and the number of rows. Raises StaleVersion for a token of another bundle version."""
         try:
             raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
         except ValueError:
             raw = b""
-        if len(raw) != len(self._version) + _OFFSET.size + _MAC_BYTES:
+        if len(raw) != len(self._version) + _PLACE.size + _MAC_BYTES:
             violations.append(Violation("page_token", "is not a token of this service"))
-            return 0
+            return 0, 0
         body, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         version = body[: len(self._version)]
         if version != self._version:
@@ -53,8 +54,9 @@ class PageTokens:
                     "does not belong to this request: repeat every field but page_size, product_fields and explain",
                 )
             )
-            return 0
-        return int(_OFFSET.unpack(body[len(version) :])[0])
+            return 0, 0
+        offset, num_rows = _PLACE.unpack(body[len(version) :])
+        return int(offset), int(num_rows)
 
     def _mac(self, body: bytes, digest: bytes) -> bytes:
         return hashlib.blake2b(body + digest, key=self._key, digest_size=_MAC_BYTES).digest()

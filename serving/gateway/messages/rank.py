@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +28,6 @@ from serving.search.results import RankedProducts
 
 MAX_EXPLAINED = 100
 MAX_ON_LOOP = 256  # candidates of a call that is read and written on the event loop; longer calls get a thread
-MAX_CACHED_IDS = 100_000  # whose rows are cached, some 150 bytes each; a look-up takes 10 to 20 us
 
 
 class RankMessages:
@@ -46,7 +44,6 @@ class RankMessages:
     ) -> None:
         self._version = version
         self._products = products
-        self._row_of = functools.lru_cache(MAX_CACHED_IDS)(products.row_of)
         self._max_candidates = limits.max_rank_candidates
         self._fields = fields
         self._ranking = ranking
@@ -76,7 +73,7 @@ class RankMessages:
             _check_ids(request.product_ids, [product.id for product in products], violations)
         if violations:
             raise InvalidRequest(*violations)
-        looked_up = [(product_id, self._row_of(product_id)) for product_id in request.product_ids]
+        looked_up = [(product_id, self._products.row_of(product_id)) for product_id in request.product_ids]
         rows = np.array([row for _, row in looked_up if row is not None], np.int64)
         call = RankCall(
             query=caller.query,
@@ -129,7 +126,6 @@ def _read_products(messages: Sequence[product_pb2.Product], violations: list[Vio
     for n, message in enumerate(messages):
         if len(violations) > MAX_NAMED:
             break
-        refuse_unknown(message, f"products[{n}].", violations)
         if message.price_minor < 0:
             what = f"is {message.price_minor}; it must be 0 or more"
             violations.append(Violation(f"products[{n}].price_minor", what))

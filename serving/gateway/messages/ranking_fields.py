@@ -16,6 +16,7 @@ from serving.search.request import AS_RETRIEVED, Diversity, Ranking, RankModel
 from serving.search.results import Chances, Degradation, Factors
 
 MAX_WEIGHT = 1_000_000
+MAX_ASKED_WEIGHT = 10
 MAX_EACH_BRAND = 1000
 MODELS = {
     search_pb2.RANK_MODEL_NONE: RankModel.NONE,
@@ -45,11 +46,17 @@ class RankingFields:
         return RankModel(self._config.model) if self.has_ranker else RankModel.NONE
 
     def read_for_search(
-        self, request: search_pb2.SearchRequest, violations: list[Violation], *, has_boosts: bool = False
+        self,
+        request: search_pb2.SearchRequest,
+        violations: list[Violation],
+        *,
+        has_boosts: bool = False,
+        has_its_words: bool = True,
     ) -> Ranking:
         """Returns the ranking that a search requests, without what has no effect: searches that mean the same are equal.
 
         `has_boosts` says that the request weighs features by hand; then nothing is ranked unless the request names a model.
+        `has_its_words` says that the query is in the catalogue's own locale, where its words count by default.
         """
         depth = request.rank_depth if request.HasField("rank_depth") else self._config.depth
         if not 0 <= depth <= self._limits.max_rank_depth:
@@ -57,6 +64,10 @@ class RankingFields:
         default = RankModel.NONE if has_boosts else self.default_model
         model = self._read_model("rank_model", request.rank_model, default, violations)
         weights = self._read_weights("rank_weights", request, violations)
+        by_default = float(self._config.asked_weight) if has_its_words else 0.0
+        asked_weight = request.asked_weight if request.HasField("asked_weight") else by_default
+        if not 0 <= asked_weight <= MAX_ASKED_WEIGHT:
+            violations.append(Violation("asked_weight", f"is {asked_weight:g}; it must be 0 to {MAX_ASKED_WEIGHT}"))
         diversity = None
         if request.HasField("diversity"):
             limit = f"to the rank depth, which is {depth}: candidates past it do not move"
@@ -65,7 +76,7 @@ class RankingFields:
             model = RankModel.NONE
         if model is RankModel.NONE:
             return Ranking(depth=depth, diversity=diversity) if diversity else AS_RETRIEVED
-        return Ranking(model=model, depth=depth, weights=weights, diversity=diversity)
+        return Ranking(model=model, depth=depth, weights=weights, asked_weight=asked_weight, diversity=diversity)
 
     def read_for_rank(self, request: ranking_pb2.RankRequest, violations: list[Violation]) -> Ranking:
         """Returns the ranking that a Rank call requests. It has no depth: all candidates are ranked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from serving.config import LimitsConfig, TypesConfig
 from serving.errors import InvalidRequest, Violation
 from serving.gateway.messages.checks import MAX_NAMED, refuse_unknown
 from serving.gateway.messages.event_fields import KIND_NUMBERS
+from serving.gateway.messages.facet_fields import check_group, read_facets, read_sort, write_facets
 from serving.gateway.messages.fields import RequestFields, write_phases, write_shopper
 from serving.gateway.messages.filter_fields import read_filter, warn_of_unknown
 from serving.gateway.messages.page_token import PageTokens, request_digest
@@ -29,10 +31,19 @@ from serving.gateway.messages.ranking_fields import (
 )
 from serving.gateway.messages.type_fields import read_type_use, write_types
 from serving.search.personaliser import Gain
-from serving.search.request import Search
+from serving.search.query_text import PartKind
+from serving.search.request import AS_RETRIEVED, Ranking, RankModel, Search, TypeUse
 from serving.search.results import Results
 
 _filter_values = attrgetter(*(field.name for field in fields(ProductFilter)))
+
+
+PART_KINDS = {
+    PartKind.CORRECTION: search_pb2.QUERY_PART_KIND_CORRECTION,
+    PartKind.PRICE: search_pb2.QUERY_PART_KIND_PRICE,
+    PartKind.NEGATION: search_pb2.QUERY_PART_KIND_NEGATION,
+    PartKind.UNKNOWN: search_pb2.QUERY_PART_KIND_UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +68,15 @@ class SearchMessages:
         *,
         fields: RequestFields,
         ranking: RankingFields,
+        messages: ProductMessages | None = None,
         relevance_threshold: float | None = None,
         types: TypesConfig | None = None,
     ) -> None:
         """`relevance_threshold` is the similarity that the bundle's model learned, None if it learned none; `types` is None if the
-        bundle holds no classifier."""
+        bundle holds no classifier. `messages` writes the products, if it was made before."""
         self._manifest = manifest
         self._catalogue = products
-        self._products = ProductMessages(products)
+        self._products = ProductMessages(products) if messages is None else messages
         self._masks = masks
         self._limits = limits
         self._fields = fields
@@ -79,15 +91,37 @@ class SearchMessages:
         refuse_unknown(request, "", violations)
         refuse_unknown(request.rank_weights, "rank_weights.", violations)
         refuse_unknown(request.diversity, "diversity.", violations)
-        caller = self._fields.read_caller(request, violations)
+        is_selected = bool(request.filter.ByteSize()) or request.HasField("sort")
+        caller = self._fields.read_caller(request, violations, may_be_empty=is_selected)
         page_size = self._read_page_size(request, violations)
-        product_filter = read_filter(request.filter, violations) if request.HasField("filter") else NO_FILTER
+        product_filter = (
+            read_filter(request.filter, self._masks, violations) if request.HasField("filter") else NO_FILTER
+        )
         product_fields = self._products.read_fields(request.product_fields, violations)
         min_similarity = self._read_min_similarity(request, violations)
         boosts = self._read_boosts(request.boosts, violations)
+        facets = read_facets(request.facets, self._masks, violations) if request.facets else ()
+        sort = (
+            read_sort(request.sort, self._masks, self._manifest.boosts, violations)
+            if request.HasField("sort")
+            else None
+        )
+        if request.group_by:
+            check_group(request.group_by, self._masks, violations)
         type_use, type_boost = read_type_use(request, self._types, violations)
-        ranking = self._ranking.read_for_search(request, violations, has_boosts=bool(boosts))
+        if not caller.query:
+            type_use, type_boost = TypeUse.OFF, 0.0
+            _refuse_without_query(request, violations)
+        is_ordered = bool(boosts) or sort is not None or not caller.query
+        # The words of the catalogue are those of its first locale; in others they may mean something else ("pants" in en-GB).
+        has_its_words = caller.locale in ("", self._manifest.locales[0])
+        ranking = self._ranking.read_for_search(request, violations, has_boosts=is_ordered, has_its_words=has_its_words)
+        if sort or not caller.query:
+            ranking = _unranked(request, ranking, violations)
         diversity = ranking.diversity
+        lexical_weight = request.lexical_weight if request.HasField("lexical_weight") else float(has_its_words)
+        if not 0 <= lexical_weight <= 1:
+            violations.append(Violation("lexical_weight", f"is {lexical_weight:g}; it must be 0 to 1"))
         digest = request_digest(
             request,
             {
@@ -101,10 +135,20 @@ class SearchMessages:
                 "rank_model": ranking.model.value,
                 "rank_depth": ranking.depth,
                 "rank_weights": ranking.weights,
+                "asked_weight": ranking.asked_weight,
+                "lexical_weight": lexical_weight,
                 "diversity": diversity and (diversity.max_each, diversity.among),
+                "facets": tuple(map(tuple, facets)),
+                "sort": sort and tuple(sort),
             },
         )
-        offset = self._tokens.read(request.page_token, digest, violations) if request.page_token else 0
+        offset = 0
+        if request.page_token:
+            offset, num_rows = self._tokens.read(request.page_token, digest, violations)
+            # Products that came since the first page would move the others, and so would those that come before it is searched.
+            product_filter = dataclasses.replace(product_filter, before_row=num_rows)
+        if request.min_sequence < 0:
+            violations.append(Violation("min_sequence", f"is {request.min_sequence}; it must be 0 or more"))
         if violations:
             raise InvalidRequest(*violations)
         search = Search(
@@ -119,10 +163,15 @@ class SearchMessages:
             personalisation=caller.personalisation,
             min_similarity=min_similarity,
             explain=request.explain,
+            lexical_weight=lexical_weight,
             boosts=boosts,
             type_use=type_use,
             type_boost=type_boost,
             ranking=ranking,
+            facets=facets,
+            sort=sort,
+            group_by=request.group_by,
+            min_sequence=request.min_sequence,
         )
         warnings = warn_of_unknown(product_filter, self._masks) + self._ranking.warnings(request, ranking)
         return SearchCall(search=search, product_fields=product_fields, warnings=warnings, digest=digest)
@@ -134,7 +183,21 @@ class SearchMessages:
             index_version=self._manifest.version,
             warnings=call.warnings,
             corrected_query=results.corrected_query,
+            alternative_queries=results.alternative_queries,
+            catalogue_sequence=results.sequence,
         )
+        for part in results.understood:
+            response.understood.add(
+                kind=PART_KINDS[part.kind],
+                text=part.text,
+                start=part.start,
+                end=part.end,
+                words=part.words,
+                min_price_minor=part.min_price_minor,
+                max_price_minor=part.max_price_minor,
+                applied=not part.reason,
+                reason=part.reason,
+            )
         hits = results.hits
         num_ranked = len(results.chances)
         for at, (row, score) in enumerate(zip(hits.rows, hits.scores, strict=True)):
@@ -142,12 +205,22 @@ class SearchMessages:
             hit = response.hits.add(product_id=product.id, score=score, product=product)
             if at < num_ranked:
                 write_chances(hit, results.chances[at])
+            if group := hits.groups.get(row):
+                hit.group.value, hit.group.num_others = group.value, group.num_others
+                hit.group.other_ids.extend(map(self._catalogue.id, group.others))
             if call.search.explain:
                 self._write_explanation(hit.explanation, at, results)
         if results.has_more:
-            response.next_page_token = self._tokens.write(results.offset + len(hits.rows), call.digest)
+            response.next_page_token = self._tokens.write(
+                results.offset + len(hits.rows), call.search.filter.before_row or results.num_rows, call.digest
+            )
         write_shopper(response, results.shopper, call.search.personalisation)
         write_types(response, results)
+        write_facets(response, call.search.facets, results.facets, self._masks)
+        response.total = results.total
+        response.total_meaning = (
+            search_pb2.TOTAL_MEANING_EXACT if results.total_is_exact else search_pb2.TOTAL_MEANING_AT_LEAST
+        )
         response.ranked_by = MODEL_NUMBERS[results.ranked_by]
         response.ranked_depth = results.ranked_depth
         write_degradations(response, results.degradations)
@@ -160,6 +233,9 @@ class SearchMessages:
         explanation.similarity = hits.similarities[at]
         explanation.identifier_boost = hits.identifier_boosts[at]
         explanation.type_boost = hits.type_boosts[at]
+        explanation.lexical_boost = hits.lexical_boosts[at]
+        explanation.asked = hits.coverages[at]
+        explanation.vector_rank, explanation.lexical_rank = hits.vector_ranks[at], hits.lexical_ranks[at]
         for name, boost in zip(self._manifest.boosts, hits.feature_boosts[at], strict=False):
             if boost:
                 explanation.boosts[name] = boost
@@ -220,3 +296,23 @@ class SearchMessages:
             violations.append(Violation(f"boosts[{json.dumps(name[:80], ensure_ascii=False)}]", what))
         ordered = tuple(weights.get(name, 0.0) for name in known)
         return ordered if any(ordered) else ()
+
+
+def _refuse_without_query(request: search_pb2.SearchRequest, violations: list[Violation]) -> None:
+    """Refuses what needs the words of a query, in a request without."""
+    needs = ("min_similarity", "relevant_only", "boosts", "product_types", "product_type_boost")
+    are_set = {field.name for field, _ in request.ListFields()}
+    if request.product_types == search_pb2.PRODUCT_TYPE_USE_OFF:
+        are_set.discard("product_types")
+    violations.extend(Violation(name, "needs a query") for name in needs if name in are_set)
+
+
+def _unranked(request: search_pb2.SearchRequest, ranking: Ranking, violations: list[Violation]) -> Ranking:
+    """Refuses what orders by relevance where something else orders."""
+    if ranking.model is not RankModel.NONE:
+        violations.append(
+            Violation("rank_model", "must be unset or NONE where sort, or nothing without a query, orders")
+        )
+    if request.HasField("diversity"):
+        violations.append(Violation("diversity", "needs a query, and no sort"))
+    return AS_RETRIEVED

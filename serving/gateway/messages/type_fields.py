@@ -44,7 +44,7 @@ def write_types(response: search_pb2.SearchResponse, results: Results) -> None:
         return
     response.product_types.query.CopyFrom(write_prediction(results.prediction))
     response.product_types.used = TYPE_USE_NUMBERS[results.type_use]
-    for category, hits in results.facets:
+    for category, hits in results.type_facets:
         response.product_types.facets.add(category=category, hits=hits)
 
 

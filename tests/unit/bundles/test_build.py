@@ -328,6 +328,19 @@ class TestCatalogueSource:
         assert a != self.source(tmp_path / "a.csv", attributes=["x"]).fingerprint
         assert a != catalogue_source(tmp_path / "a.csv", {}, (), (), "JPY").fingerprint
 
+    def test_identifier_columns_are_returned_and_found(self, exported_encoder: Path, tmp_path: Path) -> None:
+        (tmp_path / "shop.csv").write_text("id,title,gtin,mpn\na,Lamp,012345678905,Große\nb,Rug,,XK-99\n")
+        source = catalogue_source(tmp_path / "shop.csv", {}, (), (), "USD", identifiers=("gtin", "mpn"))
+        plain = catalogue_source(tmp_path / "shop.csv", {}, (), ("gtin", "mpn"), "USD")
+        assert source.fingerprint != plain.fingerprint
+        recipe = Recipe("t", encoder=str(exported_encoder))
+        manifest = build(source, recipe, tmp_path / "bundle", lambda *_: None)
+        bundle = Bundle(tmp_path / "bundle")
+        found = [bundle.identifiers().find(query)[0].rows.tolist() for query in ("0012345678905", "grosse", "xk 99")]
+        assert found == [[0], [0], [1]]
+        assert bundle.products().product(1).attributes == {"mpn": "XK-99"}
+        assert manifest.catalogue["identifiers"] == ["gtin", "mpn"]
+
     def test_a_text_that_is_empty_once_cleaned_still_gets_a_vector(self, build_tiny: Build, tmp_path: Path) -> None:
         build_tiny(tmp_path / "shop", [Product("1", "..."), Product("2", "\u200b"), Product("3", "沙发")])
         lengths = np.linalg.norm(np.asarray(Bundle(tmp_path / "shop").vectors(), np.float32), axis=1)

@@ -17,6 +17,7 @@ from models.bundles.bundle import Bundle
 from models.bundles.manifest import MANIFEST, BundleError, Manifest, content_version
 from models.products.product import Product
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from tests.damages import sign
 
 
 @pytest.fixture
@@ -46,8 +47,35 @@ def test_a_bundle_is_what_was_put_in(shop_bundle: Path, shop: list[Product]) -> 
     assert bundle.vectors().shape == (len(shop), 32)
     assert np.linalg.norm(np.asarray(bundle.vectors(), np.float32), axis=1) == pytest.approx(1, abs=2e-3)
     assert bundle.index().size == len(shop)
+    lexical = bundle.lexical()
+    assert lexical is not None
+    assert (lexical.num_products, lexical.analyzer.language) == (len(shop), "en")
+    hits = lexical.search(lexical.query(shop[1].title), 1)
+    assert shop[int(hits.rows[0])].title == shop[1].title
     assert TEXT_ENCODER_PART.open(bundle).is_dir()
     assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_a_bundle_of_before_the_lexical_index_is_read(folder: Path) -> None:
+    files = Manifest.from_json((folder / MANIFEST).read_text()).files
+    shutil.rmtree(folder / "lexical")
+    edit_and_sign(folder, files={name: record for name, record in files.items() if not name.startswith("lexical/")})
+    verify_bundle(Bundle(folder))
+    assert Bundle(folder).lexical() is None
+
+
+def test_a_lexical_index_that_the_manifest_names_must_be_there(folder: Path) -> None:
+    shutil.rmtree(folder / "lexical")
+    with pytest.raises(BundleError, match=r"lexical/\w+\.\w+ is missing"):
+        Bundle(folder).lexical()
+
+
+def test_a_lexical_index_of_other_products_is_refused(folder: Path) -> None:
+    facts = json.loads((folder / "lexical" / "lexical.json").read_text())
+    (folder / "lexical" / "lexical.json").write_text(json.dumps(facts | {"products": 3}))
+    sign(folder)
+    with pytest.raises(BundleError, match="products is 3, expected"):
+        Bundle(folder).lexical()
 
 
 def test_the_manifest_names_every_file(shop_bundle: Path) -> None:
@@ -108,7 +136,7 @@ def test_each_part_is_verified_before_it_is_used(folder: Path, name: str, read: 
 
 def test_another_format_is_refused_with_both_versions(folder: Path) -> None:
     edit(folder, format_version=7)
-    with pytest.raises(BundleError, match="format_version is 7, this Aisle reads 1 to 4"):
+    with pytest.raises(BundleError, match="format_version is 7, this Aisle reads 1 to 5"):
         Bundle(folder)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.ranking.teacher.probabilities import Calibration
 from models.ranking.teacher.spec import TEACHER_FILE, HeadSizes, TeacherSpec
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
+from models.unified.model_files import FORMAT_VERSION, SPEC_FILE
+from models.unified.price_bands import PriceBands
+from models.unified.recipe import STARTER
 
 REPORT = {"pages": 120, "last_page_ms": 5, "holdout_calibration_error": {"click": 0.01, "cart": 0.0, "purchase": 0.0}}
 TINY = RankerRecipe("tiny", experts=2, expert_dim=4, tower_dim=3)
@@ -61,11 +65,15 @@ def teacher_in(folder: Path, features: tuple[str, ...] = FEATURES) -> Path:
 
 @pytest.fixture
 def unified(shop_bundle: Path, tmp_path: Path) -> Bundle:
-    """A bundle that lists a unified model; adding a part does not open it."""
+    """A bundle that lists a unified model, without its weights: adding a part reads its settings and price bands alone."""
     folder = Path(shutil.copytree(shop_bundle, tmp_path / "unified"))
     (folder / "unified").mkdir()
-    (folder / "unified" / "spec.json").write_text("{}")
     manifest = Manifest.from_json((folder / MANIFEST).read_text())
+    recipe = asdict(STARTER)
+    recipe["sizes"]["dim"] = manifest.dim
+    spec = {"format_version": FORMAT_VERSION, "recipe": recipe, "locales": ["en-US"], "threshold": 0.0}
+    (folder / "unified" / SPEC_FILE).write_text(json.dumps(spec))
+    PriceBands.from_products(Bundle(shop_bundle).products().products()).save(folder / "unified")
     sign(folder, dataclasses.replace(manifest, files=record_files(folder)))
     return Bundle(folder)
 

@@ -35,6 +35,8 @@ def test_a_hit_shows_price_stock_and_why_it_was_retrieved(capsys: pytest.Capture
         corrected_query="lamp",
         warnings=["the locale is not served"],
         degradations=[search_pb2.Degradation(part="teacher", reason="too late")],
+        total=1_000,
+        total_meaning=search_pb2.TOTAL_MEANING_AT_LEAST,
     )
     print_answer("lmap", answer, 3.0, digits=2)
     shown = words(capsys)
@@ -43,8 +45,30 @@ def test_a_hit_shows_price_stock_and_why_it_was_retrieved(capsys: pytest.Capture
     assert "searched for 'lamp' (--verbatim to search as typed)" in shown
     assert "the locale is not served" in shown
     assert "teacher: too late" in shown
-    assert "2 hits in 3.0 ms" in shown
+    assert "2 hits in 3.0 ms, 1,000+ in all" in shown
     assert "click %" not in shown
+
+
+@pytest.mark.usefixtures("wide")
+def test_facets_say_what_they_were_counted_over(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"red": 1_200, "blue": 3}
+    values = [search_pb2.FacetValue(value=value, count=count) for value, count in counts.items()]
+    ranges = [search_pb2.FacetValue(range=search_pb2.NumberRange(max=5), count=2)]
+    answer = search_pb2.SearchResponse(
+        facets=[
+            search_pb2.Facet(name="colour", values=values, counted_over=search_pb2.FACET_SCOPE_ALL, num_products=2_000),
+            search_pb2.Facet(
+                name="width", unit="cm", values=ranges, counted_over=search_pb2.FACET_SCOPE_BEST, num_products=9
+            ),
+        ],
+        total=7,
+        total_meaning=search_pb2.TOTAL_MEANING_EXACT,
+    )
+    print_answer("", answer, 3.0, digits=2)
+    shown = words(capsys)
+    assert "colour of all 2,000: red 1,200, blue 3" in shown
+    assert "width of the best 9: ..5 cm 2" in shown
+    assert "0 hits in 3.0 ms, 7 in all" in shown
 
 
 @pytest.mark.usefixtures("wide")

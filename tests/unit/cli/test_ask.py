@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from aisle.v1 import search_pb2, search_pb2_grpc, shopper_pb2, shopper_pb2_grpc
+from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc, shopper_pb2, shopper_pb2_grpc
 from models.events.event import EVENT_SCHEMA
+from serving.cli.ask import SelectionOptions
 from serving.cli.main import app
 
 CLIENTS = (
@@ -93,11 +94,37 @@ def test_a_failed_call_shows_its_status_and_reason(address: str) -> None:
             "--max-each-brand x: give one number, such as 2, or two, such as 2/24",
         ),
         (["rank", "lamp"], "name at least one candidate, with --product ID or --title TEXT"),
+        (["search", "lamp", "--where", "x"], "--where x: give NAME=VALUE, NAME>=LOW, NAME<=HIGH or NAME==true"),
+        (["search", "lamp", "--where", "x>=wide"], "--where x>=wide: 'wide' is no number"),
+        (["search", "lamp", "--where", "x==1"], "--where x==1: after == comes true or false"),
+        (["search", "--facet", "x=5"], "--facet x=5: give ranges as LOW..HIGH, such as 0..500,500.."),
         (["record", "/no/such.parquet"], "there is no /no/such.parquet"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_before_the_call(arguments: list[str], line: str) -> None:
     assert refused(*arguments) == f"error: {line}"
+
+
+def test_what_a_selection_says_becomes_the_request() -> None:
+    options = SelectionOptions(
+        where=["colour=red", "colour=dark=blue", "width>=5", "width<=9.5", "released<=2024-05-31", "new==false"],
+        facet=["brand", "colour~re", "price=0..500,500.."],
+        sort="-price",
+    )
+    assert options.attribute_filters() == [
+        product_pb2.AttributeFilter(name="colour", values=["red", "dark=blue"]),
+        product_pb2.AttributeFilter(name="width", min=5, max=9.5),
+        product_pb2.AttributeFilter(name="released", to_date="2024-05-31"),
+        product_pb2.AttributeFilter(name="new", **{"is": False}),
+    ]
+    ranges = [search_pb2.NumberRange(min=0, max=500), search_pb2.NumberRange(min=500)]
+    assert options.facets() == [
+        search_pb2.FacetRequest(name="brand"),
+        search_pb2.FacetRequest(name="colour", value_text="re"),
+        search_pb2.FacetRequest(name="price", ranges=ranges),
+    ]
+    assert options.order() == search_pb2.Sort(by="price", descending=True)
+    assert SelectionOptions().order() is None
 
 
 def test_a_client_certificate_is_not_ignored(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from models.bundles.bundle import Bundle
 from models.products.product import Product
+from serving.catalogue.stages import load_retriever
 from serving.compute import candidate_search
 from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
 from serving.compute.retrieval import Candidates, EncodedQuery, Retrieved, SearchItem, Subject
@@ -43,7 +44,7 @@ def bundle(build_tiny: Callable[..., object], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def retriever(bundle: Bundle) -> Retriever:
-    return Retriever(bundle, threads=1)
+    return load_retriever(bundle.folder, threads=1)
 
 
 def retrieve(retriever: Retriever, vector: np.ndarray, query: str = "", **fields: Any) -> Candidates:
@@ -99,7 +100,9 @@ def test_an_identifier_and_a_type_add_up(retriever: Retriever, bundle: Bundle) -
     assert found.rows[0] == 63
     assert found.type_boosts[0] == 0.25
     assert found.identifier_boosts[0] > 0
-    assert found.scores[0] == pytest.approx(found.similarities[0] + found.identifier_boosts[0] + 0.25)
+    assert found.scores[0] == pytest.approx(
+        found.similarities[0] + found.identifier_boosts[0] + found.lexical_boosts[0] + 0.25
+    )
 
 
 def test_an_identifier_of_another_type_is_no_hit_of_a_filter(retriever: Retriever, bundle: Bundle) -> None:

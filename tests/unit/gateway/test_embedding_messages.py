@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from aisle.v1 import embedding_pb2, product_pb2, shopper_pb2
 from models.bundles.bundle import Bundle
-from models.products.product import product_text
 from models.text_encoder.spec import Text
 from serving.config import AisleConfig, LimitsConfig
 from serving.errors import InvalidRequest
-from serving.gateway.messages.embedding import EmbeddingMessages, Texts, write_vectors
+from serving.gateway.messages.embedding import EmbeddingMessages, Products, Texts, write_vectors
 from serving.gateway.messages.fields import RequestFields
 
 PRODUCT = product_pb2.Product
@@ -62,6 +61,8 @@ def test_a_field_that_may_change_the_answer_is_refused(embedding: EmbeddingMessa
     assert "newer" in wrong(embedding.read_queries, QUERIES.FromString(FIELD_100))["100"]
     assert "newer" in wrong(embedding.read_products, PRODUCTS.FromString(FIELD_100))["100"]
     assert "newer" in wrong(embedding.read_shopper, SHOPPER.FromString(FIELD_100))["100"]
+    newer = PRODUCT.FromString(PRODUCT(title="Sofa").SerializeToString() + FIELD_100)
+    assert "newer" in wrong(embedding.read_products, PRODUCTS(products=[newer]))["products[0].100"]
 
 
 @pytest.mark.parametrize(
@@ -84,21 +85,23 @@ def test_queries_are_read_like_a_searchs(embedding: EmbeddingMessages) -> None:
     assert read == Texts([Text("sofa", locale="en-US"), Text("café", locale="en-US")], 32)
 
 
-def test_a_product_gets_the_text_that_the_bundle_gave_it(bundle: Bundle, embedding: EmbeddingMessages) -> None:
+def test_a_product_is_read_as_the_bundle_holds_it(bundle: Bundle, embedding: EmbeddingMessages) -> None:
     for product in bundle.products().products():
         message = PRODUCT(
+            id=product.id,
             title=f"  {product.title}\n",
             brand=product.brand,
             category=product.category,
+            price_minor=product.price_minor,
+            in_stock=product.in_stock,
             attributes=product.attributes,
         )
-        (text,) = embedding.read_products(PRODUCTS(products=[message])).texts
-        assert text == Text(product_text(product, bundle.manifest.text_attributes), "product")
+        assert embedding.read_products(PRODUCTS(products=[message])) == Products([product], 32)
 
 
 def test_a_product_is_cleaned_as_the_catalogue_cleans_it(embedding: EmbeddingMessages) -> None:
-    (text,) = embedding.read_products(PRODUCTS(products=[PRODUCT(title="Cafe\u0301\x00 &amp;  Bar")])).texts
-    assert text.text == "Café & Bar"
+    (product,) = embedding.read_products(PRODUCTS(products=[PRODUCT(title="Cafe\u0301\x00 &amp;  Bar")])).products
+    assert product.title == "Café & Bar"
 
 
 @pytest.mark.parametrize(

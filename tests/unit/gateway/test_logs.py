@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.logs import MAX_LINE, LineCollector, LineFormat, configure_logging, log
+from serving.logs import MAX_LINE, LineCollector, LineFormat, captured_output, configure_logging, log, logged_failure
 
 
 def record(
@@ -97,6 +98,15 @@ def test_a_long_traceback_leaves_the_line_whole(tmp_path: Path) -> None:
     assert json.loads(shown.getvalue())["event"] == "failed"
 
 
+@pytest.mark.parametrize("text", ["x" * MAX_LINE, "\x01" * MAX_LINE, "😀" * MAX_LINE, '"' * MAX_LINE], ids="x1😀q")
+def test_a_long_text_leaves_the_line_whole(tmp_path: Path, text: str) -> None:
+    with collected(tmp_path) as shown:
+        log.info("call", extra={"fields": {"error": text, "ms": 1.0}})
+    line = json.loads(shown.getvalue())
+    assert line["ms"] == 1.0
+    assert text.startswith(line["error"].removesuffix("..."))
+
+
 def test_lines_come_to_the_collector_in_order(tmp_path: Path) -> None:
     with collected(tmp_path) as shown:
         for n in range(5):
@@ -145,3 +155,35 @@ def test_what_is_below_the_level_is_not_written(tmp_path: Path) -> None:
 def test_the_socket_is_for_this_user_only(tmp_path: Path) -> None:
     with collected(tmp_path):
         assert (tmp_path / "log.sock").stat().st_mode & 0o077 == 0
+
+
+def test_what_any_code_prints_is_logged_line_by_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with captured_output() as terminal:
+        configure_logging("json", "info", out=terminal.err)
+        os.write(2, b"\x1b[33m(raylet)\x1b[0m it died\n\n")
+        print("on stdout", file=sys.__stdout__, flush=True)
+        print("half", end="", file=sys.__stderr__, flush=True)
+        log.info("ours")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert {(line["event"], line.get("line", "")) for line in lines} == {
+        ("ray", "(raylet) it died"),
+        ("ray", "on stdout"),
+        ("ray", "half"),
+        ("ours", ""),
+    }
+
+
+def test_a_stream_that_is_gone_stops_nothing(tmp_path: Path) -> None:
+    gone = (tmp_path / "log").open("w")
+    configure_logging("json", "info", out=gone)
+    gone.close()
+    log.info("unseen")
+
+
+def test_what_cannot_start_is_logged_with_its_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", "info", out=sys.stderr)
+    with pytest.raises(ValueError, match="no model"), logged_failure("gateway"):
+        raise ValueError("no model\nmore")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["error"]) == ("gateway cannot start", "no model")
+    assert "Traceback" in line["exception"]

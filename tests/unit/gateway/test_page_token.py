@@ -25,6 +25,7 @@ FILTER = product_pb2.ProductFilter
 FIELDS = {field.name: field for field in SEARCH.DESCRIPTOR.fields}
 # A valid value of each field that is not its default.
 VALUES: dict[str, object] = {
+    "min_sequence": 1,
     "query": "red sofa",
     "shopper_id": "ann",
     "locale": "de-DE",
@@ -45,6 +46,11 @@ VALUES: dict[str, object] = {
     "rank_model": search_pb2.RANK_MODEL_TEACHER,
     "rank_weights": search_pb2.RankWeights(click=1),
     "diversity": search_pb2.Diversity(max_each_brand=1, among=2),
+    "facets": [search_pb2.FacetRequest(name="colour")],
+    "sort": search_pb2.Sort(by="price"),
+    "group_by": "colour",
+    "lexical_weight": 0.5,
+    "asked_weight": 2.0,
 }
 # A valid value of each field of the messages inside.
 INNER_VALUES: dict[str, dict[str, object]] = {
@@ -54,10 +60,14 @@ INNER_VALUES: dict[str, dict[str, object]] = {
         "min_price_minor": 0,
         "max_price_minor": 0,
         "in_stock_only": True,
+        "attributes": [product_pb2.AttributeFilter(name="colour", values=["red"])],
     },
     "rank_weights": {"click": 2.0, "cart": 2.0, "purchase": 2.0},
     "diversity": {"max_each_brand": 2, "among": 3},
+    "sort": {"by": "new", "descending": True},
 }
+# A valid message of each, without the field of INNER_VALUES.
+INNER_BASES: dict[str, dict[str, object]] = {"filter": {}, "sort": {"by": "price"}}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +82,7 @@ def messages_for(bundle: Bundle, **changes: Any) -> SearchMessages:
     return SearchMessages(
         dataclasses.replace(bundle.manifest, boosts=("popularity", "new"), **changes),
         products,
-        FilterMasks(products),
+        FilterMasks(products, bundle.attributes()),
         config.limits,
         fields=RequestFields(bundle.manifest.locales, config),
         ranking=RankingFields(config.limits, RankerConfig(), has_ranker=True, has_teacher=True),
@@ -109,7 +119,7 @@ def test_each_field_changes_the_digest_or_is_exempt(messages: SearchMessages, na
 def test_each_field_of_a_message_inside_changes_the_digest(messages: SearchMessages, name: str) -> None:
     values = INNER_VALUES[name]
     assert set(values) == {field.name for field in FIELDS[name].message_type.fields}
-    base = {} if name == "filter" else dict.fromkeys(values, 1)
+    base = INNER_BASES.get(name, dict.fromkeys(values, 1))
     digests = {digest(messages, **{name: base | {field: value}}) for field, value in values.items()}
     assert len(digests | {digest(messages, **{name: base})}) == len(values) + 1
 
@@ -162,7 +172,7 @@ class TestToken:
 
     def token(self, messages: SearchMessages, request: SEARCH | None = None) -> str:
         call = messages.read(request or self.REQUEST)
-        return PageTokens(messages._manifest.version).write(2, call.digest)
+        return PageTokens(messages._manifest.version).write(2, 1_000, call.digest)
 
     def with_token(self, token: str, **changes: object) -> SEARCH:
         request = SEARCH()

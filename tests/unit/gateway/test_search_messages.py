@@ -18,13 +18,18 @@ from hypothesis import strategies as st
 from aisle.v1 import product_pb2, search_pb2
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import Manifest
+from models.products.changes import AddedProducts, ChangedOffers
+from models.products.product import Product
 from models.ranking.feature_names import FEATURES
-from serving.compute.filter_masks import NO_FILTER, FilterMasks, ProductFilter
+from serving.compute.facets import FacetCounts, FacetQuestion
+from serving.compute.filter_masks import NO_FILTER, AttributeClause, FilterMasks, ProductFilter
 from serving.compute.retrieval import Candidates
+from serving.compute.value_order import Group, SortBy
 from serving.config import AisleConfig, LimitsConfig, RankerConfig, TypesConfig
-from serving.errors import InvalidRequest, StaleVersion
+from serving.errors import InvalidRequest, StaleVersion, Violation
 from serving.gateway.messages.checks import MAX_NAMED
 from serving.gateway.messages.fields import RequestFields
+from serving.gateway.messages.products import ProductMessages
 from serving.gateway.messages.ranking_fields import RankingFields
 from serving.gateway.messages.search import SearchCall, SearchMessages
 from serving.search.request import RankModel, TypeUse
@@ -45,7 +50,9 @@ def bundle(shop_bundle: Path) -> Bundle:
 def messages_of(bundle: Bundle, manifest: Manifest | None = None, **options: Any) -> SearchMessages:
     products = bundle.products()
     options = {"fields": FIELDS, "ranking": RankingFields(LIMITS, RankerConfig())} | options
-    return SearchMessages(manifest or bundle.manifest, products, FilterMasks(products), LIMITS, **options)
+    return SearchMessages(
+        manifest or bundle.manifest, products, FilterMasks(products, bundle.attributes()), LIMITS, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +82,10 @@ def candidates(rows: list[int], **fields: Any) -> Candidates:
         "identifier_boosts": zeros,
         "type_boosts": zeros,
         "feature_boosts": [()] * len(rows),
+        "lexical_boosts": zeros,
+        "coverages": zeros,
+        "vector_ranks": [n + 1 for n in range(len(rows))],
+        "lexical_ranks": [0] * len(rows),
         "matched": {},
     }
     return Candidates(**(stated | fields))
@@ -132,7 +143,7 @@ class TestAnyRequest:
     @staticmethod
     def check(messages: SearchMessages, call: SearchCall) -> None:
         search = call.search
-        assert 0 < len(search.query.strip()) <= 3 * LIMITS.max_query_chars
+        assert len(search.query.strip()) <= 3 * LIMITS.max_query_chars
         assert 1 <= search.page_size <= LIMITS.max_page_size
         assert set(call.product_fields) <= set(messages._products.fields)
         answer = messages.write(call, results([0, 5]))
@@ -232,6 +243,152 @@ class TestFilter:
         assert call.search.filter == ProductFilter((), (), 5, 5, False)
 
 
+ATTRIBUTE = product_pb2.AttributeFilter
+FACET = search_pb2.FacetRequest
+RANGE = search_pb2.NumberRange
+SORT = search_pb2.Sort
+
+
+@pytest.fixture(scope="module")
+def typed(build_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> SearchMessages:
+    """Messages of a bundle with an attribute of each type."""
+    folder = tmp_path_factory.mktemp("typed") / "bundle"
+    facts = {"colour": "red", "width": "5 cm", "new": "yes", "released": "2024-05-31", "prose": "x" * 300}
+    build_tiny(folder, [Product(f"P{n}", f"Sofa {n}", attributes=facts) for n in range(3)])
+    return messages_of(Bundle(folder))
+
+
+class TestAttributeFilter:
+    def test_each_type_has_its_bounds(self, typed: SearchMessages) -> None:
+        wanted = FILTER(
+            attributes=[
+                ATTRIBUTE(name="colour", values=["Red", " blue"]),
+                ATTRIBUTE(name="width", min=1, max=5),
+                ATTRIBUTE(name="new", **{"is": False}),
+                ATTRIBUTE(name="released", from_date="1970-01-02", to_date="1970-01-02"),
+            ]
+        )
+        call = typed.read(SEARCH(query="x", filter=wanted))
+        assert call.search.filter.attributes == (
+            AttributeClause("colour", ("Red", "blue")),
+            AttributeClause("width", low=1.0, high=5.0),
+            AttributeClause("new", low=0.0, high=0.0),
+            AttributeClause("released", low=86_400_000.0, high=2 * 86_400_000.0 - 1),
+        )
+        assert call.warnings == ("filter.attributes: no product has 'blue' as 'colour'",)
+
+    @pytest.mark.parametrize(
+        ("attribute", "field", "says"),
+        [
+            (ATTRIBUTE(name="color", values=["red"]), "name", "did you mean 'colour'?"),
+            (ATTRIBUTE(name="colour", min=1), "min", "is of type keyword: it goes with values"),
+            (ATTRIBUTE(name="colour"), "", "it goes with values"),
+            (ATTRIBUTE(name="colour", values=["x"] * 1001), "values", "has 1001 values; at most 1000"),
+            (ATTRIBUTE(name="colour", values=["x", ""]), "values[1]", "must have 1 to 256 characters"),
+            (ATTRIBUTE(name="width", values=["5"]), "values", "is of type number: it goes with min and max"),
+            (ATTRIBUTE(name="width", min=2, max=1), "min", "is above max"),
+            (ATTRIBUTE(name="width", min=float("nan")), "min", "must be a number"),
+            (ATTRIBUTE(name="new", values=["yes"]), "values", "is of type bool: it goes with is"),
+            (ATTRIBUTE(name="released", from_date="31.05.2024"), "from_date", "such as 2024-05-31"),
+            (ATTRIBUTE(name="released", from_date="2024-06-02", to_date="2024-06-01"), "from_date", "is above to_date"),
+            (ATTRIBUTE(name="prose", values=["x"]), "name", "which is prose"),
+        ],
+    )
+    def test_what_does_not_go_with_the_attribute_is_refused(
+        self, typed: SearchMessages, attribute: ATTRIBUTE, field: str, says: str
+    ) -> None:
+        violations = wrong(typed.read, SEARCH(query="x", filter=FILTER(attributes=[attribute])))
+        assert list(violations) == ["filter.attributes[0]" + (f".{field}" if field else "")]
+        assert says in next(iter(violations.values()))
+
+    def test_an_attribute_comes_once_and_not_too_many(self, typed: SearchMessages) -> None:
+        red = ATTRIBUTE(name="colour", values=["red"])
+        assert "filter.attributes[1].name" in wrong(typed.read, SEARCH(query="x", filter=FILTER(attributes=[red] * 2)))
+        assert "filter.attributes" in wrong(typed.read, SEARCH(query="x", filter=FILTER(attributes=[red] * 33)))
+
+
+class TestFacets:
+    def test_they_are_read_with_their_defaults(self, typed: SearchMessages) -> None:
+        request = SEARCH(
+            query="x", facets=[FACET(name="colour", value_text="re"), FACET(name="price", ranges=[RANGE(max=5)])]
+        )
+        assert typed.read(request).search.facets == (
+            FacetQuestion("colour", 20, text="re"),
+            FacetQuestion("price", 20, ((None, 5.0),)),
+        )
+
+    @pytest.mark.parametrize(
+        ("facet", "field", "says"),
+        [
+            (FACET(name="colours"), "name", "did you mean 'colour'?"),
+            (FACET(name="prose"), "name", "prose"),
+            (FACET(name="colour", max_values=1001), "max_values", "it must be 1 to 1000"),
+            (FACET(name="colour", ranges=[RANGE(min=1)]), "ranges", "is of type keyword"),
+            (FACET(name="width", value_text="5"), "value_text", "is of type number"),
+            (FACET(name="width", ranges=[RANGE()]), "ranges[0]", "must have min, max or both"),
+            (FACET(name="width", ranges=[RANGE(min=2, max=1)]), "ranges[0].min", "above max"),
+            (FACET(name="width", ranges=[RANGE(min=1)] * 101), "ranges", "at most 100"),
+        ],
+    )
+    def test_what_cannot_be_counted_is_refused(
+        self, typed: SearchMessages, facet: FACET, field: str, says: str
+    ) -> None:
+        violations = wrong(typed.read, SEARCH(query="x", facets=[facet]))
+        assert says in violations[f"facets[0].{field}"]
+
+    def test_counts_are_written_in_the_order_of_the_request(self, typed: SearchMessages) -> None:
+        request = SEARCH(
+            query="x", facets=[FACET(name="released"), FACET(name="width", ranges=[RANGE(min=1)]), FACET(name="new")]
+        )
+        counts = (
+            FacetCounts(values=((86_400_000.0, 2),), num_values=1, num_products=3, bounds=(86_400_000.0, 86_400_000.0)),
+            FacetCounts(ranges=(3,), num_values=1, num_products=3, over_all=False),
+            FacetCounts(values=((1.0, 3),), num_values=1, num_products=3),
+        )
+        answer = typed.write(typed.read(request), results([0], facets=counts, total=7, total_is_exact=True))
+        released, width, new = answer.facets
+        assert [(value.value, value.count) for value in released.values] == [("1970-01-02", 2)]
+        assert (width.unit, width.values[0].range, width.values[0].count) == ("cm", RANGE(min=1), 3)
+        assert [value.value for value in new.values] == ["true"]
+        assert (released.counted_over, width.counted_over) == (search_pb2.FACET_SCOPE_ALL, search_pb2.FACET_SCOPE_BEST)
+        assert (answer.total, answer.total_meaning) == (7, search_pb2.TOTAL_MEANING_EXACT)
+
+
+class TestSortAndBrowse:
+    def test_a_query_may_be_empty_where_something_selects(self, typed: SearchMessages) -> None:
+        assert "query" in wrong(typed.read, SEARCH(query=" "))
+        assert "query" in wrong(typed.read, SEARCH(query=" ", filter=FILTER()))
+        for request in (SEARCH(filter=FILTER(in_stock_only=True)), SEARCH(sort=SORT(by="width", descending=True))):
+            call = typed.read(request)
+            assert (call.search.query, call.search.type_use, call.search.is_ranked) == ("", TypeUse.OFF, False)
+        assert call.search.sort == SortBy("width", descending=True)
+
+    @pytest.mark.parametrize(
+        ("sort", "says"),
+        [(SORT(by="widht"), "did you mean 'width'?"), (SORT(by="colour"), "is of type keyword"), (SORT(), "is ''")],
+    )
+    def test_what_does_not_order_is_refused(self, typed: SearchMessages, sort: SORT, says: str) -> None:
+        assert says in wrong(typed.read, SEARCH(query="x", sort=sort))["sort.by"]
+
+    def test_what_needs_a_query_is_refused_without(self, typed: SearchMessages) -> None:
+        request = SEARCH(
+            sort=SORT(by="price"), min_similarity=0.1, diversity=search_pb2.Diversity(max_each_brand=1, among=1)
+        )
+        assert {"min_similarity", "diversity"} <= set(wrong(typed.read, request))
+
+    def test_a_group_is_a_keyword(self, typed: SearchMessages) -> None:
+        assert typed.read(SEARCH(query="x", group_by="colour")).search.group_by == "colour"
+        assert "is of type number" in wrong(typed.read, SEARCH(query="x", group_by="width"))["group_by"]
+        assert "did you mean 'colour'?" in wrong(typed.read, SEARCH(query="x", group_by="colou"))["group_by"]
+
+    def test_a_group_is_written_with_the_ids_of_the_others(self, typed: SearchMessages) -> None:
+        page = results([0])
+        groups = {0: Group("red", 2, (1, 2))}
+        page = dataclasses.replace(page, hits=dataclasses.replace(page.hits, groups=groups))
+        (hit,) = typed.write(typed.read(SEARCH(query="x", group_by="colour")), page).hits
+        assert (hit.group.value, hit.group.num_others, list(hit.group.other_ids)) == ("red", 2, ["P1", "P2"])
+
+
 class TestUnknownFields:
     FIELD_100 = b"\xa0\x06\x01"
 
@@ -261,6 +418,22 @@ class TestProductFields:
         assert dict(bed.attributes) == {}
         assert (lamp.HasField("price_minor"), lamp.price_minor, lamp.brand) == (True, 0, "")
         assert lamp.HasField("in_stock")
+
+    def test_new_attributes_and_offers_are_seen(self, bundle: Bundle) -> None:
+        products = bundle.products()
+        messages = ProductMessages(products)
+        violations: list[Violation] = []
+        every = messages.read_fields((), violations)
+        assert messages.write(0, every).price_minor == 49_900
+        new = Product("N", "Lamp", attributes={"watts": "9"})
+        products.append(AddedProducts(len(products), [new], np.zeros((1, 4), np.float16)))
+        offer = dataclasses.replace(products.product(0), price_minor=5)
+        products.change_offers(ChangedOffers(np.array([0]), [offer], np.zeros((1, 0), np.float16)))
+        assert messages.write(0, every).price_minor == 5
+        fields = messages.read_fields(("title", "attributes.watts"), violations)
+        assert (fields, violations) == (("title", "attributes.watts"), [])
+        assert messages.write(len(products) - 1, fields) == PRODUCT(id="N", title="Lamp", attributes={"watts": "9"})
+        assert messages.write(0, fields) == PRODUCT(id="A-1001", title="Velvet Sofa")
 
     def test_unknown_ones_are_named_with_those_there_are(self, messages: SearchMessages) -> None:
         found = wrong(messages.read, SEARCH(query="x", product_fields=["title", "colour", "id"]))
@@ -418,7 +591,7 @@ class TestRanking:
 
 def test_all_violations_of_a_request_come_together(messages: SearchMessages) -> None:
     request = SEARCH(
-        query="",
+        query="\x00",
         page_size=0,
         locale="xx",
         shopper_id="\n",

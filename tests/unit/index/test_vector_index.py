@@ -13,6 +13,7 @@ import pytest
 from models.arrays import Float16s, Floats
 from models.devices import cpu_computes_bf16
 from models.index.neighbours import Neighbours
+from models.index.product_vectors import ProductVectors
 from models.index.spec import IndexSpec, num_columns
 from models.index.torch_search import TorchSearch
 from models.index.tuner import recall_of
@@ -191,7 +192,7 @@ def test_a_saved_index_over_mapped_vectors_returns_the_same(
     index = request.getfixturevalue(kind)
     np.save(tmp_path / "vectors.npy", vectors)
     index.save(tmp_path)
-    loaded = VectorIndex.load(tmp_path, np.load(tmp_path / "vectors.npy", mmap_mode="r"), "cpu")
+    loaded = VectorIndex.load(tmp_path, ProductVectors.open(tmp_path / "vectors.npy", DIM), "cpu")
     assert loaded.spec == index.spec
     assert loaded.bytes_per_product == index.bytes_per_product
     for allowed in (None, random_mask(0.3)):
@@ -220,7 +221,7 @@ def test_vectors_may_be_float32_and_mapped(
 def test_an_index_of_other_vectors_is_refused(vectors: Float16s, listed: VectorIndex, tmp_path: Path) -> None:
     listed.save(tmp_path)
     with pytest.raises(ValueError, match=r"\(30000, 64\).*\(29999, 64\)"):
-        VectorIndex.load(tmp_path, vectors[:-1], "cpu")
+        VectorIndex.load(tmp_path, ProductVectors(vectors[:-1]), "cpu")
 
 
 def test_arguments_that_do_not_fit_are_refused(queries: Floats, exact: VectorIndex) -> None:
@@ -276,7 +277,7 @@ def test_an_index_loaded_on_a_gpu_searches_exactly(
     vectors: Float16s, queries: Floats, listed: VectorIndex, tmp_path: Path
 ) -> None:
     listed.save(tmp_path)
-    index = VectorIndex.load(tmp_path, vectors, "cuda")
+    index = VectorIndex.load(tmp_path, ProductVectors(vectors), "cuda")
     assert index.device == "cuda"
     assert recall_of(index.search(queries, K), brute_force(vectors, queries, K)) == 1.0
     assert (index.search(queries, K, np.zeros(SIZE, bool)).ids == -1).all()
@@ -354,7 +355,7 @@ def test_the_number_of_features_is_saved(
     featured: Float16s, featured_listed: VectorIndex, queries: Floats, tmp_path: Path
 ) -> None:
     featured_listed.save(tmp_path)
-    loaded = VectorIndex.load(tmp_path, featured, "cpu")
+    loaded = VectorIndex.load(tmp_path, ProductVectors(featured, DIM), "cpu")
     assert (loaded.dim, loaded.width) == (DIM, DIM + NUM_STATIC)
     weighed = with_weights(queries, WEIGHTS["all"])
     np.testing.assert_array_equal(loaded.search(weighed, K).ids, featured_listed.search(weighed, K).ids)

@@ -75,8 +75,14 @@ def test_a_report_counts_what_came_in_time() -> None:
     assert "UNAVAILABLE: gone" in shown.getvalue()
 
 
+def test_refusals_have_percentiles_of_their_own() -> None:
+    report = LoadReport(1.0, [10.0], Counter(OK=1, RESOURCE_EXHAUSTED=3), refusals_ms=[1.0, 2.0, 3.0])
+    assert (report.percentile(50), report.refusal_percentile(50)) == (10.0, 2.0)
+
+
 def test_a_report_of_nothing_is_valid_json() -> None:
     report = LoadReport(0.0)
     assert math.isnan(report.percentile(50))
+    assert math.isnan(report.refusal_percentile(50))
     assert report.goodput == 0.0
     assert json.loads(report.as_json(), parse_constant=pytest.fail)["percentiles"]["50"] is None

@@ -22,6 +22,13 @@ def test_an_attribute_that_is_encoded_and_kept_is_one_column() -> None:
     )
 
 
+def test_identifiers_are_attributes_too() -> None:
+    mapping = ColumnMapping(text=("notes",), attributes=("gtin", "size"), identifiers=("mpn", "gtin"))
+    assert mapping.attribute_columns() == ("notes", "gtin", "size", "mpn")
+    with pytest.raises(CatalogueError, match="no column 'mpn'"):
+        mapping.check(["id", "title", "notes", "gtin", "size"], "shop.csv")
+
+
 def test_every_missing_and_repeated_column_is_named_in_one_error() -> None:
     mapping = ColumnMapping(brand="maker", attributes=("colour",))
     with pytest.raises(CatalogueError) as error:

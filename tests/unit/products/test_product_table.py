@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.products.changes import AddedProducts, ChangedOffers, RemovedProducts
 from models.products.product import MAX_PRICE_MINOR, Product
 from models.products.product_table import BLOCK, ProductList, ProductTable, write_products
 
@@ -81,6 +82,41 @@ def test_attributes_that_are_not_named_are_not_written(tmp_path: Path) -> None:
     assert table.product(0).attributes == {"x": "y"}
 
 
+def test_rare_attributes_share_a_column(tmp_path: Path) -> None:
+    rows = [
+        Product(str(n), "T", attributes={"colour": "red", f"key {n}": f"größe {n}"} if n % 7 == 0 else {})
+        for n in range(BLOCK + 20)
+    ]
+    write_products(tmp_path / "products.arrow", rows, ("colour",), keeps_rare=True)
+    table = ProductTable(tmp_path / "products.arrow")
+    assert table.attributes == ("colour", *(f"key {n}" for n in range(0, len(rows), 7)))
+    for row in (0, 1, 7, BLOCK - 5, BLOCK + 10, BLOCK + 19):
+        assert table.product(row) == rows[row]
+        assert (
+            table.string(f"attributes.key {row}", row) == rows[row].attributes.get(f"key {row}", "")
+            if row % 7 == 0
+            else True
+        )
+    assert table.strings("attributes.key 7", 6, 9) == ["", "größe 7", ""]
+    assert table.lengths("attributes.key 7")[[6, 7]].tolist() == [0, len("größe 7".encode())]
+    assert list(table.attributes_between(0, 9)) == [row.attributes for row in rows[:9]]
+    with pytest.raises(KeyError):
+        table.string("attributes.none", 0)
+
+
+def test_several_categories_are_kept(tmp_path: Path) -> None:
+    rows = [
+        Product(str(n), "T", category="A", other_categories=("B > C", "D") if n % 3 == 1 else ())
+        for n in range(BLOCK + 5)
+    ]
+    table = written(tmp_path / "products.arrow", rows, ())
+    assert [table.other_categories(row) for row in (0, 1, BLOCK + 3)] == [
+        rows[row].other_categories for row in (0, 1, BLOCK + 3)
+    ]
+    assert table.rows_in_several_categories().tolist() == [n for n in range(BLOCK + 5) if n % 3 == 1]
+    assert table.product(1) == rows[1]
+
+
 def test_an_empty_table_is_read(tmp_path: Path) -> None:
     table = written(tmp_path / "products.arrow", [])
     assert (len(table), list(table.products()), table.prices.size) == (0, [], 0)
@@ -129,3 +165,61 @@ def test_a_product_list_reads_as_a_table_does(tmp_path: Path, rows: list[Product
         assert table.lengths(field).tolist() == [len(text.encode()) for text in read]
     assert [loose.product(row) for row in range(len(rows))] == rows
     assert table.lengths("attributes.none").tolist() == [0] * len(rows)
+
+
+def added(start: int, *rows: Product) -> AddedProducts:
+    return AddedProducts(start, rows, np.zeros((len(rows), 4), np.float16))
+
+
+class TestChanges:
+    """`tests/unit/compute/test_catalogue_changes.py` compares a table after random changes with one that is built of the living."""
+
+    def test_appended_products_are_read_as_others_are(self, tmp_path: Path) -> None:
+        first = Product("1", "Sofa", "Nord", "A", attributes={"colour": "red"})
+        rest = [
+            Product("2", "Lämp", "Nord", "B", 5, False, {"colour": "blue", "watts": "9", "empty": ""}, ("C > D",)),
+            Product("1", "Couch", "Halden", "A"),
+        ]
+        table = written(tmp_path / "products.arrow", [first], ("colour",))
+        assert table.row_of("1") == 0
+        table.append(added(1, *rest))
+        assert (len(table), table.num_alive, list(table.products(0, 1))) == (3, 3, [first])
+        assert table.product(1).attributes == {"colour": "blue", "watts": "9"}
+        assert [table.id(row) for row in range(3)] == ["1", "2", "1"]
+        assert table.strings("title") == ["Sofa", "Lämp", "Couch"]
+        assert table.strings("title", 1, 2) == ["Lämp"]
+        assert table.strings("attributes.watts") == ["", "9", ""]
+        assert table.lengths("title").tolist() == [4, 5, 5]
+        assert table.fields[-2:] == ("attributes.colour", "attributes.watts")
+        assert table.attributes == ("colour", "watts")
+        assert list(table.attributes_between(0, 3)) == [{"colour": "red"}, {"colour": "blue", "watts": "9"}, {}]
+        assert table.rows_in_several_categories().tolist() == [1]
+        codes, brands = table.distinct("brand")
+        assert [brands[code] for code in codes] == ["Nord", "Nord", "Halden"]
+        with pytest.raises(KeyError):
+            table.string("attributes.none", 0)
+        with pytest.raises(ValueError, match="row 1 and on, but there are 3 rows"):
+            table.append(added(1, first))
+
+    def test_the_newest_living_row_is_found_and_removed_ones_can_be_read(self, tmp_path: Path) -> None:
+        old, new = Product("1", "Old", category="A"), Product("1", "New", category="B")
+        table = written(tmp_path / "products.arrow", [old, Product("2", "Other", category="C")], ())
+        table.append(added(2, new))
+        assert table.row_of("1") == 2
+        table.remove(RemovedProducts(np.array([0]), [old]))
+        assert (table.row_of("1"), table.product_of("1"), table.num_alive) == (2, new, 2)
+        assert table.category_by_id() == {"1": "B", "2": "C"}
+        table.remove(RemovedProducts(np.array([2, 1]), [new, table.product(1)]))
+        assert (table.row_of("1"), table.row_of("2"), table.alive.tolist()) == (None, None, [False] * 3)
+        assert [table.product(0), table.product(2)] == [old, new]
+
+    def test_offers_change_in_place(self, tmp_path: Path) -> None:
+        rows = [Product("1", "T", price_minor=5), Product("2", "T", price_minor=6)]
+        table = written(tmp_path / "products.arrow", rows[:1], ())
+        table.append(added(1, rows[1]))
+        held = table.prices
+        offers = [Product("1", "T", in_stock=False), Product("2", "T", price_minor=7)]
+        table.change_offers(ChangedOffers(np.array([0, 1]), offers, np.zeros((2, 0), np.float16)))
+        assert list(table.products()) == offers
+        assert (table.prices.tolist(), table.has_price.tolist()) == ([0, 7], [False, True])
+        assert len(held) == 2

@@ -9,6 +9,7 @@ import json
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.products.decimals import DecimalMark
 from models.products.errors import CatalogueError
 from models.products.mapping import ColumnMapping
 from models.products.product import Product
@@ -136,7 +138,7 @@ class TestSkippedRows:
 
 class TestRepairedRows:
     def test_each_repair_keeps_the_row(self, tmp_path: Path) -> None:
-        text = HEADER + f'1,{"x" * 3000},,,-5,perhaps\n2,Lamp,,,"1299,00",\n3,Rug,,,9e99,1\n4,Pot,,,{"9" * 30},1\n'
+        text = HEADER + f'1,{"x" * 3000},,,-5,perhaps\n2,Lamp,,,"1299,00 each",\n3,Rug,,,9e99,1\n4,Pot,,,{"9" * 30},1\n'
         products, reader = read(write(tmp_path, text))
         assert [(len(product.title), product.price_minor, product.in_stock) for product in products] == [
             (2000, None, True),
@@ -153,6 +155,43 @@ class TestRepairedRows:
         }
         assert not any(problem.lost for problem in reader.report.examples)
         assert reader.report.examples[1].value == "-5"
+
+
+class TestLostRows:
+    TEXT = "id,title\n1,Sofa\n1,Again\n,Lamp\n2,Lamp\n"
+
+    def test_a_catalogue_that_lost_too_many_rows_is_refused_with_the_reasons(self, tmp_path: Path) -> None:
+        path = write(tmp_path, self.TEXT)
+        with pytest.raises(CatalogueError) as error:
+            list(CatalogueReader(path, max_lost=0.4).products())
+        message = str(error.value)
+        assert "2 of 4 rows are lost, more than 40%" in message
+        assert "--max-lost" in message
+        assert "skipped 1: duplicate id, first at shop.csv:3" in message
+        assert ids(list(CatalogueReader(path, max_lost=0.5).products())) == ["1", "2"]
+
+
+class TestPrices:
+    def prices(self, folder: Path, texts: Sequence[str], **options: Any) -> tuple[list[int | None], CatalogueReader]:
+        rows = "".join(f'{n},Sofa,"{text}"\n' for n, text in enumerate(texts))
+        reader = CatalogueReader(write(folder, "id,title,price\n" + rows), **options)
+        return [product.price_minor for product in reader.products()], reader
+
+    def test_the_column_shows_the_decimal_mark(self, tmp_path: Path) -> None:
+        assert self.prices(tmp_path, ["1.299", "12,50 €", "7"])[0] == [129_900, 1250, 700]
+        assert self.prices(tmp_path, ["1,299", "12.50", "7"])[0] == [129_900, 1250, 700]
+
+    def test_what_the_column_does_not_show_is_reported_until_it_is_stated(self, tmp_path: Path) -> None:
+        prices, reader = self.prices(tmp_path, ["1.299", "2.499"])
+        assert prices == [None, None]
+        assert dict(reader.report.repaired) == {Repaired.PRICE_UNCLEAR: 2}
+        assert self.prices(tmp_path, ["1.299", "2.499"], mark=DecimalMark.COMMA)[0] == [129_900, 249_900]
+        assert self.prices(tmp_path, ["1.299", "2.499"], mark=DecimalMark.POINT)[0] == [130, 250]
+
+    def test_another_currency_is_reported(self, tmp_path: Path) -> None:
+        prices, reader = self.prices(tmp_path, ["CHF 5", "5 EUR", "5"], currency="EUR")
+        assert prices == [None, 500, 500]
+        assert dict(reader.report.repaired) == {Repaired.OTHER_CURRENCY: 1}
 
 
 class TestReport:

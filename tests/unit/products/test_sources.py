@@ -106,11 +106,97 @@ class TestFormats:
             Product("8", "Lamp", attributes={"size": "3"}),
         ]
 
-    def test_json_lists_and_objects_become_text(self, tmp_path: Path) -> None:
+    def test_json_lists_and_encoded_objects_become_text(self, tmp_path: Path) -> None:
         row = {"id": 1, "title": "Sofa", "tags": ["red", "soft", None], "box": {"cm": 20}}
-        mapping = ColumnMapping(attributes=("tags", "box"))
+        mapping = ColumnMapping(attributes=("tags",), text=("box",))
         products, _ = read(write(tmp_path, json.dumps(row), "shop.jsonl"), mapping)
         assert products[0].attributes == {"tags": "red, soft", "box": '{"cm": 20}'}
+        assert products[0].lists == {"tags": ("red", "soft")}
+
+    def test_objects_maps_and_name_value_lists_give_an_attribute_for_each_key(self, tmp_path: Path) -> None:
+        row = {
+            "id": 1,
+            "title": "Sofa",
+            "box": {"size": {"cm": 20}, "weight": "3 kg", "empty": None},
+            "facts": [{"name": "Colour", "value": "red"}, {"name": "Feet", "value": 4}],
+        }
+        path = write(tmp_path, json.dumps(row), "shop.jsonl")
+        products, reader = read(path, ColumnMapping(attributes=("box", "facts.*")))
+        flat = {"box.size.cm": "20", "box.weight": "3 kg", "Colour": "red", "Feet": "4"}
+        assert products[0].attributes == flat
+        assert (reader.plain_attributes, reader.has_keys) == ((), True)
+        assert read(path, ColumnMapping(attributes=("box.size.cm",)))[0][0].attributes == {"box.size.cm": "20"}
+        maps = pa.array([[("Colour", "red")], None], pa.map_(pa.string(), pa.string()))
+        pq.write_table(
+            pa.table({"id": ["1", "2"], "title": ["Sofa", "Lamp"], "facts": maps}), tmp_path / "shop.parquet"
+        )
+        products, _ = read(tmp_path / "shop.parquet", ColumnMapping(attributes=("facts.*",)))
+        assert [product.attributes for product in products] == [{"Colour": "red"}, {}]
+
+    def test_a_key_that_is_repeated_has_several_values(self, tmp_path: Path) -> None:
+        maps = pa.array([[("Size", "40"), ("Size", "41"), ("Colour", "red")]], pa.map_(pa.string(), pa.string()))
+        pq.write_table(pa.table({"id": ["1"], "title": ["Shoe"], "facts": maps}), tmp_path / "shop.parquet")
+        products, _ = read(tmp_path / "shop.parquet", ColumnMapping(attributes=("facts.*",)))
+        assert products[0].attributes == {"Size": "40, 41", "Colour": "red"}
+        assert products[0].lists == {"Size": ("40", "41")}
+
+    def test_a_key_of_an_object_that_no_column_has_is_refused(self, tmp_path: Path) -> None:
+        path = write(tmp_path, "id,title,box\n")
+        with pytest.raises(CatalogueError, match="no column 'bix.cm'"):
+            CatalogueReader(path, ColumnMapping(attributes=("bix.cm",)))
+
+    def test_several_categories_are_a_list_or_separated(self, tmp_path: Path) -> None:
+        rows = [
+            {"id": 1, "title": "Sofa", "category": ["Home > Sofas", "Sale", "Home > Sofas"]},
+            {"id": 2, "title": "Sofa", "category": "Home>Sofas | Sale"},
+        ]
+        products, _ = read(write(tmp_path, "\n".join(map(json.dumps, rows)), "shop.jsonl"))
+        assert [(product.category, product.other_categories) for product in products] == [
+            ("Home > Sofas", ("Sale",))
+        ] * 2
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("shop.csv", "id;title;price\n1;Sofa, red;1.299,00\n"),
+            ("shop.csv", "id\ttitle\tprice\n1\tSofa, red\t1.299,00\n"),
+            ("shop.tsv", "id\ttitle\tprice\n1\tSofa, red\t1.299,00\n"),
+            ("shop.csv", "sep=|\r\nid|title|price\r\n1|Sofa, red|1.299,00\r\n"),
+            ("shop.csv", 'id,title,price\n1,"Sofa, red","1.299,00"\n'),
+            ("shop.json", ' [\n {"id": 1, "title": "Sofa, red", "price": "1.299,00"}\n]'),
+            ("shop.json.gz", '[{"id": 1, "title": "Sofa, red", "price": "1.299,00"}]'),
+        ],
+    )
+    def test_delimiters_and_arrays_are_recognised(self, tmp_path: Path, name: str, text: str) -> None:
+        assert read(write(tmp_path, text, name))[0] == [Product("1", "Sofa, red", price_minor=129_900)]
+
+    def test_rows_after_a_stated_delimiter_keep_their_lines(self, tmp_path: Path) -> None:
+        _, reader = read(write(tmp_path, "sep=;\nid;title\n;Lamp\n"))
+        assert reader.report.examples[0].row == 3
+
+    def test_a_text_file_in_another_encoding_is_read_when_that_is_stated(self, tmp_path: Path) -> None:
+        text = "id;title\n1;Stühle für 5 €\n"
+        path = write(tmp_path, text.encode("windows-1252"))
+        assert [p.title for p in CatalogueReader(path, encoding="windows-1252").products()] == ["Stühle für 5 €"]
+        with pytest.raises(CatalogueError, match="--encoding windows-1252"):
+            list(CatalogueReader(path, max_lost=0.2).products())
+        with pytest.raises(CatalogueError, match="--encoding windows-1252"):
+            CatalogueReader(write(tmp_path, "id;Größe\n".encode("windows-1252")))
+        for encoding in ("utf-16", "ebcdic-cp-us", "klingon"):
+            with pytest.raises(CatalogueError, match="not an encoding that can be read"):
+                CatalogueReader(path, encoding=encoding)
+
+    def test_a_key_of_a_late_line_is_a_column(self, tmp_path: Path) -> None:
+        lines = [json.dumps({"id": n, "title": "Sofa"}) for n in range(1500)]
+        lines.append(json.dumps({"id": "last", "title": "Sofa", "brand": "Halden", "colour": "red"}))
+        products, _ = read(write(tmp_path, "\n".join(lines), "shop.jsonl"))
+        assert products[-1].brand == "Halden"
+
+    def test_a_damaged_array_is_refused_with_the_place(self, tmp_path: Path) -> None:
+        with pytest.raises(CatalogueError, match="damaged after item 1"):
+            CatalogueReader(write(tmp_path, '[{"id": 1, "title": "Sofa"}, {"id": ', "shop.json"))
+        products, reader = read(write(tmp_path, '[{"id": 1, "title": "Sofa"}, 7]', "shop.json"))
+        assert (ids(products), dict(reader.report.skipped)) == (["1"], {Skipped.NOT_AN_OBJECT: 1})
 
 
 class TestRefusedFiles:

@@ -26,7 +26,11 @@ FIRST_1000_DIGEST = "3c09f9fbf7ef68f6d5885396d0ad1ca89352abcb955b5886c9c35efabd4
 
 
 def digest(products: list[Product]) -> str:
-    return hashlib.sha256(json.dumps([dataclasses.asdict(product) for product in products]).encode()).hexdigest()
+    rows = [dataclasses.asdict(product) for product in products]
+    for row in rows:  # fields that were added after the digest was recorded, and that this shop does not use
+        assert not row.pop("other_categories")
+        assert not row.pop("lists")
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")

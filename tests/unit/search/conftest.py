@@ -20,6 +20,8 @@ from serving.compute.query_typer import TypeQuestion
 from serving.compute.retriever import RetrieverItem, RetrieverResult
 from serving.search.page import Page
 from serving.search.pipeline import SearchPipeline
+from serving.search.product_vectors import TextProducts
+from serving.search.query_text import Negations, QueryTexts
 from serving.search.ranker import Ranker
 from serving.search.readers import TextReader, TextStage
 from serving.search.retrieve import Retrieve
@@ -52,7 +54,7 @@ def bundle(shop_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def masks(bundle: Bundle) -> FilterMasks:
-    return FilterMasks(bundle.products())
+    return FilterMasks(bundle.products(), bundle.attributes())
 
 
 @pytest.fixture
@@ -70,8 +72,14 @@ def make_pipeline(bundle: Bundle, masks: FilterMasks) -> MakePipeline:
         retrieve = Retrieve(retriever, MAX_RESULTS)
         reader = reader_type(texts, retrieve.expected_s)
         ranker = Ranker(retrieve, masks, teacher)
-        understand = Understand(reader, typer, speller or load_speller(bundle), "en-US")
-        return SearchPipeline(texts, understand, retrieve, ranker, Page(reader, ranker, masks, MAX_RESULTS))
+        lexical = bundle.lexical()
+        assert lexical
+        negations = Negations(bundle.products(), lexical)
+        query_texts = QueryTexts(speller or load_speller(bundle), bundle.identifiers(), "en-US", "USD", negations)
+        understand = Understand(reader, typer, query_texts)
+        products = TextProducts(texts, bundle.manifest.text_attributes)
+        page = Page(reader, ranker, masks, MAX_RESULTS)
+        return SearchPipeline(texts, products, understand, retrieve, ranker, page)
 
     return make
 

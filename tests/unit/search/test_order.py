@@ -48,6 +48,10 @@ def candidates(similarities: list[float], boosts: list[float]) -> Candidates:
         identifier_boosts=boosts,
         type_boosts=[0.0] * len(rows),
         feature_boosts=[()] * len(rows),
+        lexical_boosts=[0.0] * len(rows),
+        coverages=[0.0] * len(rows),
+        vector_ranks=[0] * len(rows),
+        lexical_ranks=[0] * len(rows),
         matched={},
     )
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from models.arrays import Floats
 from models.bundles.bundle import Bundle
-from models.products.spelling import Speller
+from models.products.spelling import Correction, Mending, Speller
 from models.query_types.type_model import TypePrediction
 from models.text_encoder.spec import Text
+from serving.catalogue.stages import load_retriever
+from serving.compute.facets import FacetQuestion
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.query_typer import TypeQuestion
 from serving.compute.retrieval import EncodedQuery, SearchItem
-from serving.compute.retriever import Retriever, RetrieverItem, RetrieverResult
+from serving.compute.retriever import RetrieverItem, RetrieverResult
+from serving.compute.value_order import SortBy
 from serving.errors import DeadlineExceeded, NotServed, Overloaded, Unavailable
 from serving.search.personaliser import Gain
 from serving.search.pipeline import SearchPipeline
@@ -45,16 +50,17 @@ class Corrector(Speller):
     def __init__(self) -> None:
         pass
 
-    def needs_correction(self, query: str) -> bool:  # noqa: ARG002
+    def may_need_mending(self, query: str, language: str) -> bool:  # noqa: ARG002
         return True
 
-    def correct(self, query: str) -> str:
-        return f"{query}n"
+    def mend(self, query: str, language: str, spared: Sequence[tuple[int, int]] = ()) -> Mending:  # noqa: ARG002
+        word = Correction(query, 0, len(query), (f"{query}n",), certain=True)
+        return Mending(f"{query}n", (word,))
 
 
 @pytest.fixture
 def retriever(bundle: Bundle) -> RetrieverStage:
-    retriever = Retriever(bundle, threads=1)
+    retriever = load_retriever(bundle.folder, threads=1)
 
     def retrieve(item: RetrieverItem) -> RetrieverResult:
         (result,) = retriever.compute([item])
@@ -81,7 +87,7 @@ def search(use: TypeUse, **fields: Any) -> Search:
 
 
 def soon() -> float:
-    return time.monotonic() + 10
+    return time.monotonic() + 300
 
 
 async def test_a_boost_raises_products_of_the_type(pipeline: SearchPipeline, masks: FilterMasks) -> None:
@@ -111,11 +117,14 @@ async def test_a_lost_classifier_costs_the_types_and_the_answer_says_so(
 async def test_the_classifier_and_the_encoder_work_side_by_side(
     pipeline: SearchPipeline, lamp_encoder: Encoder, typer: Typer
 ) -> None:
-    typer.delay_s = lamp_encoder.delay_s = 0.02
-    results = await pipeline.search(search(TypeUse.BOOST), soon())
-    assert results.type_use is TypeUse.BOOST
-    (first,), (second,) = typer.spans, lamp_encoder.spans
-    assert max(first[0], second[0]) < min(first[1], second[1])
+    typer.gate.clear()
+    lamp_encoder.gate.clear()
+    searching = asyncio.ensure_future(pipeline.search(search(TypeUse.BOOST), soon()))
+    while not (typer.items and lamp_encoder.items):  # noqa: ASYNC110 - neither is answered before both are asked
+        await asyncio.sleep(0)
+    typer.gate.set()
+    lamp_encoder.gate.set()
+    assert (await searching).type_use is TypeUse.BOOST
 
 
 @pytest.mark.parametrize("use", [TypeUse.FACETS, TypeUse.BOOST, TypeUse.FILTER])
@@ -124,13 +133,13 @@ async def test_an_unsure_classifier_changes_nothing(pipeline: SearchPipeline, ty
     plain = await pipeline.search(search(TypeUse.OFF), soon())
     results = await pipeline.search(search(use), soon())
     assert results.hits == plain.hits
-    assert (results.type_use, results.facets) == (TypeUse.FACETS, ())
+    assert (results.type_use, results.type_facets) == (TypeUse.FACETS, ())
 
 
 async def test_facets_count_the_categories_of_the_hits(pipeline: SearchPipeline) -> None:
     results = await pipeline.search(search(TypeUse.FACETS), soon())
-    assert dict(results.facets)["Furniture > Tables"] == 1
-    assert sum(count for _, count in results.facets) == 5  # one product has no category
+    assert dict(results.type_facets)["Furniture > Tables"] == 1
+    assert sum(count for _, count in results.type_facets) == 5  # one product has no category
 
 
 async def test_a_filter_by_types_that_leaves_nothing_is_taken_back(
@@ -140,13 +149,13 @@ async def test_a_filter_by_types_that_leaves_nothing_is_taken_back(
     results = await pipeline.search(search(TypeUse.FILTER, filter=polish), soon())
     assert results.type_use is TypeUse.FACETS
     assert masks.categories(results.hits.rows) == ["Furniture Care"]
-    assert results.facets == (("Furniture Care", 1),)
+    assert results.type_facets == (("Furniture Care", 1),)
 
 
 async def test_a_failed_encoder_ends_the_search_and_its_background_work(
     pipeline: SearchPipeline, lamp_encoder: Encoder, typer: Typer
 ) -> None:
-    typer.delay_s = 5.0
+    typer.gate.clear()
     lamp_encoder.error = Unavailable("gone")
     with pytest.raises(Unavailable, match="gone"):
         await pipeline.search(search(TypeUse.BOOST), soon())
@@ -219,3 +228,77 @@ async def test_a_pipeline_is_ready_when_its_stages_are(pipeline: SearchPipeline,
     assert pipeline.is_ready()
     typer.num_replicas = 0
     assert not pipeline.is_ready()
+
+
+async def test_a_search_without_a_query_reads_none_and_returns_all_that_pass(
+    make_pipeline: MakePipeline, retriever: RetrieverStage
+) -> None:
+    def read(_: Text) -> Floats:
+        pytest.fail("a query was encoded")
+
+    pipeline = make_pipeline(FakeStage(read), retriever)
+    wanted = Search(query="", page_size=2, filter=ProductFilter(in_stock_only=True), sort=SortBy("price"))
+    results = await pipeline.search(wanted, soon())
+    assert results.hits.rows == [5, 4]
+    assert (results.total, results.total_is_exact, results.has_more) == (5, True, True)
+    second = await pipeline.search(dataclasses.replace(wanted, offset=4), soon())
+    assert (second.hits.rows, second.has_more) == ([2], False)  # no price: last
+
+
+async def test_a_query_with_facets_has_them_counted_over_its_best(pipeline: SearchPipeline) -> None:
+    results = await pipeline.search(search(TypeUse.OFF, facets=(FacetQuestion("colour", 5),)), soon())
+    (colours,) = results.facets
+    assert dict(colours.values) == {"red": 1, "blue": 1, "grün": 1}
+    assert (colours.over_all, results.total, results.total_is_exact) == (False, 6, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "applied", "reason"),
+    [
+        ("sofa under $500", True, ""),
+        ("sofa under $1", False, "no product with a word of the query fulfils it"),
+        ("sofa under 200 euro", False, "prices are in USD, not EUR"),
+        ("sofa over $50 under $20", False, "the conditions contradict each other"),
+    ],
+)
+async def test_a_price_in_the_query_filters_and_falls_away_where_it_leaves_nothing(
+    make_pipeline: MakePipeline,
+    lamp_encoder: Encoder,
+    retriever: RetrieverStage,
+    bundle: Bundle,
+    query: str,
+    applied: bool,
+    reason: str,
+) -> None:
+    pipeline = make_pipeline(lamp_encoder, retriever)
+    results = await pipeline.search(Search(query=query, page_size=10), soon())
+    assert results.hits.rows
+    (part, *_) = results.understood
+    assert (part.reason == "", part.reason) == (applied, reason)
+    prices = [bundle.products().price_minor(row) for row in results.hits.rows]
+    if applied:
+        assert all(price is not None and price < 50_000 for price in prices)
+    else:
+        assert len(results.hits.rows) == len(bundle.products())
+    assert lamp_encoder.items[0].text == "sofa"
+
+
+async def test_pages_of_hits_that_are_similar_enough_miss_none(
+    make_pipeline: MakePipeline, lamp_encoder: Encoder, retriever: RetrieverStage
+) -> None:
+    """Words move products of little similarity between the others."""
+    pipeline = make_pipeline(lamp_encoder, retriever)
+    everything = await pipeline.search(Search(query="velvet sofa table", page_size=10), soon())
+    threshold = sorted(everything.hits.similarities)[2]
+    above = [
+        row
+        for row, similarity in zip(everything.hits.rows, everything.hits.similarities, strict=True)
+        if similarity >= threshold
+    ]
+    found: list[int] = []
+    for offset in range(len(above)):
+        search = Search(query="velvet sofa table", page_size=1, offset=offset, min_similarity=threshold)
+        page = await pipeline.search(search, soon())
+        found += page.hits.rows
+        assert page.has_more == (offset < len(above) - 1)
+    assert found == above

@@ -77,6 +77,10 @@ def candidates(rows: list[int], similarities: list[float]) -> Candidates:
         identifier_boosts=zeros,
         type_boosts=zeros,
         feature_boosts=[()] * len(rows),
+        lexical_boosts=zeros,
+        coverages=zeros,
+        vector_ranks=[0] * len(rows),
+        lexical_ranks=[0] * len(rows),
         matched={},
     )
 
@@ -103,7 +107,7 @@ def pipeline(
     return make_pipeline(lamp_encoder, retriever, teacher=TeacherStage(teacher, Costs(), 3))
 
 
-async def ask(pipeline: SearchPipeline, seconds: float = 10, **fields: Any) -> Results:
+async def ask(pipeline: SearchPipeline, seconds: float = 300, **fields: Any) -> Results:
     ranking = Ranking(
         model=fields.pop("model", RankModel.STUDENT),
         depth=fields.pop("depth", 4),
@@ -189,8 +193,8 @@ async def test_where_the_teacher_fails_the_student_orders(
 
 
 async def test_a_teacher_that_is_late_is_not_waited_for(pipeline: SearchPipeline, teacher: Teacher) -> None:
-    teacher.delay_s = 5
-    results = await ask(pipeline, seconds=0.2, model=RankModel.TEACHER)
+    teacher.gate.clear()
+    results = await ask(pipeline, seconds=1, model=RankModel.TEACHER)
     assert results.hits.rows == [3, 2, 1, 0, 4, 5]
     ((part, reason),) = reasons(results)
     assert part == "teacher"
@@ -198,12 +202,12 @@ async def test_a_teacher_that_is_late_is_not_waited_for(pipeline: SearchPipeline
 
 
 async def test_a_teacher_that_would_be_late_is_not_asked(pipeline: SearchPipeline, teacher: Teacher) -> None:
-    teacher.batcher._batch_s = 1.0  # as it measured
-    results = await ask(pipeline, seconds=0.5, model=RankModel.TEACHER)
+    teacher.batcher._batch_s = 1000.0  # as it measured
+    results = await ask(pipeline, seconds=1000, model=RankModel.TEACHER)
     assert not teacher.items
     ((part, reason),) = reasons(results)
     assert part == "teacher"
-    assert "it takes about 1000 ms" in reason
+    assert "it takes about 1000000 ms" in reason
 
 
 async def test_where_the_student_fails_hits_stay_as_retrieved(
@@ -223,8 +227,8 @@ async def test_where_the_student_fails_hits_stay_as_retrieved(
 
 
 async def test_with_too_little_time_nothing_is_ranked(pipeline: SearchPipeline, retriever: RetrieverStage) -> None:
-    retriever.batcher._batch_s = 1.0
-    results = await ask(pipeline, seconds=3)
+    retriever.batcher._batch_s = 1000.0
+    results = await ask(pipeline, seconds=2500)
     assert results.hits.rows == [0, 1, 2, 3, 4, 5]
     assert reasons(results) == [("rank", "too little time was left to rank")]
     (item,) = retriever.items
@@ -264,7 +268,7 @@ async def test_a_caller_s_candidates_are_scored_in_chunks_and_come_in_order(
         ranking=Ranking(model=RankModel.STUDENT, weights=CLICKS),
         num_explained=5,
     )
-    soon = time.monotonic() + 10
+    soon = time.monotonic() + 300
     ranked = await ranker.rank(call, subject, soon)
     assert list(ranked.order.places) == rows[::-1].tolist()
     assert [factors.values.tolist() for factors in ranked.factors] == [[row, row] for row in (999, 998, 997, 996, 995)]

@@ -16,6 +16,7 @@ from serving.search import shopper_vectors
 from serving.search.shopper_vectors import MAX_EVENTS, ShopperVectors, Source
 from serving.shoppers.store import NO_HISTORY, History, Recorded
 from serving.stages.batcher import Batcher, Outcome
+from tests.fake_clock import FakeClock
 
 
 def event(number: int, kind: EventKind = EventKind.CLICK, query: str = "") -> Event:
@@ -23,12 +24,13 @@ def event(number: int, kind: EventKind = EventKind.CLICK, query: str = "") -> Ev
 
 
 class Store:
-    """A store in memory that can be made slow or fail."""
+    """A store in memory that can fail, and that answers nothing while its gate is closed."""
 
     def __init__(self) -> None:
         self.kept = NO_HISTORY
         self.reads = 0
-        self.delay_s = 0.0
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.error: Exception | None = None
         self.written: int | None = None  # what `stamp` tells
         self.versions_read = 0
@@ -42,7 +44,7 @@ class Store:
         return self.written
 
     async def _trouble(self) -> None:
-        await asyncio.sleep(self.delay_s)
+        await self.gate.wait()
         if self.error:
             raise self.error
 
@@ -54,6 +56,9 @@ class Store:
     async def record(self, events: Sequence[Event]) -> Recorded:
         self.kept = History((*events, *self.kept.events), self.kept.version + 1)
         return Recorded(len(events), 0)
+
+    def believed_ms(self) -> int:
+        return 0
 
     async def forget(self, _: str) -> int:
         self.kept = NO_HISTORY
@@ -87,12 +92,12 @@ def stage() -> Stage:
     return Stage()
 
 
-def vectors(stage: Stage, store: Store | None, wait_ms: float = 1000) -> ShopperVectors:
+def vectors(stage: Stage, store: Store | None, wait_ms: float = 300_000) -> ShopperVectors:
     return ShopperVectors(stage, store, wait_ms)  # type: ignore[arg-type]
 
 
 def soon() -> float:
-    return time.monotonic() + 10
+    return time.monotonic() + 300
 
 
 async def test_while_nobody_writes_nothing_is_read(stage: Stage, store: Store) -> None:
@@ -123,10 +128,13 @@ async def test_what_was_forgotten_during_a_look_stays_forgotten(stage: Stage, st
     await store.record([event(1)])
     store.written = 1
     await known.stored("ann", soon())
-    store.written, store.delay_s = 2, 0.05
+    store.written = 2
+    store.gate.clear()
     looking = asyncio.ensure_future(known.stored("ann", soon()))
-    await asyncio.sleep(0.01)
+    while not store.versions_read:  # noqa: ASYNC110 - the store fires no event
+        await asyncio.sleep(0)
     known.forget("ann")
+    store.gate.set()
     await looking
     assert not known._cache
 
@@ -174,7 +182,7 @@ async def test_what_another_gateway_forgot_leaves_the_cache_by_its_age(
 
 async def test_a_slow_store_is_not_waited_for(stage: Stage, store: Store) -> None:
     await store.record([event(1)])
-    store.delay_s = 3600  # who waits for it runs into the test's own time limit
+    store.gate.clear()  # who waits for it runs into the test's own time limit
     shopper = await vectors(stage, store, wait_ms=20).stored("ann", soon())
     assert shopper.failed
     assert shopper.vector is None
@@ -228,13 +236,16 @@ async def test_each_event_is_left_out_once(stage: Stage, store: Store) -> None:
 
 async def test_an_explanation_is_not_refused_for_the_queue_that_it_fills_itself() -> None:
     """After one slow history a queue of sixty would be seconds long, by the speed measured so far."""
+    clock = FakeClock(time.monotonic())
 
     async def compute(histories: list[tuple[Event, ...]]) -> list[ShopperVector | Exception]:
-        await asyncio.sleep(0.1)
+        clock.now += 0.1
         return [ShopperVector(np.full(4, len(events), np.float32), len(events)) for events in histories]
 
-    batcher: Batcher[tuple[Event, ...], ShopperVector] = Batcher(compute, max_batch_cost=64, max_wait_s=0.05)
-    known = ShopperVectors(batcher.submit, None, 1000)  # type: ignore[arg-type]
+    batcher: Batcher[tuple[Event, ...], ShopperVector] = Batcher(
+        compute, max_batch_cost=4, max_wait_s=0.05, clock=clock
+    )
+    known = ShopperVectors(batcher.submit, None, 300_000)  # type: ignore[arg-type]
     events = tuple(event(number) for number in range(60))
     await asyncio.gather(*(known.from_events(events, soon()) for _ in range(2)))
     assert [int(vector[0]) for vector in await known.without_each(events, soon())] == [59] * 60

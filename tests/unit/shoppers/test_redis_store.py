@@ -15,7 +15,8 @@ from loadtest.benchmarks.redis_server import RedisServer, redis_is_installed, re
 from models.events.event import Event, EventKind
 from serving.errors import Code, Unavailable
 from serving.shoppers.redis_store import RedisStore
-from serving.shoppers.store import DAY_MS, Recorded, Retention, StoreFull, now_ms
+from serving.shoppers.store import DAY_MS, Recorded, Retention, now_ms
+from serving.storage.outage import StoreFull
 
 pytestmark = pytest.mark.skipif(not redis_is_installed(), reason="redis-server is not installed")
 
@@ -72,7 +73,7 @@ async def test_a_redis_that_hangs_is_given_up(server: RedisServer, store: RedisS
     os.kill(server.pid, signal.SIGSTOP)
     try:
         with pytest.raises(Unavailable):
-            await asyncio.wait_for(store.history("ann", 10), 30)
+            await asyncio.wait_for(store.history("ann", 10), 240)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(store.record([event(2)]), 0.1)
     finally:
@@ -122,20 +123,34 @@ async def test_keys_expire_with_their_newest_event_and_old_events_leave_when_new
     server: RedisServer,
 ) -> None:
     client = Redis.from_url(server.url)
-    now = NOW
+    now = NOW - 10 * DAY_MS
     store = RedisStore(server.url, Retention(100, DAYS), lambda: now)
-    await store.record([event(n) for n in range(5)])
+    old = NOW - 35 * DAY_MS
+    times = [old, old + 1, old + 2, old + 3, NOW - DAY_MS]
+    await store.record(
+        [Event(f"e{n}", time_ms, "ann", "s", "en-US", EventKind.CLICK, "p") for n, time_ms in enumerate(times)]
+    )
     keys = await client.keys("*")
     assert len(keys) == 2
     for key in keys:
-        assert await client.pexpiretime(key) == NOW + 4 + DAYS * DAY_MS
-    now = NOW + DAYS * DAY_MS + 3
-    await store.record([Event("new", now, "ann", "s", "en-US", EventKind.CLICK, "p")])
+        assert await client.pexpiretime(key) == NOW - DAY_MS + DAYS * DAY_MS
+    now = old + DAYS * DAY_MS + 3
+    await store.record([Event("new", NOW, "ann", "s", "en-US", EventKind.CLICK, "p")])
     assert [e.id for e in (await store.history("ann", 10)).events] == ["new", "e4", "e3"]
     assert sorted(await client.hkeys(b"aisle:shopper:{ann}:events")) == [b"", b"e3", b"e4", b"new"]
     assert await client.zcard("aisle:shopper:{ann}:times") == 3
     await store.close()
     await client.aclose()
+
+
+async def test_a_clock_that_is_a_year_ahead_of_redis_deletes_and_hides_nothing(server: RedisServer) -> None:
+    now = NOW
+    store = RedisStore(server.url, Retention(100, DAYS), lambda: now)
+    await store.record([event(n) for n in range(5)])
+    now += 365 * DAY_MS
+    await store.record([event(5)])
+    assert [e.id for e in (await store.history("ann", 10)).events] == [f"e{n}" for n in range(5, -1, -1)]
+    await store.close()
 
 
 async def test_forgetting_leaves_no_key(server: RedisServer, store: RedisStore) -> None:

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from serving.stages.lone_calls import GAP_S, STREAK, LoneCalls
+from tests.fake_clock import FakeClock
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def after(calls: int, gap_s: float) -> tuple[LoneCalls, Clock]:
-    clock = Clock()
+def after(calls: int, gap_s: float) -> tuple[LoneCalls, FakeClock]:
+    clock = FakeClock()
     lone = LoneCalls(clock)
     for _ in range(calls):
         clock.now += gap_s

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from models.evaluation.buckets import Bucket
-from models.lexical import Bm25
+from models.lexical.bm25 import Bm25
 from models.studies.text_encoder.judged_set import JudgedSet, Pool, Protocol
 from models.studies.text_encoder.judging import OVERLAP, QUADRANT, judge
 from models.studies.text_encoder.pair_figures import (

@@ -15,7 +15,7 @@ from models.evaluation.cases import Cases, Split, build_cases
 from models.evaluation.numbered_log import numbered_log
 from models.evaluation.results import Results, evaluate_rankers
 from models.events.event import EVENT_SCHEMA
-from models.lexical import Bm25
+from models.lexical.bm25 import Bm25
 from models.studies import rankers
 from models.studies.baselines import (
     Bm25Ranker,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.arrays import Ints
+from models.index.product_vectors import ProductVectors
 from models.index.spec import IndexSpec
 from models.index.vector_index import VectorIndex
 from models.text_encoder.encoder import TextEncoder
@@ -72,7 +73,7 @@ def test_shapes_are_captured_while_other_threads_search(exported_encoder: Path) 
     random = np.random.default_rng(0)
     vectors = random.normal(size=(5_000, 32)).astype(np.float16)
     queries = random.normal(size=(8, 32)).astype(np.float32)
-    index = VectorIndex(IndexSpec("exact"), vectors, device="cuda")
+    index = VectorIndex(IndexSpec("exact"), ProductVectors(vectors), device="cuda")
     first = index.search(queries, 10)
     encoder, on_cpu = TextEncoder(exported_encoder, "cuda"), TextEncoder(exported_encoder, "cpu")
     groups = [[Text("velvet sofa " * words)] * batch for words in (1, 2, 4, 8) for batch in (1, 3, 9, 20)]

@@ -8,7 +8,8 @@ import pytest
 
 from models.events.event import EVENT_SCHEMA
 from models.unified.shopping_log import ShoppingLog
-from models.unified.signals import SIGNAL_SCALARS, ProductSignals, SavedSignals, window_signals
+from models.unified.signals import SIGNAL_SCALARS, ProductSignals, SavedSignals
+from models.unified.window_signals import window_signals
 
 IDS = ["A", "B", "C"]
 

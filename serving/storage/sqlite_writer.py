@@ -1,4 +1,4 @@
-"""The thread of a process that writes to the SQLite store.
+"""The thread of a process that writes to an SQLite file.
 
 It commits in groups: all jobs that are queued when the thread becomes free go into one transaction. They share one sync of the disk,
 and an idle store adds no wait.
@@ -15,54 +15,63 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from serving.errors import Overloaded, Unavailable
-from serving.shoppers.sqlite_file import describe, is_of_the_store, to_caller, wipe_log
-from serving.shoppers.store import Outage
+from serving.storage.outage import Outage
+from serving.storage.sqlite import describe, is_of_the_store, to_caller
 
 Result = TypeVar("Result")
 
-MAX_QUEUED_EVENTS = 20_000  # about a second of work
-MAX_GROUP_EVENTS = 2_000  # a group then takes about 0.1 s, and other processes get their turn
-WIPE_AGAIN_S = 0.5
+MAX_QUEUED_ITEMS = 20_000  # about a second of work
+MAX_GROUP_ITEMS = 2_000  # a group then takes about 0.1 s, and other processes get their turn
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
     work: Callable[[sqlite3.Connection], Any]
-    num_events: int
-    erases: bool
+    num_items: int
+    alone: bool
     future: Future[Any]
 
 
 class SqliteWriter:
-    """Runs jobs on its connection, several in one transaction."""
+    """Runs jobs on its connection, several in one transaction. `before_commit` runs at the end of each; `after_commit` runs when it is
+    committed, before its callers get their results, and must not raise. `name` is that of the thread."""
 
-    def __init__(self, connection: sqlite3.Connection, outage: Outage) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        outage: Outage,
+        before_commit: Callable[[], None] | None = None,
+        after_commit: Callable[[], None] | None = None,
+        *,
+        name: str,
+    ) -> None:
         self._connection = connection
+        self._before_commit, self._after_commit = before_commit, after_commit
+        self._what = outage.what
         self._outage = outage
         self._jobs: deque[_Job] = deque()
-        self._queued_events = 0
+        self._queued_items = 0
         self._changed = threading.Condition()
         self._closing = False
-        self._must_wipe = False
-        self._thread = threading.Thread(target=self._run, name="aisle-shoppers", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"aisle-{name}", daemon=True)
         self._thread.start()
 
     def submit(
-        self, work: Callable[[sqlite3.Connection], Result], num_events: int = 0, *, erases: bool = False
+        self, work: Callable[[sqlite3.Connection], Result], num_items: int = 0, *, alone: bool = False
     ) -> Future[Result]:
         """Queues a job. Its future returns the result of `work` when it is committed; `work` runs again, alone, if its group fails.
 
-        After the commit of a job that `erases`, what it deleted is also removed from the write-ahead log. Cancelling the future stops
-        a job that has not begun. Raises Overloaded, and Unavailable while the store closes.
+        A job that runs `alone` has a transaction of its own: if the disk is full, it need not fail with the others. Cancelling the
+        future stops a job that has not begun. Raises Overloaded, and Unavailable while the store closes.
         """
-        job = _Job(work, num_events, erases, Future())
+        job = _Job(work, num_items, alone, Future())
         with self._changed:
             if self._closing:
-                raise Unavailable("the shopper store is closing")
-            if num_events and self._queued_events + num_events > MAX_QUEUED_EVENTS:
-                raise Overloaded(0.5, "more events wait for the shopper store than it can record")
+                raise Unavailable(f"the {self._what} is closing")
+            if num_items and self._queued_items + num_items > MAX_QUEUED_ITEMS:
+                raise Overloaded(0.5, f"more waits for the {self._what} than it can record")
             self._jobs.append(job)
-            self._queued_events += num_events
+            self._queued_items += num_items
             self._changed.notify()
         return job.future
 
@@ -76,28 +85,27 @@ class SqliteWriter:
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
             self._run_group(group)
-            if self._must_wipe:
-                self._must_wipe = not wipe_log(self._connection)
             for job in group:
-                job.work = _done  # releases the events that it holds
+                job.work = _done  # releases what it holds
         self._connection.close()
 
     def _next_group(self) -> list[_Job] | None:
-        """Returns the jobs of the next transaction: an empty list if a wipe is due, None at the end."""
+        """Returns the jobs of the next transaction, or None at the end."""
         with self._changed:
             while not self._jobs:
                 if self._closing:
                     return None
-                if not self._changed.wait(WIPE_AGAIN_S if self._must_wipe else None):
-                    return []
+                self._changed.wait()
             group: list[_Job] = []
-            num_events = 0
-            while self._jobs and (not group or num_events + self._jobs[0].num_events <= MAX_GROUP_EVENTS):
+            num_items = 0
+            while self._jobs and (not group or num_items + self._jobs[0].num_items <= MAX_GROUP_ITEMS):
+                if group and (self._jobs[0].alone or group[0].alone):
+                    break
                 job = self._jobs.popleft()
-                self._queued_events -= job.num_events
+                self._queued_items -= job.num_items
                 if job.future.set_running_or_notify_cancel():
                     group.append(job)
-                    num_events += job.num_events
+                    num_items += job.num_items
             return group
 
     def _run_group(self, group: list[_Job]) -> None:
@@ -109,14 +117,13 @@ class SqliteWriter:
             if is_of_the_store(error):
                 self._outage.failed(describe(error))
                 for job in group:
-                    job.future.set_exception(to_caller(error))
+                    job.future.set_exception(to_caller(error, self._what))
             else:
                 self._run_alone(group, error)
         except Exception as error:
             self._run_alone(group, error)
         else:
             self._outage.works()
-            self._must_wipe |= any(job.erases for job in group)
             for job, result in zip(group, results, strict=True):
                 job.future.set_result(result)
 
@@ -133,11 +140,15 @@ class SqliteWriter:
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = [job.work(connection) for job in group]
+            if self._before_commit:
+                self._before_commit()
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.rollback()
             raise
+        if self._after_commit:
+            self._after_commit()
         return results
 
 

@@ -1,0 +1,92 @@
+"""Counts of the values of a field, over all products that pass a filter or over candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from models.arrays import Bools, Ints
+from models.products.attributes.columns import Selection
+from models.products.attributes.spec import AttributeType
+from serving.compute.filter_masks import NO_FILTER, Column, FilterMasks
+
+KEYWORD_TYPES = (AttributeType.KEYWORD, AttributeType.KEYWORDS)
+
+
+class FacetQuestion(NamedTuple):
+    """Asks for the `max_values` most frequent values of a field, those that contain `text`, or for counts of inclusive ranges."""
+
+    name: str
+    max_values: int
+    ranges: tuple[tuple[float | None, float | None], ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacetCounts:
+    """The answer to a FacetQuestion. Values are keywords or numbers; counts of ranges have their order."""
+
+    values: tuple[tuple[str | float, int], ...] = ()
+    ranges: tuple[int, ...] = ()
+    num_values: int = 0  # values that some product has
+    num_products: int = 0  # that were counted over
+    over_all: bool = True  # all products that pass the filter, rather than candidates
+    bounds: tuple[float, float] | None = None  # smallest and largest number
+
+
+class FacetCounter:
+    """Counts over the products of `masks`."""
+
+    def __init__(self, masks: FilterMasks) -> None:
+        self._masks = masks
+        self._selected: tuple[int, Selection] | None = (
+            None  # of the last question: the facets of one search share a mask
+        )
+
+    def of_all(self, question: FacetQuestion, mask: Bools | None) -> FacetCounts:
+        """Counts over all living products that pass a mask (rows,) of the masks' making, None for all."""
+        column = self._column(question)
+        if mask is None or mask is self._masks.mask(NO_FILTER):
+            return _answer(question, column, column.counts(), self._masks.num_alive, over_all=True)
+        version = self._masks.version
+        if self._selected is None or self._selected[0] != version or self._selected[1].mask is not mask:
+            self._selected = version, Selection(mask)
+        selected = self._selected[1]
+        return _answer(question, column, column.counts(selected), selected.size, over_all=True)
+
+    def of_rows(self, question: FacetQuestion, rows: Ints) -> FacetCounts:
+        """Counts over candidates."""
+        column = self._column(question)
+        return _answer(question, column, column.counts_among(rows), len(rows), over_all=False)
+
+    def _column(self, question: FacetQuestion) -> Column:
+        column = self._masks.column(question.name)
+        if column is None:
+            raise KeyError(question.name)
+        return column
+
+
+def _answer(question: FacetQuestion, column: Column, counts: Ints, num_products: int, *, over_all: bool) -> FacetCounts:
+    present = np.flatnonzero(counts)
+    bounds = None
+    if column.type not in KEYWORD_TYPES and column.type is not AttributeType.BOOL and len(present):
+        bounds = column.bounds(present)
+    ranges: tuple[int, ...] = ()
+    values: tuple[tuple[str | float, int], ...] = ()
+    if question.ranges:
+        ranges = column.sums(counts, question.ranges)
+    else:
+        if question.text:
+            present = np.intersect1d(present, column.containing(question.text), assume_unique=True)
+        best = column.most_frequent(counts, present, question.max_values)
+        values = tuple((column.value(number), int(counts[number])) for number in best)
+    return FacetCounts(
+        values=values,
+        ranges=ranges,
+        num_values=len(present),
+        num_products=num_products,
+        over_all=over_all,
+        bounds=bounds,
+    )

@@ -1,0 +1,1 @@
+"""A seeded fuzzer of a running service: `python -m tests.fuzz --help`."""

@@ -1,0 +1,206 @@
+"""Facets, sorting, browsing and groups are what a loop over the products would give."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.bundles.bundle import Bundle
+from models.products.product import Product
+from serving.catalogue.open_catalogue import Catalogue
+from serving.catalogue.stages import open_search
+from serving.compute.catalogue_search import MAX_GROUPED, CatalogueSearch, Found
+from serving.compute.facets import FacetQuestion
+from serving.compute.filter_masks import AttributeClause, FilterMasks, ProductFilter
+from serving.compute.retrieval import EncodedQuery, Query, SearchItem, Subject
+from serving.compute.value_order import SortBy, ValueOrder
+
+COLOURS = ("red", "blue", "green", "")
+
+
+def assortment(count: int) -> list[Product]:
+    rng = np.random.default_rng(5)
+    products = []
+    for n in range(count):
+        colour = COLOURS[int(rng.integers(4))]
+        facts = {
+            "width": f"{int(rng.integers(1, 9))} cm",
+            "model": f"M{n // 3}",
+            "released": f"2024-01-{n % 28 + 1:02}",
+        }
+        facts |= {"colour": colour} if colour else {}
+        if n % 5 == 0:
+            del facts["width"]
+        price = None if n % 7 == 0 else int(rng.integers(1, 20)) * 100
+        products.append(
+            Product(f"P{n}", f"Thing {n}", ("Nord", "Halden")[n % 2], f"Home > Room {n % 3}", price, n % 4 > 0, facts)
+        )
+    return products
+
+
+PRODUCTS = assortment(120)
+
+
+@pytest.fixture(scope="module")
+def bundle(build_tiny: Callable[..., Any], make_source: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("assortment") / "bundle"
+    build_tiny(folder, PRODUCTS)
+    return Bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def search(bundle: Bundle) -> CatalogueSearch:
+    return open_search(Catalogue.open(bundle), threads=1)
+
+
+def browse(search: CatalogueSearch, k: int = 200, **fields: Any) -> Found:
+    item = SearchItem(subject=Subject(query=Query("")), k=k, **fields)
+    (found,) = search.search([item], np.zeros((1, search.index.width), np.float32))
+    return found
+
+
+def ask(search: CatalogueSearch, bundle: Bundle, row: int, k: int, **fields: Any) -> Found:
+    vector = np.asarray(bundle.unit_vectors()[row], np.float32)
+    item = SearchItem(subject=Subject(query=EncodedQuery("thing", vector=vector)), k=k, **fields)
+    padded = np.zeros((1, search.index.width), np.float32)
+    padded[0, : len(vector)] = vector
+    (found,) = search.search([item], padded)
+    return found
+
+
+def cells(name: str, rows: Sequence[int]) -> Counter[str]:
+    return Counter(value for row in rows if (value := PRODUCTS[row].attributes.get(name, "")))
+
+
+class TestBrowse:
+    def test_without_a_popularity_products_come_in_the_order_of_the_catalogue(self, search: CatalogueSearch) -> None:
+        found = browse(search, k=10)
+        assert found.candidates.rows == list(range(10))
+        assert (found.num_matching, found.num_considered) == (120, 120)
+
+    def test_the_filter_is_exact(self, search: CatalogueSearch) -> None:
+        wanted = ProductFilter(brands=("nord",), attributes=(AttributeClause("colour", ("RED", "none")),))
+        expected = [n for n, p in enumerate(PRODUCTS) if p.brand == "Nord" and p.attributes.get("colour") == "red"]
+        found = browse(search, filter=wanted)
+        assert found.candidates.rows == expected
+        assert found.num_matching == len(expected)
+
+
+class TestSort:
+    @pytest.mark.parametrize("descending", [False, True])
+    @pytest.mark.parametrize("name", ["price", "width", "released"])
+    def test_equals_by_row_and_missing_values_last(self, search: CatalogueSearch, name: str, descending: bool) -> None:
+        def key(row: int) -> float:
+            product = PRODUCTS[row]
+            if name == "price":
+                return np.nan if product.price_minor is None else product.price_minor
+            text = product.attributes.get(name, "")
+            return float(text[-2:] if name == "released" else text.split()[0]) if text else np.nan
+
+        sign = -1 if descending else 1
+        wanted = ProductFilter(in_stock_only=True)
+        rows = [row for row in range(120) if PRODUCTS[row].in_stock]
+        expected = sorted(rows, key=lambda row: (np.isnan(key(row)), sign * np.nan_to_num(key(row)), row))
+        found = browse(search, filter=wanted, sort=SortBy(name, descending))
+        assert found.candidates.rows == expected
+        assert browse(search, k=7, filter=wanted, sort=SortBy(name, descending)).candidates.rows == expected[:7]
+
+    def test_the_best_of_a_query_are_sorted(self, search: CatalogueSearch, bundle: Bundle) -> None:
+        best = ask(search, bundle, 3, 20).candidates.rows
+        found = ask(search, bundle, 3, 20, sort=SortBy("price", descending=True)).candidates
+        assert sorted(found.rows) == sorted(best)
+        prices = [PRODUCTS[row].price_minor or -1 for row in found.rows]
+        assert prices == sorted(prices, reverse=True)
+
+    def test_what_is_not_similar_is_left_out_before(self, search: CatalogueSearch, bundle: Bundle) -> None:
+        plain = ask(search, bundle, 3, 20).candidates
+        threshold = plain.similarities[4]
+        found = ask(search, bundle, 3, 20, sort=SortBy("price"), min_similarity=threshold).candidates
+        kept = [row for row, similarity in zip(plain.rows, plain.similarities, strict=True) if similarity >= threshold]
+        assert sorted(found.rows) == sorted(kept)
+
+    def test_a_static_feature_orders(self, bundle: Bundle) -> None:
+        table, vectors = bundle.products(), np.zeros((120, 20), np.float16)
+        vectors[:, 17] = np.arange(120) % 10
+        order = ValueOrder(table, FilterMasks(table), vectors, 16, ("new", "popularity"))
+        assert order.default == SortBy("popularity", descending=True)
+        mask = np.arange(120) < 30
+        assert order.first(order.default, mask, 4).tolist() == [9, 19, 29, 8]
+
+
+class TestFacets:
+    def test_all_products_that_pass_are_counted(self, search: CatalogueSearch) -> None:
+        wanted = ProductFilter(brands=("Nord",))
+        (colours,) = browse(search, k=3, filter=wanted, facets=(FacetQuestion("colour", 2),)).facets
+        expected = cells("colour", [row for row in range(120) if PRODUCTS[row].brand == "Nord"])
+        assert dict(colours.values).items() <= expected.items()
+        assert [count for _, count in colours.values] == [count for _, count in expected.most_common(2)]
+        assert (colours.num_values, colours.num_products, colours.over_all) == (3, 60, True)
+
+    def test_the_own_filter_does_not_restrict_the_counts(self, search: CatalogueSearch) -> None:
+        wanted = ProductFilter(brands=("Nord",), attributes=(AttributeClause("colour", ("red",)),))
+        colours, brands = browse(
+            search, filter=wanted, facets=(FacetQuestion("colour", 9), FacetQuestion("brand", 9))
+        ).facets
+        assert dict(colours.values) == cells("colour", [n for n in range(120) if PRODUCTS[n].brand == "Nord"])
+        red = [product for product in PRODUCTS if product.attributes.get("colour") == "red"]
+        assert dict(brands.values) == Counter(product.brand for product in red)
+
+    def test_ranges_have_the_bounds_of_filters(self, search: CatalogueSearch) -> None:
+        questions = (
+            FacetQuestion("price", 20, ((None, 500.0), (500.0, 900.0), (5000.0, None))),
+            FacetQuestion("width", 20, ((2.0, 4.0),)),
+        )
+        prices, widths = browse(search, facets=questions).facets
+        known = [product.price_minor for product in PRODUCTS if product.price_minor is not None]
+        assert prices.ranges == (sum(p <= 500 for p in known), sum(500 <= p <= 900 for p in known), 0)
+        assert prices.bounds == (min(known), max(known))
+        widest = browse(search, filter=ProductFilter(attributes=(AttributeClause("width", low=2.0, high=4.0),)))
+        assert widths.ranges == (widest.num_matching,)
+
+    def test_values_are_searched(self, search: CatalogueSearch) -> None:
+        (found,) = browse(search, facets=(FacetQuestion("model", 20, text="m1"),)).facets
+        assert {value for value, _ in found.values} == {f"M{n}" for n in range(40) if str(n).startswith("1")}
+        assert found.num_values == len(found.values)
+
+    def test_categories_are_counted_at_every_level(self, search: CatalogueSearch) -> None:
+        (found,) = browse(search, facets=(FacetQuestion("category", 20),)).facets
+        assert dict(found.values) == {"Home": 120, "Home > Room 0": 40, "Home > Room 1": 40, "Home > Room 2": 40}
+
+    def test_with_a_query_the_best_are_counted(self, search: CatalogueSearch, bundle: Bundle) -> None:
+        wanted = ProductFilter(attributes=(AttributeClause("colour", ("red",)),))
+        questions = (FacetQuestion("colour", 9), FacetQuestion("model", 50))
+        colours, models = ask(search, bundle, 3, 15, filter=wanted, facets=questions).facets
+        assert dict(colours.values) == cells("colour", ask(search, bundle, 3, 15).candidates.rows)
+        assert dict(models.values) == cells("model", ask(search, bundle, 3, 15, filter=wanted).candidates.rows)
+        assert (colours.num_products, colours.over_all) == (15, False)
+
+
+class TestGroups:
+    def test_one_product_of_each_value_stays(self, search: CatalogueSearch) -> None:
+        wanted = ProductFilter(in_stock_only=True)
+        found = browse(search, filter=wanted, group_by="model")
+        rows = [row for row in range(120) if PRODUCTS[row].in_stock]
+        firsts = {row // 3: row for row in reversed(rows)}
+        assert found.candidates.rows == sorted(firsts.values())
+        for row in found.candidates.rows:
+            group = found.candidates.groups[row]
+            others = tuple(other for other in rows if other // 3 == row // 3 and other != row)
+            assert (group.value, group.num_others, group.others) == (f"M{row // 3}", len(others), others)
+        assert (found.num_matching, found.num_considered) == (len(rows), min(len(rows), MAX_GROUPED))
+
+    def test_products_without_a_value_stay(self, search: CatalogueSearch, bundle: Bundle) -> None:
+        plain = ask(search, bundle, 3, 120).candidates.rows
+        grouped = ask(search, bundle, 3, 120, group_by="colour").candidates.rows
+        seen: set[str] = set()
+        expected = []
+        for row in plain:
+            colour = PRODUCTS[row].attributes.get("colour", "")
+            if not colour or colour not in seen:
+                expected.append(row)
+                seen.add(colour)
+        assert grouped == expected
