@@ -9,7 +9,7 @@ gateway (grpc.aio) -> understand: encoder stage, shopper stage, types stage
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from models.ranking.bundle_part import RANKER_PART
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.text_encoder.spec import EncoderSpec
 from models.unified.bundle_part import UNIFIED_PART
+from serving.catalogue.generation import Generation
 from serving.catalogue.open_catalogue import shared_catalogue
 from serving.catalogue.stages import load_retriever, load_shopper_encoder, load_teacher_reader
 from serving.compute import teacher as teacher_compute
@@ -63,19 +64,23 @@ from serving.search.retrieve import Retrieve
 from serving.search.teacher_stage import TeacherStage
 from serving.search.understand import Understand
 from serving.shoppers.store import ShopperStore, now_ms
-from serving.stages.remote import stage_deployment
-from serving.stages.stage import Stage, StagePlan
+from serving.stages.remote import stage_app, stage_app_name
+from serving.stages.stage import Compute, Stage, StagePlan
+
+GATEWAY = "gateway"  # its deployment
 
 Stages = Mapping[str, Stage[Any, Any]]
+Load = Callable[[Path], Compute[Any, Any]]
 
 
-def plan_stages(folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
+def plan_stages(generation: Generation, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
     """Plans the stages of a bundle: encoder and retriever, and one for each other model that it holds."""
-    bundle = Bundle(folder)
+    bundle = Bundle(generation.path())
     plans: list[StagePlan[Any, Any]] = []
 
-    def plan(name: str, stage: LightStageConfig, load: Any, max_batch_cost: int, *, is_long: bool = False) -> None:
-        plans.append(StagePlan(name=name, config=stage, load=load, max_batch_cost=max_batch_cost, is_long=is_long))
+    def plan(name: str, stage: LightStageConfig, load: Load, max_batch_cost: int, *, is_long: bool = False) -> None:
+        found = partial(_load, load, generation)
+        plans.append(StagePlan(name=name, config=stage, load=found, max_batch_cost=max_batch_cost, is_long=is_long))
 
     def follows(stage: LightStageConfig) -> CatalogueConfig | None:
         """Returns the log that a stage follows: one in the gateway's process changes with the gateway."""
@@ -83,29 +88,36 @@ def plan_stages(folder: Path, config: AisleConfig) -> tuple[StagePlan[Any, Any],
 
     encoder, retriever, teacher = config.encoder, config.retriever, config.teacher
     if UNIFIED_PART.is_in(bundle):
-        plan("encoder", encoder, partial(LightQueryEncoder, folder), LightQueryEncoder.max_batch_cost)
+        plan("encoder", encoder, LightQueryEncoder, LightQueryEncoder.max_batch_cost)
         plan(
             "shopper",
             config.shopper_encoder,
-            partial(load_shopper_encoder, folder, follows(config.shopper_encoder)),
+            partial(load_shopper_encoder, follows=follows(config.shopper_encoder)),
             ShopperEncoder.max_batch_cost,
         )
-        plan("products", config.product_encoder, partial(ProductEncoder, folder), ProductEncoder.max_batch_cost)
+        plan("products", config.product_encoder, ProductEncoder, ProductEncoder.max_batch_cost)
     else:
         tokens = text_encoder.CUDA_BATCH_TOKENS if _on_cuda(encoder) else text_encoder.CPU_BATCH_TOKENS
-        plan("encoder", encoder, partial(TextStageEncoder, folder, encoder.device, encoder.threads, tokens), tokens)
+        encode = partial(TextStageEncoder, device=encoder.device, threads=encoder.threads, max_batch_tokens=tokens)
+        plan("encoder", encoder, encode, tokens)
     plan(
         "retriever",
         retriever,
-        partial(load_retriever, folder, retriever.device, retriever.threads, follows(retriever)),
+        partial(load_retriever, device=retriever.device, threads=retriever.threads, follows=follows(retriever)),
         MAX_BATCH,
     )
     if TYPES_PART.is_in(bundle):
-        plan("types", config.types, partial(QueryTyper, folder), QueryTyper.max_batch_cost)
+        plan("types", config.types, QueryTyper, QueryTyper.max_batch_cost)
     if TEACHER_PART.is_in(bundle):
         tokens = teacher_compute.CUDA_BATCH_TOKENS if _on_cuda(teacher) else teacher_compute.CPU_BATCH_TOKENS
-        load = partial(load_teacher_reader, folder, teacher.device, teacher.threads, tokens, follows(teacher))
-        plan("teacher", teacher, load, tokens, is_long=True)
+        read = partial(
+            load_teacher_reader,
+            device=teacher.device,
+            threads=teacher.threads,
+            max_batch_tokens=tokens,
+            follows=follows(teacher),
+        )
+        plan("teacher", teacher, read, tokens, is_long=True)
     return tuple(plans)
 
 
@@ -193,15 +205,21 @@ def wire(
     return Wired(version=manifest.version, pipeline=pipeline, services=services, follower=follower)
 
 
-def build_app(folder: Path, config: AisleConfig, log_socket: str = "") -> serve.Application:
-    """Returns the Serve application: the gateway, and a deployment for each remote stage."""
-    plans = plan_stages(folder, config)
-    remote = [
-        stage_deployment(plan, config.log, log_socket) if plan.config.placement == "remote" else None for plan in plans
-    ]
+def build_stages(generation: Generation, config: AisleConfig, log_socket: str = "") -> dict[str, serve.Application]:
+    """Returns the Serve applications of the remote stages by their names. Each generation has its own: gateways of two generations, as
+    there are while one is rolled out, never ask the other's."""
+    return {
+        stage_app_name(plan, generation.version): stage_app(plan, config.log, log_socket)
+        for plan in plan_stages(generation, config)
+        if plan.config.placement == "remote"
+    }
+
+
+def build_app(generation: Generation, config: AisleConfig, log_socket: str = "") -> serve.Application:
+    """Returns the Serve application of the gateway, which calls those of `build_stages`."""
     gateway = serve.deployment(
         Gateway,
-        name="gateway",
+        name=GATEWAY,
         num_replicas=config.server.replicas,
         ray_actor_options={"num_cpus": config.server.num_cpus},
         # A rolling update starts new replicas before it stops old ones, a quarter of them at a time and at least one: while they load,
@@ -211,7 +229,11 @@ def build_app(folder: Path, config: AisleConfig, log_socket: str = "") -> serve.
         max_constructor_retry_count=1,  # what fails once at a rollout fails again; a replica that is lost later is always replaced
         graceful_shutdown_timeout_s=NOTICE_S + config.server.drain_s + 5,
     )
-    return gateway.bind(folder, config, plans, wire, log_socket, *remote)
+    return gateway.bind(generation, config, plan_stages(generation, config), wire, log_socket)
+
+
+def _load(load: Load, generation: Generation) -> Compute[Any, Any]:
+    return load(generation.path())
 
 
 def _on_cuda(stage: StageConfig) -> bool:

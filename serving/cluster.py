@@ -6,6 +6,9 @@ import contextlib
 import logging
 import os
 import secrets
+import time
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import ray
@@ -17,14 +20,18 @@ from ray.serve.schema import DeploymentStatus, LoggingConfig
 from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
 from models.ranking.teacher.bundle_part import TEACHER_PART
-from serving.app import build_app
+from serving.app import GATEWAY, build_app, build_stages
+from serving.catalogue.generation import Generation
 from serving.catalogue.open_log import check_log
 from serving.config import AisleConfig, ConfigError
+from serving.edge.door import NOTICE_S
 from serving.edge.keys import read_keys
 from serving.run_folder import RAY
 from serving.shoppers.open_store import check_shoppers
+from serving.stages.remote import STAGE_APPS
 
 APP = "aisle"
+STATUS_POLL_S = 0.2
 
 
 # What keeps a Ray of one machine to itself. Its processes inherit it.
@@ -94,18 +101,48 @@ def deploy(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> No
     """
     bundle_folder = bundle_folder.resolve()
     check(bundle_folder, config)
+    generation = Generation.current(bundle_folder)
+    stages = build_stages(generation, config, log_socket)
+    before = _stage_apps()
     try:
-        serve.run(build_app(bundle_folder, config, log_socket), name=APP, route_prefix=None)
+        if stages:
+            serve.run_many([serve.RunTarget(app, name=name, route_prefix=None) for name, app in stages.items()])
+        serve.run(build_app(generation, config, log_socket), name=APP, route_prefix=None)
     except RuntimeError as error:
-        raise RuntimeError(_cause() or str(error)) from None
+        cause = _cause([*stages, APP]) or str(error)
+        _delete(stages.keys() - before)
+        raise RuntimeError(cause) from None
+    if unused := before - stages.keys():
+        _wait_for_old_gateways(config.server.drain_s)
+        _delete(unused)
 
 
-def _cause() -> str:
+def _stage_apps() -> set[str]:
+    return {name for name in serve.status().applications if name.startswith(STAGE_APPS)}
+
+
+def _delete(apps: Iterable[str]) -> None:
+    for name in apps:
+        serve.delete(name)
+
+
+def _wait_for_old_gateways(drain_s: float) -> None:
+    """Waits until the gateways that were replaced have ended: until then they call the stages of their generation."""
+    give_up = time.monotonic() + NOTICE_S + drain_s + 5
+    while time.monotonic() < give_up:
+        states = serve.status().applications[APP].deployments[GATEWAY].replica_states
+        if not states.get("STOPPING"):
+            return
+        time.sleep(STATUS_POLL_S)
+
+
+def _cause(apps: Sequence[str]) -> str:
     """Returns the errors of the replicas that did not start, which Serve has in the messages of their deployments, below a traceback."""
-    app = serve.status().applications.get(APP)
+    found = serve.status().applications
+    deployments = [app.deployments for name in apps if (app := found.get(name))]
     failed = {
         name: deployment.message.strip().splitlines()
-        for name, deployment in (app.deployments if app else {}).items()
+        for name, deployment in chain.from_iterable(each.items() for each in deployments)
         if deployment.status is not DeploymentStatus.HEALTHY and deployment.message.strip()
     }
     return "; ".join(f"{name} cannot start: {lines[-1]}" for name, lines in failed.items())

@@ -9,7 +9,8 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,6 @@ from models.bundles.bundle import Bundle
 from models.bundles.extend import link_folder
 from models.next_generation import Living, build_next
 from models.products.product import Product
-from models.products.product_table import ProductTable
 from serving.catalogue.change import ChangeBatch, LoggedBatch, Upsert
 from serving.catalogue.open_catalogue import shared_catalogue
 from serving.catalogue.open_log import open_log
@@ -41,6 +41,7 @@ from serving.config import CatalogueConfig
 from serving.gateway.messages.products import ProductMessages
 
 WITHOUT_HURRY = PATIENT + "[server]\nmax_deadline_ms = 60000\n"  # hundreds of products may wait for the text encoder
+WITHOUT_BUILDS = "[catalogue]\ncompact_after = 0\n"
 UPSERT = "/aisle.v1.CatalogueService/UpsertProducts"
 OFFER = "/aisle.v1.CatalogueService/UpdateOffers"
 UPSERTS, OFFERS = 100, 500  # of a call
@@ -50,6 +51,8 @@ STEADY = 20
 AGAIN_S = 0.1
 ONE_EVERY_S = 0.05  # calls of one product
 CLIENTS = 32
+BUILT_AFTER = 2_000  # changes
+SEARCHES_S = 100.0  # searches a second beside a build: what leaves both cores time
 LOGGED = 50_000
 LOGGED_AT_ONCE = 500
 SIZES = 1_000_000, 50_000  # products of a generation, and changed ones over it
@@ -60,8 +63,9 @@ def bench_catalogue(setup: Setup) -> None:
     """Half of the upserted products are new, half replace a product of the bundle. Every call waits until its changes are visible."""
     goals = {"text": ">= 150", "personal": ">= 500"}
     with ExitStack() as running:
+        config = WITHOUT_HURRY + WITHOUT_BUILDS
         targets = {
-            name: _Target(running.enter_context(served(folder, WITHOUT_HURRY)), _Changes(folder))
+            name: _Target(running.enter_context(served(folder, config)), _Changes(folder))
             for name, folder in setup.bundles.items()
         }
         for number in range(setup.rounds):
@@ -74,6 +78,7 @@ def bench_catalogue(setup: Setup) -> None:
         setup.leave_out("searches beside changes, starts, an overlay: no --personal bundle")
         return
     _bench_searches(setup, setup.personal)
+    _bench_build(setup, setup.personal)
     _bench_start(setup, setup.personal)
     _bench_overlay(setup, setup.personal)
 
@@ -218,7 +223,7 @@ def _bench_searches(setup: Setup, folder: Path) -> None:
     quiet: list[LoadReport] = []
     beside: list[LoadReport] = []
     sent: list[float] = []
-    with served(folder, PATIENT) as service:
+    with served(folder, PATIENT + WITHOUT_BUILDS) as service:
         changes = _Changes(folder)
         h2load(service.address, METHOD, messages[:8], clients=CLIENTS, seconds=setup.seconds)  # reaches its speed
         for number in range(setup.rounds):
@@ -252,6 +257,78 @@ async def _search_and_upsert(
     return await searching, len(times) * STEADY / (time.perf_counter() - started)
 
 
+def _bench_build(setup: Setup, folder: Path) -> None:
+    """Searches at a constant rate while a generation is built and takes the place of the bundle, and without. Round by round: as many
+    changes as start a build."""
+    messages = search_messages(bundle_queries(folder, 2000))
+    quiet: list[float] = []
+    beside: list[float] = []
+    builds: list[float] = []
+    failed: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="aisle-generations-") as name:
+        mine = Path(name) / "mine"
+        link_folder(folder, mine)
+        config = f'{PATIENT}[catalogue]\ncompact_after = {BUILT_AFTER}\npath = "{name}/changes.db"\n'
+        with served(mine, config) as service:
+            changes = _Changes(folder)
+            for number in range(1 if setup.quick else setup.rounds):
+                setup.say(f"builds, round {number + 1}")
+                until = asyncio.sleep(2 * setup.seconds)
+                times, _ = asyncio.run(_search_during(service.address, messages, until))
+                quiet.append(float(np.percentile(times, 99)))
+                asyncio.run(_upsert_until(service.address, changes, BUILT_AFTER))
+                started = time.perf_counter()
+                rolled_out = asyncio.to_thread(service.wait_for, "rolled out", number + 1)
+                times, codes = asyncio.run(_search_during(service.address, messages, rolled_out))
+                builds.append(time.perf_counter() - started)
+                beside.append(float(np.percentile(times, 99)))
+                failed.append(float(codes.total()))
+    add = setup.figures.add
+    note = f"{SEARCHES_S:.0f} searches a second"
+    add("catalogue", "build and swap of a generation beside searches", "s", builds, note=f"{BUILT_AFTER:,} changes")
+    add("catalogue", "searches that failed during a build and swap", "calls", failed, goal="0", note=note)
+    add("catalogue", "searches without a build, p99", "ms", quiet, note=note)
+    add("catalogue", "searches during a build and swap, p99", "ms", beside, note=note)
+    add("catalogue", "searches during a build / without, p99", "ratio", ratios(beside, quiet), goal="<= 2")
+
+
+async def _search_during(
+    address: str, messages: Sequence[bytes], during: Coroutine[Any, Any, Any]
+) -> tuple[list[float], Counter[str]]:
+    """Sends a search at each planned time until `during` has ended. Returns the milliseconds from the planned times to the answers, and how
+    many calls failed, by code."""
+    times: list[float] = []
+    failed: Counter[str] = Counter()
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(METHOD)
+        waiting = asyncio.ensure_future(during)
+        started = time.perf_counter()
+
+        async def send(message: bytes, planned: float) -> None:
+            try:
+                await call(message, timeout=60)
+            except grpc.aio.AioRpcError as error:
+                failed[error.code().name] += 1
+            times.append((time.perf_counter() - planned) * 1000)
+
+        sending = []
+        for number in itertools.count():
+            planned = started + number / SEARCHES_S
+            await asyncio.sleep(max(0.0, planned - time.perf_counter()))
+            if waiting.done():
+                break
+            sending.append(asyncio.ensure_future(send(messages[number % len(messages)], planned)))
+        await asyncio.gather(waiting, *sending)
+    return times, failed
+
+
+async def _upsert_until(address: str, changes: _Changes, count: int) -> None:
+    """Upserts at least this many products."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        while count > 0:
+            count -= await _send(channel, UPSERT, changes.upsert(UPSERTS))
+
+
 def _bench_start(setup: Setup, folder: Path) -> None:
     """How much longer a gateway takes until it is ready if the log holds changes that its bundle has not."""
     logged = 2_000 if setup.quick else LOGGED
@@ -283,13 +360,14 @@ async def _log(bundle: Bundle, path: Path, count: int) -> None:
     if log is None:
         raise RuntimeError("the configuration logs no changes")
     vectors = np.asarray(bundle.vectors())[:, : bundle.manifest.dim]
-    for batch in _batches(bundle.products(), vectors, count, LOGGED_AT_ONCE):
+    for batch in _batches(bundle, vectors, count, LOGGED_AT_ONCE):
         await log.append(batch)
     await log.close()
 
 
-def _batches(table: ProductTable, vectors: Float16s, count: int, size: int) -> Iterator[ChangeBatch]:
+def _batches(bundle: Bundle, vectors: Float16s, count: int, size: int) -> Iterator[ChangeBatch]:
     """Yields upserts; a product has its words in another order, and the vector of a product of the bundle."""
+    table, encoder = bundle.products(), bundle.manifest.encoder_version
     rng = random.Random(1)
     for start in range(0, count, size):
         rows = rng.sample(range(len(table)), min(size, count - start, len(table)))
@@ -297,7 +375,7 @@ def _batches(table: ProductTable, vectors: Float16s, count: int, size: int) -> I
             varied(table.product(row), f"bench-{start + n}" if n % 2 else "", rng) for n, row in enumerate(rows)
         ]
         rng.shuffle(rows)
-        yield ChangeBatch(changes=tuple(map(Upsert, products)), vectors=vectors[rows], encoder="benchmark")
+        yield ChangeBatch(changes=tuple(map(Upsert, products)), vectors=vectors[rows], encoder=encoder)
 
 
 def varied(product: Product, new_id: str, rng: random.Random) -> Product:
@@ -320,7 +398,7 @@ def _bench_overlay(setup: Setup, folder: Path) -> None:
         vectors = np.asarray(catalogue.bundle.vectors())[:, : bundle.manifest.dim]
         first = catalogue.live.sequence + 1
         started = time.perf_counter()
-        for batch in _batches(catalogue.bundle.products(), vectors, changed, UPSERTS):
+        for batch in _batches(catalogue.bundle, vectors, changed, UPSERTS):
             catalogue.live.apply([LoggedBatch(first=first, batch=batch)])
             first += len(batch.changes)
         took_us = 1e6 * (time.perf_counter() - started) / changed

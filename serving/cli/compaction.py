@@ -15,9 +15,9 @@ from pathlib import Path
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError, Manifest
 from models.errors import InputError
+from serving.catalogue.generation import previous_of
 from serving.catalogue.log import ChangeLog
 from serving.catalogue.open_log import open_log
-from serving.cli.generations import previous_of
 from serving.config import CatalogueConfig
 from serving.errors import AisleError
 from serving.logs import log as messages

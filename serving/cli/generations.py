@@ -26,20 +26,13 @@ from models.bundles.files import aside, exchange, sync_files
 from models.bundles.manifest import BundleError, Manifest
 from models.next_generation import BLOCK, Living, build_next
 from models.products.product import Product
+from serving.catalogue.generation import next_of, previous_of
 from serving.catalogue.live_catalogue import LiveCatalogue
 from serving.catalogue.log import ChangeLog
 from serving.catalogue.open_catalogue import open_catalogue
 
 READ_AT_ONCE = 2_000  # changes
 RECALL_QUERIES = 200
-
-
-def next_of(bundle: Path) -> Path:
-    return bundle.with_name(bundle.name + ".next")
-
-
-def previous_of(bundle: Path) -> Path:
-    return bundle.with_name(bundle.name + ".previous")
 
 
 @contextmanager

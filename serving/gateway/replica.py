@@ -11,16 +11,16 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 
 from models.bundles.bundle import Bundle
 from serving.catalogue.follower import Follower
+from serving.catalogue.generation import Generation
 from serving.config import AisleConfig
 from serving.edge.call_log import CallLog
 from serving.gateway.edge import Edge
@@ -31,7 +31,6 @@ from serving.search.pipeline import SearchPipeline
 from serving.shoppers.open_store import open_shoppers
 from serving.shoppers.store import ShopperStore
 from serving.stages.local import LocalStage
-from serving.stages.lone_calls import LoneCalls
 from serving.stages.remote import RemoteStage
 from serving.stages.stage import Stage, StagePlan
 
@@ -58,33 +57,34 @@ class Gateway:
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self,
-        bundle_folder: Path,
+        generation: Generation,
         config: AisleConfig,
         plans: tuple[StagePlan[Any, Any], ...],
         wire: Wire,
         log_socket: str,
-        *handles: DeploymentHandle | None,
     ) -> None:
         bind_to_loopback()
         sys.setswitchinterval(SWITCH_S)
         configure_logging(config.log.format, config.log.level, log_socket)
         with logged_failure("gateway"):
-            await self._start(bundle_folder, config, plans, wire, log_socket, handles)
+            await self._start(generation, config, plans, wire, log_socket)
 
     async def _start(
         self,
-        bundle_folder: Path,
+        generation: Generation,
         config: AisleConfig,
         plans: tuple[StagePlan[Any, Any], ...],
         wire: Wire,
         log_socket: str,
-        handles: Sequence[DeploymentHandle | None],
     ) -> None:
         started = time.monotonic()
+        bundle_folder = generation.path()
         self._guard = guard = Guard(CallLog(config.log), config.server.max_message_bytes)
         stages = {
-            plan.name: await _start_stage(plan, handle, guard.lone_calls)
-            for plan, handle in zip(plans, handles, strict=True)
+            plan.name: await RemoteStage.start(plan, generation.version)
+            if plan.config.placement == "remote"
+            else await LocalStage.start(plan, guard.lone_calls)
+            for plan in plans
         }
         self._stages = list(stages.values())
         self._shoppers = await open_shoppers(config.shoppers, Bundle(bundle_folder).manifest.name)
@@ -138,9 +138,3 @@ class Gateway:
         if self._follower:
             await self._follower.close()
         log.info("gateway stopped", extra={"fields": {"replica": self._replica_id, "calls": self._guard.log.codes()}})
-
-
-async def _start_stage(
-    plan: StagePlan[Any, Any], handle: DeploymentHandle | None, lone_calls: LoneCalls
-) -> Stage[Any, Any]:
-    return await RemoteStage.start(plan, handle) if handle else await LocalStage.start(plan, lone_calls)

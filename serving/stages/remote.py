@@ -30,6 +30,7 @@ REPLICA_POLL_S = 1.0
 QUEUE_AGE = "queue_age_ms"
 AGE_WINDOW_S = 5.0
 DOWNSCALE_AFTER_S = 120.0
+STAGE_APPS = "aisle-stage-"  # how the names of the stages' applications begin
 
 
 class RemoteStage(BatchedStage[Item, Result]):
@@ -42,9 +43,10 @@ class RemoteStage(BatchedStage[Item, Result]):
         self._poll: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, plan: StagePlan[Item, Result], handle: DeploymentHandle) -> RemoteStage[Item, Result]:
-        stage = cls(plan, handle)
-        stage.backend = await handle.describe.remote()
+    async def start(cls, plan: StagePlan[Item, Result], version: str) -> RemoteStage[Item, Result]:
+        """Calls the replicas that serve this version of the bundle."""
+        stage = cls(plan, await asyncio.to_thread(serve.get_app_handle, stage_app_name(plan, version)))
+        stage.backend = await stage._handle.describe.remote()
         stage._live = max(1, plan.config.min_replicas)
         stage._poll = asyncio.ensure_future(stage._follow_replicas())
         return stage
@@ -72,13 +74,11 @@ class RemoteStage(BatchedStage[Item, Result]):
 
     async def _follow_replicas(self) -> None:
         """Follows the number of live replicas, which sets the number of batches in flight."""
-        name = self._handle.deployment_name
+        app, name = self._handle.app_name, self._handle.deployment_name
         while True:
             try:
                 status = await asyncio.to_thread(serve.status)
-                deployment = next(
-                    app.deployments[name] for app in status.applications.values() if name in app.deployments
-                )
+                deployment = status.applications[app].deployments[name]
                 self._live = deployment.replica_states.get("RUNNING", 0)
                 self.batcher.wake()
             except Exception:  # noqa: S110 - the controller restarts now and then; the last count holds until it answers
@@ -141,8 +141,12 @@ class QueueAgePolicy:
         return current, {**state, "fresh_since": fresh_since}
 
 
-def stage_deployment(plan: StagePlan[Any, Any], logging: LogConfig, log_socket: str) -> Any:
-    """Returns the Serve application node of a remote stage."""
+def stage_app_name(plan: StagePlan[Any, Any], version: str) -> str:
+    return f"{STAGE_APPS}{plan.name}-{version}"
+
+
+def stage_app(plan: StagePlan[Any, Any], logging: LogConfig, log_socket: str) -> serve.Application:
+    """Returns the Serve application of a remote stage."""
     config = plan.config
     scaling: dict[str, Any] = {"num_replicas": config.min_replicas}
     if config.max_replicas > config.min_replicas:

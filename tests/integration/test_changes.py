@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,15 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from aisle.v1 import catalogue_pb2, catalogue_pb2_grpc
 from loadtest.benchmarks.service import Service, served
 from models.bundles.bundle import Bundle
+from serving.cli.client import connected
 from serving.cli.main import app
+from serving.cli.options import ServiceOptions
 from serving.edge.keys import new_key
+
+MANY = 4000
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +134,27 @@ def test_a_feed_of_the_catalogue_sends_what_changes(
     assert "lacks 700 of the 1,000 products" in refused.output
 
 
+def last_change(shop: Service, key: str) -> int:
+    """Returns the sequence of the latest change."""
+    with connected(ServiceOptions(server=shop.address, api_key=key)) as connection:
+        stub = catalogue_pb2_grpc.CatalogueServiceStub(connection.channel)
+        status = connection.call(stub.GetCatalogueStatus, catalogue_pb2.GetCatalogueStatusRequest())
+        return int(status.logged_sequence)
+
+
 def test_an_upsert_outlives_the_death_of_the_gateway(shop: Service, keys: dict[str, str], tmp_path: Path) -> None:
     new = tmp_path / "new.csv"
-    new.write_text("id,title\n" + "".join(f"many-{n},Quagga rug {n}\n" for n in range(1500)))
+    new.write_text("id,title\n" + "".join(f"many-{n},Quagga rug {n}\n" for n in range(MANY)))
+    before = last_change(shop, keys["all"])
     done: list[Result] = []
     command = threading.Thread(target=lambda: done.append(aisle(shop, keys["write"], "upsert", new)))
     command.start()
-    command.join(1.5)
+    while last_change(shop, keys["all"]) == before:
+        time.sleep(0.01)
     assert command.is_alive()
     for pid in shop.gateways():
         os.kill(pid, signal.SIGKILL)
     command.join(120)
-    assert "1,500 changes accepted, visible" in ok(done[0])
-    assert "products          2,500" in ok(aisle(shop, keys["all"], "catalogue", "status"))
-    assert "Quagga rug 1499" in ok(aisle(shop, keys["all"], "search", "quagga rug 1499"))
+    assert f"{MANY:,} changes accepted, visible" in ok(done[0])
+    assert f"products          {1000 + MANY:,}" in ok(aisle(shop, keys["all"], "catalogue", "status"))
+    assert f"Quagga rug {MANY - 1}" in ok(aisle(shop, keys["all"], "search", f"quagga rug {MANY - 1}"))

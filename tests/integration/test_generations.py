@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,12 +22,14 @@ from loadtest.benchmarks.service import Service, served
 from models.arrays import silent
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
+from serving.catalogue.generation import previous_of
 from serving.catalogue.open_catalogue import Catalogue
 from serving.catalogue.sqlite_log import SqliteLog
-from serving.cli.generations import alone, compact, previous_of
+from serving.cli.generations import alone, compact
 from tests.generations import assert_holds, logged, random_changes
 
 COMPACT_AFTER = 150
+GONE = 40  # products of the first rows, whose rows the next generation gives to others
 WAIT_S = 10
 
 
@@ -53,6 +55,7 @@ def mine(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shop(mine: Path) -> Iterator[Service]:
     log = f'[catalogue]\npath = "{mine.parent / "changes.db"}"\ncompact_after = {COMPACT_AFTER}\nmax_wait_ms = 5000\n'
+    log += '[retriever]\nplacement = "remote"\nmin_replicas = 1\nmax_replicas = 1\nnum_cpus = 0.1\n'
     with served(mine, log) as running:
         yield running
         assert running.process.poll() is None
@@ -61,7 +64,10 @@ def shop(mine: Path) -> Iterator[Service]:
 class Traffic:
     """Writes and searches, one of each after the other, and what was acknowledged: the title of each product, None for a deleted one."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, ids: Sequence[str]) -> None:
+        """`ids` are those of products that stay; each is searched for."""
+        self._ids = ids
+        self.wrong: list[str] = []  # that was found in place of what was searched for
         self.acknowledged: dict[str, str | None] = {}
         self.failures: list[str] = []
         self.unseen: list[str] = []  # that a call missed after it was acknowledged as visible
@@ -114,7 +120,10 @@ class Traffic:
 
     def _search(self) -> None:
         search = search_pb2_grpc.SearchServiceStub(self._channel)
-        assert search.Search(search_pb2.SearchRequest(query="grey rug"), timeout=WAIT_S).hits
+        wanted = self._ids[self.searches % len(self._ids)]
+        found = [hit.product.id for hit in search.Search(search_pb2.SearchRequest(query=wanted), timeout=WAIT_S).hits]
+        if found[:1] != [wanted]:
+            self.wrong.append(f"{wanted}: {found[:3]}")
         self.searches += 1
 
 
@@ -136,7 +145,7 @@ def in_step(channel: grpc.Channel) -> catalogue_pb2.GetCatalogueStatusResponse:
     give_up = time.monotonic() + 60
     while True:
         now = status(channel)
-        if [replica.lag for replica in now.replicas] == [0]:
+        if [replica.lag for replica in now.replicas] == [0, 0]:  # the gateway and the retriever
             return now
         assert time.monotonic() < give_up, now
         time.sleep(0.1)
@@ -156,8 +165,12 @@ def held(mine: Path) -> Iterator[None]:
 
 
 def test_a_service_builds_takes_in_and_rolls_back_generations_under_traffic(shop: Service, mine: Path) -> None:
-    first = Bundle(mine).manifest
-    with connect(shop.address) as channel, Traffic(shop.address) as traffic:
+    first, table = Bundle(mine).manifest, Bundle(mine).products()
+    ids = table.strings("id")
+    with connect(shop.address) as channel:
+        gone = catalogue_pb2.DeleteProductsRequest(product_ids=ids[:GONE])
+        assert catalogue_pb2_grpc.CatalogueServiceStub(channel).DeleteProducts(gone, timeout=WAIT_S).is_visible
+    with connect(shop.address) as channel, Traffic(shop.address, ids[GONE:]) as traffic:
         shop.wait_for("rolled out", 2)
         after = in_step(channel)
         assert 0 < first.sequence + COMPACT_AFTER <= after.bundle_sequence
@@ -186,11 +199,12 @@ def test_a_service_builds_takes_in_and_rolls_back_generations_under_traffic(shop
         assert now.added_rows > 0
     assert traffic.failures == []
     assert traffic.unseen == []
+    assert traffic.wrong == []
     assert traffic.writes > COMPACT_AFTER / 4
     assert traffic.searches > traffic.writes / 2
     with connect(shop.address) as channel:
         in_step(channel)
         assert missing(channel, traffic.acknowledged) == {}
-        assert status(channel).products == first.products + sum(
+        assert status(channel).products == first.products - GONE + sum(
             title is not None for title in traffic.acknowledged.values()
         )

@@ -20,12 +20,13 @@ from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.spec import Text
 from serving.catalogue.change import Change, Delete, Offer, Upsert
+from serving.catalogue.generation import previous_of
 from serving.catalogue.lease import LeaseTaken
 from serving.catalogue.log import ChangeLog
 from serving.catalogue.open_catalogue import open_catalogue
 from serving.catalogue.open_log import build_lease, open_log
 from serving.catalogue.sqlite_log import SqliteLog
-from serving.cli.generations import alone, previous_of
+from serving.cli.generations import alone
 from serving.cli.main import app
 from serving.config import CatalogueConfig, ConfigError, load_config
 from tests.conftest import BuildTiny

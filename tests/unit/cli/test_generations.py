@@ -23,11 +23,12 @@ from models.products.attributes.spec import AttributeSpec
 from models.products.product import Product
 from models.text_encoder.embed_products import TextEmbedding
 from serving.catalogue.change import Delete, Upsert
+from serving.catalogue.generation import next_of, previous_of
 from serving.catalogue.log import LogEnded
 from serving.catalogue.open_catalogue import Catalogue
 from serving.catalogue.sqlite_log import SqliteLog
 from serving.cli import generations
-from serving.cli.generations import compact, next_of, previous_of, roll_back
+from serving.cli.generations import compact, roll_back
 from tests.generations import assert_holds, logged, random_changes, random_product
 
 SPECS = (
