@@ -80,9 +80,10 @@ def create(path: Path, sync: Sync, max_events: int) -> ShopperFiles:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(
-            os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        )  # SQLite makes its other files with the rights of this one
+        # SQLite makes its other files with the rights of this one. One that exists is left to SQLite: closing any descriptor of a file ends
+        # the locks that other connections of this process hold on it.
+        if not path.is_file():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = connect(path, "full")
         keys = _lay_out(connection, path, sync)
         connection.execute(f"PRAGMA synchronous = {sync}")

@@ -7,11 +7,15 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
 
 from aisle.v1 import catalogue_pb2, product_pb2
+from models.arrays import Ints
 from models.products.attributes.columns import AttributeColumns
-from models.products.attributes.parse import MAX_VALUE_CHARS, read_value
+from models.products.attributes.parse import MAX_VALUE_CHARS, SEPARATOR, read_value, write_value
 from models.products.attributes.spec import AttributeType
 from models.products.decimals import is_ambiguous
 from models.products.product import MAX_ID_CHARS, MAX_PRICE_MINOR, Product
@@ -96,15 +100,36 @@ class CatalogueMessages:
         return tuple(request.product_ids)
 
     def write_products(self, ids: Iterable[str]) -> catalogue_pb2.GetProductsResponse:
-        """Returns the products that the catalogue has now, without what only the gateway knows."""
+        """Returns the products that the catalogue has now, without what only the gateway knows. An upsert of one changes nothing."""
         response = catalogue_pb2.GetProductsResponse()
+        rows: list[int] = []
         for product_id in ids:
             row = self._table.row_of(product_id)
             if row is None:
                 response.unknown_product_ids.append(product_id)
             else:
                 response.products.append(self._products.write(row, self._products.fields))
+                rows.append(row)
+        self._say_what_is_meant(response.products, np.array(rows, np.int64))
         return response
+
+    def _say_what_is_meant(self, products: Sequence[product_pb2.Product], rows: Ints) -> None:
+        """Replaces the texts of attributes that mean something else by themselves than they did in the catalogue's file: lists that were
+        separated by another character, and numbers and dates that the other cells of their column explained."""
+        for name, column in self._attributes.items():
+            if column.type in (AttributeType.TEXT, AttributeType.KEYWORD):
+                continue
+            meant: dict[int, list[Any]] = {}
+            for at, number in column.values_of(rows):
+                meant.setdefault(at, []).append(column.value(number))
+            for at, values in meant.items():
+                text = products[at].attributes.get(name, "")
+                if column.type is not AttributeType.KEYWORDS and len(values) > 1:
+                    continue  # no text means several numbers
+                if _folded(read_value(text, column.type, column.unit)) != _folded(values):
+                    if column.type is AttributeType.KEYWORDS:
+                        values.sort(key=partial(_place_of, text))
+                    products[at].attributes[name] = _text_of(values, column.type, column.unit)
 
     def write(
         self, call: ChangeCall, appended: Appended, *, is_visible: bool, spent_bytes: int = 0
@@ -220,6 +245,21 @@ class CatalogueMessages:
     def _check_number(self, field: str, count: int, violations: list[Violation]) -> None:
         if not 1 <= count <= self._max_changes:
             violations.append(Violation(field, f"has {count:,} items; it must have 1 to {self._max_changes:,}"))
+
+
+def _folded(values: Iterable[Any]) -> set[Any]:
+    return {value.casefold() if isinstance(value, str) else value for value in values}
+
+
+def _place_of(text: str, value: str) -> int:
+    return text.casefold().find(value.casefold())
+
+
+def _text_of(values: Sequence[Any], kind: AttributeType, unit: str) -> str:
+    """Returns a text that means these values by itself."""
+    if kind is AttributeType.NUMBER:
+        return number_text(values[0], unit) or write_value(values[0], kind)
+    return SEPARATOR.join(write_value(value, kind) for value in values)
 
 
 def _content(request: ChangeRequest) -> bytes:
