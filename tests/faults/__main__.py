@@ -23,6 +23,7 @@ from rich.console import Console
 from loadtest.benchmarks.service import Service, bundle_queries, served
 from loadtest.traffic import QueryMix
 from models.bundles.build import Recipe, build_bundle
+from models.bundles.extend import link_folder
 from models.bundles.sources import sample_source
 from models.text_encoder.embed_products import TextEmbedding
 from tests.faults.crasher import REMOTE_RETRIEVER, crash
@@ -149,12 +150,20 @@ def crasher(
     remote: Annotated[
         bool, typer.Option(help="Has the retriever in two replicas of its own, which are killed too.")
     ] = False,
+    compact_after: Annotated[
+        int, typer.Option(min=0, help="Changes after which a generation is built; 0: none is.")
+    ] = 3_000,
     bundle: Bundle = None,
 ) -> None:
-    """Kills gateways (SIGKILL) while writers change the catalogue and searchers read it. Lost is an acknowledged change that is not there,
-    a deleted product that is back, a product that is there twice, and a search that lacks what was acknowledged as visible."""
+    """Kills gateways and builds of generations (SIGKILL) while writers change the catalogue and searchers read it. Lost is an acknowledged
+    change that is not there, a deleted product that is back, a product that is there twice, and a search that lacks what was acknowledged
+    as visible."""
     with tempfile.TemporaryDirectory() as folder:
-        text = f'[catalogue]\npath = "{folder}/changes.db"\n' + (REMOTE_RETRIEVER if remote else "")
+        text = f'[catalogue]\npath = "{folder}/changes.db"\ncompact_after = {compact_after}\n'
+        text += REMOTE_RETRIEVER if remote else ""
+        if bundle:
+            link_folder(bundle, Path(folder) / "bundle")  # its generations are those of the drill
+            bundle = Path(folder) / "bundle"
         with _service(bundle, None, 2, text) as (service, _):
             drill = crash(service, kills=kills, seed=seed, num_gateways=2, num_retrievers=2 if remote else 0)
             result = asyncio.run(drill)

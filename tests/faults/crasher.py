@@ -9,6 +9,7 @@ before the search was sent. Times are random, and a writer always has a call in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from rich.console import Console
@@ -121,6 +123,7 @@ class Crashed:
     repeated: int = 0  # calls that were sent again and had been logged before
     invisible: int = 0  # acknowledgements before every replica had applied the changes
     acknowledged: int = 0  # changes
+    generations: int = 0  # that were built and rolled out
     again_s: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -135,6 +138,7 @@ class Crashed:
             f"acknowledged changes: {self.acknowledged:,}; {self.invisible:,} calls answered before all had them"
         )
         console.print(f"searches: {counts(self.searches)}")
+        console.print(f"generations built and rolled out: {self.generations:,}")
         if self.again_s:
             ordered = sorted(self.again_s)
             median = ordered[len(ordered) // 2]
@@ -145,7 +149,8 @@ class Crashed:
 
 
 async def crash(service: Service, *, kills: int, seed: int, num_gateways: int, num_retrievers: int = 0) -> Crashed:
-    """Changes and searches while `kills` processes of a service are killed; then compares every product with what was acknowledged."""
+    """Changes and searches while `kills` processes of a service are killed, and half of the builds of generations besides; then compares
+    every product with what was acknowledged."""
     drill = _Drill(service, random.Random(seed))
     try:
         await drill.run(kills, num_gateways, num_retrievers)
@@ -173,6 +178,7 @@ class _Drill:
     async def run(self, kills: int, num_gateways: int, num_retrievers: int) -> None:
         writing = [asyncio.create_task(self._write(writer)) for writer in self._writers]
         searching = [asyncio.create_task(self._browse()) for _ in range(NUM_SEARCHERS)]
+        killing = asyncio.create_task(self._kill_builds())
         try:
             for _ in range(kills):
                 await asyncio.sleep(self._rng.uniform(0.2, 2.0))
@@ -181,8 +187,9 @@ class _Drill:
                     break
         finally:
             self._done = True
-        await asyncio.gather(*writing, *searching)
+        await asyncio.gather(*writing, *searching, killing)
         await self._compare()
+        self.result.generations = len(self._service.events("rolled out"))
         self.result.acknowledged = sum(writer.acknowledged for writer in self._writers)
 
     async def _kill(self, num_gateways: int, num_retrievers: int) -> None:
@@ -203,6 +210,27 @@ class _Drill:
                 return
             await asyncio.sleep(0.1)
         self.result.again_s.append(time.monotonic() - started)
+
+    async def _kill_builds(self) -> None:
+        """Kills the first build somewhere in its first seconds, and each later one at an even chance somewhere in what the longest took."""
+        rng, longest_s, met = random.Random(self._rng.random()), 5.0, set[int]()
+        while not self._done:
+            await asyncio.sleep(0.1)
+            process = _build_of(self._service.process.pid)
+            if process is None or process in met:
+                continue
+            started, kills_it = time.monotonic(), not met or rng.random() < 0.5
+            kills_after_s = rng.uniform(0, longest_s)
+            met.add(process)
+            while _build_of(self._service.process.pid) == process and not self._done:
+                if kills_it and time.monotonic() - started > kills_after_s:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                        self.result.kills["build"] += 1
+                    break
+                await asyncio.sleep(0.02)
+            else:
+                longest_s = max(longest_s, time.monotonic() - started)
 
     def _running(self, kind: str) -> set[int]:
         if kind == "gateway":
@@ -314,6 +342,16 @@ _EXPECTED = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
+
+
+def _build_of(service: int) -> int | None:
+    """Returns the process that builds a generation for a service."""
+    try:
+        children = Path(f"/proc/{service}/task/{service}/children").read_text().split()
+        commands = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
+    except OSError:  # one has just ended
+        return None
+    return next((child for child, command in commands.items() if "\0compact\0" in command), None)
 
 
 def _lives(process: int) -> bool:
