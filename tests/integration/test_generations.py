@@ -21,7 +21,7 @@ from aisle.v1 import catalogue_pb2, catalogue_pb2_grpc, product_pb2, search_pb2,
 from loadtest.benchmarks.service import Service, served
 from models.arrays import silent
 from models.bundles.bundle import Bundle
-from models.bundles.manifest import BundleError
+from models.bundles.manifest import BundleError, Manifest
 from serving.catalogue.generation import previous_of
 from serving.catalogue.open_catalogue import Catalogue
 from serving.catalogue.sqlite_log import SqliteLog
@@ -151,6 +151,21 @@ def in_step(channel: grpc.Channel) -> catalogue_pb2.GetCatalogueStatusResponse:
         time.sleep(0.1)
 
 
+def dropped(mine: Path, first: Manifest) -> int:
+    """The last change that the log has forgotten, once it has."""
+    log = SqliteLog(mine.parent / "changes.db", first.line, "normal", first.sequence)
+    give_up = time.monotonic() + 60
+    try:
+        while True:
+            with log._reading:
+                last = int(log._reader.execute("SELECT dropped FROM state").fetchone()[0])
+            if last or time.monotonic() > give_up:
+                return last
+            time.sleep(0.1)
+    finally:
+        log._close()
+
+
 @contextmanager
 def held(mine: Path) -> Iterator[None]:
     """Keeps the service from building, once it does not."""
@@ -175,12 +190,8 @@ def test_a_service_builds_takes_in_and_rolls_back_generations_under_traffic(shop
         after = in_step(channel)
         assert 0 < first.sequence + COMPACT_AFTER <= after.bundle_sequence
         assert Bundle(previous_of(mine)).manifest.sequence < after.bundle_sequence
-        # Everybody has what both generations have, so the log forgot it.
-        log = SqliteLog(mine.parent / "changes.db", first.line, "normal", first.sequence)
-        with log._reading:
-            dropped = log._reader.execute("SELECT dropped FROM state").fetchone()[0]
-        log._close()
-        assert 0 < dropped <= Bundle(previous_of(mine)).manifest.sequence
+        # Everybody has what both generations have, so the log forgets it.
+        assert 0 < dropped(mine, first) <= Bundle(previous_of(mine)).manifest.sequence
         with held(mine):  # the next build is refused, and is said to be; then there are no more
             refused = shop.wait_for("no new generation; serving as before", 1)
             assert "another process builds or swaps generations of" in refused[-1]["error"]
