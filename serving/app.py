@@ -73,9 +73,9 @@ Stages = Mapping[str, Stage[Any, Any]]
 Load = Callable[[Path], Compute[Any, Any]]
 
 
-def plan_stages(generation: Generation, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
+def plan_stages(bundle: Bundle, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
     """Plans the stages of a bundle: encoder and retriever, and one for each other model that it holds."""
-    bundle = Bundle(generation.path())
+    generation = generation_of(bundle)
     plans: list[StagePlan[Any, Any]] = []
 
     def plan(name: str, stage: LightStageConfig, load: Load, max_batch_cost: int, *, is_long: bool = False) -> None:
@@ -205,17 +205,17 @@ def wire(
     return Wired(version=manifest.version, pipeline=pipeline, services=services, follower=follower)
 
 
-def build_stages(generation: Generation, config: AisleConfig, log_socket: str = "") -> dict[str, serve.Application]:
+def build_stages(bundle: Bundle, config: AisleConfig, log_socket: str = "") -> dict[str, serve.Application]:
     """Returns the Serve applications of the remote stages by their names. Each generation has its own: gateways of two generations, as
     there are while one is rolled out, never ask the other's."""
     return {
-        stage_app_name(plan, generation.version): stage_app(plan, config.log, log_socket)
-        for plan in plan_stages(generation, config)
+        stage_app_name(plan, bundle.manifest.version): stage_app(plan, config.log, log_socket)
+        for plan in plan_stages(bundle, config)
         if plan.config.placement == "remote"
     }
 
 
-def build_app(generation: Generation, config: AisleConfig, log_socket: str = "") -> serve.Application:
+def build_app(bundle: Bundle, config: AisleConfig, log_socket: str = "") -> serve.Application:
     """Returns the Serve application of the gateway, which calls those of `build_stages`."""
     gateway = serve.deployment(
         Gateway,
@@ -229,7 +229,11 @@ def build_app(generation: Generation, config: AisleConfig, log_socket: str = "")
         max_constructor_retry_count=1,  # what fails once at a rollout fails again; a replica that is lost later is always replaced
         graceful_shutdown_timeout_s=NOTICE_S + config.server.drain_s + 5,
     )
-    return gateway.bind(generation, config, plan_stages(generation, config), wire, log_socket)
+    return gateway.bind(generation_of(bundle), config, plan_stages(bundle, config), wire, log_socket)
+
+
+def generation_of(bundle: Bundle) -> Generation:
+    return Generation(bundle.folder, bundle.manifest.version)
 
 
 def _load(load: Load, generation: Generation) -> Compute[Any, Any]:

@@ -21,7 +21,6 @@ from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from serving.app import GATEWAY, build_app, build_stages
-from serving.catalogue.generation import Generation
 from serving.catalogue.open_log import check_log
 from serving.config import AisleConfig, ConfigError
 from serving.edge.door import NOTICE_S
@@ -101,13 +100,13 @@ def deploy(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> No
     """
     bundle_folder = bundle_folder.resolve()
     check(bundle_folder, config)
-    generation = Generation.current(bundle_folder)
-    stages = build_stages(generation, config, log_socket)
+    bundle = Bundle(bundle_folder)
+    stages = build_stages(bundle, config, log_socket)
     before = _stage_apps()
     try:
         if stages:
             serve.run_many([serve.RunTarget(app, name=name, route_prefix=None) for name, app in stages.items()])
-        serve.run(build_app(generation, config, log_socket), name=APP, route_prefix=None)
+        serve.run(build_app(bundle, config, log_socket), name=APP, route_prefix=None)
     except RuntimeError as error:
         cause = _cause([*stages, APP]) or str(error)
         _delete(stages.keys() - before)

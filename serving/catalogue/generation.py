@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
+
+_opened: dict[Generation, int] = {}  # descriptors of folders
+_opening = threading.Lock()
 
 
 def next_of(bundle: Path) -> Path:
@@ -26,17 +31,28 @@ class Generation:
     folder: Path
     version: str
 
-    @classmethod
-    def current(cls, folder: Path) -> Generation:
-        """Raises BundleError."""
-        return cls(folder, Bundle(folder).manifest.version)
-
     def path(self) -> Path:
-        """Returns where it lies now: it moves when the next one takes its place. Raises BundleError if it is gone."""
-        for folder in (self.folder, previous_of(self.folder)):
-            with suppress(BundleError):
-                if Bundle(folder).manifest.version == self.version:
-                    return folder
+        """Returns a path of the generation that stays its own in this process: another may take its place in the folder while its files are
+        read one by one. Raises BundleError if it is gone."""
+        with _opening:
+            if self not in _opened:
+                _opened[self] = self._open()
+            return _path_of(_opened[self])
+
+    def _open(self) -> int:
+        """Returns a descriptor of the folder, which follows it wherever it is moved."""
+        # In the order in which it moves when the next one takes its place.
+        for folder in (self.folder, next_of(self.folder), previous_of(self.folder)):
+            with suppress(OSError):
+                descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+                with suppress(BundleError):
+                    if Bundle(_path_of(descriptor)).manifest.version == self.version:
+                        return descriptor
+                os.close(descriptor)
         raise BundleError(
             f"{self.folder} does not hold {self.version} any more, which is served; SIGHUP to 'aisle serve' rolls out what it holds"
         )
+
+
+def _path_of(descriptor: int) -> Path:
+    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option, Typer
 
+from serving.cli.client import connected
 from serving.cli.failures import needs, resumable
 from serving.cli.options import (
     ENCODER_NAME,
@@ -20,6 +21,7 @@ from serving.cli.options import (
     RecipeName,
     Report,
     Seed,
+    ServiceOptions,
     SimulatedStore,
     Store,
     TextColumns,
@@ -238,6 +240,40 @@ def evaluate_text_encoder(
             command=command_line(),
             seed=seed,
         )
+
+
+@evaluate_app.command("search")
+@as_command
+def evaluate_search(
+    *,
+    bundle: Annotated[Path, Option(help="The bundle that the service serves.")],
+    judgements: Annotated[
+        Path, Option(exists=True, help="A query, a product id and a rating a row: .csv, .tsv, .jsonl or .parquet.")
+    ],
+    out_folder: Report,
+    query_column: Annotated[str, Option(help="Column of the query.")] = "query",
+    product_column: Annotated[str, Option(help="Column of the product id.")] = "product_id",
+    rating_column: Annotated[str, Option(help="Column of the rating: a number, 0 for irrelevant.")] = "rating",
+    locale: Annotated[str, Option(help="Locale of the queries. Default: the bundle's first.")] = "",
+    seed: Seed = 0,
+    service: ServiceOptions,
+) -> None:
+    """Evaluates the searches of a running service by your own judgements: vectors alone, words and vectors, ranked, and BM25.
+
+    Every figure is given in full, where a product that nobody judged counts as irrelevant, and on judged products alone.
+    """
+    with study(out_folder) as progress, connected(service) as connection:
+        from models.bundles.bundle import Bundle
+        from models.studies.search.evaluate_search import evaluate_search as evaluate
+        from models.studies.search.judgements import JudgementColumns, read_judgements
+        from serving.cli.ways_to_search import ways_to_search
+
+        opened = Bundle(bundle)
+        progress("read the judgements", 0, None)
+        columns = JudgementColumns(query=query_column, product=product_column, rating=rating_column)
+        judged = read_judgements(judgements, opened.products(), columns)
+        ways = ways_to_search(connection, opened, locale)
+        evaluate(judged, opened, ways, out_folder, progress, command=command_line(), seed=seed)
 
 
 @evaluate_app.command("judged")

@@ -21,7 +21,6 @@ from loadtest.run import run_locust
 from loadtest.traffic import QueryMix, write_queries
 from models.bundles.bundle import Bundle
 from serving.app import plan_stages, wire
-from serving.catalogue.generation import Generation
 from serving.cli.main import app
 from serving.edge.call_log import CallLog
 from serving.gateway.rpc import Guard
@@ -77,10 +76,7 @@ async def test_the_floor_answers_as_a_gateway_does(name: str, request: pytest.Fi
     folder: Path = request.getfixturevalue(name)
     config = edge_config()
     guard = Guard(CallLog(config.log))
-    stages = {
-        plan.name: await LocalStage.start(plan, guard.lone_calls)
-        for plan in plan_stages(Generation.current(folder), config)
-    }
+    stages = {plan.name: await LocalStage.start(plan, guard.lone_calls) for plan in plan_stages(Bundle(folder), config)}
     floor, services = Floor(folder), wire(folder, config, stages, None, guard, "replica").services
     async with gateway(config, tmp_path, services), channel(config) as opened:
         for query in bundle_queries(folder, 20):

@@ -27,7 +27,6 @@ from models.ranking.taste import Taste
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.unified.history import HistoryItem, HistoryKind
 from serving.app import plan_stages, wire
-from serving.catalogue.generation import Generation
 from serving.catalogue.stages import load_retriever
 from serving.cluster import check
 from serving.compute.retrieval import (
@@ -193,7 +192,7 @@ def test_the_cost_of_pairs_is_about_their_tokens(ranked_folder: Path, reader: Te
 async def test_candidates_of_concurrent_calls_share_batches(ranked_folder: Path) -> None:
     import asyncio
 
-    plans = {plan.name: plan for plan in plan_stages(Generation.current(ranked_folder), AisleConfig())}
+    plans = {plan.name: plan for plan in plan_stages(Bundle(ranked_folder), AisleConfig())}
     stage = await LocalStage.start(plans["teacher"], LoneCalls())
     features = np.zeros((8, len(FEATURES)), np.float32)
     asked = [Chunk(query, "en-US", GivenCandidates(np.arange(8)), features) for query in ("sofa", "lamp", "rug", "mug")]
@@ -210,7 +209,7 @@ async def test_a_teacher_that_is_late_leaves_the_student_s_order(ranked_folder: 
     guard = Guard(CallLog(config.log))
     local = {
         plan.name: await LocalStage.start(plan, guard.lone_calls)
-        for plan in plan_stages(Generation.current(ranked_folder), config)
+        for plan in plan_stages(Bundle(ranked_folder), config)
         if plan.name != "teacher"
     }
     teacher: FakeStage[Chunk, Floats] = FakeStage(lambda chunk: np.zeros((len(chunk.candidates), 3), np.float32))

@@ -40,14 +40,14 @@ def summary_of(results: Results, metric: str, reference: str, *, seed: int = 0) 
     return summarise(results, metric, [Comparison("", reference, others)], subject=reference, seed=seed)
 
 
-def ranking_section(title: str, summary: Summary, note: str = "") -> Section:
-    """Returns all metrics over all queries, and the differences."""
+def ranking_section(title: str, summary: Summary, note: str = "", *, subject: str = "encoder") -> Section:
+    """Returns all metrics over all queries, and the differences. `subject` is what each row is of."""
     names = list(summary.overall)
     columns = [shown_name(metric) for metric in summary.metrics]
     tables = [
         Table(
             f"Means over {summary.num_cases:,} queries, with 95 % intervals over queries",
-            "encoder",
+            subject,
             columns,
             [(name, [summary.overall[name][metric] for metric in summary.metrics]) for name in names],
         )
@@ -58,7 +58,7 @@ def ranking_section(title: str, summary: Summary, note: str = "") -> Section:
             continue
         rows = [(name, [values[metric] for metric in summary.metrics]) for name, values in difference.overall.items()]
         caption = f"Difference from {difference.comparison.reference} on the same queries; bold where the 95 % interval excludes 0"
-        tables.append(Table(caption, "encoder", columns, rows, signed=True))
+        tables.append(Table(caption, subject, columns, rows, signed=True))
         plots.append(differences_plot(difference, summary.main_metric, shown_name(summary.main_metric)))
     return Section(title, note, plots, tables)
 

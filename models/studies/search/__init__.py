@@ -1,0 +1,1 @@
+"""Evaluates whole searches by a shop's own judgements: `aisle evaluate search`."""
