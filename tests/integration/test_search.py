@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -9,12 +12,16 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc import Channel
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from typer.testing import CliRunner
 
 from aisle.v1 import info_pb2, info_pb2_grpc, product_pb2, search_pb2, search_pb2_grpc
+from loadtest.benchmarks.service import Service
 from models.bundles.bundle import Bundle
+from models.studies.search.evaluate_search import BM25
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.spec import Text
+from serving.cli.main import app
 
 Stub = search_pb2_grpc.SearchServiceStub
 REQUEST = search_pb2.SearchRequest
@@ -210,3 +217,22 @@ def test_a_query_that_nobody_understands_has_no_hits_and_says_why(
     assert not answer.hits
     assert answer.total == 0
     assert [part.kind for part in answer.understood] == [search_pb2.QUERY_PART_KIND_UNKNOWN]
+
+
+def test_a_shops_own_judgements_measure_each_way_to_search(
+    service: Service, bundle: Bundle, bundle_folder: Path, tmp_path: Path
+) -> None:
+    table = bundle.products()
+    judged = [
+        json.dumps({"q": table.string("title", row), "product_id": table.id(row), "rating": 3})
+        for row in range(0, 60, 3)
+    ]
+    (tmp_path / "judged.jsonl").write_text("\n".join(judged))
+    command = ["evaluate", "search", "--bundle", bundle_folder, "--judgements", tmp_path / "judged.jsonl"]
+    command += ["--server", service.address, "--query-column", "q", "--out", tmp_path / "report"]
+    result = CliRunner().invoke(app, list(map(str, command)))
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    full = {name: cells[0]["value"] for name, cells in report["sections"][0]["tables"][0]["rows"]}
+    assert full.keys() == {"vectors alone", "words and vectors", BM25}
+    assert all(value > 0.5 for value in full.values())
