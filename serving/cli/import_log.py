@@ -103,6 +103,7 @@ class EventSettings:
     ] = None
     locale: Annotated[str | None, Option(help="Of events without one. Default: en-US.")] = None
     first_position: Annotated[int | None, Option(help="The first place on a page: 1 (default) or 0.")] = None
+    encoding: Annotated[str | None, Option(help="Of text files: utf-8 (default) or latin-1.")] = None
     session_gap: Annotated[
         float | None,
         Option(help="Minutes without an event that end a session, where there is no --session. Default: 30."),
@@ -111,6 +112,7 @@ class EventSettings:
     def chosen(self) -> dict[str, str | int | float | None]:
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         settings["session_gap_minutes"] = settings.pop("session_gap")
+        del settings["encoding"]  # of the sources
         return settings
 
 
@@ -208,11 +210,12 @@ def _mapping(
     from models.events.importing.mapping import LogMapping, SourceMapping, by_name, ready_format
 
     stated, kinds = columns.chosen(), columns.kinds()
+    of_source = {"encoding": settings.encoding} if settings.encoding else {}
     if (format_name is not None) + (file is not None) + bool(stated) > 1:
         fail("give one of --format, --mapping, and options of columns")
     if stated:
         shape = "pages" if "shown" in stated else "events" if "kind" in stated else "impressions"
-        source = SourceMapping(shape=shape, columns=stated, kinds=kinds)
+        source = SourceMapping(shape=shape, columns=stated, kinds=kinds, **of_source)
         return LogMapping(sources=(source,)).with_settings(**settings.chosen())
     if format_name is not None:
         found = ready_format(format_name)
@@ -220,8 +223,10 @@ def _mapping(
         found = LogMapping.load(file)
     else:
         found = by_name(_columns_of(files))
-    if kinds:
-        sources = (dataclasses.replace(source, kinds={**source.kinds, **kinds}) for source in found.sources)
+    if kinds or of_source:
+        sources = (
+            dataclasses.replace(source, kinds={**source.kinds, **kinds}, **of_source) for source in found.sources
+        )
         found = dataclasses.replace(found, sources=tuple(sources))
     return found.with_settings(**settings.chosen())
 

@@ -34,6 +34,7 @@ CHOICES = {
     "price_unit": ("main", "minor"),
     "decimal": ("point", "comma"),
 }
+ENCODINGS = ("utf-8", "latin-1")
 FORMATS = Path(__file__).parents[1] / "formats"
 
 
@@ -56,6 +57,7 @@ class SourceMapping:
     read: tuple[str, ...] = ()
     header: tuple[str, ...] = ()  # of a text file without one
     quote: str = '"'  # "": cells are never quoted
+    encoding: str = "utf-8"  # or latin-1, of a text file
 
     def takes(self, file: str) -> bool:
         return any(fnmatch.fnmatch(file.lower(), pattern.strip().lower()) for pattern in self.files.split("|"))
@@ -175,6 +177,8 @@ def _built(of: Any, values: dict[str, Any], where: str) -> Any:
 def _violations(source: SourceMapping) -> list[str]:
     if source.shape not in SHAPES:
         return [f"shape must be one of {', '.join(SHAPES)}, not {source.shape!r}"]
+    if source.encoding not in ENCODINGS:
+        return [f"encoding must be one of {', '.join(ENCODINGS)}, not {source.encoding!r}"]
     if source.shape == "table":
         return [] if source.name.isidentifier() and source.read else ["a table needs a name and the columns to read"]
     wrong = [

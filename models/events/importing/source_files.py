@@ -92,20 +92,24 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, source: SourceM
             names, delimiter = _header(path, source)
             return SourceFile(path=path, columns=dict.fromkeys(names, "VARCHAR"), delimiter=delimiter)
         if suffix == ".parquet":
-            described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))})").fetchall()
+            described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({_pattern(path)})").fetchall()
             return SourceFile(path=path, columns={row[0]: row[1] for row in described})
         described = connection.execute(
-            f"DESCRIBE SELECT * FROM read_json({literal(str(path))}, sample_size={_SAMPLE_ROWS}, maximum_depth=1, "
+            f"DESCRIBE SELECT * FROM read_json({_pattern(path)}, sample_size={_SAMPLE_ROWS}, maximum_depth=1, "
             f"ignore_errors=true{_json_form(path)})"
         ).fetchall()
         return SourceFile(path=path, columns={row[0]: "VARCHAR" for row in described})
-    except (duckdb.Error, OSError, UnicodeDecodeError, EOFError) as error:
+    except UnicodeDecodeError:
+        raise LogError(
+            f"{path}: the header is not {source.encoding}; a mapping's source may have encoding = 'latin-1'"
+        ) from None
+    except (duckdb.Error, OSError, EOFError) as error:
         raise LogError(f"{path}: cannot be opened ({_first_line(error)})") from None
 
 
 def rows_of(file: SourceFile, columns: Sequence[str], source: SourceMapping) -> str:
     """Returns SQL of a relation with these columns of a file. Rows of text that cannot be split are kept in DuckDB's reject_errors."""
-    path = literal(str(file.path))
+    path = _pattern(file.path)
     if file.is_parquet:
         return f"read_parquet({path})"
     if file.delimiter:
@@ -114,7 +118,8 @@ def rows_of(file: SourceFile, columns: Sequence[str], source: SourceMapping) -> 
         return (
             f"read_csv({path}, auto_detect=false, header={str(not source.header).lower()}, delim={literal(file.delimiter)}, "
             f"quote={quote}, escape={quote}, columns={{{types}}}, store_rejects=true, rejects_limit=0, "
-            f"maximum_line_size={_MAX_LINE_BYTES}, strict_mode={str(file.is_strict).lower()})"
+            f"maximum_line_size={_MAX_LINE_BYTES}, strict_mode={str(file.is_strict).lower()}, "
+            f"encoding={literal(source.encoding)})"
         )
     types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in columns)
     return (
@@ -160,7 +165,9 @@ def is_time(of_type: str) -> bool:
 def _header(path: Path, source: SourceMapping) -> tuple[list[str], str]:
     """Returns the names of a text file's columns, and what separates them: what splits the first line into the most."""
     with _opened(path) as file:
-        line = file.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")
+        line = (
+            file.readline(1 << 20).decode("utf-8-sig" if source.encoding == "utf-8" else source.encoding).rstrip("\r\n")
+        )
     quote = source.quote or None
     split = {
         delimiter: next(
@@ -186,6 +193,11 @@ def _header(path: Path, source: SourceMapping) -> tuple[list[str], str]:
 
 def _opened(path: Path) -> Any:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _pattern(path: Path) -> str:
+    """Returns the literal of a path that DuckDB takes for nothing but this file."""
+    return literal("".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(path)))
 
 
 def _json_form(path: Path) -> str:

@@ -62,7 +62,7 @@ def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def mapping(columns: dict[str, str] | None = None, **more: Any) -> LogMapping:
-    of_source = {name: more.pop(name) for name in ("kinds", "shape", "quote", "header") if name in more}
+    of_source = {name: more.pop(name) for name in ("kinds", "shape", "quote", "header", "encoding") if name in more}
     return LogMapping(sources=(SourceMapping(columns=columns or COLUMNS, **of_source),), **more)
 
 
@@ -112,6 +112,30 @@ def test_files_and_folders_are_one_log_in_order_of_time(tmp_path: Path) -> None:
     )
     assert [event["product_id"] for event in events] == ["early", "late", "last"]
     assert report.out_of_order == 1
+
+
+def test_other_encodings_and_names_that_look_like_patterns(tmp_path: Path) -> None:
+    file = tmp_path / "a [1]*.csv"
+    file.write_bytes("time,product,kind,query\n2025-05-01,a,click,café\n2025-05-02,b,click,cafe\n".encode("latin-1"))
+    write_csv(tmp_path / "a 1x.csv", [row()])
+    columns = {name: name for name in ("time", "product", "kind", "query")}
+    events, report = run(tmp_path, file, mapping(columns))
+    assert (len(events), report.bad) == (1, {"cannot be read": 1})
+    events, _ = run(tmp_path, file, mapping(columns, encoding="latin-1"))
+    assert [event["query"] for event in events] == ["café", "cafe"]
+
+
+def test_lines_that_end_in_several_ways_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"time,product,kind\r\n2025-05-01,a,click\r\n2025-05-02,b,click\n2025-05-03,c,click\r\n")
+    events, _ = run(tmp_path, file, mapping({name: name for name in ("time", "product", "kind")}))
+    assert [event["product_id"] for event in events] == ["a", "b", "c"]
+
+
+def test_json_may_be_one_array(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([row(), row(time=TIME_MS + 1, product=7)], indent=1))
+    events, _ = run(tmp_path, tmp_path / "a.json")
+    assert [event["product_id"] for event in events] == ["a", "7"]
 
 
 @pytest.mark.parametrize(
