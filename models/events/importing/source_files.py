@@ -218,7 +218,7 @@ def distinct_ids(catalogue: Path, column: str) -> pa.Array:
             cell = cell_of(file, column)
             cell = text(cell if file.is_parquet else shortened(cell))
             try:
-                found = connection.execute(
+                found = connection.sql(
                     f"SELECT DISTINCT {cell} AS id FROM {rows_of(file, [column.partition('.')[0]], SourceMapping())}"
                 )
                 table: Any = found.to_arrow_table()
