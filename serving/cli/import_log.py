@@ -210,12 +210,11 @@ def _mapping(
     from models.events.importing.mapping import LogMapping, SourceMapping, by_name, ready_format
 
     stated, kinds = columns.chosen(), columns.kinds()
-    of_source = {"encoding": settings.encoding} if settings.encoding else {}
     if (format_name is not None) + (file is not None) + bool(stated) > 1:
         fail("give one of --format, --mapping, and options of columns")
     if stated:
         shape = "pages" if "shown" in stated else "events" if "kind" in stated else "impressions"
-        source = SourceMapping(shape=shape, columns=stated, kinds=kinds, **of_source)
+        source = SourceMapping(shape=shape, columns=stated, kinds=kinds, encoding=settings.encoding or "utf-8")
         return LogMapping(sources=(source,)).with_settings(**settings.chosen())
     if format_name is not None:
         found = ready_format(format_name)
@@ -223,9 +222,10 @@ def _mapping(
         found = LogMapping.load(file)
     else:
         found = by_name(_columns_of(files))
-    if kinds or of_source:
+    if kinds or settings.encoding:
         sources = (
-            dataclasses.replace(source, kinds={**source.kinds, **kinds}, **of_source) for source in found.sources
+            dataclasses.replace(source, kinds={**source.kinds, **kinds}, encoding=settings.encoding or source.encoding)
+            for source in found.sources
         )
         found = dataclasses.replace(found, sources=tuple(sources))
     return found.with_settings(**settings.chosen())
