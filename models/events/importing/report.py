@@ -138,8 +138,8 @@ class ImportReport:
         told = [f"for training: {lack}" for lack in self.lacks]
         if not self.searched:
             told.append(
-                "no event has a query: retrieval, types, ranker and text encoder learn from what followed a search, and none "
-                "can be trained on this log alone; such events can still be the histories beside a log with queries, and 'aisle build' needs no log"
+                "no event has a query: retrieval, types, ranker and text encoder learn from what followed a search, and none can be "
+                "trained on this log alone; its events can be the histories beside a log with queries, and 'aisle build' needs no log"
             )
         elif not self.kinds.get("impression"):
             told.append("no impressions: the ranker has no pages to learn from, only what was clicked")
