@@ -19,22 +19,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from models.arrays import Progress
 from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.extend import link_bundle
-from models.bundles.files import file_sha256
 from models.bundles.manifest import MANIFEST
 from models.bundles.resumable_stages import ResumableStages, resumable_stages
 from models.bundles.source import Source
 from models.bundles.work_folder import check_replaceable
 from models.devices import check_training_device
 from models.evaluation.compare_bundles import compare_bundles
-from models.events.event import EventKind
+from models.events.errors import LogError
+from models.events.event_log import EventLog, impression_times, log_digests, open_log
 from models.query_types.add_to_bundle import add_types
 from models.query_types.labels import label_log
 from models.query_types.recipe import RECIPES as TYPES_RECIPES
@@ -43,7 +39,6 @@ from models.query_types.train_types import train_types
 from models.ranking.add_to_bundle import add_ranker
 from models.ranking.distil import distil_ranker, train_teacher_on
 from models.ranking.feature_names import FEATURES
-from models.ranking.parse_log import concat_logs
 from models.ranking.recipe import RECIPES as RANKER_RECIPES
 from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
@@ -56,7 +51,6 @@ from models.text_tuning.train_text_encoder import train_text_encoder
 from models.unified.embed_products import UnifiedEmbedding
 from models.unified.recipe import RECIPES as UNIFIED_RECIPES
 from models.unified.recipe import UnifiedRecipe
-from models.unified.shopping_log import LogError
 
 BUNDLE, WORK = "bundle", "work"
 TEXT, UNIFIED, TYPES, TEACHER, RANKER, REPORT = STAGES = (
@@ -116,7 +110,7 @@ RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """The training data. `logs` are files or folders in EVENT_SCHEMA; retrieval is trained on the first, which must have impressions."""
+    """The training data. `logs` are what `open_log` opens; retrieval is trained on the first, which must have impressions."""
 
     source: Source
     logs: tuple[Path, ...]
@@ -179,7 +173,7 @@ class _Loop:
         self._shop, self._recipe, self._seed, self._device = shop, recipe, seed, device
         self._stages, self._progress = stages, progress
         progress("read the log", 0, None)
-        self._hashes = [_sha256(log) for log in shop.logs]
+        self._hashes = [log_digests(log) for log in shop.logs]
         self._first_ms, self._second_ms = _window_ends(shop.logs[0], recipe.unified.train_share)
         self._inputs = [shop.source.fingerprint, self._hashes, seed, [self._first_ms, self._second_ms]]
 
@@ -274,8 +268,8 @@ class _Loop:
         return {"pages": trained.report["pages"]}
 
     @cached_property
-    def _log(self) -> pa.Table:
-        return concat_logs(self._shop.logs)
+    def _log(self) -> EventLog:
+        return open_log(self._shop.logs)
 
     @cached_property
     def _pages(self) -> TrainingPages:
@@ -290,20 +284,13 @@ class _Loop:
         )
 
 
-def _sha256(log: Path) -> list[str]:
-    files = sorted(log.rglob("*.parquet")) if log.is_dir() else [log]
-    return [file_sha256(file) for file in files]
-
-
 def _window_ends(log: Path, train_share: float) -> tuple[int, int]:
     """Returns the ends of the training windows of retrieval and of the ranker. Raises LogError for a log without pages in a later
     window."""
-    table = concat_logs(log, ["time", "kind"])
-    if not table.num_rows or table.num_columns != 2:
-        raise LogError(f"{log} holds no event with a time and a kind")
-    times = np.asarray(table["time"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()))
-    shown = times[np.asarray(pc.equal(table["kind"].cast(pa.string()), EventKind.IMPRESSION.value))]
-    ordered = np.sort(times)
+    opened = open_log(log)
+    if not len(opened):
+        raise LogError(f"{log} holds no event")
+    ordered, shown = opened.time_ms, impression_times(opened)
     first, second = (int(ordered[int(share * len(ordered))]) for share in (train_share, 1 - HELD_OUT))
     for since, until in ((first, second), (second, int(ordered[-1]) + 1)):
         if not ((shown >= since) & (shown < until)).any():

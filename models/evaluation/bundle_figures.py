@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from models.arrays import Doubles, Floats, Ints, Progress
 from models.bundles.bundle import INDEX, Bundle
@@ -16,6 +15,7 @@ from models.bundles.manifest import BundleError
 from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.ranked_types import rank_types
 from models.evaluation.type_metrics import QUERY_METRICS, CalibrationError, query_metrics
+from models.events.event_log import EventLog
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.calibration import expected_calibration_error
 from models.query_types.examples import ExamplesError
@@ -68,7 +68,7 @@ class BundleFigures:
 def bundle_figures(
     bundle: Bundle,
     logs: Sequence[Path],
-    log: pa.Table,
+    log: EventLog,
     since_ms: int,
     progress: Progress,
     *,

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from models.arrays import Doubles, Ints, Progress
 from models.bundles.bundle import Bundle
@@ -27,6 +26,7 @@ from models.evaluation.bundle_figures import (
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.run_facts import RunFacts
+from models.events.event_log import EventLog
 from models.ranking.tasks import TASKS
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import read_spec
@@ -38,7 +38,7 @@ def compare_bundles(
     new: Bundle,
     before: Bundle | None,
     logs: Sequence[Path],
-    log: pa.Table,
+    log: EventLog,
     since_ms: int,
     out: Path,
     progress: Progress,

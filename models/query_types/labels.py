@@ -6,7 +6,7 @@ what was left out, by reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from models.events.event import EVENT_SCHEMA
-from models.events.kinds import KINDS
+from models.arrays import Bools, Doubles, Ints
+from models.events.event_log import EventLog, open_log
+from models.events.searches import plain_queries
 from models.query_types.examples import ExamplesError, TypeExamples
 from models.query_types.tokens import normalise
 from models.unified.words import Ragged
-
-_COLUMNS = ("id", "time", "locale", "kind", "product_id", "query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,11 @@ def label_log(
     until: datetime | None = None,
     types: Sequence[str] | None = None,
 ) -> Labelled:
-    """Labels shopping logs in EVENT_SCHEMA: Parquet files, or folders of them.
+    """Labels shopping logs, each as `open_log` opens it.
 
     `category_of` maps product ids to types. Events from `since` on and before `until` count: use `until` for training and `since` for
     testing. `types` fixes the types and their numbers, e.g. those of an earlier training; other types are left out as without_type.
-    Raises ExamplesError if a file cannot be read, a column is missing, or no query has enough support.
+    Raises LogError if a log cannot be read, ExamplesError if no query has enough support.
     """
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:
@@ -95,19 +93,13 @@ def label_log(
     ids = list(category_of)
     product_type = np.array([type_at.get(category_of[product], -1) for product in ids], np.int64)
     counter = _Counter(rule, report)
-    seen: set[str] = set()
-    for events in _engaged(paths, rule, since, until, report):
-        new = [at for at, name in enumerate(events["id"].to_pylist()) if not (name in seen or seen.add(name))]  # type: ignore[func-returns-value]
-        report.repeated += events.num_rows - len(new)
-        batch = events.take(pa.array(new, pa.int64()))
-        at = np.asarray(pc.index_in(batch["product_id"], value_set=pa.array(ids, pa.string())).fill_null(-1))
-        report.unknown_product += int((at < 0).sum())
-        type_number = np.where(at < 0, -1, product_type[at] if ids else -1)
-        report.without_type += int(((type_number < 0) & (at >= 0)).sum())
-        kinds = batch["kind"].cast(pa.string()).to_pylist()
-        weights = [rule.kind_weights[KINDS.index(kind)] for kind in kinds]
-        rows = zip(batch["query"].to_pylist(), batch["locale"].to_pylist(), type_number.tolist(), weights, strict=True)
-        counter.add(row for row in rows if row[2] >= 0)
+    log = open_log(paths)
+    report.read, report.repeated = len(log) + log.num_repeated, log.num_repeated
+    at = np.asarray(pc.index_in(log.products, value_set=pa.array(ids, pa.large_string())).fill_null(-1))
+    type_of = np.where(at < 0, -1, product_type[at] if ids else -1)
+    rows = _engaged(log, rule, since, until, at, type_of, report)
+    report.used = len(rows)
+    counter.add(log, rows, type_of, np.array(rule.kind_weights)[log.kind[rows]])
     return Labelled(counter.examples(type_names), report)
 
 
@@ -118,17 +110,23 @@ class _Counter:
         self._rule, self._report = rule, report
         self._sums: dict[tuple[str, str], dict[int, float]] = {}
         self._typed: dict[tuple[str, str], str] = {}  # the query as first typed
-        self._plain: dict[str, str] = {}
 
-    def add(self, rows: Iterable[tuple[str, str, int, float]]) -> None:
-        for query, locale, type_number, weight in rows:
-            plain = self._plain.get(query)
-            if plain is None:
-                plain = self._plain[query] = normalise(query)
-            sums = self._sums.setdefault((plain, locale), {})
-            self._typed.setdefault((plain, locale), query)
-            sums[type_number] = sums.get(type_number, 0.0) + weight
-            self._report.used += 1
+    def add(self, log: EventLog, rows: Ints, type_of: Ints, weight: Doubles) -> None:
+        """Adds the events `rows`; `type_of` (log.products,) is the type of each product, `weight` (rows,) that of each event."""
+        typed = log.queries.to_pylist()
+        plain, locales = plain_queries(typed, normalise), log.locales.to_pylist()
+        num_types = int(type_of.max(initial=0)) + 1
+        pair = plain.code[log.query[rows]] * np.int64(len(locales)) + log.locale[rows]
+        keys, first = np.unique(pair, return_index=True)
+        for key, event in zip(keys.tolist(), rows[first].tolist(), strict=True):
+            query, locale = divmod(key, len(locales))
+            self._typed[plain.names[query], locales[locale]] = typed[log.query[event]]
+        cells, place = np.unique(pair * num_types + type_of[log.product[rows]], return_inverse=True)
+        sums = np.bincount(place, weight, len(cells))
+        for cell, total in zip(cells.tolist(), sums.tolist(), strict=True):
+            key, type_number = divmod(cell, num_types)
+            query, locale = divmod(key, len(locales))
+            self._sums.setdefault((plain.names[query], locales[locale]), {})[type_number] = total
 
     def examples(self, types: tuple[str, ...]) -> TypeExamples:
         """Returns examples in order of locale and query. Raises ExamplesError if none has enough support."""
@@ -165,50 +163,31 @@ class _Counter:
 
 
 def _engaged(
-    paths: Path | Sequence[Path],
+    log: EventLog,
     rule: LabelRule,
     since: datetime | None,
     until: datetime | None,
+    row_of: Ints,
+    type_of: Ints,
     report: LabelReport,
-) -> Iterator[pa.Table]:
-    """Yields the events in the window that have a weight, a query and a locale."""
-    heavy = pa.array([str(kind) for kind, weight in zip(KINDS, rule.kind_weights, strict=True) if weight > 0])
-    for table in _tables([paths] if isinstance(paths, Path) else paths):
-        report.read += table.num_rows
-        for moment, keep in ((since, pc.greater_equal), (until, pc.less)):
-            if moment is not None:
-                at = pa.scalar(round(moment.timestamp() * 1000), pa.timestamp("ms", tz="UTC"))
-                before = table.num_rows
-                table = table.filter(keep(table["time"].cast(pa.timestamp("ms", tz="UTC")), at))  # noqa: PLW2901 - narrowed step by step
-                report.outside_window += before - table.num_rows
-        masks = {
-            "too_weak": pc.is_in(table["kind"].cast(pa.string()), value_set=heavy),
-            "without_query": pc.not_equal(pc.utf8_trim_whitespace(table["query"]), ""),
-            "without_locale": pc.not_equal(table["locale"], ""),
-        }
-        kept = np.ones(table.num_rows, np.bool_)
-        for reason, mask in masks.items():
-            fits = np.asarray(mask, np.bool_)
-            setattr(report, reason, getattr(report, reason) + int((kept & ~fits).sum()))
-            kept &= fits
-        table = table.filter(pa.array(kept))  # noqa: PLW2901 - narrowed step by step
-        if table.num_rows:
-            yield table
-
-
-def _tables(paths: Sequence[Path]) -> Iterator[pa.Table]:
-    """Yields the required columns, about 100,000 rows at a time. Raises ExamplesError for a file that is no log."""
-    for path in paths:
-        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-        if not files:
-            raise ExamplesError(f"{path.name} holds no Parquet file")
-        for file in files:
-            try:
-                with pq.ParquetFile(file) as opened:
-                    missing = [name for name in _COLUMNS if name not in opened.schema_arrow.names]
-                    if missing:
-                        raise ExamplesError(f"{file.name} has no column {missing[0]!r}; a log has {EVENT_SCHEMA.names}")
-                    for batch in opened.iter_batches(batch_size=131_072, columns=list(_COLUMNS)):
-                        yield pa.Table.from_batches([batch])
-            except (OSError, pa.ArrowException) as error:
-                raise ExamplesError(f"{file.name} is not a log in Parquet: {error}") from None
+) -> Ints:
+    """Returns the events in the window that have a weight, a query, a locale and a type; counts the others by the first reason."""
+    first, last = (None if moment is None else round(moment.timestamp() * 1000) for moment in (since, until))
+    start = 0 if first is None else int(np.searchsorted(log.time_ms, first))
+    stop = len(log) if last is None else int(np.searchsorted(log.time_ms, last))
+    rows = np.arange(start, max(start, stop))
+    report.outside_window = len(log) - len(rows)
+    is_blank = np.array([not query.strip() for query in log.queries.to_pylist()], np.bool_)
+    is_local = np.asarray(pc.not_equal(log.locales, ""), np.bool_)
+    checks: dict[str, Callable[[Ints], Bools]] = {
+        "too_weak": lambda rows: np.array(rule.kind_weights)[log.kind[rows]] > 0,
+        "without_query": lambda rows: ~is_blank[log.query[rows]],
+        "without_locale": lambda rows: is_local[log.locale[rows]],
+        "unknown_product": lambda rows: row_of[log.product[rows]] >= 0,
+        "without_type": lambda rows: type_of[log.product[rows]] >= 0,
+    }
+    for reason, fits in checks.items():
+        kept = rows[fits(rows)]
+        setattr(report, reason, len(rows) - len(kept))
+        rows = kept
+    return rows

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from models.arrays import Floats, Ints
 from models.errors import DegenerateLoss
+from models.events.errors import LogError
 from models.ranking.losses import listwise_loss, pointwise_loss, softened, uncertainty_weighted
 from models.ranking.network import RankerNetwork
 from models.ranking.ranker import Ranker, Scaling
 from models.ranking.recipe import RankerRecipe, Transfer, Weighting
 from models.ranking.tasks import TASKS
 from models.training_steps import StepProgress, linear_rate, torch_threads
-from models.unified.shopping_log import LogError
 
 _MAX_GRADIENT = 1.0
 _EVALUATIONS = 24  # on the held-out pages, at most

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Codes, Floats, Ints
+from models.events.errors import LogError
 from models.events.kinds import CART, CLICK, IMPRESSION, PURCHASE
 from models.products.product import Product
 from models.products.product_table import ProductTable
@@ -21,7 +22,7 @@ from models.ranking.taste import MAX_ITEMS
 from models.unified.histories import NO_ITEM, Timelines
 from models.unified.history import HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from models.arrays import Floats, Progress, silent
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
+from models.events.errors import LogError
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.calibration import Calibration, expected_calibration_error
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
 from models.ranking.impressions import Impressions, read_impressions
 from models.ranking.learn_query_attributes import learn_query_attributes
-from models.ranking.parse_log import ParsedLog, concat_logs, parse_log
+from models.ranking.parse_log import Log, ParsedLog, parse_log
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.ranker import Ranker
@@ -32,9 +30,6 @@ from models.ranking.unshown_pages import unshown_pages
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import LogError
-
-Log: TypeAlias = "Path | pa.Table | Sequence[Path] | ParsedLog"  # a file or a folder, a table, several files or folders, or a log in memory
 
 _LEAST_PAGES = 10
 _INPUTS_AT_ONCE = 256
@@ -187,7 +182,7 @@ def training_impressions(
 
 
 def _read(log: Log, bundle: Bundle) -> ParsedLog:
-    return log if isinstance(log, ParsedLog) else parse_log(concat_logs(log), bundle.products())
+    return parse_log(log, bundle.products())
 
 
 def _since(bundle: Bundle, since_ms: int | None) -> int:

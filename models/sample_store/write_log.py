@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from models.arrays import Progress
-from models.events.log import write_events
+from models.events.write_events import write_events
 from models.sample_store.locales.storefront_parameters import default_volumes
 from models.sample_store.locales.storefronts import StorefrontLog
 from models.sample_store.simulated_log import SimulatedLog

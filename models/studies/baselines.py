@@ -11,9 +11,10 @@ import numpy as np
 
 from models.arrays import Codes, Doubles, Ints
 from models.evaluation.cases import Cases, Split, num_train_events
-from models.evaluation.numbered_log import NumberedLog, plain_query
+from models.evaluation.numbered_log import NumberedLog
 from models.evaluation.results import Ranker
 from models.events.kinds import CLICK, PURCHASE
+from models.events.searches import plain_query
 from models.lexical.bm25 import WORD, Bm25
 from models.studies.rankers import by_query
 

@@ -38,6 +38,10 @@ class OracleRanker:
                 f"the simulated log has {self._num_products:,} products, the catalogue {cases.events.num_products:,}"
             )
         first = cases.first_events
+        if cases.events.ids is None:
+            raise TruthError(
+                "the log has no ids, by which the oracle knows its events; give the Parquet file of 'aisle simulate'"
+            )
         times = pa.array(cases.events.times_ms[first], pa.timestamp("ms", tz="UTC"))
         events = pa.table({"id": cases.events.ids.take(pa.array(first)), "time": times})
         return np.asarray(self._oracle.best(events, k, knows_shopper=self._knows_shopper).products, np.int64)

@@ -16,14 +16,14 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.arrays import Bools, Codes, Doubles, Floats, Ints
+from models.events.errors import LogError
+from models.events.event_log import open_log
 from models.events.kinds import CLICK
 from models.text_tuning.query_keys import LeakGuard, loose_key, plain_key
 from models.unified.negatives import grouped
-from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 from models.unified.window_signals import KIND_POINTS
 from models.unified.words import Ragged
 
@@ -93,19 +93,8 @@ class ClickPairs:
 
 
 def read_log(paths: Sequence[Path], product_ids: Sequence[str]) -> ShoppingLog:
-    """Reads several Parquet files or folders of one shop as one log. Raises LogError."""
-    if not paths:
-        raise LogError("no log is given; name at least one Parquet file")
-    tables: list[pa.Table] = []
-    for path in paths:
-        try:
-            tables.append(pq.read_table(path))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise LogError(f"{path} is not a log in Parquet: {error}") from error
-    try:
-        return ShoppingLog.from_table(pa.concat_tables(tables, promote_options="permissive"), product_ids)
-    except pa.ArrowException as error:
-        raise LogError(f"the logs {', '.join(map(str, paths))} have different columns: {error}") from error
+    """Reads several logs of one shop, each as `open_log` does, as one. Raises LogError."""
+    return ShoppingLog.from_log(open_log(paths), product_ids)
 
 
 def gather_pairs(

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from models.arrays import Float16s, Floats, Progress
+from models.arrays import Float16s, Floats, Ints, Progress
 from models.bundles.bundle import VECTORS
 from models.bundles.embedding import npy_header
-from models.bundles.files import file_sha256, sync_files
+from models.bundles.files import sync_files
 from models.bundles.vector_rows import vector_rows
 from models.bundles.work_folder import WorkFolder
 from models.events.event import Event, EventKind
+from models.events.event_log import EventLog, log_digests, open_log
+from models.events.kinds import IMPRESSION
 from models.index.spec import num_columns
 from models.products.product_table import ProductTable
 from models.text_encoder.spec import EncoderSpec
@@ -39,7 +38,7 @@ TUNING_EVENTS = 32  # of one shopper
 
 @dataclass(frozen=True, slots=True)
 class UnifiedEmbedding:
-    """Trains on `events`, a Parquet file or folder (`models.events.event`), and embeds. Raises LogError for a log without examples."""
+    """Trains on the log `events`, as `open_log` opens it, and embeds. Raises LogError for a log without examples."""
 
     events: Path
     recipe: UnifiedRecipe
@@ -52,8 +51,7 @@ class UnifiedEmbedding:
         return STATIC_FEATURES
 
     def fingerprint(self) -> str:
-        files = sorted(self.events.rglob("*.parquet")) if self.events.is_dir() else [self.events]
-        inputs = [[file_sha256(file) for file in files], asdict(self.recipe), self.seed]
+        inputs = [log_digests(self.events), asdict(self.recipe), self.seed]
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
     def prepare(self, work: WorkFolder, progress: Progress) -> None:
@@ -90,14 +88,13 @@ class UnifiedEmbedding:
         """Returns vectors of the log's queries, plain and personalised."""
         tower = LightTower(folder / UNIFIED_PART.name)
         bands = PriceBands.load(folder / UNIFIED_PART.name)
-        log = pq.read_table(
-            self.events, filters=(pc.field("kind") != EventKind.IMPRESSION.value) & (pc.field("query") != "")
-        )
+        log = open_log(self.events)
+        found = np.flatnonzero((log.kind != IMPRESSION) & (log.query > 0))
         rng = np.random.default_rng(0)
-        chosen = log.take(pa.array(np.sort(rng.permutation(len(log))[:TUNING_QUERIES])))
+        chosen = log.table(np.sort(rng.permutation(found)[:TUNING_QUERIES]))
         plain = [(row["query"], row["locale"]) for row in chosen.to_pylist()]
         queries, histories = [], []
-        for events in _sample_histories(log, rng):
+        for events in _sample_histories(log, found, rng):
             queries.append((events[-1].query, events[-1].locale))
             histories.append(history_items(events[:-1], table.product_of, bands.band))
         vectors = tower.encode_queries(plain)
@@ -118,14 +115,12 @@ def _write_vectors(unit_vectors: Float16s, features: Floats, out: Path) -> None:
             file.write(vector_rows(unit_vectors[start:stop], features[start:stop]).tobytes())
 
 
-def _sample_histories(log: pa.Table, rng: np.random.Generator) -> list[list[Event]]:
-    """Returns the last events of some shoppers, in order of time."""
-    named = log.filter(pc.field("shopper_id") != "")
-    shoppers = pc.unique(named["shopper_id"]).to_numpy(zero_copy_only=False)
-    chosen = rng.permutation(shoppers)[:TUNING_QUERIES]
-    rows = named.filter(pc.is_in(named["shopper_id"], pa.array(chosen, pa.string()))).sort_by("time").to_pylist()
+def _sample_histories(log: EventLog, rows: Ints, rng: np.random.Generator) -> list[list[Event]]:
+    """Returns the last events of some shoppers among `rows`, in order of time."""
+    rows = rows[log.shopper[rows] >= 0]
+    chosen = rng.permutation(np.unique(log.shopper[rows]))[:TUNING_QUERIES]
     by_shopper: dict[str, list[Event]] = {}
-    for row in rows:
+    for row in log.table(rows[np.isin(log.shopper[rows], chosen)]).to_pylist():
         time_ms = int(row.pop("time").timestamp() * 1000)
         event = Event(**{**row, "time_ms": time_ms, "kind": EventKind(row["kind"])})
         by_shopper.setdefault(event.shopper_id, []).append(event)

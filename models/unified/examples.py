@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Codes, Ints
+from models.events.errors import LogError
 from models.events.kinds import CLICK, IMPRESSION, PURCHASE
-from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 
 @dataclass(frozen=True, slots=True)

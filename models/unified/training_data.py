@@ -14,6 +14,7 @@ import numpy.typing as npt
 from safetensors.torch import load_file, save_file
 
 from models.arrays import Codes, Floats, Progress
+from models.events.errors import LogError
 from models.events.kinds import CLICK
 from models.products.product_table import ProductTable
 from models.unified.examples import Examples
@@ -26,7 +27,7 @@ from models.unified.network import CatalogueInputs
 from models.unified.price_bands import PriceBands
 from models.unified.query_generation import TextReader, read_products, train_query_writer
 from models.unified.recipe import QueryGeneration, UnifiedRecipe
-from models.unified.shopping_log import UNKNOWN, LogError, ShoppingLog
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 from models.unified.vocabulary import Vocabulary, text_tokens
 from models.unified.window_signals import KIND_POINTS, window_signals
 from models.unified.words import Ragged, WordBook, WordHashing

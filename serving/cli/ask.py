@@ -302,7 +302,9 @@ def classify(
 @as_command
 def record(
     *,
-    events: Annotated[Path, Argument(help="A shopping log: Parquet, as models/events/event.py says.")],
+    events: Annotated[
+        Path, Argument(help="A shopping log: a folder of 'aisle import', or Parquet as models/events/event.py says.")
+    ],
     service: ServiceOptions,
     shopper: Annotated[list[str] | None, Option(help="Only the events of this shopper. Repeatable.")] = None,
     as_of_now: Annotated[bool, Option("--as-of-now", help="Shift all times so that the last event is now.")] = False,

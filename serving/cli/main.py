@@ -15,6 +15,7 @@ from serving.cli.catalogue import catalogue_app
 from serving.cli.change import delete, follow, upsert
 from serving.cli.evaluate import evaluate_app
 from serving.cli.failures import Commands, needs
+from serving.cli.import_log import import_events
 from serving.cli.serve import serve
 from serving.cli.terminal import err, out
 from serving.cli.train import train_app
@@ -36,6 +37,7 @@ A [bold]bundle[/bold] holds a catalogue, its vectors, the models and the index. 
 )
 app.command()(build)
 app.command()(simulate)
+app.command("import")(import_events)
 app.command()(serve)
 for client in (search, rank, classify, record, upsert, delete, follow):
     app.command()(client)

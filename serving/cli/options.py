@@ -29,7 +29,7 @@ Force = Annotated[bool, Option("--force", help="Replace the bundle if it exists.
 Catalogue = Annotated[
     Path | None, Option(help="Products: .csv, .tsv, .jsonl, .json (or .gz of them), .parquet, or a folder of .parquet.")
 ]
-_LOG = "Parquet, a file or a folder; models/events/event.py describes the columns"
+_LOG = "a folder of 'aisle import', or Parquet in the schema of models/events/event.py"
 Events = Annotated[Path | None, Option(help=f"The shopping log: {_LOG}.")]
 Logs = Annotated[list[Path] | None, Option(help=f"A shopping log: {_LOG}. Repeatable.")]
 Store = Annotated[Path | None, Option(help="Store of 'aisle simulate', instead of --catalogue and --events.")]

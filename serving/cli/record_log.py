@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from aisle.v1 import shopper_pb2, shopper_pb2_grpc
-from models.arrays import Progress
-from models.errors import InputError
-from models.events.event import EVENT_SCHEMA, EventKind
+from models.arrays import Ints, Progress
+from models.events.event import EventKind
+from models.events.event_log import EventLog, log_digests, open_log
+from models.events.kinds import IMPRESSION
 from serving.gateway.messages.event_fields import KIND_NUMBERS
 
 BATCH = 500
@@ -44,15 +46,18 @@ def record_log(
 ) -> Recorded:
     """Sends the clicks, carts and purchases of all identified shoppers, or of `shoppers` alone.
 
-    With `as_of_now` all times are shifted so that the last event is now. Raises InputError for a file that is no log.
+    With `as_of_now` all times are shifted so that the last event is now. Raises LogError for what is no log.
     """
-    condition = _identified_engagement()
+    opened = open_log(events)
+    rows = _identified_engagement(opened)
     if shoppers:
-        condition &= pc.field("shopper_id").isin(list(shoppers))
-    try:
-        log = pq.read_table(events, filters=condition).select(EVENT_SCHEMA.names)
-    except (pa.ArrowInvalid, KeyError) as error:
-        raise InputError(f"{events} is not a shopping log: {error}") from None
+        named = np.asarray(pc.is_in(opened.shoppers, value_set=pa.array(shoppers, pa.large_string())), np.bool_)
+        rows = rows[named[opened.shopper[rows]]]
+    log = opened.table(rows)
+    if opened.ids is None:  # numbers name the events of one log only
+        log = log.set_column(0, "id", pc.binary_join_element_wise(_short_digest(events), log["id"], "-"))
+        session = pc.binary_join_element_wise(_short_digest(events), log["session_id"], "-")
+        log = log.set_column(log.column_names.index("session_id"), "session_id", session)
     times = log["time"].cast(pa.int64())
     shift_ms = int(time.time() * 1000) - (pc.max(times).as_py() or 0) if as_of_now else 0
     log = log.drop_columns(["time"]).append_column("time_ms", pc.add(times, shift_ms))
@@ -72,18 +77,20 @@ def record_log(
 
 def busiest_shoppers(events: Path, count: int) -> list[str]:
     """Returns the identified shoppers with the most clicks, carts and purchases in a log."""
-    counted = (
-        pq.read_table(events, columns=["shopper_id"], filters=_identified_engagement())
-        .group_by("shopper_id")
-        .aggregate([([], "count_all")])
-    )
-    ordered = counted.sort_by([("count_all", "descending"), ("shopper_id", "ascending")])
-    shoppers: list[str] = ordered["shopper_id"][:count].to_pylist()
+    log = open_log(events)
+    found = log.shopper[_identified_engagement(log)]
+    counted = pa.table({"shopper": log.shoppers, "count": np.bincount(found, minlength=len(log.shoppers))})
+    ordered = counted.sort_by([("count", "descending"), ("shopper", "ascending")])
+    shoppers: list[str] = ordered["shopper"][:count].to_pylist()
     return shoppers
 
 
-def _identified_engagement() -> pc.Expression:
-    return (pc.field("shopper_id") != "") & (pc.field("kind") != EventKind.IMPRESSION.value)
+def _identified_engagement(log: EventLog) -> Ints:
+    return np.flatnonzero((log.shopper >= 0) & (log.kind != IMPRESSION))
+
+
+def _short_digest(log: Path) -> str:
+    return hashlib.sha256("".join(log_digests(log)).encode()).hexdigest()[:12]
 
 
 def _event(row: dict[str, Any]) -> shopper_pb2.Event:

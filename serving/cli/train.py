@@ -274,7 +274,7 @@ def train_all(
     events: Annotated[
         list[Path] | None,
         Option(
-            help="A shopping log: Parquet, a file or a folder; models/events/event.py describes the columns. "
+            help="A shopping log: a folder of 'aisle import', or Parquet in the schema of models/events/event.py. "
             "Repeatable: retrieval is trained on the first, which needs impressions; types and ranker on all."
         ),
     ] = None,

@@ -16,6 +16,7 @@ from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.source import Source
+from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA
 from models.products.product_table import ProductTable
 from models.ranking.feature_names import FEATURES
@@ -29,7 +30,6 @@ from models.unified.embed_products import UnifiedEmbedding
 from models.unified.history import HistoryItem, HistoryKind
 from models.unified.light_tower import LightTower
 from models.unified.recipe import UnifiedRecipe
-from models.unified.shopping_log import LogError
 
 # Without pages of what was not shown: of a shop this small a search finds everything, and what was not shown is as much liked.
 TINY = RankerRecipe(

@@ -10,11 +10,11 @@ import pytest
 
 from models.arrays import Floats
 from models.errors import DegenerateLoss
+from models.events.errors import LogError
 from models.query_types.calibration import expected_calibration_error
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
 from models.ranking.recipe import RankerRecipe, Structure, Transfer, Weighting
 from models.ranking.train_ranker import calibrated
-from models.unified.shopping_log import LogError
 
 TINY = RankerRecipe(
     "tiny",

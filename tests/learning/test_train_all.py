@@ -17,6 +17,7 @@ from models.bundles.build import Recipe
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.sources import catalogue_source
+from models.events.errors import LogError
 from models.index.tuner import IndexTarget
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.recipe import TypesRecipe
@@ -32,7 +33,6 @@ from models.text_tuning.recipe import ClickStage, TextRecipe
 from models.train_all import STAGES, LoopRecipe, Shop, TrainedAll, train_all
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.recipe import UnifiedRecipe
-from models.unified.shopping_log import LogError
 from serving.cli.main import app
 
 TEACHER = TeacherRecipe(

@@ -14,11 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SERVING = ("serving.cluster", "serving.app", "serving.gateway.replica")
 # PyTorch is for CUDA, the others for training.
-UNSERVED_LIBRARIES = {"torch", "transformers", "scipy", "sklearn", "pandas", "huggingface_hub"}
+UNSERVED_LIBRARIES = {"torch", "transformers", "duckdb", "scipy", "sklearn", "pandas", "huggingface_hub"}
 UNSERVED_MODULES = re.compile(
     r"models\.(.*\.)?(train_\w+|fit_\w+|export|embed_products|add_to_bundle|training_data|impressions)$"
     r"|models\.bundles\.(build|extend|sources|work_folder)$"
-    r"|models\.(lexical\.bm25|text_tuning|evaluation|studies|sample_store)\b"
+    r"|models\.(lexical\.bm25|events\.importing|text_tuning|evaluation|studies|sample_store)\b"
 )
 
 

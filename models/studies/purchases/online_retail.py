@@ -84,7 +84,7 @@ class OnlineRetail:
 
     def events(self) -> NumberedLog:
         """Returns the purchases as a log for evaluation."""
-        return numbered_log(self.log.to_batches(), [product.id for product in self.products])
+        return numbered_log(self.log, [product.id for product in self.products])
 
 
 def read_online_retail(path: Path) -> OnlineRetail:

@@ -17,6 +17,7 @@ from models.bundles.manifest import BundleError
 from models.evaluation.buckets import Bucket
 from models.evaluation.numbered_log import NumberedLog
 from models.evaluation.numbered_log import read_log as read_numbered_log
+from models.events.errors import LogError
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER as TYPES_STARTER
@@ -26,7 +27,6 @@ from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.impressions import Impressions, read_impressions
 from models.ranking.learn_query_attributes import learn_query_attributes
-from models.ranking.parse_log import concat_logs
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.train_ranker import ranker_rows
@@ -37,7 +37,6 @@ from models.studies.types.trained_types import TrainedTypes
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import LogError
 
 MIN_PAGES = 50  # to train on, and to measure on
 
@@ -105,7 +104,7 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
     types = _types_until(store, since_ms, split.seed, work, progress) if TYPES_PART.is_in(bundle) else None
     columns = ProductColumns.from_bundle(bundle)
     progress("learn the attributes that words name", 0, None)
-    query_attributes = learn_query_attributes(concat_logs(logs_of(store)), table, columns, until_ms=since_ms)
+    query_attributes = learn_query_attributes(logs_of(store), table, columns, until_ms=since_ms)
     features = CandidateFeatures(
         bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=query_attributes, columns=columns
     )

@@ -8,7 +8,8 @@ import numpy as np
 
 from models.evaluation.buckets import FREQUENCIES, Bucket, frequency_codes
 from models.evaluation.cases import search_keys
-from models.evaluation.numbered_log import NumberedLog, plain_query
+from models.evaluation.numbered_log import NumberedLog
+from models.events.searches import plain_query
 from models.ranking.impressions import Impressions
 from models.unified.history import HistoryKind
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from models.arrays import Progress
 from models.bundles.bundle import Bundle
+from models.events.event_log import open_log
 from models.ranking.fit_ranker import RankerRows
-from models.ranking.parse_log import concat_logs
 from models.ranking.ranker import Ranker, RankerError
 from models.ranking.recipe import RankerRecipe
 from models.ranking.train_ranker import TrainingPages, ranker_rows, train_on
@@ -32,7 +32,7 @@ def served_ranker(
         return Ranker.load(folder)
     except RankerError:
         progress("retrieve unshown candidates", 0, None)
-    log, unshown = concat_logs(logs_of(store)), None
+    log, unshown = open_log(logs_of(store)), None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
         candidates = unshown_pages(
             log,

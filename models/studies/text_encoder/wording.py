@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Doubles
-from models.evaluation.numbered_log import plain_query
+from models.events.searches import plain_query
 from models.text_tuning.query_keys import LeakGuard
 
 # Words without effect on the meaning of a query.

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.evaluation.cases import Cases, Split, build_cases
-from models.evaluation.numbered_log import EventLogError, NumberedLog, numbered_log, plain_query, read_log
+from models.evaluation.numbered_log import NumberedLog, numbered_log, read_log
+from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA, EventKind
+from models.events.event_log import EventLog
+from models.events.searches import plain_query
 
 PRODUCTS = tuple("abcdefgh")
 SPLIT = Split(train_end_ms=100)
@@ -42,7 +45,7 @@ def table(rows: list[Row], locale: str = "en-US") -> pa.Table:
 
 
 def log_of(rows: list[Row]) -> NumberedLog:
-    return numbered_log(table(rows).to_batches(), PRODUCTS)
+    return numbered_log(table(rows), PRODUCTS)
 
 
 def relevant_of(cases: Cases, case: int) -> dict[str, float]:
@@ -218,7 +221,9 @@ def test_cases_are_those_that_a_loop_finds(rows: list[Row]) -> None:
             build_cases(log_of(rows), SPLIT)
         return
     cases = build_cases(log_of(rows), SPLIT)
-    sessions = [cases.events.session_names[cases.events.sessions[event]] for event in cases.first_events]
+    log = EventLog.from_table(table(rows))
+    assert log.sessions is not None
+    sessions = [log.sessions[int(log.session[event])].as_py() for event in cases.first_events]
     found = {
         (session, text): {PRODUCTS[row] for row in cases.relevant.rows[cases.relevant.cases == case]}
         for case, (session, text) in enumerate(zip(sessions, cases.texts, strict=True))
@@ -250,25 +255,27 @@ class TestReading:
         assert np.count_nonzero(log.products < 0) == 1
 
     def test_an_event_that_comes_twice_counts_once(self) -> None:
-        batches = [*table(LOG).to_batches(), *table(LOG[:5]).to_batches()]
-        log = numbered_log(batches, PRODUCTS)
+        log = numbered_log(pa.concat_tables([table(LOG), table(LOG[:5])]), PRODUCTS)
         assert (len(log), log.num_repeated) == (len(LOG), 5)
         assert log.times_ms.tolist() == log_of(LOG).times_ms.tolist()
 
     def test_events_out_of_order_are_put_in_order(self) -> None:
-        log = numbered_log(table(LOG).take(list(range(len(LOG)))[::-1]).to_batches(), PRODUCTS)
+        log = numbered_log(table(LOG).take(list(range(len(LOG)))[::-1]), PRODUCTS)
         assert (np.diff(log.times_ms) >= 0).all()
         assert build_cases(log, SPLIT).texts == build_cases(log_of(LOG), SPLIT).texts
 
     def test_a_log_that_is_none_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(EventLogError, match="there is no Parquet file"):
+        with pytest.raises(LogError, match="has no column id, time"):
             read_log(tmp_path, PRODUCTS)
         pq.write_table(table(LOG).drop_columns(["query", "kind"]), tmp_path / "a.parquet")
-        with pytest.raises(EventLogError, match=r"a\.parquet: the columns kind, query of the event schema are missing"):
+        with pytest.raises(
+            LogError,
+            match=r"a\.parquet: the log has no column kind, query; .*'aisle import FILE --out LOG' makes a log",
+        ):
             read_log(tmp_path / "a.parquet", PRODUCTS)
-        with pytest.raises(EventLogError, match="no event"):
-            numbered_log([], PRODUCTS)
-        with pytest.raises(EventLogError, match="column kind holds 'wink'"):
+        with pytest.raises(LogError, match="no event"):
+            numbered_log(table([]), PRODUCTS)
+        with pytest.raises(LogError, match="column kind holds 'wink'"):
             log_of([(1, "u", "s", "wink", "a", "sofa")])
 
     def test_queries_are_the_same_whatever_their_case_and_blanks(self) -> None:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA, Event, EventKind
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions, read_impressions
 from models.unified.history import HistoryItem, HistoryKind, history_items
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import LogError
 
 PRODUCTS = [
     Product("A", "Velvet Sofa", "Halden", "Furniture > Sofas", 49_900, True, {"colour": "red"}),

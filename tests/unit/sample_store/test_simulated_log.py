@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 import pytest
 
 from models.events.event import EVENT_SCHEMA, EventKind
-from models.events.log import read_events
-from models.events.report import EventReport
+from models.events.event_log import open_log
 from models.products.reader import CatalogueReader
 from models.sample_store import (
     SAMPLE_COLUMNS,
@@ -98,9 +97,9 @@ class TestShape:
         progress: list[tuple[str, int, int | None]] = []
         write_sample_log(tmp_path, 500, 50, 5_000, 3, lambda *step: progress.append(step))
         ids = {product.id for product in CatalogueReader(tmp_path / "catalogue.parquet", SAMPLE_COLUMNS).products()}
-        report = EventReport()
-        list(read_events(tmp_path / "events.parquet", known_products=ids, locales={"en-US"}, report=report))
-        assert (report.events, report.out_of_order, dict(report.bad)) == (5_000, 0, {})
+        log = open_log(tmp_path / "events.parquet")
+        assert (len(log), log.num_repeated, log.locales.to_pylist()) == (5_000, 0, ["en-US"])
+        assert set(log.products.to_pylist()) <= ids
         assert ("Writing the events", 5_000, 5_000) in progress
         truth = json.loads((tmp_path / "truth.json").read_text())
         assert (truth["simulated"], truth["seed"]) == (True, 3)

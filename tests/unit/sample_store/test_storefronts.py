@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.events.event import EVENT_SCHEMA
-from models.events.log import read_events
-from models.events.report import EventReport
+from models.events.event_log import open_log
 from models.sample_store import (
     SampleStore,
     StorefrontLog,
@@ -164,15 +163,11 @@ class TestRefusals:
 def test_the_written_file_is_read_without_a_problem_and_shares_no_id_with_the_main_log(tmp_path: Path) -> None:
     write_sample_log(tmp_path, 500, 50, 5_000, 3, lambda *_: None)
     products = set(pq.read_table(tmp_path / "catalogue.parquet")["id"].to_pylist())
-    report = EventReport()
-    path = tmp_path / "storefronts.parquet"
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    batches = list(
-        read_events(path, known_products=products, locales=set(all_locales()) - {"en-US"}, now=now, report=report)
-    )
-    assert (report.out_of_order, dict(report.bad)) == (0, {})
-    assert report.events == pytest.approx(0.38 * 5_000, rel=0.1)
-    main = pq.read_table(tmp_path / "events.parquet")
+    log = open_log(tmp_path / "storefronts.parquet")
+    assert set(log.products.to_pylist()) <= products
+    assert set(log.locales.to_pylist()) <= set(all_locales()) - {"en-US"}
+    assert len(log) == pytest.approx(0.38 * 5_000, rel=0.1)
+    written, main = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("storefronts", "events"))
+    assert written["time"].to_pylist() == sorted(written["time"].to_pylist())
     for column in ("id", "session_id"):
-        mine = {value for batch in batches for value in batch[column].to_pylist()}
-        assert not mine & set(main[column].to_pylist())
+        assert not set(written[column].to_pylist()) & set(main[column].to_pylist())

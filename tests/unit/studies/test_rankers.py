@@ -64,9 +64,7 @@ def cases_of(rows: list[tuple[int, str, str, int, str]]) -> Cases:
         }
         for number, (time, shopper, kind, product, query) in enumerate(rows)
     ]
-    log = numbered_log(
-        pa.Table.from_pylist(values, EVENT_SCHEMA).to_batches(), [f"p{row}" for row in range(len(TITLES))]
-    )
+    log = numbered_log(pa.Table.from_pylist(values, EVENT_SCHEMA), [f"p{row}" for row in range(len(TITLES))])
     return build_cases(log, SPLIT)
 
 

@@ -9,13 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.bundles.source import Source
+from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA
 from models.products.product import Product, product_text
 from models.products.product_table import ProductTable, write_products
 from models.text_tuning.pairs import ClickPairs, PairRules, gather_pairs, read_log
 from models.text_tuning.product_texts import TextFields, product_texts
 from models.text_tuning.query_keys import LeakGuard, loose_key, plain_key
-from models.unified.shopping_log import LogError, ShoppingLog
+from models.unified.shopping_log import ShoppingLog
 
 IDS = ["A", "B", "C", "D"]
 UNDAMPED = PairRules(damping="none")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA, Event, EventKind
 from models.events.kinds import CLICK, PURCHASE
 from models.products.product import Product
@@ -16,7 +17,7 @@ from models.unified.features import product_features
 from models.unified.histories import Histories
 from models.unified.history import HistoryBlocks, HistoryItem, HistoryKind, block_items, history_items, query_words
 from models.unified.price_bands import PriceBands
-from models.unified.shopping_log import LogError, ShoppingLog
+from models.unified.shopping_log import ShoppingLog
 from models.unified.words import Ragged, WordBook, WordHashing
 
 PRODUCTS = [

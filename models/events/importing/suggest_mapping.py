@@ -1,0 +1,326 @@
+"""Looks at files that were never seen, and writes a mapping for them, with a comment on each choice.
+
+Columns are found by their names and confirmed by their values. The text that is written is TOML that `LogMapping.load` reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from models.events.errors import LogError
+from models.events.importing.cells import list_of, quoted, text, time_ms, truth, typed_time
+from models.events.importing.mapping import FLAGS, LogMapping, SourceMapping
+from models.events.importing.source_files import SourceFile, cell_of, find_files, is_time, open_file, rows_of
+from models.events.kinds import KINDS
+
+_SAMPLE_ROWS = 50_000
+_FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # 2000 and 2100
+_MOST_KINDS = 60
+_NAMES = {
+    "time": "time timestamp event_time eventtime event_timestamp ts datetime date_time created_at server_timestamp_epoch_ms "
+    "server_timestamp occurred_at derived_tstamp collector_tstamp event_date date",
+    "product": "product_id productid item_id itemid product item sku product_sku product_sku_hash sku_id article_id asin upc "
+    "object_id event_attributes.object.object_id",
+    "kind": "kind event_type event action event_name action_name product_action behavior behaviour behavior_type type",
+    "shopper": "shopper_id user_id userid visitorid visitor_id customer_id customerid client_id user_pseudo_id domain_userid user shopper",
+    "session": "session_id sessionid session user_session session_id_hash domain_sessionid visit_id visit",
+    "query": "query search_query search_term search_terms searchstring user_query keyword keywords q search",
+    "position": "position rank pos slot place",
+    "price": "price_minor price unit_price price_cents",
+    "currency": "currency currency_code",
+    "locale": "locale language lang",
+    "id": "id event_id eventid uuid",
+    "clicked": "clicked is_clicked is_click click clicks",
+    "carted": "carted is_carted added_to_cart add_to_cart is_cart cart in_cart",
+    "purchased": "purchased is_purchased is_purchase bought ordered purchase",
+}
+_LISTS = {
+    "shown": "shown product_skus_hash candidate_wid_list products items results impressions query_response_hit_ids",
+    "clicked": "clicked clicked_skus_hash clicks clicked_items clicked_products",
+    "labels": "labels candidate_label_list",
+}
+_KINDS = {
+    "impression": "impression impressions shown exposure view_item_list list_view item_impression",
+    "click": "view click detail product_view productview view_item item_view item_click product_click select_item pv list_click "
+    "pageview_product view_product",
+    "cart": "cart add addtocart add_to_cart add-to-cart basket add_to_basket addtobasket",
+    "purchase": "purchase transaction buy order bought checkout_complete order_completed purchased sale",
+    "": "remove remove_from_cart removefromcart remove-from-cart search fav favorite favourite wishlist add_to_wishlist view_cart "
+    "begin_checkout page_view refund",
+}
+_WHY_KIND = {
+    "impression": "shown in a list",
+    "click": "a click, or a view of the product's page",
+    "cart": "put into the cart",
+    "purchase": "bought",
+    "": "left out: it shows no interest in the product",
+}
+_PURPOSES = {
+    "shopper": "who it was: without, histories are sessions",
+    "session": "without, a pause of session_gap_minutes ends a session",
+    "query": "what was searched: without, no model can be trained",
+    "position": "place on the result page: the ranker discounts for it",
+    "price": "of one item then",
+    "locale": "language and region, as en-US: without, `locale` above is that of all events",
+    "id": "a unique id: without, events that are equal in everything count once",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Looked:
+    """One kind of files: those with the same columns."""
+
+    file: SourceFile
+    files: list[Path]
+    num_rows: int
+    columns: dict[str, str] = field(default_factory=dict)  # field -> column
+    notes: dict[str, str] = field(default_factory=dict)  # field -> why
+    kinds: dict[str, str | None] = field(default_factory=dict)  # None: not known
+    counts: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    shape: str = "events"
+
+
+def suggest_mapping(paths: Sequence[Path]) -> str:
+    """Returns TOML for these files. Raises LogError if they have no column of times or of products."""
+    connection = duckdb.connect(config={"memory_limit": "1GiB", "autoinstall_known_extensions": "false"})
+    try:
+        groups: dict[tuple[str, ...], _Looked] = {}
+        for path in find_files(paths):
+            file = open_file(connection, path)
+            key = tuple(file.columns)
+            if key in groups:
+                groups[key].files.append(path)
+            else:
+                groups[key] = _Looked(file=file, files=[path], num_rows=0)
+        for looked in groups.values():
+            _look(connection, looked)
+    finally:
+        connection.close()
+    usable = [looked for looked in groups.values() if _is_usable(looked)]
+    if not usable:
+        raise LogError("; ".join(_missing(looked) for looked in groups.values()))
+    return _toml(usable, [looked for looked in groups.values() if not _is_usable(looked)])
+
+
+def _look(connection: duckdb.DuckDBPyConnection, looked: _Looked) -> None:
+    """Reads a sample, and decides what each column holds."""
+    file = looked.file
+    cells = ", ".join(f"{cell_of(file, name)} AS {quoted(name)}" for name in file.columns)
+    rows = rows_of(file, list(file.columns), SourceMapping())
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE sample AS SELECT {cells} FROM {rows} LIMIT {_SAMPLE_ROWS}")
+    sample = _Sample(connection, file)
+    looked.num_rows = sample.rows
+    if not sample.rows:
+        return
+    _find_time(sample, looked)
+    if shown := sample.first_list(_LISTS["shown"]):
+        looked.shape = "pages"
+        looked.columns["shown"], looked.notes["shown"] = (
+            shown,
+            "a list of products in each row: the row is a result page",
+        )
+        for name in ("clicked", "labels"):
+            if column := sample.first_list(_LISTS[name]):
+                looked.columns[name], looked.notes[name] = column, "a list beside it"
+    elif column := sample.first("product", lambda one: sample.filled(one) > 0):
+        looked.columns["product"] = column
+        looked.notes["product"] = f"{sample.distinct(column):,} ids in {sample.rows:,} rows"
+        _find_kind(sample, looked)
+    for name in ("shopper", "session", "query", "position", "price", "currency", "locale", "id"):
+        if name in looked.columns or (looked.shape == "pages" and name in ("position", "price", "currency")):
+            continue
+        fits = {
+            "position": lambda one: sample.share(f"try_cast({quoted(one)} AS DOUBLE) IS NOT NULL", one) > 0.95,
+            "price": lambda one: sample.share(f"regexp_matches({quoted(one)}, '[0-9]')", one) > 0.95,
+            "id": lambda one: sample.filled(one) == sample.distinct(one) == sample.rows,
+        }.get(name, lambda one: sample.filled(one) > 0)
+        if column := sample.first(name, fits):
+            looked.columns[name] = column
+            looked.notes[name] = f"{sample.distinct(column):,} values, as {sample.examples(column)}"
+    _find_settings(sample, looked)
+
+
+class _Sample:
+    """The first rows of a file, in the table `sample`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, file: SourceFile) -> None:
+        self._connection, self._file = connection, file
+        self.rows = int(self.value("count(*)") or 0)
+
+    def value(self, expression: str) -> Any:
+        return self._connection.execute(f"SELECT {expression} FROM sample").fetchall()[0][0]
+
+    def first(self, name: str, fits: Any) -> str | None:
+        """Returns the first column with a name of this field whose values fit."""
+        return next((column for column in self.named(_NAMES[name]) if fits(column)), None)
+
+    def first_list(self, names: str) -> str | None:
+        for column in self.named(names):
+            lists = self.share(
+                f"prefix({text(quoted(column))}, '[') OR len({list_of(text(quoted(column)))}) > 1", column
+            )
+            if lists > 0.5:
+                return column
+        return None
+
+    def filled(self, column: str) -> int:
+        return int(self.value(f"count(*) FILTER ({text(quoted(column))} <> '')"))
+
+    def distinct(self, column: str) -> int:
+        return int(self.value(f"count(DISTINCT {quoted(column)})"))
+
+    def share(self, condition: str, column: str) -> float:
+        """Returns the share of the filled cells for which a condition holds; 0 if no cell is filled."""
+        found = self.value(f"count(*) FILTER (({condition}) AND {text(quoted(column))} <> '')")
+        return int(found) / max(1, self.filled(column))
+
+    def examples(self, column: str) -> str:
+        found = self._connection.execute(
+            f"SELECT left({quoted(column)}, 40) FROM sample WHERE {text(quoted(column))} <> '' LIMIT 1"
+        ).fetchall()
+        return json.dumps(found[0][0], ensure_ascii=False) if found else "none"
+
+    def counts(self, column: str) -> dict[str, int]:
+        cell = f"lower({text(quoted(column))})"
+        return dict(
+            self._connection.execute(
+                f"SELECT {cell}, count(*) FROM sample GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {_MOST_KINDS + 1}"
+            ).fetchall()
+        )
+
+    def named(self, names: str) -> list[str]:
+        by_name = {column.lower(): column for column in self._file.columns}
+        return [by_name[name] for name in names.split() if name in by_name]
+
+
+def _find_time(sample: _Sample, looked: _Looked) -> None:
+    mapping = LogMapping(sources=(SourceMapping(columns={"time": "t", "product": "p", "kind": "k"}),))
+    for column in sample.named(_NAMES["time"]):
+        of_type = looked.file.columns[column]
+        typed = f"{quoted(column)}::{of_type}"
+        parsed = typed_time(typed, of_type, "UTC") if is_time(of_type) else time_ms(text(quoted(column)), mapping)
+        share = sample.share(f"({parsed}) BETWEEN {_FIRST_MS} AND {_LAST_MS}", column)
+        if share > 0.9:
+            looked.columns["time"] = column
+            looked.notes["time"] = f"{share:.0%} of the cells read as times, as {sample.examples(column)}"
+            size = sample.value(f"median(abs(try_cast({quoted(column)} AS DOUBLE)))")
+            if size is not None and not is_time(of_type) and size > 1e8 + 3e7:
+                unit = next(
+                    name for name, most in (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", 1e30)) if size < most
+                )
+                looked.settings["time_unit"] = unit
+                looked.notes["time"] += f": {unit} since 1970, by their size"
+            return
+
+
+def _find_kind(sample: _Sample, looked: _Looked) -> None:
+    """Finds the column of kinds, which names the most that are known; else flags, of which each row has some."""
+    known = {name: kind for kind, names in _KINDS.items() for name in names.split()} | {str(k): str(k) for k in KINDS}
+    best: tuple[int, str, dict[str, int]] | None = None
+    for column in sample.named(_NAMES["kind"]):
+        counts = sample.counts(column)
+        matched = len([name for name in counts if known.get(name)])
+        if matched and len(counts) <= _MOST_KINDS and (best is None or matched > best[0]):
+            best = matched, column, counts
+    if best is not None:
+        _, looked.columns["kind"], looked.counts = best
+        looked.kinds = {name: known.get(name, "" if not name else None) for name in looked.counts}
+        looked.notes["kind"] = f"{len(looked.counts)} names, below"
+        return
+    for name in FLAGS:
+        flag = sample.first(name, lambda one: sample.share(f"({truth(quoted(one))}) IS NOT NULL", one) > 0.99)
+        if flag:
+            looked.shape = "impressions"
+            looked.columns[name], looked.notes[name] = flag, "true or false in each row: the row is an impression"
+
+
+def _find_settings(sample: _Sample, looked: _Looked) -> None:
+    price = looked.columns.get("price")
+    if price and price.lower() in ("price_minor", "price_cents"):
+        looked.settings["price_unit"] = "minor"
+    elif price and sample.share(f"regexp_matches({quoted(price)}, ',[0-9]{{1,2}}$')", price) > 0.5:
+        looked.settings["decimal"] = "comma"
+    currency = looked.columns.get("currency")
+    if currency and (counts := sample.counts(currency)):
+        most = next((name for name in counts if name), "")
+        if len(most) == 3:
+            looked.settings["currency"] = most.upper()
+    position = looked.columns.get("position")
+    if position and sample.value(f"min(try_cast({quoted(position)} AS DOUBLE))") == 0:
+        looked.settings["first_position"] = 0
+
+
+def _is_usable(looked: _Looked) -> bool:
+    has_rows = "time" in looked.columns and ("product" in looked.columns or "shown" in looked.columns)
+    return has_rows and (looked.shape != "events" or "kind" in looked.columns)
+
+
+def _missing(looked: _Looked) -> str:
+    lacking = [
+        name
+        for name, there in (
+            ("times", "time" in looked.columns),
+            ("products", "product" in looked.columns or "shown" in looked.columns),
+            ("kinds of events", looked.shape != "events" or "kind" in looked.columns),
+        )
+        if not there
+    ]
+    names = ", ".join(looked.file.columns)
+    return f"{looked.file.path.name}: no column of {', '.join(lacking)} was found among {names}; name it by an option"
+
+
+def _toml(usable: Sequence[_Looked], others: Sequence[_Looked]) -> str:
+    settings: dict[str, Any] = {}
+    for looked in usable:
+        settings |= looked.settings
+    lines = ["# Made by 'aisle import --suggest' from the names and values of the columns. Read it, and correct it."]
+    lines += [f"# Not used: {_missing(looked)}" for looked in others]
+    told = {
+        "time_unit": ("auto", "of times that are numbers: s, ms, us, ns, or auto (by their size)"),
+        "timezone": ("UTC", "of times without a zone, as Europe/Berlin"),
+        "price_unit": ("main", "main (9.50) or minor (950)"),
+        "decimal": ("point", "point (1,299.00) or comma (1.299,00)"),
+        "currency": ("USD", "of the prices; an event with another keeps none"),
+        "locale": ("en-US", "of events without one"),
+        "first_position": (1, "the first place on a page is 1 or 0"),
+        "session_gap_minutes": (30.0, "where there is no session: a longer pause begins another"),
+    }
+    for name, (default, why) in told.items():
+        found = " (found in the values)" if name in settings else ""
+        lines.append(f"{name} = {json.dumps(settings.get(name, default))} # {why}{found}")
+    for looked in usable:
+        lines += ["", *_source_lines(looked, len(usable) + len(others))]
+    return "\n".join(lines) + "\n"
+
+
+def _source_lines(looked: _Looked, num_groups: int) -> list[str]:
+    names = "|".join(dict.fromkeys(path.name for path in looked.files)) if num_groups > 1 else "*"
+    lines = ["[[source]]", f"files = {json.dumps(names)}", f'shape = "{looked.shape}"', "", "[source.columns]"]
+    for name, column in looked.columns.items():
+        lines.append(f"{name} = {json.dumps(column, ensure_ascii=False)} # {looked.notes.get(name, '')}")
+    lines += [
+        f"# {name}: not found; {why}"
+        for name, why in _PURPOSES.items()
+        if name not in looked.columns and looked.shape != "pages"
+    ]
+    unused = [column for column in looked.file.columns if column not in looked.columns.values()]
+    if unused:
+        lines.append(f"# not used: {', '.join(unused[:40])}")
+    if looked.kinds:
+        lines += ["", "[source.kinds]"]
+        for name, kind in looked.kinds.items():
+            count = f"{looked.counts[name]:,} of {looked.num_rows:,} rows"
+            if kind is None:
+                lines.append(f'# {json.dumps(name)} = "" # {count}; unknown: name its kind, or leave it out with ""')
+            else:
+                lines.append(
+                    f"{json.dumps(name, ensure_ascii=False)} = {json.dumps(kind)} # {count}; {_WHY_KIND[kind]}"
+                )
+    return lines
