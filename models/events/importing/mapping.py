@@ -52,7 +52,7 @@ class SourceMapping:
     columns: Mapping[str, str] = field(default_factory=dict)  # field -> column
     kinds: Mapping[str, str] = field(
         default_factory=dict
-    )  # as in the file, in lower case -> name of a kind, or LEFT_OUT
+    )  # as in the file, case does not matter -> name of a kind, or LEFT_OUT
     rows: str = ""
     read: tuple[str, ...] = ()
     header: tuple[str, ...] = ()  # of a text file without one

@@ -227,7 +227,7 @@ def _of_pages(relation: str, source: SourceMapping) -> str:
                 "'position': list_position(shown_list, x)})"
             )
     if "labels" in source.columns:
-        passed = ", ".join(literal(name) for name, kind in source.kinds.items() if not kind) or "''"
+        passed = ", ".join(literal(name.strip().lower()) for name, kind in source.kinds.items() if not kind) or "''"
         lists.append(
             "list_filter(list_transform(shown_list, lambda x, i: {'product': x, 'kind': coalesce(labels_list[i], ''), 'position': i}), "
             f"lambda x: x.kind NOT IN ({passed}))"

@@ -1,11 +1,13 @@
 """Looks at files that were never seen, and writes a mapping for them, with a comment on each choice.
 
-Columns are found by their names and confirmed by their values. The text that is written is TOML that `LogMapping.load` reads.
+Columns are found by their names, else by the words of their names, and confirmed by their values. Times and kinds of events also show by
+their values alone. The text that is written is TOML that `LogMapping.load` reads.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +41,35 @@ _NAMES = {
     "clicked": "clicked is_clicked is_click click clicks",
     "carted": "carted is_carted added_to_cart add_to_cart is_cart cart in_cart",
     "purchased": "purchased is_purchased is_purchase bought ordered purchase",
+}
+# Words of other names, as "unix_ts" or "itemNumber", and words with which a column holds something else.
+_WORDS = {
+    "time": ("time timestamp ts date datetime epoch when", "zone spent length duration load"),
+    "product": (
+        "item product sku article asin upc ean gtin",
+        "name title category cat price brand qty quantity count type kind class description url image colour color size position rank",
+    ),
+    "kind": ("event action kind type activity behavior behaviour", "id time date ts timestamp value"),
+    "shopper": (
+        "user visitor customer shopper client member buyer cookie",
+        "agent type name country age mail email segment",
+    ),
+    "session": ("session visit", "start end length duration time type number count"),
+    "query": (
+        "query search keyword keywords term phrase",
+        "id type page count time date results engine vector embedding hash",
+    ),
+    "position": ("position rank pos slot place ordinal", ""),
+    "price": ("price", "currency"),
+    "currency": ("currency", ""),
+    "locale": ("locale language lang", ""),
+}
+_KIND_WORDS = {  # of names of kinds, the first that fits
+    "": "remove removed delete scroll refund return wish wishlist favourite favorite",
+    "impression": "impression impressions shown list listing exposure exposed",
+    "cart": "cart basket bag trolley",
+    "purchase": "purchase purchased buy bought order ordered transaction sale sold",
+    "click": "click clicked view viewed detail details pdp open opened visit",
 }
 _LISTS = {
     "shown": "shown product_skus_hash candidate_wid_list products items results impressions query_response_hit_ids",
@@ -152,14 +183,32 @@ class _Sample:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, file: SourceFile) -> None:
         self._connection, self._file = connection, file
+        self._taken: set[str] = set()  # columns that a field has
         self.rows = int(self.value("count(*)") or 0)
 
     def value(self, expression: str) -> Any:
         return self._connection.execute(f"SELECT {expression} FROM sample").fetchall()[0][0]
 
     def first(self, name: str, fits: Any) -> str | None:
-        """Returns the first column with a name of this field whose values fit."""
-        return next((column for column in self.named(_NAMES[name]) if fits(column)), None)
+        """Takes the first column with a name of this field whose values fit."""
+        found = next((column for column in self.columns_for(name) if fits(column)), None)
+        if found:
+            self.take(found)
+        return found
+
+    def take(self, column: str) -> None:
+        self._taken.add(column)
+
+    def columns_for(self, name: str) -> list[str]:
+        """Returns the columns whose names, or whose words, are those of a field, and that no other field has."""
+        named = self.named(_NAMES[name])
+        wanted, excluded = (set(words.split()) for words in _WORDS.get(name, ("", "")))
+        worded = [one for one in self._file.columns if (words := _words(one)) & wanted and not words & excluded]
+        return [column for column in dict.fromkeys([*named, *worded]) if column not in self._taken]
+
+    def others(self) -> list[str]:
+        """Returns the columns that no field has."""
+        return [column for column in self._file.columns if column not in self._taken]
 
     def first_list(self, names: str) -> str | None:
         for column in self.named(names):
@@ -188,10 +237,11 @@ class _Sample:
         return json.dumps(found[0][0], ensure_ascii=False) if found else "none"
 
     def counts(self, column: str) -> dict[str, int]:
-        cell = f"lower({text(quoted(column))})"
+        """Returns the most frequent values, which are equal without case."""
+        cell = text(quoted(column))
         return dict(
             self._connection.execute(
-                f"SELECT {cell}, count(*) FROM sample GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {_MOST_KINDS + 1}"
+                f"SELECT min({cell}), count(*) FROM sample GROUP BY lower({cell}) ORDER BY 2 DESC, 1 LIMIT {_MOST_KINDS + 1}"
             ).fetchall()
         )
 
@@ -200,14 +250,20 @@ class _Sample:
         return [by_name[name] for name in names.split() if name in by_name]
 
 
+def _words(name: str) -> set[str]:
+    """Returns the words of "unix_ts", "itemNumber" or "put in basket"."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+
+
 def _find_time(sample: _Sample, looked: _Looked) -> None:
     mapping = LogMapping(sources=(SourceMapping(columns={"time": "t", "product": "p", "kind": "k"}),))
-    for column in sample.named(_NAMES["time"]):
+    for column in dict.fromkeys([*sample.columns_for("time"), *sample.others()]):
         of_type = looked.file.columns[column]
         typed = f"{quoted(column)}::{of_type}"
         parsed = typed_time(typed, of_type, "UTC") if is_time(of_type) else time_ms(text(quoted(column)), mapping)
         share = sample.share(f"({parsed}) BETWEEN {_FIRST_MS} AND {_LAST_MS}", column)
         if share > 0.9:
+            sample.take(column)
             looked.columns["time"] = column
             looked.notes["time"] = f"{share:.0%} of the cells read as times, as {sample.examples(column)}"
             size = sample.value(f"median(abs(try_cast({quoted(column)} AS DOUBLE)))")
@@ -222,16 +278,26 @@ def _find_time(sample: _Sample, looked: _Looked) -> None:
 
 def _find_kind(sample: _Sample, looked: _Looked) -> None:
     """Finds the column of kinds, which names the most that are known; else flags, of which each row has some."""
-    known = {name: kind for kind, names in _KINDS.items() for name in names.split()} | {str(k): str(k) for k in KINDS}
     best: tuple[int, str, dict[str, int]] | None = None
-    for column in sample.named(_NAMES["kind"]):
+    for column in sample.columns_for("kind"):
         counts = sample.counts(column)
-        matched = len([name for name in counts if known.get(name)])
+        matched = len([name for name in counts if _kind_of(name)])
         if matched and len(counts) <= _MOST_KINDS and (best is None or matched > best[0]):
+            best = matched, column, counts
+    for column in [] if best else sample.others():  # of any name: most of its values must be kinds
+        counts = sample.counts(column)
+        matched = len([name for name in counts if _kind_of(name)])
+        if (
+            len(counts) <= _MOST_KINDS
+            and matched > 1
+            and matched > len(counts) / 2
+            and (best is None or matched > best[0])
+        ):
             best = matched, column, counts
     if best is not None:
         _, looked.columns["kind"], looked.counts = best
-        looked.kinds = {name: known.get(name, "" if not name else None) for name in looked.counts}
+        sample.take(looked.columns["kind"])
+        looked.kinds = {name: _kind_of(name) for name in looked.counts}
         looked.notes["kind"] = f"{len(looked.counts)} names, below"
         return
     for name in FLAGS:
@@ -239,6 +305,17 @@ def _find_kind(sample: _Sample, looked: _Looked) -> None:
         if flag:
             looked.shape = "impressions"
             looked.columns[name], looked.notes[name] = flag, "true or false in each row: the row is an impression"
+
+
+def _kind_of(name: str) -> str | None:
+    """Returns what a name of a kind means, "" for what is left out, None if nothing says so."""
+    folded = name.lower()
+    if not folded or folded in KINDS:
+        return folded
+    for kind, names in _KINDS.items():
+        if folded in names.split():
+            return kind
+    return next((kind for kind, words in _KIND_WORDS.items() if _words(name) & set(words.split())), None)
 
 
 def _find_settings(sample: _Sample, looked: _Looked) -> None:

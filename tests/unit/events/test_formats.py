@@ -286,3 +286,26 @@ def test_files_without_times_or_products_cannot_be_suggested_for(tmp_path: Path)
     file.write_text("when,item,action\nyesterday,A,view\n")
     with pytest.raises(InputError, match=r"a\.csv: no column of times was found among when, item, action"):
         suggest_mapping([file])
+
+
+def test_a_suggestion_reads_the_words_and_values_of_names_that_nobody_knows(tmp_path: Path) -> None:
+    path = tmp_path / "behaviour.tsv"
+    kinds = ("list_view", "detailView", "put in basket", "order", "removed_item", "ping")
+    rows = [f"v{n % 7}\t{1_700_000_000 + 60 * n}\t{kinds[n % 6]}\t{n % 5}\tblue sofa\t{n % 3}" for n in range(60)]
+    path.write_text("visitorHash\tstamp\twhat\titem_no\tsearch_text\titem_rank\n" + "\n".join(rows) + "\n")
+    (tmp_path / "mapping.toml").write_text(text := suggest_mapping([path]))
+    for line in (
+        'time = "stamp"',
+        'product = "item_no"',
+        'kind = "what"',
+        'shopper = "visitorHash"',
+        'query = "search_text"',
+        'position = "item_rank"',
+        '"list_view" = "impression"',
+        '"detailView" = "click"',
+        '"put in basket" = "cart"',
+        '"order" = "purchase"',
+        '"removed_item" = ""',
+        '# "ping" = ""',
+    ):
+        assert line in text, line
