@@ -17,6 +17,7 @@ from models.arrays import Bools, Codes, Ints
 from models.errors import InputError
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.events.kinds import KINDS
+from models.unified.mended_log import with_sessions
 
 UNKNOWN = -1  # row of a product that is not in the catalogue
 
@@ -29,7 +30,8 @@ class LogError(InputError):
 class ShoppingLog:
     """Events in order of time. A *search* is one query in one session; the events that it led to have its number.
 
-    Each session of anonymous events counts as a shopper of its own, whose history is the session.
+    Each session of anonymous events counts as a shopper of its own, whose history is the session. Events without a session get one, see
+    `with_sessions`.
     """
 
     time_ms: Ints  # (events,)
@@ -70,7 +72,7 @@ class ShoppingLog:
     @classmethod
     def from_table(cls, table: pa.Table, product_ids: Sequence[str]) -> ShoppingLog:
         """Takes a table of EVENT_SCHEMA and the ids of the catalogue, by row. An event with a repeated id counts once."""
-        table = _checked(table)
+        table = with_sessions(check_log(table))
         time_ms = np.asarray(table["time"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()))
         order = np.argsort(time_ms, kind="stable")
         if not np.array_equal(order, np.arange(len(order))):
@@ -106,7 +108,8 @@ class ShoppingLog:
         )
 
 
-def _checked(table: pa.Table) -> pa.Table:
+def check_log(table: pa.Table) -> pa.Table:
+    """Returns the table, of the columns of EVENT_SCHEMA. Raises LogError if one is missing, of another type or has empty cells."""
     missing = [name for name in EVENT_SCHEMA.names if name not in table.column_names]
     if missing:
         raise LogError(f"the log has no column {', '.join(missing)}; its columns are {', '.join(table.column_names)}")
