@@ -7,8 +7,10 @@
     a second time           ranker                             the served student, distilled from the teacher
     after the second time   report                             a comparison with the previous bundle
 
-Each model is trained on earlier events than the next one, and none on the events of the report. The result of every stage is kept in
-`OUT/work`: the same call resumes after an interruption, and repeats only the stages whose inputs or recipe changed.
+Each model is trained on earlier events than the next one, and none on the events of the report. What there is decides what is trained:
+`look` says before anything is trained which stages lack what (`models.needs`), and those that cannot learn are left out. Retrieval alone
+is a bundle that can be served. The result of every stage is kept in `OUT/work`: the same call resumes after an interruption, and repeats
+only the stages whose inputs or recipe changed.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ from models.bundles.source import Source
 from models.bundles.work_folder import check_replaceable
 from models.devices import check_training_device
 from models.evaluation.compare_bundles import compare_bundles
-from models.events.errors import LogError
-from models.events.event_log import EventLog, impression_times, log_digests, open_log
+from models.events.event_log import EventLog, log_digests, open_log
+from models.needs.look_at_shop import SeenShop, look_at_shop
+from models.needs.matrix import RANKER, REPORT, STAGES, TEACHER, TEXT, TYPES, UNIFIED
+from models.needs.plan import Plan, plan_training
+from models.needs.shop_facts import Windows
 from models.query_types.add_to_bundle import add_types
 from models.query_types.labels import label_log
 from models.query_types.recipe import RECIPES as TYPES_RECIPES
@@ -43,7 +48,7 @@ from models.ranking.recipe import RECIPES as RANKER_RECIPES
 from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
 from models.ranking.teacher.recipe import PageSample, TeacherRecipe
-from models.ranking.train_ranker import TrainingPages, read_pages
+from models.ranking.train_ranker import TrainingPages, read_pages, train_on
 from models.text_encoder.hugging_face import PACKAGED
 from models.text_tuning.recipe import RECIPES as TEXT_RECIPES
 from models.text_tuning.recipe import Stage, TextRecipe
@@ -53,14 +58,7 @@ from models.unified.recipe import RECIPES as UNIFIED_RECIPES
 from models.unified.recipe import UnifiedRecipe
 
 BUNDLE, WORK = "bundle", "work"
-TEXT, UNIFIED, TYPES, TEACHER, RANKER, REPORT = STAGES = (
-    "text-encoder",
-    "unified",
-    "types",
-    "teacher",
-    "ranker",
-    "report",
-)
+LOG = "log"  # folder of the mended logs in the work folder
 TEXT_STAGES = (Stage.CLICK,)  # "mlm" before "click" improved nothing
 HELD_OUT = 0.05  # of the log's events, the latest, for the report
 
@@ -105,12 +103,24 @@ SMALL = LoopRecipe(
     replace(TEACHER_RECIPES["small"], sample=PageSample(pages=600)),
     replace(RANKER_RECIPES["small"], max_pages=10_000, judged_pages=600),
 )
-RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL)}
+# For a GPU, hours: the teacher reads every page of the ranker's window, so that the ranker may be taught by 30,000 of them. The intervals
+# of the report are a third as wide as small's with ten times the pages.
+FULL = LoopRecipe(
+    "full",
+    TEXT_RECIPES["full"],
+    UNIFIED_RECIPES["full"],
+    TYPES_RECIPES["full"],
+    TEACHER_RECIPES["full"],
+    RANKER_RECIPES["full"],
+    report_pages=30_000,
+)
+RECIPES = {recipe.name: recipe for recipe in (STARTER, SMALL, FULL)}
 
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """The training data. `logs` are what `open_log` opens; retrieval is trained on the first, which must have impressions."""
+    """The training data. `logs` are what `open_log` opens; retrieval is trained on the first. Events without a locale have the first of
+    `bundle`."""
 
     source: Source
     logs: tuple[Path, ...]
@@ -118,12 +128,34 @@ class Shop:
     simulated: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a shop has, and what becomes of the stages."""
+
+    seen: SeenShop
+    plan: Plan
+
+
 @dataclass(frozen=True, slots=True)
 class TrainedAll:
     bundle: Path
-    report: Path
+    report: Path | None  # None: no later part of the log to measure on
     version: str
-    seconds: dict[str, float]  # by stage, interruptions included
+    seconds: dict[str, float]  # by stage that was trained, interruptions included
+    plan: Plan
+
+
+def look(shop: Shop, recipe: LoopRecipe, progress: Progress) -> Look:
+    """Looks at catalogue and log, and trains nothing. Raises CatalogueError and LogError for what cannot be read."""
+    seen = look_at_shop(
+        shop.source.products,
+        shop.logs,
+        lambda log: Windows.by_share(log, recipe.unified.train_share, HELD_OUT),
+        locale=shop.bundle.locales[0],
+        has_text=bool(shop.source.text_attributes),
+        progress=progress,
+    )
+    return Look(seen=seen, plan=plan_training(seen.facts))
 
 
 def train_all(
@@ -136,64 +168,92 @@ def train_all(
     seed: int = 0,
     device: str = "cpu",
     command: str = "",
+    looked: Look | None = None,
 ) -> TrainedAll:
-    """Writes `out/bundle` (replacing an earlier one), `out/report.html`, `out/report.json` and `out/work`.
+    """Writes `out/bundle` (replacing an earlier one), `out/work` and, if there is something to measure on, `out/report.html` and
+    `out/report.json`.
 
-    Text encoder, unified model and teacher are trained on `device`, "cpu" or "cuda". The report compares with the bundle `before`, by
-    default with the earlier `out/bundle`. Raises the errors of the stages: BundleError, CatalogueError, LogError, ExamplesError,
-    TrainingError, TeacherError, DegenerateLoss, EncoderError.
+    Stages that lack what they need are left out, see `look`, whose result `looked` is. Text encoder, unified model and teacher are trained
+    on `device`, "cpu" or "cuda". The report compares with the bundle `before`, by default with the earlier `out/bundle`. Raises LogError
+    if retrieval cannot be trained, and the errors of the stages: BundleError, CatalogueError, ExamplesError, TrainingError, TeacherError,
+    DegenerateLoss, EncoderError.
     """
     check_training_device(device)
-    earlier = _earlier(before, out / BUNDLE)
-    check_replaceable(out / BUNDLE, replace=True)
+    earlier = check_before(before, out)
+    looked = looked or look(shop, recipe, progress)
+    looked.plan.check()
     with resumable_stages(out / WORK, progress) as stages:
-        loop = _Loop(shop, recipe, seed, device, stages, progress)
+        logs = looked.seen.write_logs(out / WORK / LOG)
+        loop = _Loop(replace(shop, logs=logs), recipe, looked, seed, device, stages, progress)
         bundle = loop.train()
-        report = loop.report(bundle, earlier, out, command)
+        report = loop.report(bundle, earlier, out, command) if looked.plan.trains(REPORT) else None
         if not (out / BUNDLE).exists() or Bundle(out / BUNDLE).manifest.version != bundle.manifest.version:
             link_bundle(bundle, out / BUNDLE, replace=True)
-        return TrainedAll(
-            out / BUNDLE, report, bundle.manifest.version, {name: stages.seconds(name) for name in STAGES}
-        )
+        seconds = {name: stages.seconds(name) for name in STAGES if looked.plan.trains(name)}
+        return TrainedAll(out / BUNDLE, report, bundle.manifest.version, seconds, looked.plan)
 
 
-def _earlier(before: Path | None, standing: Path) -> Bundle | None:
-    """Returns the bundle to compare with. Raises BundleError if `before` is none."""
+def check_before(before: Path | None, out: Path) -> Bundle | None:
+    """Returns the bundle to compare with: `before`, or the one in `out`, if any. Raises BundleError if `before` is none, or if something
+    else stands where the new one will be written."""
+    standing = out / BUNDLE
+    check_replaceable(standing, replace=True)
     if before is not None:
         return Bundle(before)
     return Bundle(standing) if (standing / MANIFEST).is_file() else None
 
 
 class _Loop:
-    """Runs the stages, one after the other."""
+    """Runs the stages of the plan, one after the other."""
 
     def __init__(
-        self, shop: Shop, recipe: LoopRecipe, seed: int, device: str, stages: ResumableStages, progress: Progress
+        self,
+        shop: Shop,
+        recipe: LoopRecipe,
+        looked: Look,
+        seed: int,
+        device: str,
+        stages: ResumableStages,
+        progress: Progress,
     ) -> None:
         self._shop, self._recipe, self._seed, self._device = shop, recipe, seed, device
-        self._stages, self._progress = stages, progress
-        progress("read the log", 0, None)
+        self._plan, self._stages, self._progress = looked.plan, stages, progress
         self._hashes = [log_digests(log) for log in shop.logs]
-        self._first_ms, self._second_ms = _window_ends(shop.logs[0], recipe.unified.train_share)
+        windows = looked.seen.windows
+        if windows.until is None or windows.report is None:
+            raise ValueError(f"the windows of all stages must be known, not {windows}")
+        self._first_ms, self._second_ms = windows.until, windows.report
         self._inputs = [shop.source.fingerprint, self._hashes, seed, [self._first_ms, self._second_ms]]
 
     def train(self) -> Bundle:
-        recipe, run, key_of = self._recipe, self._stages.run, self._stages.key_of
-        text = run(TEXT, [self._inputs, asdict(recipe.text), TEXT_STAGES, recipe.base], self._text)
-        unified = run(UNIFIED, [self._inputs, asdict(recipe.unified), asdict(self._shop.bundle)], self._unified)
-        inputs = [self._inputs, key_of(UNIFIED), asdict(recipe.types)]
-        typed = Bundle(run(TYPES, inputs, lambda out, tell: self._types(unified, out, tell)))
-        self._typed = typed
-        pages = [self._inputs, key_of(TYPES), recipe.ranker.max_pages, FEATURES]
-        teacher = run(
-            TEACHER,
-            [pages, key_of(TEXT), asdict(recipe.teacher)],
-            lambda out, tell: self._teacher(typed, text, out, tell),
-        )
+        recipe, plan, run, key_of = self._recipe, self._plan, self._stages.run, self._stages.key_of
+        text: Path | None = None
+        if plan.trains(TEXT):
+            text = run(TEXT, [self._inputs, asdict(recipe.text), TEXT_STAGES, recipe.base], self._text)
+        facts = plan.to_json()
+        folder = run(UNIFIED, [self._inputs, asdict(recipe.unified), asdict(self._shop.bundle), facts], self._unified)
+        last = UNIFIED
+        if plan.trains(TYPES):
+            untyped = folder
+            inputs = [self._inputs, key_of(UNIFIED), asdict(recipe.types)]
+            folder = run(TYPES, inputs, lambda out, tell: self._types(untyped, out, tell))
+            last = TYPES
+        typed = self._typed = Bundle(folder)
+        pages = [self._inputs, key_of(last), recipe.ranker.max_pages, FEATURES]
+        teacher: Path | None = None
+        if plan.trains(TEACHER):
+            base = str(text or recipe.base)
+            teacher = run(
+                TEACHER,
+                [pages, key_of(TEXT) if text else recipe.base, asdict(recipe.teacher)],
+                lambda out, tell: self._teacher(typed, base, out, tell),
+            )
+        if not plan.trains(RANKER):
+            return typed
         return Bundle(
             run(
                 RANKER,
-                [pages, key_of(TEACHER), asdict(recipe.ranker)],
+                [pages, key_of(TEACHER) if teacher else None, asdict(recipe.ranker)],
                 lambda out, tell: self._ranker(typed, teacher, out, tell),
             )
         )
@@ -205,7 +265,7 @@ class _Loop:
         kept = self._stages.facts(REPORT) if (out / WORK / REPORT).exists() else {}
         if kept.get("new") == new and named is None:
             named = kept.get("before")
-        seconds = {name: self._stages.seconds(name) for name in STAGES if name != REPORT}
+        seconds = {name: self._stages.seconds(name) for name in STAGES if name != REPORT and self._plan.trains(name)}
 
         def write(folder: Path, tell: Progress) -> dict[str, Any]:
             compare_bundles(
@@ -218,6 +278,7 @@ class _Loop:
                 tell,
                 simulated=self._shop.simulated,
                 seconds=seconds,
+                stages=[(one.stage, str(one.outcome), one.reason) for one in self._plan.stages],
                 command=command,
                 seed=self._seed,
                 max_pages=self._recipe.report_pages,
@@ -246,7 +307,8 @@ class _Loop:
 
     def _unified(self, out: Path, progress: Progress) -> None:
         embedding = UnifiedEmbedding(self._shop.logs[0], self._recipe.unified, self._seed, self._device)
-        build_bundle(self._shop.source, self._shop.bundle, out, progress, embedding=embedding)
+        facts = {"catalogue": {"training": self._plan.to_json()}}
+        build_bundle(self._shop.source, self._shop.bundle, out, progress, embedding=embedding, facts=facts)
 
     def _types(self, unified: Path, out: Path, progress: Progress) -> dict[str, Any]:
         bundle = Bundle(unified)
@@ -258,12 +320,16 @@ class _Loop:
         add_types(bundle, model, out)
         return {"queries": len(labelled.examples)}
 
-    def _teacher(self, typed: Bundle, text: Path, out: Path, progress: Progress) -> None:
+    def _teacher(self, typed: Bundle, base: str, out: Path, progress: Progress) -> None:
         recipe, seed = self._recipe.teacher, self._seed
-        train_teacher_on(typed, self._pages, out, recipe, str(text), seed=seed, progress=progress, device=self._device)
+        train_teacher_on(typed, self._pages, out, recipe, base, seed=seed, progress=progress, device=self._device)
 
-    def _ranker(self, typed: Bundle, teacher: Path, out: Path, progress: Progress) -> dict[str, Any]:
-        trained = distil_ranker(typed, self._pages, teacher, self._recipe.ranker, seed=self._seed, progress=progress)
+    def _ranker(self, typed: Bundle, teacher: Path | None, out: Path, progress: Progress) -> dict[str, Any]:
+        recipe, seed = self._recipe.ranker, self._seed
+        if teacher is None:
+            trained = train_on(self._pages, recipe, seed=seed, progress=progress)
+        else:
+            trained = distil_ranker(typed, self._pages, teacher, recipe, seed=seed, progress=progress)
         add_ranker(typed, trained.ranker, out, report=trained.report, teacher=teacher)
         return {"pages": trained.report["pages"]}
 
@@ -282,23 +348,3 @@ class _Loop:
             progress=self._progress,
             until_ms=self._second_ms,
         )
-
-
-def _window_ends(log: Path, train_share: float) -> tuple[int, int]:
-    """Returns the ends of the training windows of retrieval and of the ranker. Raises LogError for a log without pages in a later
-    window."""
-    opened = open_log(log)
-    if not len(opened):
-        raise LogError(f"{log} holds no event")
-    ordered, shown = opened.time_ms, impression_times(opened)
-    first, second = (int(ordered[int(share * len(ordered))]) for share in (train_share, 1 - HELD_OUT))
-    for since, until in ((first, second), (second, int(ordered[-1]) + 1)):
-        if not ((shown >= since) & (shown < until)).any():
-            raise LogError(
-                f"{log} shows no result page (impressions) from {_day(since)} to {_day(until)}, which the ranker is trained or evaluated on"
-            )
-    return first, second
-
-
-def _day(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"

@@ -16,6 +16,7 @@ from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
 from models.evaluation.ranked_types import rank_types
 from models.evaluation.type_metrics import QUERY_METRICS, CalibrationError, query_metrics
 from models.events.event_log import EventLog
+from models.events.kinds import IMPRESSION
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.calibration import expected_calibration_error
 from models.query_types.examples import ExamplesError
@@ -24,6 +25,7 @@ from models.ranking.bundle_part import RANKER_PART
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures
 from models.ranking.impressions import Impressions, read_impressions
+from models.ranking.parse_log import parse_log
 from models.ranking.ranker import Ranker, blend
 from models.ranking.tasks import TASKS
 from models.ranking.teacher.bundle_part import TEACHER_PART
@@ -33,6 +35,7 @@ from models.ranking.train_ranker import ranker_rows
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 SHOWN, RETRIEVED, STUDENT, BLEND, TEACHER_BLEND = (
     "as shown",
@@ -55,11 +58,13 @@ class BundleFigures:
 
     pages: list[PageKey]  # time, query and locale
     units: Ints  # (pages,) shoppers
+    target: str  # the strongest task that pages have: what a search is to find
     search: Mapping[
         str, Doubles
-    ]  # RETRIEVED or BLEND -> (pages, SEARCH_METRICS) of bought products in the whole catalogue
-    ranking: Mapping[str, Doubles]  # SHOWN, RETRIEVED ... -> (pages, TASKS) NDCG@10 over the page's products
-    calibration: Mapping[str, tuple[float, ...]]  # ranker or teacher -> error by task
+    ]  # RETRIEVED or BLEND -> (pages, SEARCH_METRICS) of the target's products in the whole catalogue
+    # SHOWN, RETRIEVED ... -> (pages, TASKS) NDCG@10 over the page's products; empty for a log without impressions
+    ranking: Mapping[str, Doubles]
+    calibration: Mapping[str, tuple[float, ...]]  # ranker or teacher -> error by task; empty without impressions
     types: Mapping[str, float] = field(default_factory=dict)
     sizes: Mapping[str, float] = field(default_factory=dict)  # part -> MB
     notes: Sequence[str] = ()
@@ -77,6 +82,8 @@ def bundle_figures(
 ) -> BundleFigures:
     """Measures the bundle on at most `max_pages` random pages from `since_ms` on. `log` holds the events of all `logs`.
 
+    Where the log shows no impressions there, the pages are searches that led to a click, and only search is measured.
+
     Raises BundleError for a bundle without the unified model, LogError if there is no page.
     """
     if not UNIFIED_PART.is_in(bundle):
@@ -84,7 +91,12 @@ def bundle_figures(
     progress("read the log", 0, None)
     folder = UNIFIED_PART.open(bundle)
     table, bands = bundle.products(), PriceBands.load(folder)
-    shown = read_impressions(log, table, bands, since_ms=since_ms, max_pages=max_pages, seed=seed)
+    parsed = parse_log(log, table)
+    has_pages = _has_pages(parsed.events, since_ms)
+    shown = read_impressions(
+        parsed, table, bands, since_ms=since_ms, max_pages=max_pages, seed=seed, needs_impressions=has_pages
+    )
+    target = max((task for task in range(len(TASKS)) if shown.labels[:, task].any()), default=0)
     model = TYPES_PART.find(bundle)
     notes: list[str] = []
     ranker = _ranker(bundle, notes)
@@ -101,7 +113,7 @@ def bundle_figures(
         probabilities = ranker.probabilities(rows.features)
         page_scores |= {STUDENT: probabilities, BLEND: _same_for_all_tasks(blend(probabilities))}
         calibration["ranker"] = _calibration(probabilities, shown)
-    if TEACHER_PART.is_in(bundle):
+    if TEACHER_PART.is_in(bundle) and has_pages:
         teacher = Teacher.load(TEACHER_PART.open(bundle), features=FEATURES)
         count = min(TEACHER_PAGES, shown.num_pages)
         pages = np.unique(np.linspace(0, shown.num_pages - 1, count).astype(np.int64))
@@ -114,13 +126,20 @@ def bundle_figures(
     return BundleFigures(
         pages=list(zip(shown.time_ms.tolist(), shown.queries, shown.locales, strict=True)),
         units=shown.shopper.astype(np.int64),
-        search=_search(bundle, features, ranker, shown, progress),
-        ranking={name: _page_ndcg(scores, shown) for name, scores in page_scores.items()},
-        calibration=calibration,
+        target=TASKS[target],
+        search=_search(bundle, features, ranker, shown, target, progress),
+        ranking={name: _page_ndcg(scores, shown) for name, scores in page_scores.items()} if has_pages else {},
+        calibration=calibration if has_pages else {},
         types=_types(bundle, logs, since_ms, progress),
         sizes=_sizes(bundle),
         notes=notes,
     )
+
+
+def _has_pages(events: ShoppingLog, since_ms: int) -> bool:
+    """Whether the log shows a product of the catalogue in answer to a later search."""
+    shown = (events.kind == IMPRESSION) & (events.query > 0) & (events.product != UNKNOWN)
+    return bool((shown & (events.searched_ms >= since_ms)).any())
 
 
 def _ranker(bundle: Bundle, notes: list[str]) -> Ranker | None:
@@ -165,11 +184,19 @@ def _page_ndcg(scores: Floats, shown: Impressions) -> Doubles:
 
 
 def _search(
-    bundle: Bundle, features: CandidateFeatures, ranker: Ranker | None, shown: Impressions, progress: Progress
+    bundle: Bundle,
+    features: CandidateFeatures,
+    ranker: Ranker | None,
+    shown: Impressions,
+    target: int,
+    progress: Progress,
 ) -> dict[str, Doubles]:
-    """Repeats the searches that led to a purchase, by exact search over the whole catalogue; returns (pages, SEARCH_METRICS) by order."""
+    """Repeats the searches that led to the task `target`, by exact search over the whole catalogue.
+
+    Returns (pages, SEARCH_METRICS) by order.
+    """
     vectors = np.asarray(bundle.unit_vectors(), np.float32)
-    bought = np.flatnonzero(shown.labels[:, TASKS.index("purchase")] > 0)
+    bought = np.flatnonzero(shown.labels[:, target] > 0)
     relevance = Relevance(
         shown.page[bought].astype(np.int64),
         shown.product[bought].astype(np.int64),

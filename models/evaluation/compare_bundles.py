@@ -45,6 +45,7 @@ def compare_bundles(
     *,
     simulated: bool,
     seconds: Mapping[str, float],
+    stages: Sequence[tuple[str, str, str]] = (),
     command: str = "",
     seed: int = 0,
     max_pages: int = 3_000,
@@ -52,7 +53,7 @@ def compare_bundles(
     """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
     Both bundles are measured on the pages of the log from `since_ms` on; `log` holds the events of all `logs`. `seconds` is the training
-    time of each stage of the new bundle. Raises BundleError, LogError.
+    time of each stage of the new bundle, `stages` name, outcome and lacks of each. Raises BundleError, LogError.
     """
     notes: list[str] = [] if before else ["There was no previous bundle."]
     figures: dict[str, BundleFigures] = {}
@@ -88,9 +89,10 @@ def compare_bundles(
     both = _aligned(figures)
     sections = [
         _search_section(both, seed),
-        _ranking_section(both, seed),
+        *([_ranking_section(both, seed)] if both[NEW].ranking else []),
         *_types_section(figures),
         _cost_section(figures, seconds),
+        *_stages_section(stages),
     ]
     return write_sections(out, facts, _finding(both, figures, seed), sections, _METHOD)
 
@@ -128,6 +130,7 @@ def _aligned(figures: Mapping[str, BundleFigures]) -> dict[str, BundleFigures]:
         aligned[name] = BundleFigures(
             pages=[measured.pages[row] for row in rows.tolist()],
             units=figures[NEW].units[np.array([numbers[NEW][key] for key in dict.fromkeys(common)], np.int64)],
+            target=measured.target,
             search={key: values[rows] for key, values in measured.search.items()},
             ranking={key: values[rows] for key, values in measured.ranking.items()},
             calibration=measured.calibration,
@@ -159,14 +162,15 @@ def _search_section(figures: Mapping[str, BundleFigures], seed: int) -> Section:
             lift = values - figures[NEW].search[RETRIEVED]
             differences.append(("new: ranked minus retrieval alone", list(_means(lift, figures[NEW].units, seed))))
     columns = list(SEARCH_METRICS)
-    tables = [Table("Purchased products in the ranking of the whole catalogue", "search", columns, rows)]
+    target = figures[NEW].target
+    tables = [Table(f"Products of a {target} in the ranking of the whole catalogue", "search", columns, rows)]
     if differences:
         tables.append(Table("Differences on the same searches", "search", columns, differences, signed=True))
     return Section(
         "Search",
-        f"Searches that led to a purchase, repeated with the shopper's history at that time. The ranker orders the first {DEPTH} "
-        "candidates; recall@100 of retrieval alone shows how many purchased products retrieval finds among its first 100.",
-        [groups_plot(groups, "over purchased products")],
+        f"Searches that led to a {target}, repeated with the shopper's history at that time. The ranker orders the first {DEPTH} "
+        "candidates; recall@100 of retrieval alone shows how many of these products retrieval finds among its first 100.",
+        [groups_plot(groups, f"over products of a {target}")],
         tables,
     )
 
@@ -241,13 +245,26 @@ def _cost_section(figures: Mapping[str, BundleFigures], seconds: Mapping[str, fl
     )
 
 
+def _stages_section(stages: Sequence[tuple[str, str, str]]) -> list[Section]:
+    if not stages:
+        return []
+    rows: list[tuple[str, list[Cell]]] = [(name, [outcome, lacks]) for name, outcome, lacks in stages]
+    return [
+        Section(
+            "What was trained",
+            "What there is decides what is trained; docs/training.md says what each lack costs and what mends it.",
+            tables=[Table("Stages", "stage", ["outcome", "lacks"], rows)],
+        )
+    ]
+
+
 def _finding(figures: Mapping[str, BundleFigures], whole: Mapping[str, BundleFigures], seed: int) -> str:
     new = figures[NEW]
     at = SEARCH_METRICS.index("ndcg@10")
     parts = [f"On {len(new.pages):,} pages later than the training data:"]
     for way, values in new.search.items():
         mean = _means(values, new.units, seed)[at]
-        parts.append(f"NDCG@10 of purchases {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}], {_WAYS[way]};")
+        parts.append(f"NDCG@10 of {new.target}s {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}], {_WAYS[way]};")
     if BEFORE in figures and BLEND in new.search and BLEND in figures[BEFORE].search:
         lift = _means(new.search[BLEND] - figures[BEFORE].search[BLEND], new.units, seed)[at]
         parts.append(

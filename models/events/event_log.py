@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from models.arrays import Codes, Ints
 from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.events.kinds import IMPRESSION, KINDS
+from models.events.sessions import derived_sessions
 
 FORMAT = 1  # of the folder
 LOG_JSON = "log.json"
@@ -49,7 +50,7 @@ class EventLog:
     time_ms: Ints  # (events,) since 1970-01-01 UTC
     kind: npt.NDArray[np.int8]  # (events,) places in KINDS
     shopper: Codes  # (events,) -1: anonymous
-    session: Codes  # (events,) 0 to num_sessions - 1; -1: not known
+    session: Codes  # (events,) 0 to num_sessions - 1; derived where the files name none
     product: Codes  # (events,)
     query: Codes  # (events,) 0 is "", no search
     locale: Codes  # (events,)
@@ -61,6 +62,7 @@ class EventLog:
     locales: pa.Array
     num_sessions: int
     num_repeated: int = 0  # events left out because they were there before
+    num_without_session: int = 0  # events whose session was derived, see `derived_sessions`
     ids: pa.Array | None = None  # (events,) None: numbers stand for them
     sessions: pa.Array | None = None  # names of the sessions
 
@@ -83,7 +85,7 @@ class EventLog:
         query, queries = _without_empty(*_encoded(table["query"]))
         product, products = _encoded(table["product_id"])
         locale, locales = _encoded(table["locale"])
-        return cls(
+        log = cls(
             time_ms=time_ms,
             kind=_kinds(table["kind"]),
             shopper=shopper,
@@ -102,6 +104,7 @@ class EventLog:
             ids=_flat(table["id"]),
             sessions=sessions,
         )
+        return _with_sessions(log)
 
     def table(self, rows: npt.NDArray[np.integer]) -> pa.Table:
         """Returns these events in EVENT_SCHEMA. Without names, an id is the event's number, and a session is named by its own."""
@@ -141,7 +144,7 @@ def open_log(paths: Path | Sequence[Path]) -> EventLog:
         except pa.ArrowException as error:
             raise LogError(f"the logs {', '.join(map(str, paths))} have columns of different types: {error}") from error
         imported.append(EventLog.from_table(table))
-    return imported[0] if len(imported) == 1 else _joined(imported)
+    return imported[0] if len(imported) == 1 else joined_log(imported)
 
 
 def log_digests(path: Path) -> list[str]:
@@ -186,8 +189,30 @@ def _open_folder(folder: Path) -> EventLog:
         if isinstance(error, LogError):
             raise
         raise LogError(f"{folder} is a damaged log ({error}); import the log again") from None
-    return EventLog(
+    log = EventLog(
         **columns, **names, num_sessions=facts["sessions"], num_repeated=facts["report"].get("duplicates", 0)
+    )
+    return _with_sessions(log)
+
+
+def _with_sessions(log: EventLog) -> EventLog:
+    """Gives every event without a session (-1) one."""
+    rows = np.flatnonzero(log.session < 0)
+    if not len(rows):
+        return log
+    derived = derived_sessions(log.shopper[rows], log.time_ms[rows])
+    session = np.array(log.session)
+    session[rows] = derived + log.num_sessions
+    count = int(derived.max()) + 1
+    names = (
+        None if log.sessions is None else pa.concat_arrays([log.sessions, _strings([f"@{n}" for n in range(count)])])
+    )
+    return replace(
+        log,
+        session=session,
+        num_sessions=log.num_sessions + count,
+        num_without_session=len(rows),
+        sessions=names,
     )
 
 
@@ -270,7 +295,7 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(flat.chunks) if isinstance(flat, pa.ChunkedArray) else flat
 
 
-def _joined(logs: Sequence[EventLog]) -> EventLog:
+def joined_log(logs: Sequence[EventLog]) -> EventLog:
     """Merges logs by the names of shoppers, products, queries and locales."""
     fields: dict[str, Any] = {}
     for column, names in (
@@ -287,9 +312,7 @@ def _joined(logs: Sequence[EventLog]) -> EventLog:
         ]
         fields[column], fields[names] = np.concatenate(parts), distinct
     starts = np.cumsum([0, *(log.num_sessions for log in logs)])
-    fields["session"] = np.concatenate(
-        [np.where(log.session < 0, -1, log.session + starts[at]).astype(np.int32) for at, log in enumerate(logs)]
-    )
+    fields["session"] = np.concatenate([(log.session + starts[at]).astype(np.int32) for at, log in enumerate(logs)])
     for name in ("time_ms", "kind", "position", "price_minor"):
         fields[name] = np.concatenate([getattr(log, name) for log in logs])
     order = np.argsort(fields["time_ms"], kind="stable")
@@ -297,6 +320,7 @@ def _joined(logs: Sequence[EventLog]) -> EventLog:
         **{name: values[order] if name in COLUMNS else values for name, values in fields.items()},
         num_sessions=int(starts[-1]),
         num_repeated=sum(log.num_repeated for log in logs),
+        num_without_session=sum(log.num_without_session for log in logs),
     )
 
 

@@ -90,12 +90,14 @@ def read_impressions(
     until_ms: int | None = None,
     max_pages: int | None = None,
     seed: int = 0,
+    needs_impressions: bool = True,
 ) -> Impressions:
     """Returns the pages searched from `since_ms` on and before `until_ms` (None: no limit), of which `max_pages` are drawn.
 
     `log` has EVENT_SCHEMA. Events at `until_ms` or later are ignored: a cart before it that became a purchase after it is a cart. A
     page needs a product of the catalogue and an impression: where only clicks were logged, nobody knows which products were skipped.
-    Raises LogError if no page is left.
+    Without `needs_impressions` every search is a page, which then may hold nothing but what was clicked: good for measuring where a
+    search finds it, not for learning. Raises LogError if no page is left.
     """
     if max_pages is not None and max_pages < 1:
         raise ValueError(f"max_pages must be 1 or more, not {max_pages}")
@@ -108,7 +110,8 @@ def read_impressions(
     if since_ms is not None:
         is_used &= events.searched_ms >= since_ms
     used = np.flatnonzero(is_used)
-    search = _searches_with_pages(events, used, max_pages, seed)
+    shown = used[events.kind[used] == IMPRESSION] if needs_impressions else used
+    search = _searches_of(events, shown, max_pages, seed)
     if not len(search):
         raise LogError("the log shows no product of the catalogue in answer to a search in the given time")
     page_of = np.full(len(events.search_time_ms), -1, np.int64)
@@ -128,9 +131,8 @@ def read_impressions(
     )
 
 
-def _searches_with_pages(events: ShoppingLog, used: Ints, max_pages: int | None, seed: int) -> Ints:
-    """Returns the numbers of the searches with impressions, in order of time; `max_pages` of them at random if there are more."""
-    shown = used[events.kind[used] == IMPRESSION]
+def _searches_of(events: ShoppingLog, shown: Ints, max_pages: int | None, seed: int) -> Ints:
+    """Returns the numbers of the searches of these events, in order of time; `max_pages` of them at random if there are more."""
     search = np.unique(events.search[shown]).astype(np.int64)
     if max_pages is not None and len(search) > max_pages:
         search = np.random.default_rng([seed, 0x9A]).choice(search, max_pages, replace=False)

@@ -26,12 +26,12 @@ from models.ranking.query_attributes import QueryAttributes
 from models.ranking.ranker import Ranker
 from models.ranking.recipe import RankerRecipe
 from models.ranking.tasks import TASKS
-from models.ranking.unshown_pages import unshown_pages
+from models.ranking.unshown_pages import num_clicked_searches, unshown_pages
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
 
-_LEAST_PAGES = 10
+LEAST_PAGES = 10
 _INPUTS_AT_ONCE = 256
 
 
@@ -39,11 +39,12 @@ _INPUTS_AT_ONCE = 256
 class TrainingPages:
     """The training data of a ranker."""
 
-    shown: Impressions
+    shown: Impressions  # logged pages, or pages of clicks among retrieved products where the log shows none
     rows: RankerRows  # of `shown`
     unshown: RankerRows | None  # of `unshown_pages`
     query_attributes: QueryAttributes  # that the features of both were computed with
     seconds: float  # spent reading them
+    are_logged: bool = True  # False: nobody knows what was shown beside the clicked products
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,13 +86,21 @@ def read_pages(
     since_ms: int | None = None,
     until_ms: int | None = None,
 ) -> TrainingPages:
-    """Reads the pages of `training_impressions`, adds `unshown_pages`, and computes the features of both. Raises the errors of the
-    former."""
+    """Reads the pages of `training_impressions`, adds `unshown_pages`, and computes the features of both.
+
+    A log of clicks without impressions gives `unshown_pages` alone. Raises the errors of `training_impressions` if there are too few of
+    either.
+    """
     started = perf_counter()
     progress("read the log", 0, None)
     log = _read(log, bundle)
     since_ms = _since(bundle, since_ms)
-    shown = training_impressions(bundle, log, recipe, seed=seed, since_ms=since_ms, until_ms=until_ms)
+    shown: Impressions | None = None
+    try:
+        shown = training_impressions(bundle, log, recipe, seed=seed, since_ms=since_ms, until_ms=until_ms)
+    except LogError:
+        if recipe.clicked_pages == 0 or num_clicked_searches(log, since_ms, until_ms) < LEAST_PAGES:
+            raise
     types = TYPES_PART.find(bundle)
     progress("read the catalogue", 0, None)
     columns = ProductColumns.from_bundle(bundle)
@@ -100,22 +109,19 @@ def read_pages(
     features = CandidateFeatures(
         bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=query_attributes, columns=columns
     )
-    rows = ranker_rows(features, shown, progress)
+    find = partial(
+        unshown_pages, log, bundle, features, since_ms=since_ms, until_ms=until_ms, seed=seed, progress=progress
+    )
     progress("retrieve unshown products", 0, None)
+    if shown is None:
+        found = find(max_pages=recipe.max_pages)
+        assert found is not None  # noqa: S101 - the searches were counted
+        rows = ranker_rows(features, found, progress)
+        return TrainingPages(found, rows, None, query_attributes, perf_counter() - started, are_logged=False)
+    rows = ranker_rows(features, shown, progress)
     unshown: RankerRows | None = None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
-        most = round(share * shown.num_pages)
-        more = unshown_pages(
-            log,
-            bundle,
-            features,
-            since_ms=since_ms,
-            until_ms=until_ms,
-            max_pages=most,
-            logged=logged,
-            seed=seed,
-            progress=progress,
-        )
+        more = find(max_pages=round(share * shown.num_pages), logged=logged)
         if more is not None:
             more_rows = ranker_rows(features, more)
             unshown = more_rows if unshown is None else unshown.append(more_rows)
@@ -130,9 +136,13 @@ def train_on(
     seed: int = 0,
     progress: Progress = silent,
 ) -> TrainedRanker:
-    """Trains and calibrates a ranker; the latest shown pages are held out for both. Raises the errors of `fit_ranker`."""
+    """Trains and calibrates a ranker; the latest shown pages are held out for both. Raises the errors of `fit_ranker`.
+
+    A task that no page has a label of is left out: its probability stays a constant near 0, and the order follows the others.
+    """
     started = perf_counter()
     shown, rows = pages.shown, pages.rows
+    recipe = replace(recipe, task_weights=_weights_of_learned(recipe, rows))
     if teacher_probabilities is not None:
         rows = replace(rows, teacher=np.asarray(teacher_probabilities, np.float32))
     cut = shown.num_pages - max(1, int(recipe.holdout_share * shown.num_pages))
@@ -145,7 +155,15 @@ def train_on(
     ranker = calibrated(fitted.ranker, holdout).with_query_attributes(pages.query_attributes)
     seconds = pages.seconds + perf_counter() - started
     report = _report(shown, fitted, ranker, holdout, cut, seconds)
-    return TrainedRanker(ranker, report | {"pages_beside": pages.unshown.num_pages if pages.unshown else 0})
+    beside = {"pages_beside": pages.unshown.num_pages if pages.unshown else 0, "pages_are_logged": pages.are_logged}
+    return TrainedRanker(ranker, report | beside)
+
+
+def _weights_of_learned(recipe: RankerRecipe, rows: RankerRows) -> tuple[float, float, float]:
+    click, cart, purchase = (
+        weight if labels.any() else 0.0 for weight, labels in zip(recipe.task_weights, rows.labels.T, strict=True)
+    )
+    return click or 1.0, cart, purchase  # without a click `fit_ranker` refuses the pages
 
 
 def training_impressions(
@@ -173,9 +191,9 @@ def training_impressions(
         max_pages=recipe.max_pages,
         seed=seed,
     )
-    if shown.num_pages < _LEAST_PAGES:
+    if shown.num_pages < LEAST_PAGES:
         raise LogError(
-            f"{shown.num_pages} result pages were searched from {_day(since_ms)} on; {_LEAST_PAGES} are the least to learn from. A ranker "
+            f"{shown.num_pages} result pages were searched from {_day(since_ms)} on; {LEAST_PAGES} are the least to learn from. A ranker "
             "learns from what came after the unified model's training window: a longer log or a smaller train_share leaves more"
         )
     return shown
@@ -185,10 +203,16 @@ def _read(log: Log, bundle: Bundle) -> ParsedLog:
     return parse_log(log, bundle.products())
 
 
-def _since(bundle: Bundle, since_ms: int | None) -> int:
+def ranker_since(bundle: Bundle) -> int:
+    """Returns the time (ms) at which the unified model's training window ends. Raises BundleError for a bundle without the model."""
     if not UNIFIED_PART.is_in(bundle):
         raise BundleError("a ranker needs the unified model, and the bundle has none")
-    return int(read_spec(UNIFIED_PART.open(bundle))["until_ms"]) if since_ms is None else since_ms
+    return int(read_spec(UNIFIED_PART.open(bundle))["until_ms"])
+
+
+def _since(bundle: Bundle, since_ms: int | None) -> int:
+    learned_until = ranker_since(bundle)
+    return learned_until if since_ms is None else since_ms
 
 
 def _day(time_ms: int) -> str:

@@ -99,6 +99,12 @@ def unshown_pages(
     )
 
 
+def num_clicked_searches(log: ParsedLog, since_ms: int | None, until_ms: int | None) -> int:
+    """Returns how many searches led to a click and have no page in the log."""
+    events = log.events
+    return len(np.unique(events.search[_clicks(events, since_ms, until_ms, logged=False)]))
+
+
 def _clicks(events: ShoppingLog, since_ms: int | None, until_ms: int | None, *, logged: bool) -> Ints:
     """Returns the clicks, carts and purchases of searches in the given time, either those with impressions or those without."""
     has_page = np.zeros(len(events.search_time_ms), np.bool_)

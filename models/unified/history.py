@@ -48,8 +48,13 @@ def product_terms(product: Product) -> str:
 
 
 def short_attributes(attributes: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns the first MAX_ATTRIBUTES short attributes as "style=rustic", which products can share as a whole."""
-    short = ((name, value.strip()) for name, value in attributes.items() if len(value) <= LONGEST_TERM_CHARS)
+    """Returns the first MAX_ATTRIBUTES short attributes as "style=rustic", which products can share as a whole.
+
+    Of more, those without a digit come first: "width=35 mm" is a measure or a code, which few products share and nobody has a taste for.
+    """
+    short = [(name, value.strip()) for name, value in attributes.items() if len(value) <= LONGEST_TERM_CHARS]
+    if len(short) > MAX_ATTRIBUTES:
+        short.sort(key=lambda item: any(map(str.isdigit, item[1])))
     return tuple([f"{name}={value.casefold()}" for name, value in short if value][:MAX_ATTRIBUTES])
 
 

@@ -24,7 +24,8 @@ UNKNOWN = -1  # row of a product that is not in the catalogue
 class ShoppingLog:
     """Events in order of time. A *search* is one query in one session (`models.events.searches`). Events that it led to have its number.
 
-    Each session of anonymous events counts as a shopper of its own, whose history is the session.
+    Each session of anonymous events counts as a shopper of its own, whose history is the session. Events without a session got one when
+    the log was opened.
     """
 
     time_ms: Ints  # (events,)
@@ -68,10 +69,9 @@ class ShoppingLog:
         """Takes the events of a log, in their order. Raises LogError for a log without events."""
         if not len(log):
             raise LogError("the log holds no event")
-        session = log.session.astype(np.int64) + 1  # 0: the events whose session is not known
+        session = log.session.astype(np.int64)
         shopper, num_shoppers = _dense(
-            np.where(log.shopper < 0, session + len(log.shoppers), log.shopper),
-            len(log.shoppers) + log.num_sessions + 1,
+            np.where(log.shopper < 0, session + len(log.shoppers), log.shopper), len(log.shoppers) + log.num_sessions
         )
         queries = log.queries.to_pylist()
         plain = plain_queries(queries)

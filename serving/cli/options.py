@@ -47,7 +47,7 @@ def simulated_store(store: Path | None) -> Path | None:
 SimulatedStore = Annotated[Path, Option("--store", callback=simulated_store, help="Store of 'aisle simulate'.")]
 Report = Annotated[Path, Option("--out", help="Folder for report.html, report.json and the trained models.")]
 RecipeName = Annotated[str, Option("--recipe", help="starter (a minute), small (CPU, minutes) or full (for a GPU).")]
-TypesRecipeName = Annotated[str, Option("--recipe", help="starter (seconds) or small (minutes).")]
+TypesRecipeName = Annotated[str, Option("--recipe", help="starter (seconds), small (minutes) or full (large logs).")]
 Device = Annotated[str, Option(help="Where the model is trained: cpu or cuda.")]
 TensorBoard = Annotated[Path | None, Option(help="Folder for TensorBoard logs.")]
 Seed = Annotated[int, Option(help="The same seed gives the same weights on the same machine.")]

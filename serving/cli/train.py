@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option, Typer
 
 from serving.cli.failures import needs, resumable
+from serving.cli.needs_table import looked_at, print_left_out, print_plan
 from serving.cli.options import (
     BundleOptions,
     Catalogue,
@@ -60,23 +61,34 @@ def train_unified(
     """
     with needs("train"):
         from models.bundles.build import build_bundle
+        from models.bundles.work_folder import check_replaceable
         from models.devices import check_training_device
+        from models.needs.matrix import UNIFIED
+        from models.needs.shop_facts import Windows
         from models.unified.embed_products import UnifiedEmbedding
         from models.unified.recipe import RECIPES
     chosen = choice("recipe", recipe, RECIPES)
     check_training_device(device)
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)
-    embedding = UnifiedEmbedding(data.log, chosen, seed, device, tensorboard)
-    with needs("train"), resumable(), progress_bars() as progress:
-        manifest = build_bundle(
-            data.source,
-            bundle.recipe(out_folder, data.currency),
-            out_folder,
+    made = bundle.recipe(out_folder, data.currency)
+    check_replaceable(out_folder, force)
+    with (
+        needs("train"),
+        resumable(),
+        progress_bars() as progress,
+        looked_at(
+            UNIFIED,
+            data.source.products,
+            [data.log],
+            lambda log: Windows(until=log.time_at(chosen.train_share)),
             progress,
-            embedding=embedding,
-            replace=force,
-        )
+            locale=made.locales[0],
+            beside=out_folder,
+        ) as logs,
+    ):
+        embedding = UnifiedEmbedding(logs[0], chosen, seed, device, tensorboard)
+        manifest = build_bundle(data.source, made, out_folder, progress, embedding=embedding, replace=force)
     print_built(manifest, out_folder, started)
 
 
@@ -91,8 +103,8 @@ def train_types(
         str,
         Option(
             "--recipe",
-            help="starter (seconds) or small (minutes). With --encoder: starter (CPU, a minute; a frozen encoder), small (CPU, minutes; "
-            "upper layers are trained) or full (for a GPU; all layers are trained).",
+            help="starter (seconds), small (minutes) or full (large logs). With --encoder: starter (CPU, a minute; frozen encoder), small "
+            "(CPU, minutes; upper layers are trained) or full (for a GPU; all layers are trained).",
         ),
     ] = "starter",
     encoder: Annotated[
@@ -112,6 +124,8 @@ def train_types(
     with needs("train"):
         from models.bundles.bundle import Bundle
         from models.devices import check_training_device
+        from models.needs.matrix import TYPES
+        from models.needs.shop_facts import Windows
         from models.query_types.add_to_bundle import add_types
         from models.query_types.labels import LabelRule, label_log
         from models.query_types.train_types import train_types as train
@@ -122,9 +136,23 @@ def train_types(
     logs = log_paths(store, events)
     started = time.monotonic()
     opened = Bundle(bundle)
-    with needs("train"), progress_bars() as progress:
+    table = opened.products()
+    with (
+        needs("train"),
+        progress_bars() as progress,
+        looked_at(
+            TYPES,
+            table.products,
+            logs,
+            lambda _: Windows(),
+            progress,
+            locale=opened.manifest.locales[0],
+            beside=out_folder,
+            first_alone=False,
+        ) as mended,
+    ):
         progress("read the log", 0, None)
-        labelled = label_log(logs, opened.products().category_by_id(), LabelRule(min_support=min_support))
+        labelled = label_log(mended, table.category_by_id(), LabelRule(min_support=min_support))
         model = train(labelled.examples, chosen, seed=seed, progress=progress, device=device)
         progress("write the bundle", 0, None)
         manifest = add_types(opened, model, out_folder, replace=force)
@@ -163,6 +191,8 @@ def train_text_encoder(
     """Fine-tunes a text encoder on the clicks of a shopping log. If interrupted, the same command resumes."""
     with needs("tune"):
         from models.devices import check_training_device
+        from models.needs.matrix import TEXT
+        from models.needs.shop_facts import Windows
         from models.text_tuning.recipe import RECIPES, Stage
         from models.text_tuning.train_text_encoder import train_text_encoder as train
     chosen = choice("recipe", recipe, RECIPES)
@@ -170,9 +200,23 @@ def train_text_encoder(
     stages = [choice("stage", name, {one.value: one for one in Stage}) for name in stage or [Stage.CLICK.value]]
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)
-    with needs("tune"), resumable(), progress_bars() as progress:
+    with (
+        needs("tune"),
+        resumable(),
+        progress_bars() as progress,
+        looked_at(
+            TEXT,
+            data.source.products,
+            [data.log],
+            lambda _: Windows(),
+            progress,
+            locale="en-US",  # no words of this encoder depend on it
+            beside=out_folder,
+            has_text=bool(data.source.text_attributes),
+        ) as logs,
+    ):
         trained = train(
-            data.source, [data.log], out_folder, chosen, stages, base, seed, progress, device=device, logs=tensorboard
+            data.source, logs, out_folder, chosen, stages, base, seed, progress, device=device, logs=tensorboard
         )
     for name, losses in trained.losses.items():
         out.print(f"{name}: loss {losses[0].loss:.3f} to {losses[-1].loss:.3f}", highlight=False)
@@ -187,7 +231,7 @@ def train_ranker(
     out_folder: Out,
     store: Store = None,
     events: Logs = None,
-    recipe: Annotated[str, Option(help="starter (seconds) or small (minutes).")] = "starter",
+    recipe: Annotated[str, Option(help="starter (seconds), small (minutes) or full (an hour or two).")] = "starter",
     teacher: Annotated[
         bool, Option("--teacher", help="First train a cross-encoder; distil it, and add it too.")
     ] = False,
@@ -209,13 +253,15 @@ def train_ranker(
         from models.bundles.bundle import Bundle
         from models.bundles.resumable_stages import resumable_stages
         from models.devices import check_training_device
+        from models.needs.matrix import RANKER, TEACHER
+        from models.needs.shop_facts import Windows
         from models.ranking.add_to_bundle import add_ranker
         from models.ranking.distil import distil_ranker, train_teacher_on
         from models.ranking.feature_names import FEATURES
         from models.ranking.recipe import RECIPES
         from models.ranking.teacher.bundle_part import TEACHER_PART
         from models.ranking.teacher.recipe import RECIPES as TEACHER_RECIPES
-        from models.ranking.train_ranker import read_pages, train_on
+        from models.ranking.train_ranker import ranker_since, read_pages, train_on
     chosen, of_teacher = choice("recipe", recipe, RECIPES), choice("recipe", teacher_recipe, TEACHER_RECIPES)
     if device != "cpu" and not teacher:
         fail(f"--device {device} needs --teacher: the ranker itself is trained on the CPU")
@@ -225,8 +271,25 @@ def train_ranker(
     check_training_device(device)
     opened = Bundle(bundle)
     had_teacher = TEACHER_PART.is_in(opened)
-    with needs("tune"), resumable(), progress_bars() as progress:
-        pages = read_pages(opened, logs, chosen, seed=seed, progress=progress)
+    stage = TEACHER if teacher else RANKER
+    since_ms = ranker_since(opened)
+    table = opened.products()
+    with (
+        needs("tune"),
+        resumable(),
+        progress_bars() as progress,
+        looked_at(
+            stage,
+            table.products,
+            logs,
+            lambda _: Windows(since=since_ms),
+            progress,
+            locale=opened.manifest.locales[0],
+            beside=out_folder,
+            first_alone=False,
+        ) as mended,
+    ):
+        pages = read_pages(opened, mended, chosen, seed=seed, progress=progress)
         taught_by: Path | None = None
 
         def train_teacher(folder: Path, stage_progress: Progress) -> None:
@@ -275,13 +338,16 @@ def train_all(
         list[Path] | None,
         Option(
             help="A shopping log: a folder of 'aisle import', or Parquet in the schema of models/events/event.py. "
-            "Repeatable: retrieval is trained on the first, which needs impressions; types and ranker on all."
+            "Repeatable: retrieval is trained on the first; types and ranker on all."
         ),
     ] = None,
-    recipe: Annotated[str, Option(help="starter or small; small takes less than half an hour on two cores.")] = "small",
+    recipe: Annotated[
+        str, Option(help="starter (minutes), small (half an hour on two cores) or full (for a GPU).")
+    ] = "small",
     before: Annotated[Path | None, Option(help="Bundle to compare with. Default: the one in --out, if any.")] = None,
     seed: Seed = 0,
     device: Annotated[str, Option(help="Device of text encoder, retrieval and teacher: cpu or cuda.")] = "cpu",
+    check: Annotated[bool, Option("--check", help="Only say what would be trained, and what is missing.")] = False,
     columns: CatalogueColumns,
     bundle: BundleOptions,
 ) -> None:
@@ -290,23 +356,42 @@ def train_all(
     The text encoder is fine-tuned as the base of the teacher, and for 'aisle build'; the unified model has a vocabulary of its own.
     OUT/bundle is the bundle. OUT/report.html compares it with the previous bundle on the last 5 % of the log, which no model is trained
     on. OUT/work keeps each finished stage: if interrupted, the same command resumes; a changed log or recipe repeats only the stages that
-    depend on it.
+    depend on it. A table says first what becomes of each stage: without impressions, categories or the like some learn from less or are
+    left out. Events without a locale have the first --locale.
     """
     with needs("tune"):
-        from models.train_all import RECIPES, Shop
+        from models.devices import check_training_device
+        from models.train_all import RECIPES, Shop, check_before, look
         from models.train_all import train_all as train
     chosen = choice("recipe", recipe, RECIPES)
+    check_training_device(device)
     started = time.monotonic()
     data = shop_data(store, catalogue, events[0] if events else None, columns)
     others = [log for log in log_paths(store, events) if log != data.log]
     shop = Shop(data.source, (data.log, *others), bundle.recipe(out_folder, data.currency), simulated=store is not None)
+    check_before(before, out_folder)
+    with progress_bars() as progress:
+        looked = look(shop, chosen, progress)
+    print_plan(looked.plan)
+    looked.plan.check()
+    if check:
+        return
     with needs("tune"), resumable(), progress_bars() as progress:
         trained = train(
-            shop, chosen, out_folder, progress, before=before, seed=seed, device=device, command=command_line()
+            shop,
+            chosen,
+            out_folder,
+            progress,
+            before=before,
+            seed=seed,
+            device=device,
+            command=command_line(),
+            looked=looked,
         )
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
     out.print(f"{trained.bundle} (version {trained.version}): {spent}", highlight=False)
-    out.print(f"{trained.report}, {time.monotonic() - started:.0f} s", highlight=False)
+    print_left_out(trained.plan)
+    out.print(f"{trained.report or 'no report'}, {time.monotonic() - started:.0f} s", highlight=False)
     out.print(f"serve it with: aisle serve --bundle {trained.bundle}", highlight=False)
 
 
@@ -329,7 +414,8 @@ def _print_ranker(report: dict[str, Any], *, taught: bool) -> None:
     labels = ", ".join(f"{count:,} {task}s" for task, count in report["labels"].items())
     clicks = report["pages_beside"]
     out.print(
-        f"{report['pages']:,} result pages ({report['rows']:,} products, {labels}) later than the unified model's data"
+        f"{report['pages']:,} {'result pages' if report['pages_are_logged'] else 'searches with a click, beside retrieved products'} "
+        f"({report['rows']:,} products, {labels}) later than the unified model's data"
         + (f"; {clicks:,} pages of clicks without impressions" if clicks else "")
         + ("; soft labels of a teacher" if taught else ""),
         highlight=False,

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from models.events.event import EVENT_SCHEMA
 from models.events.kinds import CART, CLICK, PURCHASE
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
+from models.query_types.recipe import TypesRecipe
+from models.query_types.tokens import QueryHashing
+from models.ranking.recipe import RankerRecipe
+from models.ranking.teacher.recipe import FeatureStage, PageSample, TeacherRecipe, TextStage
+from models.ranking.teacher.spec import HeadSizes
+from models.text_tuning.mlm_recipe import MlmStage
+from models.text_tuning.recipe import ClickStage, TextRecipe
+from models.train_all import LoopRecipe
 from models.unified.history import HistoryBlocks, HistoryItem, HistoryKind, product_item
 from models.unified.price_bands import PriceBands
 from models.unified.recipe import NegativeMix, ProductBlocks, QueryGeneration, TowerSizes, UnifiedRecipe
@@ -158,3 +168,40 @@ def silent() -> Callable[[str, int, int | None], None]:
 @pytest.fixture
 def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("frozen")
+
+
+TEACHER = TeacherRecipe(
+    "tiny",
+    sample=PageSample(pages=40),
+    head=HeadSizes(features=8, bottom=8, experts=2, expert=8, tower=4),
+    features=FeatureStage(max_steps=3, pages=16),
+    text=TextStage(max_steps=3, pages=4),
+    precision="fp32",
+)
+RANKER = RankerRecipe("tiny", experts=2, expert_dim=8, tower_dim=4, epochs=2, max_pages=300, judged_pages=60)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder of letters, with the tokens that masking words and joining texts take."""
+    folder = Path(shutil.copytree(tiny_encoder, tmp_path_factory.mktemp("base") / "tiny"))
+    config = BertConfig.from_pretrained(folder, max_position_embeddings=96)  # for a query and a product
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    names = {"mask_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast.from_pretrained(folder, **names).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_loop(tiny_recipe: UnifiedRecipe, tiny_base: Path) -> LoopRecipe:
+    """All stages, seconds in all."""
+    return LoopRecipe(
+        "tiny",
+        TextRecipe("tiny", mlm=MlmStage(2, batch=8), click=ClickStage(max_steps=2, batch=8), precision="fp32"),
+        replace(tiny_recipe, epochs=0.5),
+        TypesRecipe("tiny", hashing=QueryHashing(bits=12), dim=16, epochs=1),
+        TEACHER,
+        RANKER,
+        base=str(tiny_base),
+        report_pages=150,
+    )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from models.bundle_parts import verify_bundle
@@ -19,56 +17,14 @@ from models.bundles.manifest import BundleError
 from models.bundles.sources import catalogue_source
 from models.events.errors import LogError
 from models.index.tuner import IndexTarget
+from models.needs.matrix import STAGES
 from models.query_types.bundle_part import TYPES_PART
-from models.query_types.recipe import TypesRecipe
-from models.query_types.tokens import QueryHashing
 from models.ranking.bundle_part import RANKER_PART
-from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.bundle_part import TEACHER_PART
-from models.ranking.teacher.recipe import FeatureStage, PageSample, TeacherRecipe, TextStage
-from models.ranking.teacher.spec import HeadSizes
 from models.sample_store import CATALOGUE, CURRENCY, EVENTS, SAMPLE_COLUMNS, STOREFRONTS, write_sample_log
-from models.text_tuning.mlm_recipe import MlmStage
-from models.text_tuning.recipe import ClickStage, TextRecipe
-from models.train_all import STAGES, LoopRecipe, Shop, TrainedAll, train_all
+from models.train_all import LoopRecipe, Shop, TrainedAll, train_all
 from models.unified.bundle_part import UNIFIED_PART
-from models.unified.recipe import UnifiedRecipe
 from serving.cli.main import app
-
-TEACHER = TeacherRecipe(
-    "tiny",
-    sample=PageSample(pages=40),
-    head=HeadSizes(features=8, bottom=8, experts=2, expert=8, tower=4),
-    features=FeatureStage(max_steps=3, pages=16),
-    text=TextStage(max_steps=3, pages=4),
-    precision="fp32",
-)
-RANKER = RankerRecipe("tiny", experts=2, expert_dim=8, tower_dim=4, epochs=2, max_pages=300, judged_pages=60)
-
-
-@pytest.fixture(scope="module")
-def base(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The encoder of letters, with the tokens that masking words and joining texts take."""
-    folder = Path(shutil.copytree(tiny_encoder, tmp_path_factory.mktemp("base") / "tiny"))
-    config = BertConfig.from_pretrained(folder, max_position_embeddings=96)  # for a query and a product
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    names = {"mask_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast.from_pretrained(folder, **names).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def recipe(tiny_recipe: UnifiedRecipe, base: Path) -> LoopRecipe:
-    return LoopRecipe(
-        "tiny",
-        TextRecipe("tiny", mlm=MlmStage(2, batch=8), click=ClickStage(max_steps=2, batch=8), precision="fp32"),
-        replace(tiny_recipe, epochs=0.5),
-        TypesRecipe("tiny", hashing=QueryHashing(bits=12), dim=16, epochs=1),
-        TEACHER,
-        RANKER,
-        base=str(base),
-        report_pages=150,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +59,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(shop: Shop, recipe: LoopRecipe, out: Path) -> TrainedAll:
+def trained(shop: Shop, tiny_loop: LoopRecipe, out: Path) -> TrainedAll:
     """Interrupted in the teacher's training and then before the report, and given again."""
     for die_at, worked in (
         ("teacher: calibrate", ["text-encoder", "unified", "types", "teacher"]),
@@ -111,11 +67,11 @@ def trained(shop: Shop, recipe: LoopRecipe, out: Path) -> TrainedAll:
     ):
         dying = Stages(die_at=die_at)
         with pytest.raises(KeyboardInterrupt):
-            train_all(shop, recipe, out, dying)
+            train_all(shop, tiny_loop, out, dying)
         assert dying.names == worked
         assert not (out / "bundle").exists()
     last = Stages()
-    found = train_all(shop, recipe, out, last, command="aisle train all")
+    found = train_all(shop, tiny_loop, out, last, command="aisle train all")
     assert last.names == ["report"]
     return found
 
@@ -137,7 +93,13 @@ def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Pa
     report = json.loads((out / "report.json").read_text())
     assert report["facts"]["data"]["before"] == "none"
     titles = [section["title"] for section in report["sections"]]
-    assert titles == ["Search", "Reranking of logged pages", "Product types of queries", "Size and training time"]
+    assert titles == [
+        "Search",
+        "Reranking of logged pages",
+        "Product types of queries",
+        "Size and training time",
+        "What was trained",
+    ]
     rows = dict(report["sections"][1]["tables"][0]["rows"])
     assert {"new: as shown", "new: retrieval", "new: ranker, blend", "new: teacher, blend"} <= set(rows)
     assert all(0 < cell["value"] < 1 for cells in rows.values() for cell in cells)
@@ -150,20 +112,20 @@ def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Pa
     assert page.count("<svg") == 2
 
 
-def test_nothing_is_done_twice(trained: TrainedAll, shop: Shop, recipe: LoopRecipe, out: Path) -> None:
+def test_nothing_is_done_twice(trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path) -> None:
     before = (out / "report.json").read_text()
     stages = Stages()
-    again = train_all(shop, recipe, out, stages)
+    again = train_all(shop, tiny_loop, out, stages)
     assert stages.names == []
     assert again.version == trained.version
     assert (out / "report.json").read_text() == before
 
 
 def test_another_ranker_is_compared_with_the_one_before(
-    trained: TrainedAll, shop: Shop, recipe: LoopRecipe, out: Path
+    trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path
 ) -> None:
     stages = Stages()
-    new = train_all(shop, replace(recipe, ranker=replace(RANKER, epochs=3)), out, stages)
+    new = train_all(shop, replace(tiny_loop, ranker=replace(tiny_loop.ranker, epochs=3)), out, stages)
     assert stages.names == ["ranker", "report"]
     assert new.version != trained.version
     report = json.loads((out / "report.json").read_text())
@@ -180,7 +142,7 @@ def test_another_ranker_is_compared_with_the_one_before(
 
 
 def test_a_command_trains_the_ranker_of_a_bundle(
-    trained: TrainedAll, shop: Shop, base: Path, out: Path, tmp_path: Path
+    trained: TrainedAll, shop: Shop, tiny_base: Path, out: Path, tmp_path: Path
 ) -> None:
     def command(*options: object) -> str:
         stated = ("--bundle", out / "work" / "types", "--store", shop.logs[0].parent, "--out", tmp_path / "ranked")
@@ -188,7 +150,7 @@ def test_a_command_trains_the_ranker_of_a_bundle(
         assert told.exit_code == 0, told.output
         return " ".join(told.stdout.split())
 
-    told = command("--teacher", "--teacher-base", base)
+    told = command("--teacher", "--teacher-base", tiny_base)
     assert "soft labels of a teacher" in told
     assert "pages of clicks without impressions" in told
     assert "calibration error on held-out pages: click 0." in told
@@ -204,12 +166,12 @@ def test_a_command_trains_the_ranker_of_a_bundle(
 
 
 def test_what_cannot_be_compared_or_learned_from_is_said(
-    shop: Shop, recipe: LoopRecipe, tmp_path: Path, silent: Callable[[str, int, int | None], None]
+    shop: Shop, tiny_loop: LoopRecipe, tmp_path: Path, silent: Callable[[str, int, int | None], None]
 ) -> None:
     with pytest.raises(BundleError, match="is not a bundle"):
-        train_all(shop, recipe, tmp_path / "out", silent, before=tmp_path)
+        train_all(shop, tiny_loop, tmp_path / "out", silent, before=tmp_path)
     (tmp_path / "log.parquet").write_bytes(b"no log")
     with pytest.raises(LogError, match=r"log\.parquet is not a log in Parquet"):
-        train_all(replace(shop, logs=(tmp_path / "log.parquet",)), recipe, tmp_path / "out", silent)
+        train_all(replace(shop, logs=(tmp_path / "log.parquet",)), tiny_loop, tmp_path / "out", silent)
     with pytest.raises(ValueError, match=r"train_share 0\.96 leaves no events for the ranker"):
-        replace(recipe, unified=replace(recipe.unified, train_share=0.96))
+        replace(tiny_loop, unified=replace(tiny_loop.unified, train_share=0.96))

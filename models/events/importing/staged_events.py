@@ -230,7 +230,7 @@ def _of_pages(relation: str, source: SourceMapping) -> str:
         passed = ", ".join(literal(name.strip().lower()) for name, kind in source.kinds.items() if not kind) or "''"
         lists.append(
             "list_filter(list_transform(shown_list, lambda x, i: {'product': x, 'kind': coalesce(labels_list[i], ''), 'position': i}), "
-            f"lambda x: x.kind NOT IN ({passed}))"
+            f"lambda x: lower(x.kind) NOT IN ({passed}))"
         )
     events = "[" + ", ".join(f"({one})" for one in lists) + "]"
     nothing = "[{'product': '', 'kind': 'impression', 'position': 1::BIGINT}]"

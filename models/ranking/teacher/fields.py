@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import InputError
+from models.products.attributes.informative import longest_prose, shared_information
 from models.products.product_table import ATTRIBUTE, ProductList, ProductTable
 from models.unified.price_bands import PriceBands
 
@@ -18,6 +19,7 @@ UNKNOWN_LOCALE = "[LOCALE]"
 _MAX_LOCALES = 1_000
 _NAMES = {"category": "type", "price_minor": "price"}
 _READ = ("title", "brand", "category", "price_minor")
+_MOST_READ = 100_000  # products, whose attributes are counted
 _CHARS_PER_TOKEN = 12  # a longer field is cut before it is tokenised
 
 
@@ -73,6 +75,36 @@ def markers(fields: Sequence[Field], locales: Sequence[str]) -> tuple[Marker, ..
 def available_fields(fields: Sequence[Field], table: ProductTable) -> tuple[Field, ...]:
     """Returns the fields that the catalogue has."""
     return tuple(field for field in fields if field.name in table.fields)
+
+
+def attribute_fields(
+    table: ProductTable, count: int, max_tokens: int, prose_tokens: int, beside: Sequence[Field]
+) -> tuple[Field, ...]:
+    """Returns fields of the catalogue's own attributes, at most `count` by `shared_information`, and its longest prose if `prose_tokens`
+    is above 0.
+
+    Attributes are left out that are in `beside` or whose marker would be that of another field, as "type", the word for a category.
+    """
+    taken = {field.marker for field in beside}
+    chosen: list[Field] = []
+    bits = shared_information(_attributes(table)) if count else {}
+    prose = longest_prose(_attributes(table)) if prose_tokens else None
+    short = [Field(ATTRIBUTE + name, max_tokens) for name in bits if bits[name] > 0 and name != prose]
+    long = [] if prose is None else [Field(ATTRIBUTE + prose, prose_tokens)]
+    for fields, most in ((short, count), (long, 1)):
+        free = {field.marker: field for field in reversed(fields) if field.marker not in (*taken, "[]")}
+        chosen += [field for field in fields if free.get(field.marker) is field][:most]
+        taken |= {field.marker for field in chosen}
+    return tuple(chosen)
+
+
+def _attributes(table: ProductTable) -> Iterator[dict[str, str]]:
+    """Yields the attributes of at most _MOST_READ products, from the whole catalogue in steps."""
+    step = -(-len(table) // _MOST_READ)
+    if step <= 1:
+        yield from table.attributes_between(0, len(table))
+    else:
+        yield from (table.attributes_of(row) for row in range(0, len(table), step))
 
 
 def field_texts(

@@ -9,42 +9,31 @@ from models.ranking.teacher.fields import Field
 from models.ranking.teacher.spec import HeadSizes, Pooling
 from models.text_tuning.mlm_recipe import MlmStage, Precision
 
-SHORT_FIELDS = (
-    Field("title", 18),
-    Field("brand", 5),
-    Field("category", 5),
-    Field("attributes.colour", 3),
-    Field("attributes.material", 3),
-    Field("attributes.style", 3),
-    Field("price_minor", 1),
-)
-ALL_FIELDS = (
-    Field("title", 32),
-    Field("brand", 6),
-    Field("category", 8),
-    Field("attributes.colour", 4),
-    Field("attributes.material", 4),
-    Field("attributes.style", 4),
-    Field("attributes.size", 6),
-    Field("attributes.feature", 8),
-    Field("attributes.audience", 4),
-    Field("price_minor", 1),
-    Field("attributes.description", 64),
-)
+SHORT_FIELDS = (Field("title", 18), Field("brand", 5), Field("category", 5), Field("price_minor", 1))
+LONG_FIELDS = (Field("title", 32), Field("brand", 6), Field("category", 8), Field("price_minor", 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The texts that the teacher reads. Fields that the catalogue lacks are left out."""
+    """The texts that the teacher reads. Fields that the catalogue lacks are left out. Which attributes are read follows from the catalogue:
+    those whose values tell its products apart, see `models.products.attributes.informative`."""
 
     fields: tuple[Field, ...] = SHORT_FIELDS
     max_query_tokens: int = 16
+    attributes: int = 4  # of the catalogue, at most
+    attribute_tokens: int = 3
+    prose_tokens: int = 0  # of the attribute with the most prose, such as a description; 0: none is read
 
     def __post_init__(self) -> None:
         if not self.fields:
             raise ValueError("texts: fields may not be empty")
         if not 1 <= self.max_query_tokens <= 128:
             raise ValueError(f"texts: max_query_tokens must be 1 to 128, not {self.max_query_tokens}")
+        if self.attributes < 0 or self.attribute_tokens < 1 or self.prose_tokens < 0:
+            raise ValueError(
+                "texts: attributes and prose_tokens must be 0 or more and attribute_tokens 1 or more, not "
+                f"{self.attributes}, {self.prose_tokens}, {self.attribute_tokens}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +153,7 @@ STARTER = TeacherRecipe("starter", layers=2, sample=PageSample(pages=1_500), tex
 SMALL = TeacherRecipe("small", sample=PageSample(pages=4_000))
 FULL = TeacherRecipe(
     "full",
-    texts=Texts(ALL_FIELDS, 32),
+    texts=Texts(LONG_FIELDS, 32, attributes=8, attribute_tokens=6, prose_tokens=64),
     mlm=MlmStage(steps=5_000, batch=256, max_tokens=128),
     sample=PageSample(pages=None, others=None),
     head=HeadSizes(features=256, bottom=256, experts=8, expert=128, tower=64),

@@ -28,7 +28,7 @@ from models.ranking.tasks import TASKS
 from models.ranking.teacher.base import prepare_base, special_id
 from models.ranking.teacher.catalogue_view import CatalogueView
 from models.ranking.teacher.export import save_openvino
-from models.ranking.teacher.fields import available_fields, markers
+from models.ranking.teacher.fields import attribute_fields, available_fields, markers
 from models.ranking.teacher.language import learn_language
 from models.ranking.teacher.learners import FeatureLearner, TeacherExamples, TextLearner, encode_rows, score_rows
 from models.ranking.teacher.network import TeacherNetwork, num_segments, start_network
@@ -239,7 +239,10 @@ class _Training:
         from transformers import AutoConfig, AutoTokenizer
 
         texts = self._recipe.texts
-        fields = available_fields(texts.fields, catalogue.table)
+        table = catalogue.table
+        stated = available_fields(texts.fields, table)
+        chosen = attribute_fields(table, texts.attributes, texts.attribute_tokens, texts.prose_tokens, stated)
+        fields = (*stated, *chosen)
         if not fields:
             raise TrainingError(f"the catalogue has none of the fields {', '.join(f.name for f in texts.fields)}")
         if "base" not in self._done:

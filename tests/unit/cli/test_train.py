@@ -33,7 +33,9 @@ def test_a_ranker_needs_a_log_and_a_recipe(shop_bundle: Path, store: Path, tmp_p
     both = ("ranker", "--bundle", shop_bundle, "--out", tmp_path / "out")
     assert "give either --store" in refused(*both)
     assert "give either --store" in refused(*both, "--store", store, "--events", store / "events.parquet")
-    assert "there is no recipe 'huge'; there are starter, small" in refused(*both, "--store", store, "--recipe", "huge")
+    assert "there is no recipe 'huge'; there are starter, small, full" in refused(
+        *both, "--store", store, "--recipe", "huge"
+    )
     assert "there is no recipe 'huge'; there are starter, small, full" in refused(
         *both, "--store", store, "--teacher", "--teacher-recipe", "huge"
     )
@@ -61,7 +63,9 @@ def test_a_ranker_needs_the_unified_model(shop_bundle: Path, store: Path, tmp_pa
 def test_all_needs_a_shop(store: Path, tmp_path: Path) -> None:
     out = ("all", "--out", tmp_path / "out")
     assert "give --catalogue and --events, or --store" in refused(*out)
-    assert "there is no recipe 'full'; there are starter, small" in refused(*out, "--store", store, "--recipe", "full")
+    assert "there is no recipe 'huge'; there are starter, small, full" in refused(
+        *out, "--store", store, "--recipe", "huge"
+    )
     assert "holds no catalogue.parquet" in refused(*out, "--store", tmp_path)
     assert "is not a bundle" in refused(*out, "--store", store, "--before", tmp_path)
     (tmp_path / "out" / "bundle").mkdir(parents=True)
@@ -69,12 +73,12 @@ def test_all_needs_a_shop(store: Path, tmp_path: Path) -> None:
     assert "is not a bundle, so --force does not replace it" in refused(*out, "--store", store)
 
 
-def test_what_is_no_log_of_pages_is_refused_before_anything_is_trained(store: Path, tmp_path: Path) -> None:
+def test_what_is_no_log_or_teaches_nothing_is_refused_before_anything_is_trained(store: Path, tmp_path: Path) -> None:
     lone = Path(shutil.copytree(store, tmp_path / "lone"))
     out = ("all", "--out", tmp_path / "out", "--store", lone)
     log = pq.read_table(store / "events.parquet")
-    pq.write_table(log.filter(pc.not_equal(log["kind"].cast("string"), "impression")), lone / "events.parquet")
-    assert "shows no result page (impressions) from 2025-" in refused(*out)
+    pq.write_table(log.filter(pc.equal(log["kind"].cast("string"), "impression")), lone / "events.parquet")
+    assert "unified cannot be trained: clicks after a search: 0 pairs" in refused(*out)
     (lone / "events.parquet").write_bytes(b"")
     assert "events.parquet is not a log in Parquet" in refused(*out)
     assert not (tmp_path / "out" / "work" / "text-encoder").exists()

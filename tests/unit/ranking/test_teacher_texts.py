@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from models.products.product import Product
 from models.products.product_table import ProductTable, write_products
-from models.ranking.teacher.fields import PRICE_WORDS, Field, available_fields, markers
+from models.ranking.teacher.fields import PRICE_WORDS, Field, attribute_fields, available_fields, markers
 from models.ranking.teacher.language import product_texts
 from models.ranking.teacher.pair_tokens import PairTokens, TextSpec, join_pairs, length_batches
 from models.unified.price_bands import NUM_BANDS, PriceBands
@@ -133,3 +133,27 @@ def test_every_row_is_in_one_batch_and_no_batch_is_over_its_budget(lengths: list
 def test_a_products_half_becomes_a_text_of_its_own() -> None:
     whole = product_texts(Ragged.from_rows([[7, 8, 3], [3]]), start_id=2, max_tokens=3)
     assert [whole.row(at).tolist() for at in range(2)] == [[2, 7, 8], [2, 3]]
+
+
+def test_attributes_are_chosen_from_the_catalogue(tmp_path: Path) -> None:
+    tints, words = ("red", "blue", "grey", "green"), "a long text that is different for product {} and for no other"
+    products = [
+        Product(
+            f"p{at}",
+            "rug",
+            category="Home > Rugs",
+            attributes={"type": "abcd"[at % 4], "farbe": tints[at % 4], "stil": "xy"[at % 2], "info": words.format(at)},
+        )
+        for at in range(40)
+    ]
+    write_products(tmp_path / "products.arrow", products, ["stil", "farbe", "type", "info"])
+    table = ProductTable(tmp_path / "products.arrow")
+    stated = (Field("title", 3), Field("category", 2))
+    # "type" would have the marker of the category.
+    assert attribute_fields(table, 4, 2, 16, stated) == (
+        Field("attributes.farbe", 2),
+        Field("attributes.stil", 2),
+        Field("attributes.info", 16),
+    )
+    assert attribute_fields(table, 1, 2, 0, stated) == (Field("attributes.farbe", 2),)
+    assert attribute_fields(table, 0, 2, 0, stated) == ()

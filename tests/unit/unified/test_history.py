@@ -15,7 +15,16 @@ from models.products.product import Product
 from models.unified.examples import Examples, HeldOutSearches
 from models.unified.features import product_features
 from models.unified.histories import Histories
-from models.unified.history import HistoryBlocks, HistoryItem, HistoryKind, block_items, history_items, query_words
+from models.unified.history import (
+    MAX_ATTRIBUTES,
+    HistoryBlocks,
+    HistoryItem,
+    HistoryKind,
+    block_items,
+    history_items,
+    query_words,
+    short_attributes,
+)
 from models.unified.price_bands import PriceBands
 from models.unified.shopping_log import ShoppingLog
 from models.unified.words import Ragged, WordBook, WordHashing
@@ -162,3 +171,12 @@ def test_price_bands_are_those_of_the_category_where_it_has_enough_products() ->
     assert [bands.band(cheap[0]), bands.band(cheap[-1]), bands.band(dear[0]), bands.band(dear[-1])] == [0, 4, 0, 4]
     assert bands.band(PRODUCTS[2]) is None
     assert bands.band(Product("x", "Desk", "", "Desks", 50_000)) == 2  # among all
+
+
+def test_of_many_attributes_those_that_products_share_are_kept() -> None:
+    few = {"width": "35 mm", "colour": "Red"}
+    assert short_attributes(few) == ("width=35 mm", "colour=red")
+    measures = {f"m{at}": f"{at} mm" for at in range(MAX_ATTRIBUTES)}
+    many = short_attributes({**measures, "colour": "Red", "style": "rustic"})
+    assert many[:3] == ("colour=red", "style=rustic", "m0=0 mm")
+    assert len(many) == MAX_ATTRIBUTES

@@ -1,0 +1,72 @@
+"""Prints what a shop's stages become, and looks before the commands that train one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from serving.cli.terminal import out
+
+if TYPE_CHECKING:
+    from models.arrays import Progress
+    from models.needs.look_at_shop import Cut, Products
+    from models.needs.plan import Plan
+
+
+def print_plan(plan: Plan) -> None:
+    """Prints a row for each stage, then what each lack costs and what mends it."""
+    table = Table("stage", "outcome", "lacks", title="What there is decides what is trained", title_justify="left")
+    for one in plan.stages:
+        table.add_row(one.stage, str(one.outcome), one.reason)
+    out.print(table, highlight=False)
+    for lack in plan.lacks:
+        out.print(f"{lack.need.name}: {lack.need.costs}. What mends it: {lack.need.mend}", highlight=False)
+
+
+def print_left_out(plan: Plan) -> None:
+    """Says at the end what the bundle does not have."""
+    for one in plan.left_out:
+        out.print(f"left out: {one.stage} ({one.reason})", highlight=False)
+
+
+@contextmanager
+def looked_at(
+    stage: str,
+    products: Products,
+    logs: Sequence[Path],
+    cut: Cut,
+    progress: Progress,
+    *,
+    locale: str,
+    beside: Path,
+    first_alone: bool = True,
+    has_text: bool = True,
+) -> Iterator[tuple[Path, ...]]:
+    """Looks at a shop for one stage and yields the logs to train it on, until the block ends: the originals, or mended copies next to
+    `beside`.
+
+    The other arguments are those of `look_at_shop`. Says what the stage lacks. Raises LogError if it cannot be trained.
+    """
+    from models.needs.look_at_shop import look_at_shop
+    from models.needs.plan import plan_training
+
+    seen = look_at_shop(
+        products, logs, cut, locale=locale, first_alone=first_alone, has_text=has_text, progress=progress
+    )
+    plan = plan_training(seen.facts, (stage,))
+    plan.check(stage)
+    for lack in plan.lacks:
+        out.print(f"without {lack.need.name}: {lack.found}; {lack.need.costs}", highlight=False)
+    if not any(log.is_changed for log in seen.mended):
+        yield seen.paths
+        return
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{beside.name}.log.", dir=beside.parent) as folder:
+        paths = seen.write_logs(Path(folder))
+        del seen  # the tables of a long log take gigabytes
+        yield paths
