@@ -189,8 +189,11 @@ def test_a_log_of_clicks_alone_teaches_beside_one_of_pages(bundle: Bundle, event
     recipe = replace(TINY, epochs=1, clicked_pages=0.5)
     report = train_ranker(bundle, pa.concat_tables([log, clicks.cast(log.schema)]), recipe).report
     assert report["pages_beside"] == round(0.5 * report["pages"])
+    alone = train_ranker(bundle, clicks.cast(log.schema), recipe).report
+    assert alone["pages"] > 0
+    assert (alone["pages_are_logged"], report["pages_are_logged"]) == (False, True)
     with pytest.raises(LogError, match="shows no product of the catalogue"):
-        train_ranker(bundle, clicks.cast(log.schema), recipe)
+        train_ranker(bundle, clicks.cast(log.schema), replace(recipe, clicked_pages=0))
 
 
 def test_pages_that_the_unified_model_learned_from_are_left_out(bundle: Bundle, events: Path) -> None:
