@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option, Typer
 
-from serving.cli.client import connected
 from serving.cli.failures import needs, resumable
 from serving.cli.options import (
     ENCODER_NAME,
@@ -262,6 +261,8 @@ def evaluate_search(
 
     Every figure is given in full, where a product that nobody judged counts as irrelevant, and on judged products alone.
     """
+    from serving.cli.client import connected
+
     with study(out_folder) as progress, connected(service) as connection:
         from models.bundles.bundle import Bundle
         from models.studies.search.evaluate_search import evaluate_search as evaluate

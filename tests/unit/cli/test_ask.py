@@ -137,10 +137,10 @@ def test_a_client_certificate_is_not_ignored(tmp_path: Path) -> None:
 def test_a_recorded_log_is_what_identified_shoppers_did(address: str, tmp_path: Path) -> None:
     row = {field.name: "" for field in EVENT_SCHEMA} | {"time": 1_000, "position": None, "price_minor": None}
     rows = [
-        row | {"shopper_id": "ann", "product_id": "p1", "kind": "click"},
-        row | {"shopper_id": "ann", "product_id": "p2", "kind": "impression"},
-        row | {"shopper_id": "", "product_id": "p3", "kind": "click"},
-        row | {"shopper_id": "bob", "product_id": "p4", "kind": "purchase", "time": 61_000},
+        row | {"id": "1", "shopper_id": "ann", "product_id": "p1", "kind": "click"},
+        row | {"id": "2", "shopper_id": "ann", "product_id": "p2", "kind": "impression"},
+        row | {"id": "3", "shopper_id": "", "product_id": "p3", "kind": "click"},
+        row | {"id": "4", "shopper_id": "bob", "product_id": "p4", "kind": "purchase", "time": 61_000},
     ]
     log = tmp_path / "log.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENT_SCHEMA), log)
@@ -158,4 +158,4 @@ def test_a_recorded_log_is_what_identified_shoppers_did(address: str, tmp_path: 
     CliRunner().invoke(app, ["record", str(log), "--server", address, "--shopper", "bob"])
     assert [event.shopper_id for event in recorded] == ["bob"]
     (tmp_path / "other.parquet").write_text("x")
-    assert "other.parquet is not a shopping log" in refused("record", tmp_path / "other.parquet", "--server", address)
+    assert "other.parquet is not a log in Parquet" in refused("record", tmp_path / "other.parquet", "--server", address)
