@@ -67,8 +67,6 @@ from serving.shoppers.store import ShopperStore, now_ms
 from serving.stages.remote import stage_app, stage_app_name
 from serving.stages.stage import Compute, Stage, StagePlan
 
-GATEWAY = "gateway"  # its deployment
-
 Stages = Mapping[str, Stage[Any, Any]]
 Load = Callable[[Path], Compute[Any, Any]]
 
@@ -219,7 +217,7 @@ def build_app(bundle: Bundle, config: AisleConfig, log_socket: str = "") -> serv
     """Returns the Serve application of the gateway, which calls those of `build_stages`."""
     gateway = serve.deployment(
         Gateway,
-        name=GATEWAY,
+        name="gateway",
         num_replicas=config.server.replicas,
         ray_actor_options={"num_cpus": config.server.num_cpus},
         # A rolling update starts new replicas before it stops old ones, a quarter of them at a time and at least one: while they load,
@@ -237,7 +235,8 @@ def generation_of(bundle: Bundle) -> Generation:
 
 
 def _load(load: Load, generation: Generation) -> Compute[Any, Any]:
-    return load(generation.path())
+    with generation.named():
+        return load(generation.path())
 
 
 def _on_cuda(stage: StageConfig) -> bool:

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -15,22 +15,23 @@ import ray
 from ray import serve
 from ray._private import ray_constants
 from ray._raylet import Config  # type: ignore[attr-defined]
-from ray.serve.schema import DeploymentStatus, LoggingConfig
+from ray.serve.schema import ApplicationStatus, DeploymentStatus, LoggingConfig
 
 from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
 from models.ranking.teacher.bundle_part import TEACHER_PART
-from serving.app import GATEWAY, build_app, build_stages
+from serving.app import build_app, build_stages
 from serving.catalogue.open_log import check_log
 from serving.config import AisleConfig, ConfigError
-from serving.edge.door import NOTICE_S
 from serving.edge.keys import read_keys
+from serving.logs import log as messages
 from serving.run_folder import RAY
 from serving.shoppers.open_store import check_shoppers
 from serving.stages.remote import STAGE_APPS
 
 APP = "aisle"
 STATUS_POLL_S = 0.2
+TELL_EVERY_S = 60.0
 
 
 # What keeps a Ray of one machine to itself. Its processes inherit it.
@@ -93,10 +94,13 @@ def check(bundle_folder: Path, config: AisleConfig) -> None:
     check_log(config.catalogue, bundle.manifest.name, bundle.manifest.line, bundle.manifest.sequence)
 
 
-def deploy(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> None:
+def deploy(
+    bundle_folder: Path, config: AisleConfig, log_socket: str = "", is_stopped: Callable[[], bool] = lambda: False
+) -> None:
     """Deploys, or updates what is deployed replica by replica; returns when it serves.
 
-    Raises what `check` does before anything starts, and RuntimeError when a replica cannot start.
+    Raises what `check` does before anything starts, and RuntimeError when a replica cannot start, or `is_stopped` says so while replicas
+    wait for processors.
     """
     bundle_folder = bundle_folder.resolve()
     check(bundle_folder, config)
@@ -104,16 +108,44 @@ def deploy(bundle_folder: Path, config: AisleConfig, log_socket: str = "") -> No
     stages = build_stages(bundle, config, log_socket)
     before = _stage_apps()
     try:
-        if stages:
-            serve.run_many([serve.RunTarget(app, name=name, route_prefix=None) for name, app in stages.items()])
-        serve.run(build_app(bundle, config, log_socket), name=APP, route_prefix=None)
+        _run(stages, is_stopped)
     except RuntimeError as error:
-        cause = _cause([*stages, APP]) or str(error)
+        cause = _cause(list(stages)) or str(error)
         _delete(stages.keys() - before)
         raise RuntimeError(cause) from None
-    if unused := before - stages.keys():
-        _wait_for_old_gateways(config.server.drain_s)
-        _delete(unused)
+    try:
+        _run({APP: build_app(bundle, config, log_socket)}, is_stopped)
+    except RuntimeError as error:
+        # Gateways that did start go on serving, and call the new stages: the next deployment that succeeds ends what is not used.
+        raise RuntimeError(_cause([APP]) or str(error)) from None
+    # The gateways that were replaced have ended: an application runs when none of its replicas is stopping.
+    _delete(before - stages.keys())
+
+
+def _run(apps: Mapping[str, serve.Application], is_stopped: Callable[[], bool]) -> None:
+    """Deploys applications, and waits until all run. Says each minute what it waits for: a cluster may lack processors for a long time."""
+    if not apps:
+        return
+    targets = [serve.RunTarget(app, name=name, route_prefix=None) for name, app in apps.items()]
+    serve.run_many(targets, wait_for_applications_running=False)
+    waiting, told = list(apps), time.monotonic()
+    while waiting:
+        app = serve.status().applications.get(waiting[0])
+        if app and app.status is ApplicationStatus.RUNNING:
+            waiting.pop(0)
+            continue
+        if app and app.status is ApplicationStatus.DEPLOY_FAILED:
+            raise RuntimeError(app.message)
+        if is_stopped():
+            raise RuntimeError("stopped before all replicas were up")
+        if app and time.monotonic() - told > TELL_EVERY_S:
+            told = time.monotonic()
+            said = {
+                name: deployment.message or dict(deployment.replica_states)
+                for name, deployment in app.deployments.items()
+            }
+            messages.warning("still waits for replicas", extra={"fields": {"app": waiting[0], "deployments": said}})
+        time.sleep(STATUS_POLL_S)
 
 
 def _stage_apps() -> set[str]:
@@ -122,17 +154,7 @@ def _stage_apps() -> set[str]:
 
 def _delete(apps: Iterable[str]) -> None:
     for name in apps:
-        serve.delete(name)
-
-
-def _wait_for_old_gateways(drain_s: float) -> None:
-    """Waits until the gateways that were replaced have ended: until then they call the stages of their generation."""
-    give_up = time.monotonic() + NOTICE_S + drain_s + 5
-    while time.monotonic() < give_up:
-        states = serve.status().applications[APP].deployments[GATEWAY].replica_states
-        if not states.get("STOPPING"):
-            return
-        time.sleep(STATUS_POLL_S)
+        serve.delete(name, _blocking=False)
 
 
 def _cause(apps: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from models.arrays import Codes, Ints
 from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA, EventKind
-from models.events.kinds import IMPRESSION, KINDS
+from models.events.kinds import KINDS
 from models.events.sessions import derived_sessions
 
 FORMAT = 1  # of the folder
@@ -322,8 +322,3 @@ def joined_log(logs: Sequence[EventLog]) -> EventLog:
         num_repeated=sum(log.num_repeated for log in logs),
         num_without_session=sum(log.num_without_session for log in logs),
     )
-
-
-def impression_times(log: EventLog) -> Ints:
-    """Returns the times of the impressions, ascending."""
-    return np.asarray(log.time_ms[log.kind == IMPRESSION])

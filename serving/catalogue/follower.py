@@ -54,13 +54,23 @@ class Follower:
         catalogue.on_demand = self.catch_up
 
     def start(self) -> None:
-        """Catches up with the log, then follows it. Raises LogEnded, ChangeFailed, ConfigError, Unavailable."""
-        with self._applying:
-            while self._apply_next():  # not a replica yet: no call waits for a process that answers none
-                pass
-        self.catch_up()  # it is one from now on
-        # Calls that came before this process became a replica did not wait for it: what they were told is visible is there now.
-        self.catch_up()
+        """Catches up with the log, then follows it. Waits for a log that is away. Raises LogEnded, ChangeFailed, ConfigError."""
+        while not self._closing:
+            try:
+                with self._applying:
+                    while self._apply_next():  # not a replica yet: no call waits for a process that answers none
+                        pass
+                    for _ in range(2):
+                        # The first makes it a replica. Calls that came before did not wait for it: what they were told is visible is there
+                        # after the second.
+                        while self._apply_next():
+                            pass
+                        self.log.report(self.catalogue.sequence)
+                break
+            except Unavailable:  # the log has said so
+                if self.failure:
+                    raise
+                time.sleep(RETRY_S)
         self._thread.start()
 
     @property
@@ -68,12 +78,18 @@ class Follower:
         return self.catalogue.sequence
 
     def catch_up(self, sequence: int | None = None) -> None:
-        """Applies what the log holds, if that is not done up to `sequence` already. Waits for the log. Raises LogEnded, ChangeFailed,
-        Unavailable."""
+        """Applies what the log holds, if that is not done up to `sequence` already. Waits for the log. Raises Unavailable, also if the log
+        cannot be followed any more: `failure` then says why."""
         with self._applying:
             while sequence is None or self.catalogue.sequence < sequence:
-                if not self._apply_next():
-                    break
+                try:
+                    if not self._apply_next():
+                        break
+                except (LogEnded, ChangeFailed, ConfigError) as error:
+                    if not self.failure:
+                        self.failure = str(error)
+                        messages.error("catalogue cannot follow its log", extra={"fields": {"error": self.failure}})
+                    raise Unavailable(self.failure) from error
                 self._tell()
             self.log.report(self.catalogue.sequence)
 
@@ -150,9 +166,6 @@ class Follower:
             try:
                 self.log.wait(self.catalogue.sequence, WAIT_S)
                 self.catch_up()
-            except LogEnded as error:
-                self.failure = str(error)
-                messages.error("catalogue cannot follow its log", extra={"fields": {"error": str(error)}})
             except AisleError:  # the log has said so
                 time.sleep(RETRY_S)
             except Exception as error:

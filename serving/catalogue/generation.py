@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.bundles.bundle import Bundle
+from models.bundles.files import aside
 from models.bundles.manifest import BundleError
+from models.errors import InputError
 
 _opened: dict[Generation, int] = {}  # descriptors of folders
 _opening = threading.Lock()
@@ -39,10 +42,21 @@ class Generation:
                 _opened[self] = self._open()
             return _path_of(_opened[self])
 
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Lets errors that name `path` name the folder and the version instead."""
+        try:
+            yield
+        except InputError as error:
+            path = str(_path_of(_opened[self])) if self in _opened else ""
+            if not path or path not in str(error):
+                raise
+            raise type(error)(str(error).replace(path, f"{self.folder} ({self.version})")) from error
+
     def _open(self) -> int:
         """Returns a descriptor of the folder, which follows it wherever it is moved."""
         # In the order in which it moves when the next one takes its place.
-        for folder in (self.folder, next_of(self.folder), previous_of(self.folder)):
+        for folder in (self.folder, aside(self.folder), next_of(self.folder), previous_of(self.folder)):
             with suppress(OSError):
                 descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
                 with suppress(BundleError):

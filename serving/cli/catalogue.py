@@ -64,6 +64,8 @@ def compact(bundle: BundleFolder, config: Config = None) -> None:
     from serving.cli import generations
 
     folder, settings = bundle.resolve(), _settings(config)
+    with generations.alone(folder):
+        pass  # a swap that was killed is finished: until then nothing may be at the bundle's place
     before = Bundle(folder).manifest
     with (
         _opened_log(settings, before) as (log, _),

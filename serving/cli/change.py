@@ -53,6 +53,8 @@ def upsert(
                 sender.upsert(batch)
                 batch.clear()
                 progress("send products", done, num_products)
+        if batch:  # the file has become another since it was counted
+            sender.upsert(batch)
     _print_report(source)
     _print_sent(sender.sent)
 
@@ -134,7 +136,10 @@ def follow(
                     raise
                 failed, done = str(error), seen  # the same feed would fail again
             except grpc.RpcError as error:
-                if once or error.code() not in AWAY:
+                if once or error.code() not in (
+                    *AWAY,
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                ):  # a full log, or overload: it passes
                     raise
                 failed = f"{error.code().name}: {error.details()}"
             if once:

@@ -124,7 +124,7 @@ def _run(
             was_built = compaction.poll()
             if was_built or signals.reload.is_set():
                 signals.reload.clear()
-                claim, rolled_out = _roll_out(bundle, load, claim, str(collector.path))
+                claim, rolled_out = _roll_out(bundle, load, claim, str(collector.path), signals.stop.is_set)
                 if rolled_out:
                     compaction.serves(rolled_out.catalogue)
                 elif was_built:
@@ -132,7 +132,11 @@ def _run(
 
 
 def _roll_out(
-    bundle: Path, load: Callable[[], AisleConfig], claim: PortClaim | None, log_socket: str
+    bundle: Path,
+    load: Callable[[], AisleConfig],
+    claim: PortClaim | None,
+    log_socket: str,
+    is_stopped: Callable[[], bool],
 ) -> tuple[PortClaim | None, AisleConfig | None]:
     """Deploys bundle and configuration of now, or goes on as before. Returns the claim of the port that is served, and the configuration if
     it was rolled out."""
@@ -145,7 +149,7 @@ def _roll_out(
         settings = load()
         if claim and settings.server.port != claim.port:
             new = PortClaim(settings.server.host, settings.server.port)
-        cluster.deploy(bundle, settings, log_socket)
+        cluster.deploy(bundle, settings, log_socket, is_stopped)
     except (InputError, RuntimeError) as error:
         log.error("not rolled out; serving as before", extra={"fields": {"error": str(error)}})
         new, unused, settings = claim, new, None

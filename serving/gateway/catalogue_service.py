@@ -90,13 +90,15 @@ class CatalogueService(Servicer):
     ) -> catalogue_pb2.StreamProductsResponse:
         self._follower()
         response = catalogue_pb2.StreamProductsResponse(request_id=call.request_id)
-        spent_bytes = 0
+        spent_bytes = num_products = 0
         async for request in requests:
             path = f"batches[{len(response.batches)}]"
             if isinstance(request, DecodeError):
                 raise InvalidRequest(Violation(path, "is not a valid message (strings must be UTF-8)"))
             if len(response.batches) == MAX_STREAM_BATCHES:
                 raise InvalidRequest(Violation(path, f"is one too many; a stream has at most {MAX_STREAM_BATCHES}"))
+            num_products += len(request.products)
+            call.set_cost(PRODUCT_COST * num_products)
             change = await self._read_upserts(request, call, f"{path}.")
             answer, spent_bytes = await self._change(change, call, spent_bytes)
             response.batches.append(answer)

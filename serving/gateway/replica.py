@@ -66,7 +66,7 @@ class Gateway:
         bind_to_loopback()
         sys.setswitchinterval(SWITCH_S)
         configure_logging(config.log.format, config.log.level, log_socket)
-        with logged_failure("gateway"):
+        with logged_failure("gateway"), generation.named():
             await self._start(generation, config, plans, wire, log_socket)
 
     async def _start(

@@ -78,8 +78,9 @@ class RemoteStage(BatchedStage[Item, Result]):
         while True:
             try:
                 status = await asyncio.to_thread(serve.status)
-                deployment = status.applications[app].deployments[name]
-                self._live = deployment.replica_states.get("RUNNING", 0)
+                found = status.applications.get(app)
+                deployment = found.deployments.get(name) if found else None
+                self._live = deployment.replica_states.get("RUNNING", 0) if deployment else 0
                 self.batcher.wake()
             except Exception:  # noqa: S110 - the controller restarts now and then; the last count holds until it answers
                 pass

@@ -34,7 +34,7 @@ def text(cell: str) -> str:
 
 def number_text(cell: str) -> str:
     """Returns a number as text; a whole one has no decimals, so that 123.0 is the id "123"."""
-    return f"CASE WHEN {cell} = trunc({cell}) THEN {cell}::HUGEINT::VARCHAR WHEN isnan({cell}) THEN NULL ELSE {cell}::VARCHAR END"
+    return f"CASE WHEN NOT isfinite({cell}) THEN NULL WHEN {cell} = trunc({cell}) THEN {cell}::HUGEINT::VARCHAR ELSE {cell}::VARCHAR END"
 
 
 def shortened(cell: str) -> str:
@@ -60,6 +60,8 @@ def time_ms(cell: str, mapping: LogMapping) -> str:
     local = f"try_cast({cell} AS TIMESTAMP)"
     if mapping.timezone != "UTC":
         local = f"timezone({literal(mapping.timezone)}, {local})"
+    day = f"try_strptime({cell}, '%Y%m%d')"
+    local_day = day if mapping.timezone == "UTC" else f"timezone({literal(mapping.timezone)}, {day})"
     # A cast to TIMESTAMP is ten times as fast as one to TIMESTAMPTZ, and ignores an offset: only Z and UTC may be ignored. "2025-01-31
     # 10:00:00" has 19 characters; the offset of a shorter text follows hours and minutes.
     ends_in_utc = f"(suffix({cell}, 'Z') OR suffix({cell}, 'UTC'))"
@@ -68,9 +70,9 @@ def time_ms(cell: str, mapping: LogMapping) -> str:
     return f"""CASE
         WHEN contains({cell}, '-') OR contains({cell}, '/') THEN CASE
             WHEN {ends_in_utc} THEN epoch_ms(try_cast({cell} AS TIMESTAMP))
-            WHEN length({cell}) > 19 AND regexp_matches({cell}, {offset}) THEN epoch_ms({zoned})
+            WHEN length({cell}) > 16 AND regexp_matches({cell}, {offset}) THEN epoch_ms({zoned})
             ELSE epoch_ms({local}) END
-        WHEN length({cell}) = 8 AND try_strptime({cell}, '%Y%m%d') IS NOT NULL THEN epoch_ms(try_strptime({cell}, '%Y%m%d'))
+        WHEN length({cell}) = 8 AND {day} IS NOT NULL THEN epoch_ms({local_day})
         ELSE {_ticks(f"try_cast({cell} AS DOUBLE)", f"try_cast({cell} AS BIGINT)", mapping.time_unit)} END"""
 
 

@@ -150,7 +150,9 @@ def cell_of(file: SourceFile, column: str) -> str:
     if of_type == "VARCHAR":
         return cell
     if of_type in ("DOUBLE", "FLOAT") or of_type.startswith("DECIMAL"):
-        return number_text(f"{cell}::DOUBLE")
+        # A DOUBLE would change ids of more than 15 digits.
+        is_exact = of_type.startswith("DECIMAL")
+        return f"regexp_replace({cell}::VARCHAR, '\\.0+$', '')" if is_exact else number_text(f"{cell}::DOUBLE")
     if of_type.endswith("]") or of_type.startswith(("STRUCT", "MAP")):
         return f"to_json({cell})::VARCHAR"
     if of_type == "BLOB":

@@ -127,18 +127,23 @@ async def test_vectors_of_another_width_are_refused_before_anything_is_applied(b
     await log.append(batch(bundle, Product("good", "velvet")))
     whole = batch(bundle, Product("narrow", "velvet"))
     await log.append(dataclasses.replace(whole, vectors=whole.vectors[:, 1:]))
-    with pytest.raises(ChangeFailed, match=f"changes 2 to 2 have vectors of {DIM - 1} dimensions"):
+    with pytest.raises(Unavailable, match=f"changes 2 to 2 have vectors of {DIM - 1} dimensions"):
         follower.catch_up()
     assert (follower.sequence, follower.catalogue.table.row_of("good") is not None) == (1, True)
     await follower.close()
 
 
-async def test_a_failure_is_raised_where_it_happens_first(bundle: Bundle, tmp_path: Path) -> None:
+async def test_a_call_that_finds_the_failure_first_is_unavailable_and_a_start_names_it(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     log = log_of(bundle, tmp_path / "changes.db")
     follower = Follower(Catalogue.open(bundle).live, log)
     await log.append(poison(bundle))
-    with pytest.raises(ChangeFailed):
+    with pytest.raises(Unavailable, match="one of the changes 1 to 1 cannot be applied"):
         follower.catch_up()
+    assert "one of the changes 1 to 1" in follower.failure
+    with pytest.raises(ChangeFailed):
+        Follower(Catalogue.open(bundle).live, log).start()
     await follower.close()
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -558,3 +559,25 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", _FULL_DISK, *arguments], capture_output=True, text=True, check=False)
     assert "is full: an import needs about twice the size" in done.stdout, done.stdout + done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "mapping.toml"]
+
+
+def test_numbers_that_are_none_and_long_ids_of_parquet(tmp_path: Path) -> None:
+    long = 1_234_567_890_123_456_789
+    table = pa.Table.from_pylist([row(), row(query="lamp")])
+    ids = pa.array([Decimal(long), Decimal(7)], pa.decimal128(38, 0))
+    table = table.set_column(table.column_names.index("product"), "product", ids)
+    nobody = pa.array([float("nan"), float("inf")])
+    table = table.set_column(table.column_names.index("shopper"), "shopper", nobody)
+    pq.write_table(table, tmp_path / "a.parquet")
+    events, _ = run(tmp_path, tmp_path / "a.parquet")
+    assert {event["product_id"] for event in events} == {str(long), "7"}
+    assert {event["shopper_id"] for event in events} == {""}
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"), [("20250131", "2025-01-30T23:00"), ("2025-01-31 10:00+02", "2025-01-31T08:00")]
+)
+def test_days_and_short_offsets_are_read_in_the_stated_zone(tmp_path: Path, cell: str, expected: str) -> None:
+    run(tmp_path, write_csv(tmp_path / "a.csv", [row(time=cell)]), mapping(timezone="Europe/Berlin"))
+    then = datetime.fromisoformat(f"{expected}+00:00")
+    assert open_log(tmp_path / "log").time_ms.tolist() == [round(then.timestamp() * 1000)]
