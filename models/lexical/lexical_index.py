@@ -52,8 +52,6 @@ _STEP = np.float32(1 / 65_535)
 _NAMING = np.uint8(~(1 << FIELDS.index("description")) & 0xFF)  # bits of the fields that say what a product is
 _BLOCK = 32  # products whose best score bounds the k-th best
 
-UInt32s = npt.NDArray[np.uint32]
-
 
 class LexicalError(InputError):
     """A lexical index cannot be read. The message states what it holds and what was expected."""

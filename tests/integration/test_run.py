@@ -225,3 +225,15 @@ def wait_until(condition, seconds: float = 240):  # type: ignore[no-untyped-def]
             return answer
         time.sleep(0.1)
     raise AssertionError(f"not within {seconds} s")
+
+
+def test_a_roll_out_that_lacks_processors_leaves_the_service_as_it_is_and_can_be_stopped(bundle_folder: Path) -> None:
+    with served(bundle_folder) as service:
+        service.config.write_text('[retriever]\nplacement = "remote"\nnum_cpus = 4096\n')
+        service.process.send_signal(signal.SIGHUP)
+        time.sleep(5)
+        assert is_serving(service.address)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(100) == 0
+        (refused,) = service.events("not rolled out; serving as before")
+        assert "stage-retriever" in refused["error"] or "stopped before all replicas were up" in refused["error"]

@@ -138,13 +138,15 @@ class ImportReport:
         told = [f"for training: {lack}" for lack in self.lacks]
         if not self.searched:
             told.append(
-                "no event has a query: retrieval, types, ranker and text encoder learn from what followed a search, and none can be "
-                "trained on this log alone; its events can be the histories beside a log with queries, and 'aisle build' needs no log"
+                "no event has a query: training takes queries from titles, and does not learn shoppers' own words; log the query that "
+                "led to an event"
             )
         elif not self.kinds.get("impression"):
-            told.append("no impressions: the ranker has no pages to learn from, only what was clicked")
+            told.append(
+                "no impressions: the ranker learns from clicks next to what a search would find, and there is no teacher"
+            )
         elif not self.shown_in_searches:
-            told.append("no impression has a query: the ranker has no result pages to learn from")
+            told.append("no impression has a query: the ranker learns from clicks alone, and there is no teacher")
         engaged = sum(count for kind, count in self.kinds.items() if kind != "impression")
         if not engaged:
             told.append("no clicks, carts or purchases: nothing can be trained")

@@ -95,7 +95,7 @@ _WHY_KIND = {
 _PURPOSES = {
     "shopper": "who it was: without, histories are sessions",
     "session": "without, a pause of session_gap_minutes ends a session",
-    "query": "what was searched: without, no model can be trained",
+    "query": "what was searched: without, queries come from titles",
     "position": "place on the result page: the ranker discounts for it",
     "price": "of one item then",
     "locale": "language and region, as en-US: without, `locale` above is that of all events",

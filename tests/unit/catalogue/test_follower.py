@@ -16,7 +16,7 @@ import pytest
 from models.bundles.bundle import Bundle
 from models.products.product import Product
 from serving.catalogue import follower as follower_module
-from serving.catalogue.change import ChangeBatch, Delete, Upsert
+from serving.catalogue.change import ChangeBatch, Delete, LoggedBatch, Upsert
 from serving.catalogue.follower import READ_AT_ONCE, Follower
 from serving.catalogue.live_catalogue import ChangeFailed
 from serving.catalogue.open_catalogue import Catalogue
@@ -144,6 +144,25 @@ async def test_a_call_that_finds_the_failure_first_is_unavailable_and_a_start_na
     assert "one of the changes 1 to 1" in follower.failure
     with pytest.raises(ChangeFailed):
         Follower(Catalogue.open(bundle).live, log).start()
+    await follower.close()
+
+
+async def test_a_start_waits_for_a_log_that_is_away(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_of(bundle, tmp_path / "changes.db")
+    await log.append(batch(bundle, Product("new", "velvet")))
+    read, times = log.read, iter(range(2))
+
+    def away(after: int, most: int) -> Sequence[LoggedBatch]:
+        if next(times, None) is not None:
+            raise Unavailable("the log is away")
+        return read(after, most)
+
+    monkeypatch.setattr(log, "read", away)
+    follower = Follower(Catalogue.open(bundle).live, log)
+    await asyncio.to_thread(follower.start)
+    assert follower.catalogue.table.row_of("new") is not None
     await follower.close()
 
 

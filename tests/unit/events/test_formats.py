@@ -255,7 +255,7 @@ def test_a_suggestion_explains_what_it_found_and_what_not(tmp_path: Path) -> Non
     assert '"addtocart" = "cart" # 1 of 4 rows; put into the cart' in text
     assert 'time_unit = "ms"' in text
     assert "ms since 1970, by their size" in text
-    assert "# query: not found; what was searched: without, no model can be trained" in text
+    assert "# query: not found; what was searched: without, queries come from titles" in text
     assert "# not used: transactionid" in text
 
 
