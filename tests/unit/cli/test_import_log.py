@@ -70,7 +70,7 @@ def test_a_suggestion_is_written_and_used(table: Path, tmp_path: Path) -> None:
 def test_the_formats_are_listed_with_what_they_lack() -> None:
     said = aisle("--formats")
     assert "retailrocket Retailrocket: events.csv" in said
-    assert "there are no queries, and no model can be trained without" in said
+    assert "there are no queries: they come from titles" in said
 
 
 def test_a_catalogue_or_a_bundle_says_which_products_there_are(table: Path, shop_bundle: Path, tmp_path: Path) -> None:
