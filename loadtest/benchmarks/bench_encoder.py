@@ -1,4 +1,4 @@
-"""The text encoder against the bare model call."""
+"""The text encoder against the bare model call, and its networks against each other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 from loadtest.benchmarks.service import bundle_queries
 from loadtest.benchmarks.setup import Setup, ratios
 from models.bundles.bundle import Bundle
+from models.devices import cpu_computes_bf16
 from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 from models.text_encoder.encoder import PaddedBatch, TextEncoder
-from models.text_encoder.spec import Text
+from models.text_encoder.openvino_session import OpenVinoSession
+from models.text_encoder.spec import EIGHT_BIT_FILE, OPENVINO_FILE, EncoderSpec, Text
 
 
 def bench_encoder(setup: Setup) -> None:
@@ -35,6 +37,32 @@ def bench_encoder(setup: Setup) -> None:
         add("encoder", f"texts to vectors, batch {batch}", "queries/s", texts, note=encoder.backend.name)
         add("encoder", f"bare model call, batch {batch}", "queries/s", bare)
         add("encoder", f"encoder / bare, batch {batch}", "ratio", ratios(texts, bare))
+    _bench_eight_bit(setup)
+
+
+def _bench_eight_bit(setup: Setup) -> None:
+    """The network in 8 bits against the same in floats, and in bf16 where the processor computes in it, all on the CPU."""
+    folder = TEXT_ENCODER_PART.open(Bundle(setup.bundle))
+    if not EncoderSpec.load(folder).eight_bit_cosine:
+        setup.say("the bundle has no encoder in 8 bits")
+        return
+    sessions = {"floats": OpenVinoSession(folder / OPENVINO_FILE, precision="f32")}
+    if cpu_computes_bf16():
+        sessions["bf16"] = OpenVinoSession(folder / OPENVINO_FILE)
+    sessions["8 bits"] = OpenVinoSession(folder / EIGHT_BIT_FILE, precision="f32")
+    for batch, length in ((1, 6), (32, 6), (64, 64)):
+        ids, mask = np.full((batch, length), 1000), np.ones((batch, length), np.int64)
+        rates: dict[str, list[float]] = {name: [] for name in sessions}
+        for number in range(setup.rounds):
+            setup.say(f"{batch} texts of {length} tokens, round {number + 1}")
+            for name, session in sessions.items():
+                session(ids, mask)
+                rates[name].append(_rate(lambda _, run=session: run(ids, mask), batch, setup.seconds / 4))  # type: ignore[misc]
+        for name, measured in rates.items():
+            setup.figures.add("encoder", f"{batch} texts of {length} tokens, {name}", "texts/s", measured)
+        for name in list(sessions)[:-1]:
+            row = f"8 bits / {name}, {batch} texts of {length} tokens"
+            setup.figures.add("encoder", row, "ratio", ratios(rates["8 bits"], rates[name]))
 
 
 def _encode_one(encoder: TextEncoder, groups: Sequence[Sequence[Text]], number: int) -> None:

@@ -54,6 +54,7 @@ class Recipe:
     dimensions: tuple[int, ...] = ()
     max_query_tokens: int = 64
     max_product_tokens: int = 128
+    eight_bit: bool = True  # the text encoder in 8 bits too, for processors that are faster so
     index: IndexTarget = field(default_factory=IndexTarget)
 
 

@@ -9,7 +9,7 @@ from models.bundles.manifest import BundleError
 from models.bundles.part import Part
 from models.products.spelling import vocabulary_words
 from models.text_encoder.openvino_session import read_network
-from models.text_encoder.spec import OPENVINO_FILE, EncoderSpec
+from models.text_encoder.spec import EIGHT_BIT_FILE, OPENVINO_FILE, EncoderSpec
 
 
 def _checked(bundle: Bundle, folder: Path) -> Path:
@@ -24,6 +24,8 @@ def _checked(bundle: Bundle, folder: Path) -> Path:
 def _read_rest(folder: Path) -> None:
     vocabulary_words(folder / "tokenizer.json")
     read_network(folder / OPENVINO_FILE)
+    if EncoderSpec.load(folder).eight_bit_cosine:
+        read_network(folder / EIGHT_BIT_FILE)
 
 
 TEXT_ENCODER_PART = Part("encoder", _checked, _read_rest)

@@ -22,10 +22,12 @@ from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import export_encoder
 from models.text_encoder.hugging_face import encoder_fingerprint
+from models.text_encoder.quantize import add_eight_bit
 from models.text_encoder.spec import Text
 
 ENCODE_BLOCK = 1024  # products between two checkpoints
 TUNING_QUERIES = 400
+QUANTISING_PRODUCTS = 150  # whose texts calibrate and judge the network in 8 bits; more gained nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class TextEmbedding:
     dimensions: tuple[int, ...] = ()
     max_query_tokens: int = 64
     max_product_tokens: int = 128
+    eight_bit: bool = True  # adds the network in 8 bits, if its vectors stay close enough
 
     @classmethod
     def for_recipe(cls, recipe: Recipe, text_attributes: tuple[str, ...]) -> TextEmbedding:
@@ -47,6 +50,7 @@ class TextEmbedding:
             recipe.dimensions,
             recipe.max_query_tokens,
             recipe.max_product_tokens,
+            recipe.eight_bit,
         )
 
     @property
@@ -74,20 +78,38 @@ class TextEmbedding:
         work.save()
 
     def embed(self, table: ProductTable, work: WorkFolder, progress: Progress) -> dict[str, Any]:
-        encoder = TextEncoder(work.folder / TEXT_ENCODER_PART.name)
+        folder = work.folder / TEXT_ENCODER_PART.name
+        if "eight_bit" not in work.values:
+            progress("the encoder in 8 bits", 0, None)
+            work.values["eight_bit"] = add_eight_bit(folder, self._typical_texts(table)).eight_bit_cosine
+            sync_files(folder, [path for path in folder.iterdir() if path.is_file()])
+            work.save()
+        encoder = TextEncoder(folder)
         _encode_products(table, encoder, self.text_attributes, work, progress)
         return asdict(encoder.spec)
+
+    def _typical_texts(self, table: ProductTable) -> list[Text]:
+        """Returns texts of products, and their titles as queries; nothing if there shall be no network in 8 bits."""
+        if not self.eight_bit:
+            return []
+        rows = random.Random(1).sample(range(len(table)), min(QUANTISING_PRODUCTS, len(table)))
+        products = [Text(product_text(table.product(row), self.text_attributes), "product") for row in rows]
+        return _titles_as_queries(table, QUANTISING_PRODUCTS) + products
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Returns the vectors of titles, and of their first two or three words: short queries lie farther from products than products lie
         from each other."""
-        rng = random.Random(0)
-        rows = rng.sample(range(len(table)), min(TUNING_QUERIES, len(table)))
-        texts = []
-        for number, row in enumerate(rows):
-            title = table.string("title", row)
-            texts.append(Text(title if number % 2 else " ".join(title.split()[: rng.choice((2, 3))])))
-        return TextEncoder(folder / TEXT_ENCODER_PART.name).encode(texts)
+        return TextEncoder(folder / TEXT_ENCODER_PART.name).encode(_titles_as_queries(table, TUNING_QUERIES))
+
+
+def _titles_as_queries(table: ProductTable, count: int) -> list[Text]:
+    """Returns the titles of at most `count` products, of every other the first two or three words."""
+    rng = random.Random(0)
+    texts = []
+    for number, row in enumerate(rng.sample(range(len(table)), min(count, len(table)))):
+        title = table.string("title", row)
+        texts.append(Text(title if number % 2 else " ".join(title.split()[: rng.choice((2, 3))])))
+    return texts
 
 
 def _encode_products(

@@ -2,7 +2,8 @@
 
 A folder holds the encoder in two forms, made by `models.text_encoder.export`: the Hugging Face files (`config.json`,
 `model.safetensors`, `tokenizer.json`) for PyTorch on CUDA, and `openvino_model.xml/.bin` for OpenVINO on a CPU. Both give
-the same vectors: cosine at least `SAME_VECTOR_COSINE` for any text. Serving on a CPU imports neither torch nor
+the same vectors: cosine at least `SAME_VECTOR_COSINE` for any text. A build adds `openvino_eight_bit.xml/.bin`, whose vectors are as close
+as the spec says, for processors that are faster so. Serving on a CPU imports neither torch nor
 transformers.
 """
 

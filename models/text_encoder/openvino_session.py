@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,20 @@ def read_network(model: Path) -> None:
 
 
 class OpenVinoSession:
-    """A compiled network, in bf16 where the processor computes in it. `threads` 0 uses all cores. Safe to call from several threads."""
+    """A compiled network. `threads` 0 uses all cores. Safe to call from several threads."""
 
-    def __init__(self, model: Path, threads: int = 0) -> None:
+    def __init__(self, model: Path, threads: int = 0, precision: Literal["auto", "f32"] = "auto") -> None:
+        """`precision` is that of what the network does not say: "auto" is bf16 where the processor computes in it."""
         import openvino
 
-        native = cpu_computes_bf16()
+        native = precision == "auto" and cpu_computes_bf16()
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if native else "f32",
             # Several replicas on one machine would be pinned to the same cores.
             "ENABLE_CPU_PINNING": False,
+            # Of activations beside weights of 8 bits: 32 in a row share a scale.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads

@@ -26,6 +26,10 @@ def build(
     encoder: Annotated[str, Option(help=ENCODER_NAME)] = "minilm",
     dimensions: Annotated[list[int] | None, Option(help="Matryoshka prefix of the encoder. Repeatable.")] = None,
     max_product_tokens: Annotated[int, Option(min=8, help="Product texts are truncated to this many tokens.")] = 128,
+    eight_bit: Annotated[
+        bool,
+        Option(help="Hold the encoder in 8 bits too: processors with VNNI and without AMX are two to three times as fast so."),
+    ] = True,
     bundle: BundleOptions,
     force: Force = False,
 ) -> None:
@@ -48,6 +52,7 @@ def build(
         encoder=encoder,
         dimensions=tuple(dimensions or ()),
         max_product_tokens=max_product_tokens,
+        eight_bit=eight_bit,
     )
     source = sample_source(sample or 0, seed) if catalogue is None else columns.source(catalogue)
     started = time.monotonic()
