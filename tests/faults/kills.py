@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import statistics
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import grpc
 from rich.console import Console
@@ -34,6 +36,7 @@ class Killed:
     records: Counter[str] = field(default_factory=Counter)
     acknowledged: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     missing: int = 0
+    recoveries: list[float] = field(default_factory=list)  # seconds from each kill until a gateway has taken its place
 
     @property
     def lost(self) -> int:
@@ -44,6 +47,10 @@ class Killed:
         console.print(f"RecordEvents: {counts(self.records)}")
         events = sum(len(ids) for ids in self.acknowledged.values())
         console.print(f"acknowledged events: {events:,}, of which missing: {self.missing:,}")
+        if self.recoveries:
+            console.print(
+                f"in place again after {statistics.median(self.recoveries):.1f} s (median), {max(self.recoveries):.1f} s at most"
+            )
         console.print(f"failed calls: {failed(self.searches.codes) + failed(self.records):,}")
 
 
@@ -52,7 +59,7 @@ async def kill_gateways(
 ) -> Killed:
     """Sends searches and events while `number` gateways are killed, then reads every history."""
     result = Killed(number)
-    killing = asyncio.ensure_future(_kill(service, number))
+    killing = asyncio.ensure_future(_kill(service, number, result))
     channel = grpc.aio.insecure_channel(service.address, [*channel_options(), ("grpc.use_local_subchannel_pool", 1)])
     async with channel:
         shoppers = shopper_pb2_grpc.ShopperServiceStub(channel)
@@ -69,12 +76,14 @@ async def kill_gateways(
     return result
 
 
-async def _kill(service: Service, number: int) -> None:
+async def _kill(service: Service, number: int, result: Killed) -> None:
     for _ in range(number):
         await asyncio.sleep(PAUSE_S)
         started = len(service.events("gateway ready"))
         os.kill(min(service.gateways()), signal.SIGKILL)
-        await asyncio.to_thread(service.wait_for, "gateway ready", started + 1)
+        killed_s = time.time()
+        ready = await asyncio.to_thread(service.wait_for, "gateway ready", started + 1)
+        result.recoveries.append(datetime.fromisoformat(ready[-1]["at"]).timestamp() - killed_s)
     await asyncio.sleep(PAUSE_S)
 
 
