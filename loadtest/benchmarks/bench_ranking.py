@@ -19,6 +19,7 @@ from models.bundles.bundle import Bundle
 from models.devices import cuda_is_usable
 from models.query_types.bundle_part import TYPES_PART
 from models.ranking.bundle_part import RANKER_PART
+from models.ranking.click_memory import CatalogueClicks
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.ranker import Ranker
@@ -137,7 +138,11 @@ def _student(bundle: Bundle) -> tuple[CandidateFeatures, Ranker]:
     types = TYPES_PART.find(bundle)
     ranker = RANKER_PART.open(bundle)
     return CandidateFeatures(
-        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=ranker.query_attributes
+        bundle,
+        LightTower(UNIFIED_PART.open(bundle)),
+        types,
+        query_attributes=ranker.query_attributes,
+        clicks=CatalogueClicks(ranker.click_memory, bundle.products()),
     ), ranker
 
 

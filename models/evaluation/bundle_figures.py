@@ -22,6 +22,7 @@ from models.query_types.calibration import expected_calibration_error
 from models.query_types.examples import ExamplesError
 from models.query_types.labels import label_log
 from models.ranking.bundle_part import RANKER_PART
+from models.ranking.click_memory import CatalogueClicks
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures
 from models.ranking.impressions import Impressions, read_impressions
@@ -101,7 +102,11 @@ def bundle_figures(
     notes: list[str] = []
     ranker = _ranker(bundle, notes)
     features = CandidateFeatures(
-        bundle, LightTower(folder), model, query_attributes=ranker.query_attributes if ranker else None
+        bundle,
+        LightTower(folder),
+        model,
+        query_attributes=ranker.query_attributes if ranker else None,
+        clicks=CatalogueClicks(ranker.click_memory, table) if ranker else None,
     )
     rows = ranker_rows(features, shown, progress)
     page_scores = {

@@ -6,6 +6,7 @@ retrieval score is therefore the feature `search_cosine`, not a rank, which woul
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections.abc import Sequence
@@ -18,10 +19,13 @@ import numpy.typing as npt
 from models.arrays import Codes, Float16s, Floats, Ints
 from models.bundles.bundle import Bundle
 from models.index.float16 import SCALE, to_scaled_float32
+from models.lexical.fusion import word_evidence
+from models.lexical.lexical_index import LexicalIndex
 from models.products.identifiers import IdentifierIndex, product_keys
 from models.products.product import Product
 from models.query_types.type_model import TypeModel, TypePrediction
 from models.ranking.attribute_lift import MAX_TYPES, AttributeLift
+from models.ranking.click_memory import Clicks, clicks_of
 from models.ranking.feature_names import FEATURES
 from models.ranking.product_columns import NUMBERS, Facts, ProductColumns
 from models.ranking.product_words import BRAND_AT, CATEGORY_AT, NUM_ATTRIBUTES, OTHERS_AT, PRICE_AT, TYPE_AT
@@ -34,6 +38,8 @@ from models.unified.static_feature_names import STATIC_FEATURES
 
 _AT = {name: at for at, name in enumerate(FEATURES)}
 _COSINES = slice(0, 3)
+_WORDS = slice(_AT["words_held"], _AT["lexical_score"] + 1)
+_CLICKS = slice(_AT["clicked_share"], _AT["clicked"] + 1)
 _TASTE_LIFTS = slice(_AT["type_probability"], _AT["trait_affinity"] + 1)  # what `_SUMS` makes of lifts by taste
 _WORD_LIFTS = slice(_AT["brand_asked"], _AT["trait_asked"] + 1)  # the same of lifts by words, without the type
 _NUMBERS = slice(_AT["price_ratio"], _AT[STATIC_FEATURES[-1]] + 1)  # copies of the first columns of `Facts.numbers`
@@ -66,6 +72,7 @@ class QueryInput:
     search: Floats  # (dim,) unit vector of query and shopper together
     taste: Taste | None = None  # None if the shopper clicked and bought nothing
     types: TypePrediction | None = None  # at most MAX_TYPES; None counts as an abstaining classifier
+    time_ms: int | None = None  # of a search of a log: only earlier clicks count
 
 
 class CandidateFeatures:
@@ -80,23 +87,38 @@ class CandidateFeatures:
         query_attributes: QueryAttributes | None = None,
         columns: ProductColumns | None = None,
         identifiers: IdentifierIndex | None = None,
+        lexical: LexicalIndex | None = None,
+        clicks: Clicks | None = None,
     ) -> None:
         """Takes the bundle's search tower and query classifier, which only `inputs` needs.
 
         `types` is None if the bundle has no classifier. `query_attributes` are those that the ranker learned; with None the features
-        "..._asked" are 0. `columns` and `identifiers` are the bundle's, if they were read before.
+        "..._asked" are 0, and so are "clicked..." without `clicks`. `columns`, `identifiers` and `lexical` are the bundle's, if they were
+        read before.
         """
         self._tower, self._types = tower, types
         self._columns = columns or ProductColumns.from_bundle(bundle)
         self._lift = AttributeLift(self._columns, query_attributes or QueryAttributes.none())
         self._identifiers = identifiers or bundle.identifiers()
+        self._lexical = lexical or bundle.lexical()
+        self._clicks = clicks
         self._identifier_columns = tuple(bundle.manifest.catalogue.get("identifiers", ()))
         self._scratch = _Scratch()
 
+    def with_clicks(self, clicks: Clicks | None) -> CandidateFeatures:
+        """Returns the same features with other clicks."""
+        other = copy.copy(self)
+        other._clicks = clicks
+        return other
+
     def inputs(
-        self, queries: Sequence[str], locales: Sequence[str], histories: Sequence[Sequence[HistoryItem]]
+        self,
+        queries: Sequence[str],
+        locales: Sequence[str],
+        histories: Sequence[Sequence[HistoryItem]],
+        times_ms: Sequence[int] | None = None,
     ) -> list[QueryInput]:
-        """Encodes and classifies many searches together, each fully personalised."""
+        """Encodes and classifies many searches together, each fully personalised. `times_ms` are those of searches of a log."""
         if self._tower is None:
             raise ValueError("inputs need the tower that CandidateFeatures was made without")
         vectors = self._tower.encode_queries(list(zip(queries, locales, strict=True)))
@@ -107,7 +129,14 @@ class CandidateFeatures:
             types = self._types.classify(queries, locales, MAX_TYPES)
         return [
             QueryInput(
-                text, locale, vectors[at], shoppers[at], searches[at], Taste.from_history(histories[at]), types[at]
+                text,
+                locale,
+                vectors[at],
+                shoppers[at],
+                searches[at],
+                Taste.from_history(histories[at]),
+                types[at],
+                None if times_ms is None else times_ms[at],
             )
             for at, (text, locale) in enumerate(zip(queries, locales, strict=True))
         ]
@@ -116,8 +145,13 @@ class CandidateFeatures:
         """Returns features (candidates, FEATURES) of the products in these rows of the catalogue. Raises ValueError for an unknown row."""
         return self.compute_many([query], [rows])
 
-    def compute_many(self, queries: Sequence[QueryInput], rows: Sequence[Ints]) -> Floats:
-        """Returns features (candidates of all queries, FEATURES), query after query. Raises ValueError for an unknown row."""
+    def compute_many(
+        self, queries: Sequence[QueryInput], rows: Sequence[Ints], words: Sequence[Floats | None] | None = None
+    ) -> Floats:
+        """Returns features (candidates of all queries, FEATURES), query after query. Raises ValueError for an unknown row.
+
+        `words` are the `word_evidence` (candidates, 2) of each query, None where it is not known yet.
+        """
         searches = [_Search(query, len(candidates)) for query, candidates in zip(queries, rows, strict=True)]
         every = np.concatenate([np.empty(0, np.int64), *rows], dtype=np.int64, casting="unsafe")
         if len(every) and not 0 <= int(every.min()) <= int(every.max()) < len(self._columns):
@@ -126,9 +160,10 @@ class CandidateFeatures:
             )
         features = self._from_facts(searches, self._columns.take(every))
         start = 0
-        for search in searches:
+        for search, evidence in zip(searches, words or [None] * len(searches), strict=True):
             block, candidates = features[start : start + search.count], every[start : start + search.count]
             self._fill_cosines(block, search.query, candidates)
+            self._fill_evidence(block, search.query, candidates, evidence)
             for match in self._identifiers.find(search.query.text):
                 is_match = match.rows.take(np.searchsorted(match.rows, candidates), mode="clip") == candidates
                 block[is_match, _AT["identifier_match"]] = 1
@@ -138,16 +173,26 @@ class CandidateFeatures:
     def compute_for_products(self, query: QueryInput, products: Sequence[Product]) -> Floats:
         """Returns features (products, FEATURES) of products that need not be in the catalogue.
 
-        What only the catalogue could say is NaN: the cosines, `popularity`, `new` and `value`.
+        What only the catalogue could say is NaN: the cosines, `words_held`, `lexical_score`, the clicks, `popularity`, `new` and `value`.
         """
         features = self._from_facts([_Search(query, len(products))], self._columns.facts_for(products))
-        features[:, _COSINES] = np.nan
+        for unknown in (_COSINES, _WORDS, _CLICKS):
+            features[:, unknown] = np.nan
         keys = self._identifiers.specific_keys(query.text)
         if keys:
             features[:, _AT["identifier_match"]] = [
                 not keys.isdisjoint(product_keys(product, self._identifier_columns)) for product in products
             ]
         return features
+
+    def _fill_evidence(self, features: Floats, query: QueryInput, rows: Ints, words: Floats | None) -> None:
+        if words is None and self._lexical is not None:
+            asked = self._lexical.query(query.text)
+            words = word_evidence(asked, self._lexical.match(asked, rows))
+        if words is not None:
+            features[:, _WORDS] = words
+        if self._clicks is not None:
+            features[:, _CLICKS] = clicks_of(self._clicks.find(query.text, query.locale, query.time_ms), rows)
 
     def _fill_cosines(self, features: Floats, query: QueryInput, rows: Ints) -> None:
         products = self._columns.vectors

@@ -1,7 +1,7 @@
 """The served ranker, on NumPy alone: features of candidates in, calibrated probabilities of a click, a cart and a purchase out.
 
-Its folder holds `ranker.json` (recipe, features, calibration), `ranker.safetensors` (weights), and the query attributes that its
-features need.
+Its folder holds `ranker.json` (recipe, features, calibration), `ranker.safetensors` (weights), and the query attributes and the click
+memory that its features need.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from safetensors.numpy import load_file, save_file
 from models.arrays import Floats
 from models.errors import InputError
 from models.query_types.calibration import Calibration, sigmoid
+from models.ranking.click_memory import ClickMemory
 from models.ranking.feature_names import FEATURES
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.recipe import RankerRecipe, Structure, Transfer
 from models.ranking.tasks import TASKS
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SPEC_FILE = "ranker.json"
 WEIGHTS_FILE = "ranker.safetensors"
 MOST = 6.0  # standard deviations from the mean, at which features are clipped
@@ -62,8 +63,8 @@ class Scaling:
 class Ranker:
     """Safe to call from several threads.
 
-    `features` are the names of the features that it reads, in order; `calibration` has one entry for each task; `query_attributes` are
-    those that its features were computed with.
+    `features` are the names of the features that it reads, in order; `calibration` has one entry for each task; `query_attributes`
+    and `click_memory` are those that its features are computed with.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class Ranker:
         calibration: Sequence[Calibration] = (Calibration(),) * len(TASKS),
         features: tuple[str, ...] = FEATURES,
         query_attributes: QueryAttributes | None = None,
+        click_memory: ClickMemory | None = None,
     ) -> None:
         self.recipe = recipe
         self.features = features
         self.scaling = scaling
         self.calibration = tuple(calibration)
         self.query_attributes = query_attributes or QueryAttributes.none()
+        self.click_memory = click_memory or ClickMemory.none()
         self._w = dict(weights)
         self._first, self._first_bias = self._first_layer()
         self._tower = np.ascontiguousarray(
@@ -167,11 +170,16 @@ class Ranker:
 
     def calibrated(self, calibration: Sequence[Calibration]) -> Ranker:
         """Returns the same ranker with another calibration."""
-        return Ranker(self.recipe, self._w, self.scaling, calibration, self.features, self.query_attributes)
+        return self._with(calibration, self.query_attributes, self.click_memory)
 
-    def with_query_attributes(self, query_attributes: QueryAttributes) -> Ranker:
-        """Returns the same ranker with the query attributes that its features were computed with."""
-        return Ranker(self.recipe, self._w, self.scaling, self.calibration, self.features, query_attributes)
+    def with_tables(self, query_attributes: QueryAttributes, click_memory: ClickMemory) -> Ranker:
+        """Returns the same ranker with the tables that its features are computed with."""
+        return self._with(self.calibration, query_attributes, click_memory)
+
+    def _with(
+        self, calibration: Sequence[Calibration], query_attributes: QueryAttributes, click_memory: ClickMemory
+    ) -> Ranker:
+        return Ranker(self.recipe, self._w, self.scaling, calibration, self.features, query_attributes, click_memory)
 
     def save(self, folder: Path) -> None:
         """Writes the folder, which must be new or empty."""
@@ -180,6 +188,7 @@ class Ranker:
         weights = {name: np.ascontiguousarray(value, np.float32) for name, value in (self._w | scaling).items()}
         save_file(weights, folder / WEIGHTS_FILE)
         self.query_attributes.save(folder)
+        self.click_memory.save(folder)
         spec = {
             "format_version": FORMAT_VERSION,
             "tasks": TASKS,
@@ -205,10 +214,10 @@ class Ranker:
         weights = _read_weights(folder, shapes(recipe, len(features)))
         scaling = Scaling(weights.pop("scaling.mean"), weights.pop("scaling.deviation"))
         try:
-            query_attributes = QueryAttributes.load(folder)
+            query_attributes, click_memory = QueryAttributes.load(folder), ClickMemory.load(folder)
         except ValueError as error:
             raise RankerError(str(error)) from None
-        return cls(recipe, weights, scaling, calibration, features, query_attributes)
+        return cls(recipe, weights, scaling, calibration, features, query_attributes, click_memory)
 
 
 def _relu(values: Floats) -> Floats:

@@ -16,6 +16,8 @@ from models.bundles.manifest import BundleError
 from models.events.errors import LogError
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.calibration import Calibration, expected_calibration_error
+from models.ranking.click_history import ClickHistory
+from models.ranking.click_memory import ClickMemory
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import FittedRanker, RankerRows, fit_ranker
 from models.ranking.impressions import Impressions, read_impressions
@@ -43,6 +45,7 @@ class TrainingPages:
     rows: RankerRows  # of `shown`
     unshown: RankerRows | None  # of `unshown_pages`
     query_attributes: QueryAttributes  # that the features of both were computed with
+    click_memory: ClickMemory  # at the end of the pages; their features know what came before each
     seconds: float  # spent reading them
     are_logged: bool = True  # False: nobody knows what was shown beside the clicked products
 
@@ -106,9 +109,16 @@ def read_pages(
     columns = ProductColumns.from_bundle(bundle)
     progress("learn query attributes", 0, None)
     query_attributes = learn_query_attributes(log, bundle.products(), columns, until_ms=since_ms)
+    clicks = ClickHistory.from_events(log.events, until_ms)
     features = CandidateFeatures(
-        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=query_attributes, columns=columns
+        bundle,
+        LightTower(UNIFIED_PART.open(bundle)),
+        types,
+        query_attributes=query_attributes,
+        columns=columns,
+        clicks=clicks,
     )
+    memory = clicks.memory(bundle.products(), _end(log) if until_ms is None else until_ms)
     find = partial(
         unshown_pages, log, bundle, features, since_ms=since_ms, until_ms=until_ms, seed=seed, progress=progress
     )
@@ -117,7 +127,7 @@ def read_pages(
         found = find(max_pages=recipe.max_pages)
         assert found is not None  # noqa: S101 - the searches were counted
         rows = ranker_rows(features, found, progress)
-        return TrainingPages(found, rows, None, query_attributes, perf_counter() - started, are_logged=False)
+        return TrainingPages(found, rows, None, query_attributes, memory, perf_counter() - started, are_logged=False)
     rows = ranker_rows(features, shown, progress)
     unshown: RankerRows | None = None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
@@ -125,7 +135,7 @@ def read_pages(
         if more is not None:
             more_rows = ranker_rows(features, more)
             unshown = more_rows if unshown is None else unshown.append(more_rows)
-    return TrainingPages(shown, rows, unshown, query_attributes, perf_counter() - started)
+    return TrainingPages(shown, rows, unshown, query_attributes, memory, perf_counter() - started)
 
 
 def train_on(
@@ -152,7 +162,7 @@ def train_on(
         learned = learned.append(pages.unshown)
     fitted = fit_ranker(learned, holdout, recipe, seed=seed, report=partial(progress, f"train ranker {recipe.name}"))
     progress("calibrate", 0, None)
-    ranker = calibrated(fitted.ranker, holdout).with_query_attributes(pages.query_attributes)
+    ranker = calibrated(fitted.ranker, holdout).with_tables(pages.query_attributes, pages.click_memory)
     seconds = pages.seconds + perf_counter() - started
     report = _report(shown, fitted, ranker, holdout, cut, seconds)
     beside = {"pages_beside": pages.unshown.num_pages if pages.unshown else 0, "pages_are_logged": pages.are_logged}
@@ -215,6 +225,11 @@ def _since(bundle: Bundle, since_ms: int | None) -> int:
     return learned_until if since_ms is None else since_ms
 
 
+def _end(log: ParsedLog) -> int:
+    """Returns a time after all events."""
+    return int(log.events.time_ms[-1]) + 1
+
+
 def _day(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).date().isoformat()
 
@@ -227,7 +242,9 @@ def ranker_rows(
     for start in range(0, shown.num_pages, _INPUTS_AT_ONCE):
         stop = min(start + _INPUTS_AT_ONCE, shown.num_pages)
         page = slice(start, stop)
-        inputs = features.inputs(shown.queries[page], shown.locales[page], shown.histories[page])
+        inputs = features.inputs(
+            shown.queries[page], shown.locales[page], shown.histories[page], shown.time_ms[page].tolist()
+        )
         for at, query in enumerate(inputs, start):
             parts.append(features.compute(query, shown.product[offsets[at] : offsets[at + 1]]))
         progress("compute features", stop, shown.num_pages)

@@ -78,7 +78,7 @@ def unshown_pages(
     pages: list[list[int]] = []
     for start in range(0, len(searches), _BLOCK):
         block = slice(start, start + _BLOCK)
-        inputs = features.inputs(queries[block], locales[block], histories[block])
+        inputs = features.inputs(queries[block], locales[block], histories[block], searched_ms[block].tolist())
         for labels, seen, retrieved in zip(clicked[block], shown[block], retriever.retrieve(inputs), strict=True):
             unshown = [row for row in retrieved.tolist() if row not in seen]
             pages.append([*labels, *unshown[:_RETRIEVED]])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.index.spec import Device
 from models.ranking.bundle_part import RANKER_PART
+from models.ranking.click_memory import CatalogueClicks, Clicks
 from models.ranking.product_columns import ProductColumns
 from models.unified.bundle_part import UNIFIED_PART
 from serving.catalogue.open_catalogue import Catalogue, shared_catalogue
@@ -35,17 +36,21 @@ def load_retriever(
 def open_retriever(catalogue: Catalogue, device: Device = "cpu", threads: int = 0) -> Retriever:
     """Returns a retriever over the catalogue's structures, which grows with them. Raises BundleError."""
     bundle, live = catalogue.bundle, catalogue.live
-    search = open_search(catalogue, device, threads)
-    student = None
+    student, clicks = None, None
     if RANKER_PART.is_in(bundle):
+        ranker = RANKER_PART.open(bundle)
         columns = ProductColumns.from_bundle(bundle, catalogue.vectors)
-        live.attach(columns)
-        student = Student.from_bundle(bundle, columns, catalogue.identifiers)
+        clicks = CatalogueClicks(ranker.click_memory, catalogue.table)
+        live.attach(columns, clicks)
+        student = Student.from_bundle(bundle, ranker, columns, catalogue.identifiers, catalogue.lexical, clicks)
+    search = open_search(catalogue, device, threads, clicks)
     tower = light_tower(bundle.folder) if UNIFIED_PART.is_in(bundle) else None
     return Retriever(search, tower, student, live)
 
 
-def open_search(catalogue: Catalogue, device: Device = "cpu", threads: int = 0) -> CatalogueSearch:
+def open_search(
+    catalogue: Catalogue, device: Device = "cpu", threads: int = 0, clicks: Clicks | None = None
+) -> CatalogueSearch:
     """Returns a search over the catalogue's structures, which grows with them. Raises BundleError."""
     index = catalogue.bundle.index(device, catalogue.vectors)
     search = CatalogueSearch(
@@ -54,6 +59,7 @@ def open_search(catalogue: Catalogue, device: Device = "cpu", threads: int = 0) 
         catalogue.masks,
         catalogue.identifiers,
         catalogue.lexical,
+        clicks,
         catalogue.bundle.manifest.boosts,
         threads,
     )

@@ -196,6 +196,7 @@ def _cells(hit: search_pb2.Hit, digits: int, *, is_ranked: bool, explain: bool) 
     reason = f"holds {', '.join(why.matched_identifiers)}; " if why.matched_identifiers else ""
     reason += f"similar {why.similarity:.2f}"
     reason += f", words {why.lexical_boost:+.2f}" if why.lexical_boost else ""
+    reason += f", clicked {why.click_boost:+.2f}" if why.click_boost else ""
     reason += f", type {why.type_boost:+.2f}" if why.type_boost else ""
     reason += "".join(f", {name} {boost:+.2f}" for name, boost in sorted(why.boosts.items()))
     reason += f"; {_factors(why.rank_factors)}" if explain and why.rank_factors else ""

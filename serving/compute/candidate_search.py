@@ -16,17 +16,20 @@ from models.arrays import Bools, Doubles, Floats, Ints
 from models.index.float16 import to_float32
 from models.index.neighbours import Neighbours
 from models.index.vector_index import VectorIndex
-from models.lexical.fusion import lexical_boost
+from models.lexical.fusion import lexical_boost, word_evidence
 from models.lexical.lexical_index import LexicalHits, LexicalIndex, LexicalQuery
 from models.products.identifiers import IdentifierIndex, IdentifierMatch
+from models.ranking.click_memory import NOTHING, Clicked, Clicks
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.retrieval import Candidates, SearchItem
 
 # A search for the best k takes as many products of each leg as the next of these. Which candidates there are depends on that depth, so the
 # places up to a level stay where a search of that level puts them: pages follow each other.
 LEVELS = (200, 800, 3200, 12_800)
-# What a word counts that stands in the description alone: it may name what a product goes with. Chosen, not tuned.
-PROSE = np.float32(0.25)
+# Added for a product that all shoppers of its query engaged with, half of what all words add. On a simulated log, whose purchases follow
+# taste more than the query, Recall@10 of 327 later purchase pages was .189 without it and .191, .191, .186, .194 with 0.1, 0.2, 0.4, 0.8, every
+# difference within its interval; Recall@100 fell from 0.4 on.
+CLICK_BOOST = np.float32(0.2)
 MAX_TIE_DEPTH = 2048
 MAX_SCORED_ROWS = 8192  # products of a type that are scored one by one; the index searches more, 2 ms for a million
 
@@ -68,15 +71,17 @@ class CandidateSearch:
         masks: FilterMasks,
         identifiers: IdentifierIndex,
         lexical: LexicalIndex | None = None,
+        clicks: Clicks | None = None,
         threads: int = 0,
     ) -> None:
-        """`lexical` is None for a bundle of an older version: then there is no lexical leg."""
+        """`lexical` is None for a bundle of an older version: then there is no lexical leg. `clicks` is None without a ranker."""
         self.index = index
         self._threads = threads or len(os.sched_getaffinity(0))
         self._vectors = index.vectors
         self._masks = masks
         self._identifiers = identifiers
         self._lexical = lexical
+        self._clicks = clicks
         self._place = np.empty(0, np.int64)  # of each product, whatever the last use left there
 
     def warm_up(self) -> None:
@@ -148,19 +153,24 @@ class CandidateSearch:
         matches = self._identifiers.find(text) if text else []
         identifier_boosts, matched = _boosts_of(matches, mask)
         words, hits = self._lexical_hits(item, mask)
+        clicked = self._clicked(item, mask)
         named = np.fromiter(sorted(identifier_boosts), np.int64, len(identifier_boosts))
         legs = [nearest, *self._nearest_of_types(item, vector, mask)]
-        pool = self._unite(legs, [hits.rows, named], vector)
+        most_clicked = clicked.rows[np.argsort(-clicked.weights, kind="stable")]
+        pool = self._unite(legs, [most_clicked, hits.rows, named], vector)
         boosts = np.zeros(len(pool.rows))
         if identifier_boosts:
             boosts[pool.positions[-1]] = [identifier_boosts[row] for row in named.tolist()]
         type_boosts = self._masks.type_boosts(item.type_boosts, pool.rows)
-        lexical_boosts, coverage = np.zeros(len(pool.rows), np.float32), np.zeros(len(pool.rows), np.float32)
+        lexical_boosts, evidence = np.zeros(len(pool.rows), np.float32), np.zeros((len(pool.rows), 2), np.float32)
         if words is not None and self._lexical:
             match = self._lexical.match(words, pool.rows)
             lexical_boosts = item.lexical_weight * lexical_boost(words, match)
-            coverage = match.named + PROSE * (match.coverage - match.named)
-        totals = pool.scores + boosts + type_boosts + lexical_boosts
+            evidence = word_evidence(words, match)
+        click_boosts = np.zeros(len(pool.rows), np.float32)
+        if len(clicked.rows):
+            click_boosts[self._place[clicked.rows]] = np.float32(item.click_weight) * CLICK_BOOST * clicked.shares
+        totals = pool.scores + boosts + type_boosts + lexical_boosts + click_boosts
         best = _best(pool, totals, item.k)
         rows = pool.rows[best].tolist()
         similarities, feature_boosts = self._split_scores(item, rows, pool.scores[best].tolist())
@@ -172,12 +182,26 @@ class CandidateSearch:
             type_boosts=type_boosts[best].tolist(),
             feature_boosts=feature_boosts,
             lexical_boosts=lexical_boosts[best].tolist(),
-            coverages=coverage[best].tolist(),
+            coverages=evidence[best, 0].tolist(),
+            lexical_scores=evidence[best, 1].tolist(),
+            click_boosts=click_boosts[best].tolist(),
             vector_ranks=pool.ranks(0)[best].tolist(),
             lexical_ranks=pool.ranks(-2)[best].tolist(),
+            click_ranks=pool.ranks(-3)[best].tolist(),
             matched={row: matched[row] for row in rows if row in matched} if matched else {},
-            holds_words=bool(len(hits.rows) or matched) or bool(coverage.any()),
+            holds_words=bool(len(hits.rows) or matched) or bool(evidence.any()),
         )
+
+    def _clicked(self, item: SearchItem, mask: Bools | None) -> Clicked:
+        """Returns the products that the filter passes of those that shoppers engaged with after the same query."""
+        query = item.subject.query
+        if self._clicks is None or not query.text or not item.click_weight:
+            return NOTHING
+        clicked = self._clicks.find(query.text, query.locale)
+        if mask is None or not len(clicked.rows):
+            return clicked
+        passes = mask[clicked.rows]
+        return Clicked(clicked.rows[passes], clicked.weights[passes])
 
     def _lexical_hits(self, item: SearchItem, mask: Bools | None) -> tuple[LexicalQuery | None, LexicalHits]:
         """Returns the query as words, and the best products by them."""

@@ -17,6 +17,7 @@ from models.lexical.lexical_index import LexicalIndex
 from models.products.changes import RowParallel
 from models.products.identifiers import IdentifierIndex
 from models.products.product_table import ProductTable
+from models.ranking.click_memory import Clicks
 from serving.compute.candidate_search import CandidateSearch
 from serving.compute.facets import FacetCounter, FacetCounts, FacetQuestion
 from serving.compute.filter_masks import FilterMasks, ProductFilter
@@ -48,13 +49,14 @@ class CatalogueSearch:
         masks: FilterMasks,
         identifiers: IdentifierIndex,
         lexical: LexicalIndex | None = None,
+        clicks: Clicks | None = None,
         boosts: Sequence[str] = (),
         threads: int = 0,
     ) -> None:
         """`boosts` are the names of the static features behind the unit vectors of the index."""
         self.index = index
         self._masks = masks
-        self._nearest = CandidateSearch(index, masks, identifiers, lexical, threads)
+        self._nearest = CandidateSearch(index, masks, identifiers, lexical, clicks, threads)
         self._order = ValueOrder(table, masks, index.vectors.base, index.dim, boosts)
         self.parts: tuple[RowParallel, ...] = (self._order,)
         self._facets = FacetCounter(self._masks)

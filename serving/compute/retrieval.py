@@ -67,6 +67,7 @@ class SearchItem:
     boosts: tuple[float, ...] = ()  # weights of the bundle's static features, in their order; empty for none
     type_boosts: tuple[tuple[str, float], ...] = ()  # category and boost; a product of several gets the largest
     only_types: bool = False  # products of other categories are no candidates
+    click_weight: float = 1.0  # of what earlier clicks after the query add; 0 leaves them out
     lexical_weight: float = 1.0  # of what the words of the query add to the similarity; 0 leaves the lexical leg out
     words_only: bool = False  # candidates hold a word or an identifier of the query
     depth: int = 0
@@ -90,6 +91,7 @@ class GivenCandidates:
 
     rows: Ints
     products: tuple[Product, ...] = ()
+    words: Floats | None = None  # (rows, 2) their `word_evidence`, where the search has computed it
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.products)
@@ -124,7 +126,7 @@ class ScoreItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Products by row, best first. A score is the similarity plus the boosts of identifiers, types, words and static features."""
+    """Products by row, best first. A score is the similarity plus the boosts of identifiers, types, words, clicks and static features."""
 
     rows: list[int]
     scores: list[float]
@@ -136,8 +138,11 @@ class Candidates:
     coverages: list[
         float
     ]  # the share of the query's words that a product holds, words weighed by how specific they are
+    lexical_scores: list[float]  # BM25, 0 to 1
+    click_boosts: list[float]
     vector_ranks: list[int]  # among the nearest, from 1; 0 where another leg found the product
     lexical_ranks: list[int]  # the same among the best by words
+    click_ranks: list[int]  # ... among the products that most engaged with after the query
     matched: dict[int, list[str]]  # by row, the identifiers behind a boost
     holds_words: bool = False  # the filter passes a product that holds a word or an identifier of the query
     groups: Mapping[int, Group] = field(default_factory=dict)  # by row, where the search groups
@@ -155,8 +160,11 @@ class Candidates:
             feature_boosts=[()] * len(rows),
             lexical_boosts=zeros,
             coverages=zeros,
+            lexical_scores=zeros,
+            click_boosts=zeros,
             vector_ranks=[0] * len(rows),
             lexical_ranks=[0] * len(rows),
+            click_ranks=[0] * len(rows),
             matched={},
         )
 
@@ -175,8 +183,11 @@ class Candidates:
             feature_boosts=taken(self.feature_boosts),
             lexical_boosts=taken(self.lexical_boosts),
             coverages=taken(self.coverages),
+            lexical_scores=taken(self.lexical_scores),
+            click_boosts=taken(self.click_boosts),
             vector_ranks=taken(self.vector_ranks),
             lexical_ranks=taken(self.lexical_ranks),
+            click_ranks=taken(self.click_ranks),
             matched=self.matched,
             holds_words=self.holds_words,
             groups=self.groups,

@@ -89,7 +89,10 @@ class Retriever:
             if isinstance(item, ScoreItem):
                 candidates = item.candidates
             elif item.depth:
-                candidates = GivenCandidates(np.array(found[at].candidates.rows[: item.depth], np.int64))
+                best = found[at].candidates
+                words = np.array([best.coverages[: item.depth], best.lexical_scores[: item.depth]], np.float32).T
+                rows = np.array(best.rows[: item.depth], np.int64)
+                candidates = GivenCandidates(rows, words=words)
             else:
                 continue
             search = vectors.searches[at, : self._dim]

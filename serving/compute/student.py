@@ -9,8 +9,9 @@ import numpy as np
 
 from models.arrays import Floats
 from models.bundles.bundle import Bundle
+from models.lexical.lexical_index import LexicalIndex
 from models.products.identifiers import IdentifierIndex
-from models.ranking.bundle_part import RANKER_PART
+from models.ranking.click_memory import Clicks
 from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.product_columns import ProductColumns
 from models.ranking.ranker import Ranker
@@ -49,11 +50,25 @@ class Student:
         self._ranker, self._features = ranker, features
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, columns: ProductColumns, identifiers: IdentifierIndex) -> Student:
-        """Opens the bundle's ranker, which reads these structures of the bundle's."""
-        ranker = RANKER_PART.open(bundle)
-        asked = ranker.query_attributes
-        return cls(ranker, CandidateFeatures(bundle, query_attributes=asked, columns=columns, identifiers=identifiers))
+    def from_bundle(
+        cls,
+        bundle: Bundle,
+        ranker: Ranker,
+        columns: ProductColumns,
+        identifiers: IdentifierIndex,
+        lexical: LexicalIndex | None,
+        clicks: Clicks,
+    ) -> Student:
+        """Takes the bundle's ranker, and the structures of the bundle's that it reads."""
+        features = CandidateFeatures(
+            bundle,
+            query_attributes=ranker.query_attributes,
+            columns=columns,
+            identifiers=identifiers,
+            lexical=lexical,
+            clicks=clicks,
+        )
+        return cls(ranker, features)
 
     def score(self, inputs: Sequence[StudentInput]) -> list[StudentOutput | ScoringFailed]:
         """Scores each input. Where one fails the log says why, and the others of the batch are scored all the same."""
@@ -104,7 +119,9 @@ class Student:
             )
             for one in inputs
         ]
-        features = self._features.compute_many(queries, [one.candidates.rows for one in inputs])
+        features = self._features.compute_many(
+            queries, [one.candidates.rows for one in inputs], [one.candidates.words for one in inputs]
+        )
         if not any(one.candidates.products for one in inputs):
             return features
         ends = np.cumsum([len(one.candidates.rows) for one in inputs])

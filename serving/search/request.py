@@ -79,6 +79,7 @@ class Search(Caller):
     min_similarity: float = -math.inf
     explain: bool = False
     lexical_weight: float = 1.0
+    click_weight: float = 1.0
     boosts: tuple[float, ...] = ()  # weights of the bundle's static features, in their order
     type_use: TypeUse = TypeUse.OFF
     type_boost: float = 0.0

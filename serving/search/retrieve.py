@@ -76,6 +76,7 @@ class Retrieve:
             depth=search.ranking.depth if search.is_ranked and has_time else 0,
             weights=search.ranking.weights,
             lexical_weight=search.lexical_weight,
+            click_weight=search.click_weight,
             words_only=search.words_only,
             asked_weight=search.ranking.asked_weight,
             sort=search.sort,

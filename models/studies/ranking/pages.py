@@ -22,11 +22,14 @@ from models.query_types.bundle_part import TYPES_PART
 from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER as TYPES_STARTER
 from models.query_types.type_model import TypeModel
+from models.ranking.click_history import ClickHistory
+from models.ranking.click_memory import CatalogueClicks, ClickMemory
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.impressions import Impressions, read_impressions
 from models.ranking.learn_query_attributes import learn_query_attributes
+from models.ranking.parse_log import parse_log
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.train_ranker import ranker_rows
@@ -63,8 +66,10 @@ class RankingPages:
     since_ms: int  # the end of the unified model's training window
     test_since_ms: int
     events: NumberedLog
-    features: CandidateFeatures
+    learning: CandidateFeatures  # of training pages: each knows the clicks before it
+    features: CandidateFeatures  # as served when the test pages begin: the clicks before them
     query_attributes: QueryAttributes
+    click_memory: ClickMemory
     types: TypeModel | None
 
     @property
@@ -105,20 +110,30 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
     columns = ProductColumns.from_bundle(bundle)
     progress("learn the attributes that words name", 0, None)
     query_attributes = learn_query_attributes(logs_of(store), table, columns, until_ms=since_ms)
-    features = CandidateFeatures(
-        bundle, LightTower(UNIFIED_PART.open(bundle)), types, query_attributes=query_attributes, columns=columns
+    clicks = ClickHistory.from_events(parse_log(logs_of(store), table).events, test_since_ms)
+    memory = clicks.memory(table, test_since_ms)
+    learning = CandidateFeatures(
+        bundle,
+        LightTower(UNIFIED_PART.open(bundle)),
+        types,
+        query_attributes=query_attributes,
+        columns=columns,
+        clicks=clicks,
     )
+    features = learning.with_clicks(CatalogueClicks(memory, table))
     key = _key(bundle, log, split)
     return RankingPages(
         train=train,
-        train_rows=_rows(features, train, work / f"features-train-{key}.npy", progress),
+        train_rows=_rows(learning, train, work / f"features-train-{key}.npy", progress),
         test=test,
         test_rows=_rows(features, test, work / f"features-test-{key}.npy", progress),
         segments=page_segments(test, searches_before(events, test_since_ms)),
         since_ms=since_ms,
         test_since_ms=test_since_ms,
         events=events,
+        learning=learning,
         features=features,
+        click_memory=memory,
         query_attributes=query_attributes,
         types=types,
     )

@@ -37,7 +37,7 @@ def served_ranker(
         candidates = unshown_pages(
             log,
             bundle,
-            pages.features,
+            pages.learning,
             since_ms=pages.since_ms,
             until_ms=pages.test_since_ms,
             max_pages=round(share * pages.train.num_pages),
@@ -45,9 +45,9 @@ def served_ranker(
             seed=seed,
         )
         if candidates is not None:
-            rows: RankerRows = ranker_rows(pages.features, candidates, progress)
+            rows: RankerRows = ranker_rows(pages.learning, candidates, progress)
             unshown = rows if unshown is None else unshown.append(rows)
-    training = TrainingPages(pages.train, pages.train_rows, unshown, pages.query_attributes, 0.0)
+    training = TrainingPages(pages.train, pages.train_rows, unshown, pages.query_attributes, pages.click_memory, 0.0)
     trained = train_on(training, recipe, seed=seed, progress=progress)
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -246,6 +246,7 @@ class SearchRequest(_message.Message):
     LEXICAL_WEIGHT_FIELD_NUMBER: _builtins.int
     ASKED_WEIGHT_FIELD_NUMBER: _builtins.int
     MIN_SEQUENCE_FIELD_NUMBER: _builtins.int
+    CLICK_WEIGHT_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What the shopper typed. At most `Limits.max_query_chars` characters after surrounding blanks are removed; no control characters. It
     may be empty if `sort` is set or `filter` holds a field: the answer is then all products that pass the filter, by `sort` or else by the static
@@ -319,6 +320,10 @@ class SearchRequest(_message.Message):
     """The answer knows all changes of the catalogue up to this sequence (`ChangeResponse.sequence`). A replica that is behind catches up first;
     if it cannot in time, the answer is without them and `degradations` names "catalogue". 0: whatever is there.
     """
+    click_weight: _builtins.float
+    """How much it counts in the retrieval that shoppers engaged with a product after the same query before: 0 (nothing, and such products are
+    no candidates for it) to 1. Unset: 1. It has no effect without a ranker. The ranker's own use of these clicks stays.
+    """
     @_builtins.property
     def filter(self) -> _product_pb2.ProductFilter: ...
     @_builtins.property
@@ -389,13 +394,16 @@ class SearchRequest(_message.Message):
         lexical_weight: _builtins.float | None = ...,
         asked_weight: _builtins.float | None = ...,
         min_sequence: _builtins.int = ...,
+        click_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight", "_lexical_weight", b"_lexical_weight", "_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "asked_weight", b"asked_weight", "diversity", b"diversity", "filter", b"filter", "lexical_weight", b"lexical_weight", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation", "product_type_boost", b"product_type_boost", "rank_depth", b"rank_depth", "rank_weights", b"rank_weights", "sort", b"sort"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight", "_click_weight", b"_click_weight", "_lexical_weight", b"_lexical_weight", "_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "asked_weight", b"asked_weight", "click_weight", b"click_weight", "diversity", b"diversity", "filter", b"filter", "lexical_weight", b"lexical_weight", "min_similarity", b"min_similarity", "page_size", b"page_size", "personalisation", b"personalisation", "product_type_boost", b"product_type_boost", "rank_depth", b"rank_depth", "rank_weights", b"rank_weights", "sort", b"sort"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight", "_lexical_weight", b"_lexical_weight", "_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "asked_weight", b"asked_weight", "boosts", b"boosts", "diversity", b"diversity", "explain", b"explain", "facets", b"facets", "filter", b"filter", "group_by", b"group_by", "lexical_weight", b"lexical_weight", "locale", b"locale", "min_sequence", b"min_sequence", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "product_type_boost", b"product_type_boost", "product_types", b"product_types", "query", b"query", "rank_depth", b"rank_depth", "rank_model", b"rank_model", "rank_weights", b"rank_weights", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "sort", b"sort", "verbatim", b"verbatim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight", "_click_weight", b"_click_weight", "_lexical_weight", b"_lexical_weight", "_min_similarity", b"_min_similarity", "_page_size", b"_page_size", "_personalisation", b"_personalisation", "_product_type_boost", b"_product_type_boost", "_rank_depth", b"_rank_depth", "asked_weight", b"asked_weight", "boosts", b"boosts", "click_weight", b"click_weight", "diversity", b"diversity", "explain", b"explain", "facets", b"facets", "filter", b"filter", "group_by", b"group_by", "lexical_weight", b"lexical_weight", "locale", b"locale", "min_sequence", b"min_sequence", "min_similarity", b"min_similarity", "page_size", b"page_size", "page_token", b"page_token", "personalisation", b"personalisation", "product_fields", b"product_fields", "product_type_boost", b"product_type_boost", "product_types", b"product_types", "query", b"query", "rank_depth", b"rank_depth", "rank_model", b"rank_model", "rank_weights", b"rank_weights", "recent_events", b"recent_events", "relevant_only", b"relevant_only", "shopper_id", b"shopper_id", "sort", b"sort", "verbatim", b"verbatim"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asked_weight: _TypeAlias = _typing.Literal["asked_weight"]  # noqa: Y015
     _WhichOneofArgType__asked_weight: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight"]  # noqa: Y015
+    _WhichOneofReturnType__click_weight: _TypeAlias = _typing.Literal["click_weight"]  # noqa: Y015
+    _WhichOneofArgType__click_weight: _TypeAlias = _typing.Literal["_click_weight", b"_click_weight"]  # noqa: Y015
     _WhichOneofReturnType__lexical_weight: _TypeAlias = _typing.Literal["lexical_weight"]  # noqa: Y015
     _WhichOneofArgType__lexical_weight: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight"]  # noqa: Y015
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
@@ -410,6 +418,8 @@ class SearchRequest(_message.Message):
     _WhichOneofArgType__rank_depth: _TypeAlias = _typing.Literal["_rank_depth", b"_rank_depth"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__asked_weight) -> _WhichOneofReturnType__asked_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__click_weight) -> _WhichOneofReturnType__click_weight | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_weight) -> _WhichOneofReturnType__lexical_weight | None: ...
     @_typing.overload
@@ -1108,9 +1118,11 @@ class Explanation(_message.Message):
     ASKED_FIELD_NUMBER: _builtins.int
     VECTOR_RANK_FIELD_NUMBER: _builtins.int
     LEXICAL_RANK_FIELD_NUMBER: _builtins.int
+    CLICK_BOOST_FIELD_NUMBER: _builtins.int
+    CLICK_RANK_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine of the search's and the product's vector, -1 to 1. The search's vector is that of the query, moved by the shopper's history.
-    `Hit.score` is the sum of this, `identifier_boost`, `type_boost`, `lexical_boost` and all `boosts`.
+    `Hit.score` is the sum of this, `identifier_boost`, `type_boost`, `lexical_boost`, `click_boost` and all `boosts`.
     """
     identifier_boost: _builtins.float
     """Added to `similarity` for the identifiers (model number, SKU, product id) of the query that the product holds."""
@@ -1133,6 +1145,10 @@ class Explanation(_message.Message):
     search, as the vectors with `product_types` FILTER.
     """
     lexical_rank: _builtins.int
+    click_boost: _builtins.float
+    """Added to `similarity` because shoppers engaged with the product after the same query before."""
+    click_rank: _builtins.int
+    """Position among the products that most shoppers engaged with after the same query, from 1. 0: it is not among them."""
     @_builtins.property
     def matched_identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These identifiers, as they were matched."""
@@ -1166,10 +1182,12 @@ class Explanation(_message.Message):
         asked: _builtins.float = ...,
         vector_rank: _builtins.int = ...,
         lexical_rank: _builtins.int = ...,
+        click_boost: _builtins.float = ...,
+        click_rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "boosts", b"boosts", "identifier_boost", b"identifier_boost", "lexical_boost", b"lexical_boost", "lexical_rank", b"lexical_rank", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost", "vector_rank", b"vector_rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "boosts", b"boosts", "click_boost", b"click_boost", "click_rank", b"click_rank", "identifier_boost", b"identifier_boost", "lexical_boost", b"lexical_boost", "lexical_rank", b"lexical_rank", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost", "vector_rank", b"vector_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

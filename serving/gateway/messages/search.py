@@ -122,6 +122,9 @@ class SearchMessages:
         lexical_weight = request.lexical_weight if request.HasField("lexical_weight") else float(has_its_words)
         if not 0 <= lexical_weight <= 1:
             violations.append(Violation("lexical_weight", f"is {lexical_weight:g}; it must be 0 to 1"))
+        click_weight = request.click_weight if request.HasField("click_weight") else 1.0
+        if not 0 <= click_weight <= 1:
+            violations.append(Violation("click_weight", f"is {click_weight:g}; it must be 0 to 1"))
         digest = request_digest(
             request,
             {
@@ -137,6 +140,7 @@ class SearchMessages:
                 "rank_weights": ranking.weights,
                 "asked_weight": ranking.asked_weight,
                 "lexical_weight": lexical_weight,
+                "click_weight": click_weight,
                 "diversity": diversity and (diversity.max_each, diversity.among),
                 "facets": tuple(map(tuple, facets)),
                 "sort": sort and tuple(sort),
@@ -164,6 +168,7 @@ class SearchMessages:
             min_similarity=min_similarity,
             explain=request.explain,
             lexical_weight=lexical_weight,
+            click_weight=click_weight,
             boosts=boosts,
             type_use=type_use,
             type_boost=type_boost,
@@ -235,7 +240,9 @@ class SearchMessages:
         explanation.type_boost = hits.type_boosts[at]
         explanation.lexical_boost = hits.lexical_boosts[at]
         explanation.asked = hits.coverages[at]
+        explanation.click_boost = hits.click_boosts[at]
         explanation.vector_rank, explanation.lexical_rank = hits.vector_ranks[at], hits.lexical_ranks[at]
+        explanation.click_rank = hits.click_ranks[at]
         for name, boost in zip(self._manifest.boosts, hits.feature_boosts[at], strict=False):
             if boost:
                 explanation.boosts[name] = boost

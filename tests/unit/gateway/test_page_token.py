@@ -50,6 +50,7 @@ VALUES: dict[str, object] = {
     "sort": search_pb2.Sort(by="price"),
     "group_by": "colour",
     "lexical_weight": 0.5,
+    "click_weight": 0.5,
     "asked_weight": 2.0,
 }
 # A valid value of each field of the messages inside.

@@ -84,8 +84,11 @@ def candidates(rows: list[int], **fields: Any) -> Candidates:
         "feature_boosts": [()] * len(rows),
         "lexical_boosts": zeros,
         "coverages": zeros,
+        "lexical_scores": zeros,
+        "click_boosts": zeros,
         "vector_ranks": [n + 1 for n in range(len(rows))],
         "lexical_ranks": [0] * len(rows),
+        "click_ranks": [0] * len(rows),
         "matched": {},
     }
     return Candidates(**(stated | fields))

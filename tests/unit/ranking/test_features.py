@@ -261,7 +261,8 @@ def test_products_given_inline_are_as_those_of_the_catalogue(
     inline = features.compute_for_products(asked, ordered)
     unknown = np.isnan(inline)
     names = {FEATURES[at] for at in np.flatnonzero(unknown.any(axis=0))}
-    assert names == {"query_cosine", "search_cosine", "shopper_cosine", "popularity", "new", "value"}
+    of_catalogue = {"words_held", "lexical_score", "clicked_share", "clicked", "popularity", "new", "value"}
+    assert names == {"query_cosine", "search_cosine", "shopper_cosine", *of_catalogue}
     assert np.allclose(np.where(unknown, 0, inline), np.where(unknown, 0, features.compute(asked, EVERY)), atol=1e-6)
     assert features.compute_for_products(asked, []).shape == (0, len(FEATURES))
 

@@ -171,7 +171,8 @@ def test_features_are_those_of_the_catalogue_read_anew(
         found = both[0].compute(query, np.array(history.rows)[chosen])
         expected = both[1].compute(query, chosen)
         is_cosine = np.char.endswith(np.array(FEATURES), "_cosine")
-        np.testing.assert_allclose(found[:, ~is_cosine], expected[:, ~is_cosine], atol=1e-5)
+        others = ~is_cosine & ~np.isin(FEATURES, ["words_held", "lexical_score"])  # of an index that did not grow here
+        np.testing.assert_allclose(found[:, others], expected[:, others], atol=1e-5)
         np.testing.assert_allclose(found[:, is_cosine], expected[:, is_cosine], atol=0.02)  # bf16 texts, other batches
 
 

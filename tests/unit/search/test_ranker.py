@@ -79,8 +79,11 @@ def candidates(rows: list[int], similarities: list[float]) -> Candidates:
         feature_boosts=[()] * len(rows),
         lexical_boosts=zeros,
         coverages=zeros,
+        lexical_scores=zeros,
+        click_boosts=zeros,
         vector_ranks=[0] * len(rows),
         lexical_ranks=[0] * len(rows),
+        click_ranks=[0] * len(rows),
         matched={},
     )
 
