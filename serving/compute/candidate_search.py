@@ -27,8 +27,8 @@ from serving.compute.retrieval import Candidates, SearchItem
 # places up to a level stay where a search of that level puts them: pages follow each other.
 LEVELS = (200, 800, 3200, 12_800)
 # Added for a product that all shoppers of its query engaged with, half of what all words add. On a simulated log, whose purchases follow
-# taste more than the query, Recall@10 of 327 later purchase pages was .189 without it and .191, .191, .186, .194 with 0.1, 0.2, 0.4, 0.8, every
-# difference within its interval; Recall@100 fell from 0.4 on.
+# taste more than the query, Recall@10 of 327 later purchase pages was .189 without it and .191, .191, .186, .194 with 0.1, 0.2, 0.4, 0.8,
+# every difference within its interval; Recall@100 fell from 0.4 on.
 CLICK_BOOST = np.float32(0.2)
 MAX_TIE_DEPTH = 2048
 MAX_SCORED_ROWS = 8192  # products of a type that are scored one by one; the index searches more, 2 ms for a million
