@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from models.arrays import Ints
 from models.products.product import Product
 from models.products.product_table import ATTRIBUTE, BLOCK, ProductTable
 
@@ -16,10 +19,11 @@ _SAMPLE = 2_000  # cells that tell what a column holds
 
 @dataclass(frozen=True, slots=True)
 class FieldTexts:
-    """The texts of consecutive products: for each field the columns, each (products,)."""
+    """The texts of consecutive products: for each field the rows of the catalogue that have one, and the texts."""
 
     start: int  # the first product
-    columns: dict[str, list[list[str]]]
+    stop: int  # after the last
+    cells: dict[str, tuple[Ints, list[str]]]  # a product has a text of a field for each of its columns
 
 
 def field_texts(table: ProductTable, attributes: Mapping[str, str]) -> Iterator[FieldTexts]:
@@ -32,18 +36,18 @@ def field_texts(table: ProductTable, attributes: Mapping[str, str]) -> Iterator[
         columns[attributes[attribute]].append(ATTRIBUTE + attribute)
     for start in range(0, len(table), BLOCK):
         stop = min(start + BLOCK, len(table))
-        yield FieldTexts(
-            start,
-            {
-                field: [
-                    [_readable(text) for text in table.strings(name, start, stop)]
-                    if name.startswith(ATTRIBUTE)
-                    else table.strings(name, start, stop)
-                    for name in names
-                ]
-                for field, names in columns.items()
-            },
-        )
+        yield FieldTexts(start, stop, {field: _cells(table, names, start, stop) for field, names in columns.items()})
+
+
+def _cells(table: ProductTable, names: Sequence[str], start: int, stop: int) -> tuple[Ints, list[str]]:
+    """Returns the filled cells of these columns, column after column."""
+    rows: list[Ints] = [np.zeros(0, np.int64)]
+    texts: list[str] = []
+    for name in names:
+        of_column, filled = table.filled(name, start, stop)
+        rows.append(of_column)
+        texts += map(_readable, filled) if name.startswith(ATTRIBUTE) else filled
+    return np.concatenate(rows), texts
 
 
 def attribute_fields(table: ProductTable, known: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -53,10 +57,8 @@ def attribute_fields(table: ProductTable, known: Mapping[str, str] | None = None
     step = max(1, len(table) // _SAMPLE)
     for attribute in table.attributes:
         if attribute not in fields:
-            name = ATTRIBUTE + attribute
-            fields[attribute] = _field_of(
-                [text for row in range(0, len(table), step) if (text := table.string(name, row))]
-            )
+            rows, texts = table.filled(ATTRIBUTE + attribute)
+            fields[attribute] = _field_of([texts[at] for at in np.flatnonzero(rows % step == 0).tolist()])
     return fields
 
 

@@ -119,24 +119,22 @@ class PostingsBuilder:
         """Adds the next products."""
         words_of = self._analyzer.words
         keys: list[UInt64s] = []
-        for number, columns in enumerate(texts.columns.values()):
+        for number, (holders, cells) in enumerate(texts.cells.values()):
             terms_of = (self._prose_ids if number == DESCRIPTION else self._term_ids).__getitem__
-            for column in columns:
-                ids, numbers, lengths = array("I"), array("q"), array("q")
-                for text in column:
-                    words = words_of(text) if text else ()
-                    before = len(ids)
-                    ids.extend(chain.from_iterable(map(terms_of, words)))
-                    numbers.append(len(ids) - before)
-                    lengths.append(len(words))
-                stop = texts.start + len(column)
-                total = self._lengths[texts.start : stop, number] + np.frombuffer(lengths, np.int64)
-                self._lengths[texts.start : stop, number] = np.minimum(total, MAX_WORDS)
-                if not ids:
-                    continue
-                rows = np.repeat(np.arange(texts.start, stop, dtype=np.uint64), np.frombuffer(numbers, np.int64))
-                terms = np.frombuffer(ids, np.uint32).astype(np.uint64)
-                keys.append(terms << TERM_SHIFT | rows << ROW_SHIFT | np.uint64(number))
+            ids, numbers, lengths = array("I"), array("q"), array("q")
+            for text in cells:
+                words = words_of(text)
+                before = len(ids)
+                ids.extend(chain.from_iterable(map(terms_of, words)))
+                numbers.append(len(ids) - before)
+                lengths.append(len(words))
+            total = np.bincount(holders - texts.start, np.frombuffer(lengths, np.int64), texts.stop - texts.start)
+            self._lengths[texts.start : texts.stop, number] = np.minimum(total, MAX_WORDS)
+            if not ids:
+                continue
+            rows = np.repeat(holders.astype(np.uint64), np.frombuffer(numbers, np.int64))
+            terms = np.frombuffer(ids, np.uint32).astype(np.uint64)
+            keys.append(terms << TERM_SHIFT | rows << ROW_SHIFT | np.uint64(number))
         if keys:
             self._blocks.append(counted(np.sort(np.concatenate(keys))))
 

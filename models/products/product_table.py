@@ -131,6 +131,10 @@ class _ListColumn:
         offsets = self._offsets[block]
         return block, int(offsets[at]), int(offsets[at + 1])
 
+    def rows_of(self, block: int, items: Ints) -> Ints:
+        """Returns the rows within a block that these items belong to."""
+        return np.searchsorted(self._offsets[block], items, side="right") - 1
+
 
 class RareAttributes:
     """The attributes of each product that have no column of their own."""
@@ -141,6 +145,7 @@ class RareAttributes:
         self._numbers = [np.asarray(chunk.keys) for chunk in chunks]
         self._texts = [StringColumn([chunk.items]) for chunk in chunks]
         self._number_of = {name: number for number, name in enumerate(names)}
+        self._by_name: dict[int, tuple[Ints, Ints]] = {}  # of each block that was asked for, see `filled`
         if any(len(numbers) and numbers.max() >= len(names) for numbers in self._numbers):
             raise ValueError(
                 f"an attribute has the number {max(map(np.max, self._numbers))}, there are {len(names)} names"
@@ -162,6 +167,18 @@ class RareAttributes:
         block, first, last = self._rows.span(row)
         places = np.flatnonzero(self._numbers[block][first:last] == self._number_of[name])
         return self._texts[block].item(first + int(places[0])) if len(places) else ""
+
+    def filled(self, name: str, block: int) -> tuple[Ints, list[str]]:
+        """Returns the rows within a block that have an attribute, ascending, and its texts. Looking at every product for each of thousands
+        of attributes took minutes."""
+        if block not in self._by_name:
+            order = np.argsort(self._numbers[block], kind="stable")
+            ends = np.searchsorted(self._numbers[block][order], np.arange(len(self.names) + 1))
+            self._by_name[block] = order, ends
+        order, ends = self._by_name[block]
+        number = self._number_of[name]
+        places = order[ends[number] : ends[number + 1]]
+        return self._rows.rows_of(block, places), [self._texts[block].item(at) for at in places.tolist()]
 
 
 def _string(product: Product, field: str) -> str:
@@ -389,8 +406,34 @@ class ProductTable:
         appended = [self.string(field, row) for row in range(max(start, frozen), stop)]
         return self._frozen_strings(field, start, frozen) + appended
 
+    def filled(self, field: str, start: int = 0, stop: int | None = None) -> tuple[Ints, list[str]]:
+        """Returns those of consecutive rows whose string field or "attributes.NAME" is not empty, ascending, and the strings."""
+        stop = self._num_rows if stop is None else stop
+        name = field.removeprefix(ATTRIBUTE)
+        if field in self._strings or name not in self._rare:
+            texts = self.strings(field, start, stop)
+            at = [at for at, text in enumerate(texts) if text]
+            return start + np.array(at, np.int64), [texts[one] for one in at]
+        rows: list[Ints] = []
+        filled: list[str] = []
+        frozen = min(stop, self._num_frozen)
+        for block in range(start >> BLOCK_BITS, -(-frozen >> BLOCK_BITS)):
+            inside, texts = self._rare.filled(name, block)
+            inside = inside + (block << BLOCK_BITS)
+            first, last = np.searchsorted(inside, (start, frozen))
+            rows.append(inside[first:last])
+            filled += texts[first:last]
+        appended = [(row, text) for row in range(max(start, frozen), stop) if (text := self.string(field, row))]
+        rows.append(np.array([row for row, _ in appended], np.int64))
+        return np.concatenate(rows), filled + [text for _, text in appended]
+
     def _frozen_strings(self, field: str, start: int = 0, stop: int | None = None) -> list[str]:
         stop = self._num_frozen if stop is None else stop
+        if field.removeprefix(ATTRIBUTE) in self._rare and field not in self._strings:
+            texts = [""] * max(0, stop - start)
+            for row, text in zip(*self.filled(field, start, stop), strict=True):
+                texts[row - start] = text
+            return texts
         if field not in self._strings:
             return [self.string(field, row) for row in range(start, stop)]
         return list(self._table[field][start : max(start, stop)].to_pylist())
