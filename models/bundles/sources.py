@@ -66,7 +66,7 @@ def catalogue_source(
             json.dumps([hashes, dataclasses.asdict(mapping), digits, currency, mark, encoding]).encode()
         ).hexdigest(),
         products=reader.products,
-        report=lambda: dict(reader.report.as_json()),
+        report=lambda: dict(reader.report.as_json()) | {"unread": list(reader.unread_columns)},
         attributes=reader.plain_attributes,
         text_attributes=mapping.text,
         identifiers=mapping.identifiers,

@@ -92,6 +92,7 @@ class CatalogueReader:
             if name == column and (name in self.mapping.text or name not in self._source.nested)
         )
         self.has_keys = len(self.plain_attributes) < len(columns_of)
+        self.unread_columns = tuple(name for name in self.columns if name not in self._place)
 
     def products(self) -> Iterator[Product]:
         """Reads from the start, into a new `report`, which is complete when the iterator is exhausted.

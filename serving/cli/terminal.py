@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 out = Console()
 err = Console(stderr=True)
+MAX_UNREAD = 20  # columns that are named
 MAX_ATTRIBUTES = 30  # whose types are printed
 
 
@@ -69,6 +70,15 @@ def command_line() -> str:
 
 def print_built(manifest: Manifest, out_folder: Path, started: float) -> None:
     print_report(manifest.catalogue["report"])
+    if unread := manifest.catalogue["report"].get("unread"):
+        named = ", ".join(unread[:MAX_UNREAD]) + (
+            f" and {len(unread) - MAX_UNREAD} more" if len(unread) > MAX_UNREAD else ""
+        )
+        out.print(
+            f"[yellow]not read[/yellow]: {escape(named)}. --text adds a column that describes products in words, --attribute one to filter "
+            "and search by, --identifier one of codes",
+            highlight=False,
+        )
     seconds = time.monotonic() - started
     out.print(f"{manifest.products:,} products in {out_folder} (version {manifest.version}), {seconds:.0f} s")
     out.print(f"serve them with: aisle serve --bundle {out_folder}", highlight=False)

@@ -147,6 +147,9 @@ class TestCatalogue:
     def test_bad_rows_are_counted_with_their_reasons(
         self, aisle: Aisle, csv: Path, exported_encoder: Path, tmp_path: Path
     ) -> None:
+        csv.write_text(
+            "\n".join(f"{line},x" if at else f"{line},notes" for at, line in enumerate(self.ROWS.splitlines()))
+        )
         columns = ("--id", "sku", "--title", "name", "--price", "cost", "--brand", "maker")
         command = ("build", "--catalogue", csv, "--out", tmp_path / "b", "--encoder", exported_encoder, *columns)
         refused = aisle(*command)
@@ -157,6 +160,7 @@ class TestCatalogue:
         assert result.exit_code == 0, result.output
         for line in (
             "attribute maker: keyword",
+            "not read: notes. --text adds",
             "skipped 1 rows: duplicate id",
             "skipped 1 rows: no id",
             "skipped 1 rows: no title",

@@ -112,7 +112,9 @@ def test_every_shown_command_parses(command: str) -> None:
 @pytest.mark.parametrize("command", inline_commands())
 def test_every_command_named_in_a_sentence_has_its_options(command: str) -> None:
     named, words = command_of(command.replace("COMMAND ", "").split()[1:])
-    options = {option for parameter in named.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    options = {option for parameter in named.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help"
+    }
     assert {word for word in words if word.startswith("--")} <= options
 
 

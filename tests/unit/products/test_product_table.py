@@ -223,3 +223,29 @@ class TestChanges:
         assert list(table.products()) == offers
         assert (table.prices.tolist(), table.has_price.tolist()) == ([0, 7], [False, True])
         assert len(held) == 2
+
+
+def test_filled_cells_are_those_of_strings_that_are_not_empty(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rare = [f"r{n}" for n in range(40)]
+    products = [
+        Product(
+            f"p{n}",
+            "T",
+            attributes={
+                "plain": "x" * int(rng.integers(2)),
+                **{name: f"{name} of {n}" for name in rare if rng.random() < 0.1},
+            },
+        )
+        for n in range(BLOCK + 300)
+    ]
+    path = tmp_path / "products.arrow"
+    write_products(path, products, ("plain",), keeps_rare=True)
+    table = ProductTable(path)
+    for field in ("title", "brand", *(f"attributes.{name}" for name in ("plain", *rare[:5]))):
+        for start, stop in ((0, None), (5, 90), (BLOCK - 7, BLOCK + 9), (BLOCK + 3, BLOCK + 3)):
+            texts = [table.string(field, row) for row in range(start, len(table) if stop is None else stop)]
+            rows, filled = table.filled(field, start, stop)
+            assert filled == [text for text in texts if text]
+            assert rows.tolist() == [start + at for at, text in enumerate(texts) if text]
+            assert table.strings(field, start, stop) == texts
