@@ -118,6 +118,16 @@ class FilterMasks:
     def num_alive(self) -> int:
         return self._table.num_alive
 
+    @property
+    def category_keys(self) -> Sequence[tuple[str, ...]]:
+        """The distinct sets of paths that products are in; new ones come behind them."""
+        return self._categories.keys
+
+    @property
+    def category_codes(self) -> Codes:
+        """(rows,) places in `category_keys`."""
+        return self._categories.codes
+
     def append(self, added: AddedProducts) -> None:
         self._brands.append([product.brand for product in added.products])
         self._categories.append([(product.category, *product.other_categories) for product in added.products])

@@ -34,11 +34,11 @@ def wrong_in(request: SEARCH, fields: RankingFields = BOTH) -> dict[str, str]:
 
 
 def test_what_is_not_stated_is_as_configured() -> None:
-    assert read(SEARCH()) == Ranking(model=RankModel.STUDENT, depth=200, weights=(1, 4, 16), asked_weight=8)
+    assert read(SEARCH()) == Ranking(model=RankModel.STUDENT, depth=200, weights=(1, 4, 16), asked_weight=6)
     assert read(SEARCH(), NEITHER) == AS_RETRIEVED
     config = RankerConfig(model="teacher", depth=50, click_weight=0, cart_weight=2, purchase_weight=3)
     found = read(SEARCH(), RankingFields(LIMITS, config, has_ranker=True, has_teacher=True))
-    assert found == Ranking(model=RankModel.TEACHER, depth=50, weights=(0, 2, 3), asked_weight=8)
+    assert found == Ranking(model=RankModel.TEACHER, depth=50, weights=(0, 2, 3), asked_weight=6)
 
 
 def test_who_weighs_features_by_hand_orders_by_hand() -> None:
@@ -51,7 +51,7 @@ def test_what_is_stated_is_read() -> None:
         rank_depth=7, rank_model=TEACHER, rank_weights={"cart": 2}, diversity={"max_each_brand": 2, "among": 7}
     )
     assert read(request) == Ranking(
-        model=RankModel.TEACHER, depth=7, weights=(0, 2, 0), asked_weight=8, diversity=Diversity(2, 7)
+        model=RankModel.TEACHER, depth=7, weights=(0, 2, 0), asked_weight=6, diversity=Diversity(2, 7)
     )
 
 
