@@ -168,13 +168,14 @@ class CandidateSearch:
         if identifier_boosts:
             boosts[pool.positions[-1]] = [identifier_boosts[row] for row in named.tolist()]
         type_boosts = self._masks.type_boosts(item.type_boosts, pool.rows)
-        lexical_boosts, evidence = np.zeros(len(pool.rows), np.float32), np.zeros((len(pool.rows), 2), np.float32)
+        lexical_boosts, coverage = np.zeros(len(pool.rows), np.float32), np.zeros(len(pool.rows), np.float32)
+        evidence = np.zeros((len(pool.rows), 2), np.float32)
         if words is not None and self._lexical:
             match = self._lexical.match(words, pool.rows)
-            if item.lexical_weight and self._named_values:
-                match = self._less(match, text, pool.rows)
-            lexical_boosts = item.lexical_weight * lexical_boost(words, match)
             evidence = word_evidence(words, match)
+            fitting = self._fitting(match, text, pool.rows) if item.lexical_weight else match
+            lexical_boosts = item.lexical_weight * lexical_boost(words, fitting)
+            coverage = word_evidence(words, fitting)[:, 0]
         click_boosts = np.zeros(len(pool.rows), np.float32)
         if len(clicked.rows):
             click_boosts[self._place[clicked.rows]] = np.float32(item.click_weight) * CLICK_BOOST * clicked.shares
@@ -190,8 +191,8 @@ class CandidateSearch:
             type_boosts=type_boosts[best].tolist(),
             feature_boosts=feature_boosts,
             lexical_boosts=lexical_boosts[best].tolist(),
-            coverages=evidence[best, 0].tolist(),
-            lexical_scores=evidence[best, 1].tolist(),
+            coverages=coverage[best].tolist(),
+            words=evidence[best].tolist(),
             click_boosts=click_boosts[best].tolist(),
             vector_ranks=pool.ranks(0)[best].tolist(),
             lexical_ranks=pool.ranks(-2)[best].tolist(),
@@ -200,7 +201,7 @@ class CandidateSearch:
             holds_words=bool(len(hits.rows) or matched) or bool(evidence.any()),
         )
 
-    def _less(self, match: LexicalMatch, text: str, rows: Ints) -> LexicalMatch:
+    def _fitting(self, match: LexicalMatch, text: str, rows: Ints) -> LexicalMatch:
         """Returns a match in which products that state another value than the query names hold less of it."""
         mismatch = self._named_values.mismatch(text, rows) if self._named_values else None
         if mismatch is None:

@@ -135,10 +135,10 @@ class Candidates:
     type_boosts: list[float]
     feature_boosts: list[tuple[float, ...]]  # in the order of the weights; empty tuples where none was given
     lexical_boosts: list[float]
-    coverages: list[
-        float
-    ]  # the share of the query's words that a product holds, words weighed by how specific they are
-    lexical_scores: list[float]  # BM25, 0 to 1
+    # The share of the query's words that a product holds, words weighed by how specific they are; less where it states another value than
+    # the query names.
+    coverages: list[float]
+    words: list[list[float]]  # the two numbers of `word_evidence`, as the ranker reads them
     click_boosts: list[float]
     vector_ranks: list[int]  # among the nearest, from 1; 0 where another leg found the product
     lexical_ranks: list[int]  # the same among the best by words
@@ -160,7 +160,7 @@ class Candidates:
             feature_boosts=[()] * len(rows),
             lexical_boosts=zeros,
             coverages=zeros,
-            lexical_scores=zeros,
+            words=[[0.0, 0.0]] * len(rows),
             click_boosts=zeros,
             vector_ranks=[0] * len(rows),
             lexical_ranks=[0] * len(rows),
@@ -183,7 +183,7 @@ class Candidates:
             feature_boosts=taken(self.feature_boosts),
             lexical_boosts=taken(self.lexical_boosts),
             coverages=taken(self.coverages),
-            lexical_scores=taken(self.lexical_scores),
+            words=taken(self.words),
             click_boosts=taken(self.click_boosts),
             vector_ranks=taken(self.vector_ranks),
             lexical_ranks=taken(self.lexical_ranks),

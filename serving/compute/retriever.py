@@ -90,8 +90,8 @@ class Retriever:
                 candidates = item.candidates
             elif item.depth:
                 best = found[at].candidates
-                words = np.array([best.coverages[: item.depth], best.lexical_scores[: item.depth]], np.float32).T
                 rows = np.array(best.rows[: item.depth], np.int64)
+                words = np.array(best.words[: item.depth], np.float32).reshape(-1, 2)
                 candidates = GivenCandidates(rows, words=words)
             else:
                 continue

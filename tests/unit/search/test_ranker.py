@@ -79,7 +79,7 @@ def candidates(rows: list[int], similarities: list[float]) -> Candidates:
         feature_boosts=[()] * len(rows),
         lexical_boosts=zeros,
         coverages=zeros,
-        lexical_scores=zeros,
+        words=[[0.0, 0.0]] * len(rows),
         click_boosts=zeros,
         vector_ranks=[0] * len(rows),
         lexical_ranks=[0] * len(rows),
