@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,7 +175,7 @@ class CandidateSearch:
             evidence = word_evidence(words, match)
             fitting = self._fitting(match, text, pool.rows) if item.lexical_weight else match
             lexical_boosts = item.lexical_weight * lexical_boost(words, fitting)
-            coverage = word_evidence(words, fitting)[:, 0]
+            coverage = evidence[:, 0] if fitting is match else word_evidence(words, fitting)[:, 0]
         click_boosts = np.zeros(len(pool.rows), np.float32)
         if len(clicked.rows):
             click_boosts[self._place[clicked.rows]] = np.float32(item.click_weight) * CLICK_BOOST * clicked.shares
@@ -187,16 +187,16 @@ class CandidateSearch:
             rows=rows,
             scores=totals[best].tolist(),
             similarities=similarities,
-            identifier_boosts=boosts[best].tolist(),
-            type_boosts=type_boosts[best].tolist(),
+            identifier_boosts=_listed(boosts, best, identifier_boosts),
+            type_boosts=_listed(type_boosts, best, item.type_boosts),
             feature_boosts=feature_boosts,
             lexical_boosts=lexical_boosts[best].tolist(),
             coverages=coverage[best].tolist(),
-            words=evidence[best].tolist(),
-            click_boosts=click_boosts[best].tolist(),
+            words=evidence[best],
+            click_boosts=_listed(click_boosts, best, clicked.rows),
             vector_ranks=pool.ranks(0)[best].tolist(),
             lexical_ranks=pool.ranks(-2)[best].tolist(),
-            click_ranks=pool.ranks(-3)[best].tolist(),
+            click_ranks=pool.ranks(-3)[best].tolist() if len(clicked.rows) else [0] * len(rows),
             matched={row: matched[row] for row in rows if row in matched} if matched else {},
             holds_words=bool(len(hits.rows) or matched) or bool(evidence.any()),
         )
@@ -296,6 +296,11 @@ def _boosts_of(matches: Sequence[IdentifierMatch], mask: Bools | None) -> tuple[
                 boosts[row] += boost
                 matched[row].append(match.identifier)
     return boosts, matched
+
+
+def _listed(values: Doubles | Floats, best: Ints, because_of: Sized) -> list[float]:
+    """Returns the values of the best; zeros, which cost less, where there was nothing that they could come of."""
+    return values[best].tolist() if len(because_of) else [0.0] * len(best)
 
 
 def _best(pool: _Pool, totals: Doubles, k: int) -> Ints:

@@ -138,7 +138,7 @@ class Candidates:
     # The share of the query's words that a product holds, words weighed by how specific they are; less where it states another value than
     # the query names.
     coverages: list[float]
-    words: list[list[float]]  # the two numbers of `word_evidence`, as the ranker reads them
+    words: Floats = field(compare=False)  # (rows, 2) the `word_evidence`, as the ranker reads it
     click_boosts: list[float]
     vector_ranks: list[int]  # among the nearest, from 1; 0 where another leg found the product
     lexical_ranks: list[int]  # the same among the best by words
@@ -160,7 +160,7 @@ class Candidates:
             feature_boosts=[()] * len(rows),
             lexical_boosts=zeros,
             coverages=zeros,
-            words=[[0.0, 0.0]] * len(rows),
+            words=np.zeros((len(rows), 2), np.float32),
             click_boosts=zeros,
             vector_ranks=[0] * len(rows),
             lexical_ranks=[0] * len(rows),
@@ -183,7 +183,7 @@ class Candidates:
             feature_boosts=taken(self.feature_boosts),
             lexical_boosts=taken(self.lexical_boosts),
             coverages=taken(self.coverages),
-            words=taken(self.words),
+            words=self.words[list(places)],
             click_boosts=taken(self.click_boosts),
             vector_ranks=taken(self.vector_ranks),
             lexical_ranks=taken(self.lexical_ranks),

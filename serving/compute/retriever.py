@@ -91,8 +91,7 @@ class Retriever:
             elif item.depth:
                 best = found[at].candidates
                 rows = np.array(best.rows[: item.depth], np.int64)
-                words = np.array(best.words[: item.depth], np.float32).reshape(-1, 2)
-                candidates = GivenCandidates(rows, words=words)
+                candidates = GivenCandidates(rows, words=best.words[: item.depth])
             else:
                 continue
             search = vectors.searches[at, : self._dim]

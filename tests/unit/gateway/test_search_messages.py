@@ -84,7 +84,7 @@ def candidates(rows: list[int], **fields: Any) -> Candidates:
         "feature_boosts": [()] * len(rows),
         "lexical_boosts": zeros,
         "coverages": zeros,
-        "words": [[0.0, 0.0]] * len(rows),
+        "words": np.zeros((len(rows), 2), np.float32),
         "click_boosts": zeros,
         "vector_ranks": [n + 1 for n in range(len(rows))],
         "lexical_ranks": [0] * len(rows),

@@ -50,7 +50,7 @@ def candidates(similarities: list[float], boosts: list[float]) -> Candidates:
         feature_boosts=[()] * len(rows),
         lexical_boosts=[0.0] * len(rows),
         coverages=[0.0] * len(rows),
-        words=[[0.0, 0.0]] * len(rows),
+        words=np.zeros((len(rows), 2), np.float32),
         click_boosts=[0.0] * len(rows),
         vector_ranks=[0] * len(rows),
         lexical_ranks=[0] * len(rows),

@@ -79,7 +79,7 @@ def candidates(rows: list[int], similarities: list[float]) -> Candidates:
         feature_boosts=[()] * len(rows),
         lexical_boosts=zeros,
         coverages=zeros,
-        words=[[0.0, 0.0]] * len(rows),
+        words=np.zeros((len(rows), 2), np.float32),
         click_boosts=zeros,
         vector_ranks=[0] * len(rows),
         lexical_ranks=[0] * len(rows),
