@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Floats, Ints
+from models.ranking.feature_names import FEATURES
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retrieval import Candidates, GivenCandidates, ScoredCandidates, StudentScores, Subject
 from serving.search.failure import reason_of
@@ -99,10 +100,12 @@ class Ranker:
         """Decides the order of a caller's candidates. Raises AisleError if the student fails."""
         candidates, ranking = call.candidates, call.ranking
         scoring = await self._retrieve.score(subject, candidates, ranking.weights, deadline, admitted=False)
-        scores = StudentScores.blend(scoring.value.chances, ranking.weights)
+        asked = _asked(scoring.value) if ranking.asked_weight else []
+        scores = StudentScores.blend(scoring.value.chances, ranking.weights, ranking.asked_weight, asked)
         reread = _Reread(order=by_student(scores, len(candidates), 0))
         if ranking.model is RankModel.TEACHER:
-            reread = await self._ask_teacher(reread.order, candidates, subject, ranking, 0, deadline)
+            gains = [math.exp(ranking.asked_weight * share) for share in asked]
+            reread = await self._ask_teacher(reread.order, candidates, subject, ranking, 0, deadline, gains)
         order = diversified(
             reread.order, lambda places: self._brands(candidates)[list(places)], len(candidates), 0, ranking
         )
@@ -161,6 +164,15 @@ class Ranker:
         """Returns (candidates,) the number of each candidate's brand."""
         stated = self._masks.brand_numbers([product.brand for product in candidates.products])
         return np.concatenate([self._masks.brands(candidates.rows.tolist()), stated])
+
+
+def _asked(scored: ScoredCandidates) -> list[float]:
+    """Returns the share of the query's words that each candidate holds; of one that is not in the catalogue all words count alike."""
+    held, match = (FEATURES.index(name) for name in ("words_held", "text_match"))
+    shares: list[float] = np.where(
+        scored.is_known[:, held], scored.features[:, held], scored.features[:, match]
+    ).tolist()
+    return shares
 
 
 def factors_of(scored: ScoredCandidates) -> list[Factors]:

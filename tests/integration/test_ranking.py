@@ -236,6 +236,29 @@ class TestRank:
                 assert one.blend == pytest.approx(blends[one.product_id], rel=0.02)
             assert not answer.unknown_product_ids
 
+    @pytest.mark.parametrize("model", [STUDENT, TEACHER])
+    def test_the_order_follows_what_was_asked_for_where_the_call_says_so(
+        self,
+        ranking: ranking_pb2_grpc.RankingServiceStub,
+        table: ProductTable,
+        model: search_pb2.RankModel.ValueType,
+    ) -> None:
+        lamp = next(row for row in range(len(table)) if "lamp" in table.string("title", row).casefold())
+        others = [row for row in range(40) if "lamp" not in table.string("title", row).casefold()][:20]
+        inline = product_pb2.Product(id="inline", title="A lamp", brand="Nobody")
+        request = RANK(
+            query="lamp", product_ids=[table.id(row) for row in (*others, lamp)], products=[inline], model=model
+        )
+        plain = ranking.Rank(request, timeout=60)
+        request.asked_weight = 10
+        asked = ranking.Rank(request, timeout=60)
+        assert {one.product_id for one in asked.products[:2]} == {table.id(lamp), "inline"}
+        blends = {one.product_id: one.blend for one in plain.products}
+        assert {one.product_id: one.blend for one in asked.products} == pytest.approx(blends, rel=0.02)
+        with pytest.raises(grpc.RpcError) as refused:
+            ranking.Rank(RANK(query="lamp", product_ids=["x"], asked_weight=10.5), timeout=60)
+        assert "asked_weight" in refused.value.details()
+
     def test_unknown_ids_are_told_and_the_others_ranked(
         self, ranking: ranking_pb2_grpc.RankingServiceStub, table: ProductTable
     ) -> None:

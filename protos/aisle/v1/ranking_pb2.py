@@ -27,7 +27,7 @@ from aisle.v1 import search_pb2 as aisle_dot_v1_dot_search__pb2
 from aisle.v1 import shopper_pb2 as aisle_dot_v1_dot_shopper__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61isle/v1/ranking.proto\x12\x08\x61isle.v1\x1a\x16\x61isle/v1/product.proto\x1a\x15\x61isle/v1/search.proto\x1a\x16\x61isle/v1/shopper.proto\"\xd9\x02\n\x0bRankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x0e\n\x06locale\x18\x02 \x01(\t\x12\x12\n\nshopper_id\x18\x03 \x01(\t\x12&\n\rrecent_events\x18\x04 \x03(\x0b\x32\x0f.aisle.v1.Event\x12\x1c\n\x0fpersonalisation\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x0bproduct_ids\x18\x06 \x03(\t\x12#\n\x08products\x18\x07 \x03(\x0b\x32\x11.aisle.v1.Product\x12\"\n\x05model\x18\x08 \x01(\x0e\x32\x13.aisle.v1.RankModel\x12&\n\x07weights\x18\t \x01(\x0b\x32\x15.aisle.v1.RankWeights\x12&\n\tdiversity\x18\n \x01(\x0b\x32\x13.aisle.v1.Diversity\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x42\x12\n\x10_personalisation\"\xad\x02\n\x0cRankResponse\x12)\n\x08products\x18\x01 \x03(\x0b\x32\x17.aisle.v1.RankedProduct\x12\x1b\n\x13unknown_product_ids\x18\x02 \x03(\t\x12&\n\tranked_by\x18\x03 \x01(\x0e\x32\x13.aisle.v1.RankModel\x12\x32\n\x0fpersonalisation\x18\x04 \x01(\x0b\x32\x19.aisle.v1.Personalisation\x12+\n\x0c\x64\x65gradations\x18\x05 \x03(\x0b\x32\x15.aisle.v1.Degradation\x12 \n\x06timing\x18\x06 \x01(\x0b\x32\x10.aisle.v1.Timing\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x08 \x01(\t\"\xa5\x01\n\rRankedProduct\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\"\n\x07\x63hances\x18\x03 \x01(\x0b\x32\x11.aisle.v1.Chances\x12\r\n\x05\x62lend\x18\x04 \x01(\x02\x12%\n\x07\x66\x61\x63tors\x18\x05 \x03(\x0b\x32\x14.aisle.v1.RankFactor\x12\x18\n\x10unknown_features\x18\x06 \x03(\t2G\n\x0eRankingService\x12\x35\n\x04Rank\x12\x15.aisle.v1.RankRequest\x1a\x16.aisle.v1.RankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61isle/v1/ranking.proto\x12\x08\x61isle.v1\x1a\x16\x61isle/v1/product.proto\x1a\x15\x61isle/v1/search.proto\x1a\x16\x61isle/v1/shopper.proto\"\x85\x03\n\x0bRankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x0e\n\x06locale\x18\x02 \x01(\t\x12\x12\n\nshopper_id\x18\x03 \x01(\t\x12&\n\rrecent_events\x18\x04 \x03(\x0b\x32\x0f.aisle.v1.Event\x12\x1c\n\x0fpersonalisation\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x0bproduct_ids\x18\x06 \x03(\t\x12#\n\x08products\x18\x07 \x03(\x0b\x32\x11.aisle.v1.Product\x12\"\n\x05model\x18\x08 \x01(\x0e\x32\x13.aisle.v1.RankModel\x12&\n\x07weights\x18\t \x01(\x0b\x32\x15.aisle.v1.RankWeights\x12&\n\tdiversity\x18\n \x01(\x0b\x32\x13.aisle.v1.Diversity\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x12\x19\n\x0c\x61sked_weight\x18\x0c \x01(\x02H\x01\x88\x01\x01\x42\x12\n\x10_personalisationB\x0f\n\r_asked_weight\"\xad\x02\n\x0cRankResponse\x12)\n\x08products\x18\x01 \x03(\x0b\x32\x17.aisle.v1.RankedProduct\x12\x1b\n\x13unknown_product_ids\x18\x02 \x03(\t\x12&\n\tranked_by\x18\x03 \x01(\x0e\x32\x13.aisle.v1.RankModel\x12\x32\n\x0fpersonalisation\x18\x04 \x01(\x0b\x32\x19.aisle.v1.Personalisation\x12+\n\x0c\x64\x65gradations\x18\x05 \x03(\x0b\x32\x15.aisle.v1.Degradation\x12 \n\x06timing\x18\x06 \x01(\x0b\x32\x10.aisle.v1.Timing\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x08 \x01(\t\"\xa5\x01\n\rRankedProduct\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\"\n\x07\x63hances\x18\x03 \x01(\x0b\x32\x11.aisle.v1.Chances\x12\r\n\x05\x62lend\x18\x04 \x01(\x02\x12%\n\x07\x66\x61\x63tors\x18\x05 \x03(\x0b\x32\x14.aisle.v1.RankFactor\x12\x18\n\x10unknown_features\x18\x06 \x03(\t2G\n\x0eRankingService\x12\x35\n\x04Rank\x12\x15.aisle.v1.RankRequest\x1a\x16.aisle.v1.RankResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aisle.v1.ranking_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RANKREQUEST']._serialized_start=108
-  _globals['_RANKREQUEST']._serialized_end=453
-  _globals['_RANKRESPONSE']._serialized_start=456
-  _globals['_RANKRESPONSE']._serialized_end=757
-  _globals['_RANKEDPRODUCT']._serialized_start=760
-  _globals['_RANKEDPRODUCT']._serialized_end=925
-  _globals['_RANKINGSERVICE']._serialized_start=927
-  _globals['_RANKINGSERVICE']._serialized_end=998
+  _globals['_RANKREQUEST']._serialized_end=497
+  _globals['_RANKRESPONSE']._serialized_start=500
+  _globals['_RANKRESPONSE']._serialized_end=801
+  _globals['_RANKEDPRODUCT']._serialized_start=804
+  _globals['_RANKEDPRODUCT']._serialized_end=969
+  _globals['_RANKINGSERVICE']._serialized_start=971
+  _globals['_RANKINGSERVICE']._serialized_end=1042
 # @@protoc_insertion_point(module_scope)

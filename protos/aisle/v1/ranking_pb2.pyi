@@ -36,6 +36,7 @@ class RankRequest(_message.Message):
     WEIGHTS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    ASKED_WEIGHT_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """As in SearchRequest, but typing errors are not corrected."""
     locale: _builtins.str
@@ -48,6 +49,10 @@ class RankRequest(_message.Message):
     """
     explain: _builtins.bool
     """Fills `RankedProduct.factors` of the first 100. Needs the scope "history" where SearchRequest does: factors tell of stored events."""
+    asked_weight: _builtins.float
+    """As in SearchRequest, 0 to 10; unset: 0, whoever chose the candidates. What the order counts of a candidate of the catalogue is the feature
+    "words_held", of an inline one "text_match". `RankedProduct.blend` is without it.
+    """
     @_builtins.property
     def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[_shopper_pb2.Event]: ...
     @_builtins.property
@@ -82,13 +87,19 @@ class RankRequest(_message.Message):
         weights: _search_pb2.RankWeights | None = ...,
         diversity: _search_pb2.Diversity | None = ...,
         explain: _builtins.bool = ...,
+        asked_weight: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_personalisation", b"_personalisation", "diversity", b"diversity", "personalisation", b"personalisation", "weights", b"weights"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight", "_personalisation", b"_personalisation", "asked_weight", b"asked_weight", "diversity", b"diversity", "personalisation", b"personalisation", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_personalisation", b"_personalisation", "diversity", b"diversity", "explain", b"explain", "locale", b"locale", "model", b"model", "personalisation", b"personalisation", "product_ids", b"product_ids", "products", b"products", "query", b"query", "recent_events", b"recent_events", "shopper_id", b"shopper_id", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight", "_personalisation", b"_personalisation", "asked_weight", b"asked_weight", "diversity", b"diversity", "explain", b"explain", "locale", b"locale", "model", b"model", "personalisation", b"personalisation", "product_ids", b"product_ids", "products", b"products", "query", b"query", "recent_events", b"recent_events", "shopper_id", b"shopper_id", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__asked_weight: _TypeAlias = _typing.Literal["asked_weight"]  # noqa: Y015
+    _WhichOneofArgType__asked_weight: _TypeAlias = _typing.Literal["_asked_weight", b"_asked_weight"]  # noqa: Y015
     _WhichOneofReturnType__personalisation: _TypeAlias = _typing.Literal["personalisation"]  # noqa: Y015
     _WhichOneofArgType__personalisation: _TypeAlias = _typing.Literal["_personalisation", b"_personalisation"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__asked_weight) -> _WhichOneofReturnType__asked_weight | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__personalisation) -> _WhichOneofReturnType__personalisation | None: ...
 
 Global___RankRequest: _TypeAlias = RankRequest  # noqa: Y015

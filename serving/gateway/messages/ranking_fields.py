@@ -65,9 +65,8 @@ class RankingFields:
         model = self._read_model("rank_model", request.rank_model, default, violations)
         weights = self._read_weights("rank_weights", request, violations)
         by_default = float(self._config.asked_weight) if has_its_words else 0.0
-        asked_weight = request.asked_weight if request.HasField("asked_weight") else by_default
-        if not 0 <= asked_weight <= MAX_ASKED_WEIGHT:
-            violations.append(Violation("asked_weight", f"is {asked_weight:g}; it must be 0 to {MAX_ASKED_WEIGHT}"))
+        stated = request.asked_weight if request.HasField("asked_weight") else by_default
+        asked_weight = _checked_asked_weight(stated, violations)
         diversity = None
         if request.HasField("diversity"):
             limit = f"to the rank depth, which is {depth}: candidates past it do not move"
@@ -85,11 +84,12 @@ class RankingFields:
         if request.model == search_pb2.RANK_MODEL_NONE:
             violations.append(Violation("model", "is NONE; it must be unset, STUDENT or TEACHER"))
         weights = self._read_weights("weights", request, violations)
+        asked_weight = _checked_asked_weight(request.asked_weight, violations)
         diversity = None
         if request.HasField("diversity"):
             most = self._limits.max_rank_candidates
             diversity = _read_diversity(request.diversity, most, f"to {most}", violations)
-        return Ranking(model=model, weights=weights, diversity=diversity)
+        return Ranking(model=model, weights=weights, asked_weight=asked_weight, diversity=diversity)
 
     def warnings(self, request: search_pb2.SearchRequest, ranking: Ranking) -> tuple[str, ...]:
         """Returns a warning if the request sets weights that nothing uses."""
@@ -159,3 +159,9 @@ def write_degradations(
 
 def write_weights(weights: Weights) -> search_pb2.RankWeights:
     return search_pb2.RankWeights(click=weights[0], cart=weights[1], purchase=weights[2])
+
+
+def _checked_asked_weight(stated: float, violations: list[Violation]) -> float:
+    if not 0 <= stated <= MAX_ASKED_WEIGHT:
+        violations.append(Violation("asked_weight", f"is {stated:g}; it must be 0 to {MAX_ASKED_WEIGHT}"))
+    return stated

@@ -108,6 +108,11 @@ def test_a_rank_call_has_no_none() -> None:
         model=RankModel.STUDENT, depth=0, weights=(1, 4, 16)
     )
     assert not wrong
+    assert BOTH.read_for_rank(ranking_pb2.RankRequest(asked_weight=3), wrong).asked_weight == 3
+    assert not wrong
+    BOTH.read_for_rank(ranking_pb2.RankRequest(asked_weight=-1), wrong)
+    assert [one.field for one in wrong] == ["asked_weight"]
+    wrong.clear()
     BOTH.read_for_rank(ranking_pb2.RankRequest(model=NONE), wrong)
     assert [one.field for one in wrong] == ["model"]
     off = RankingFields(LIMITS, RankerConfig(model="none"), has_ranker=True)
