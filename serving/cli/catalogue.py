@@ -67,6 +67,7 @@ def compact(bundle: BundleFolder, config: Config = None) -> None:
     with generations.alone(folder):
         pass  # a swap that was killed is finished: until then nothing may be at the bundle's place
     before = Bundle(folder).manifest
+    _check_there_is_a_log(settings, before)
     with (
         _opened_log(settings, before) as (log, _),
         build_lease(settings, before.name) as may_swap,
@@ -89,6 +90,7 @@ def rollback(bundle: BundleFolder, config: Config = None) -> None:
     settings = _settings(config)
 
     def check(previous: Manifest) -> None:
+        _check_there_is_a_log(settings, previous)
         with _opened_log(settings, previous) as (log, _):
             log.read(previous.sequence, 1)  # has what follows it
 
@@ -104,11 +106,13 @@ def snapshot(
     config: Config = None,
 ) -> None:
     """Copies the bundle and the log as they are now, while they are served. Files that do not change are linked."""
+    from models.bundles.bundle import Bundle
     from serving.catalogue.sqlite_log import SqliteLog
 
     if snapshot_folder.exists():
         fail(f"{snapshot_folder} exists; choose another --out")
     settings = _settings(config)
+    _check_there_is_a_log(settings, Bundle(bundle.resolve()).manifest)
     manifest = _link(bundle.resolve(), snapshot_folder / SNAPSHOT_BUNDLE)
     with _opened_log(settings, manifest) as (log, runner):
         copy = SqliteLog(snapshot_folder / SNAPSHOT_LOG, manifest.line, "full", manifest.sequence)
@@ -155,6 +159,7 @@ def verify(bundle: BundleFolder, config: Config = None) -> None:
     opened = Bundle(bundle.resolve())
     manifest = opened.manifest
     verify_bundle(opened)
+    _check_there_is_a_log(_settings(config), manifest)
     with _opened_log(_settings(config), manifest) as (log, _), progress_bars() as progress:
         catalogue = open_catalogue(opened)
         while batches := log.read(catalogue.sequence, READ_AT_ONCE):
@@ -197,6 +202,17 @@ def _settings(config: Path | None) -> CatalogueConfig:
     if settings.log == "off":
         fail("catalogue.log is off: the catalogue takes no changes")
     return settings
+
+
+def _check_there_is_a_log(settings: CatalogueConfig, manifest: Manifest) -> None:
+    """Ends the command where it would make a new log: the path is mistyped, or no change came yet."""
+    from serving.catalogue.open_log import log_path
+
+    if settings.log == "sqlite" and not (path := log_path(settings, manifest.name)).exists():
+        fail(
+            f"{path} does not exist: no service has taken changes of this bundle yet, or it runs with another catalogue.path; name its "
+            "configuration with --config"
+        )
 
 
 @contextmanager

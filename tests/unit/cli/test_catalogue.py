@@ -118,6 +118,7 @@ def stored(shop_bundle: Path, tmp_path: Path) -> Place:
 
 def test_compact_and_rollback_lose_no_change(place: Place) -> None:
     options = ("--bundle", place.bundle, "--config", place.config)
+    asyncio.run(place.log().close())  # a service has made it
     assert "mine has all changes of the log already, up to 0" in ok("compact", *options)
     assert "there is no generation before" in refused("rollback", *options)
     place.change(Upsert(NEW), Delete("A-1001"), Offer(product_id="A-1002", price_minor=7))
@@ -131,6 +132,20 @@ def test_compact_and_rollback_lose_no_change(place: Place) -> None:
     assert Bundle(place.bundle).manifest.sequence == 0
     assert place.products() == {key: value for key, value in expected.items() if key != "A-1004"}
     assert "6 products and 4 changes give 5 products" in ok("verify", *options)
+
+
+@pytest.mark.parametrize("command", [("compact",), ("verify",), ("snapshot", "--out", "elsewhere")])
+def test_a_log_that_is_not_there_is_told_and_not_made(
+    command: tuple[str, ...], stored: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stored.change(Delete("A-1001"))
+    mistyped = tmp_path / "mistyped.toml"
+    mistyped.write_text(f'[catalogue]\npath = "{tmp_path / "chnages.db"}"\n')
+    said = refused(*command, "--bundle", stored.bundle, "--config", mistyped)
+    assert "chnages.db does not exist: no service has taken changes of this bundle yet" in said
+    assert not list(tmp_path.glob("chnages.db*"))
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_rollback_whose_changes_are_gone_is_refused(place: Place) -> None:
