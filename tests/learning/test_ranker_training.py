@@ -19,6 +19,7 @@ from models.bundles.source import Source
 from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA
 from models.products.product_table import ProductTable
+from models.ranking.click_memory import CatalogueClicks
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures
 from models.ranking.ranker import Ranker, blend
@@ -40,8 +41,9 @@ KINDS = ("sofa", "rug", "lamp")
 OF_EACH = 4
 
 
-def planted_events(num_searches: int, *, shuffled: bool = False, seed: int = 0) -> pa.Table:
-    """Shoppers see eight products of the requested kind, of any brand, and buy those of their own brand."""
+def planted_events(num_searches: int, *, shuffled: bool = False, favourites: bool = False, seed: int = 0) -> pa.Table:
+    """Shoppers see eight products of the requested kind, of any brand, and buy those of their own brand; or each kind's favourites, which
+    are the last copy of every brand."""
     random = np.random.default_rng(seed)
     of_kind = len(BRANDS) * OF_EACH
     rows = []
@@ -50,7 +52,7 @@ def planted_events(num_searches: int, *, shuffled: bool = False, seed: int = 0) 
         shown = kind * of_kind + random.choice(of_kind, 8, replace=False)
         liked = random.integers(len(BRANDS)) if shuffled else shopper % len(BRANDS)
         for place, number in enumerate(shown.tolist()):
-            is_liked = number % of_kind // OF_EACH == liked
+            is_liked = number % OF_EACH == OF_EACH - 1 if favourites else number % of_kind // OF_EACH == liked
             follows = ("click", "cart", "purchase")[: int(random.integers(1, 4)) if is_liked else 0]
             for at, kind_of_event in enumerate(("impression", *follows)):
                 rows.append(
@@ -126,6 +128,22 @@ def test_nothing_is_learned_where_shoppers_like_anything(bundle: Bundle, trained
     for ranker, gain in ((trained.ranker, 0.3), (control, 0.0)):
         low, high = ranker.probabilities(usual)[:, 0].tolist()
         assert high - low > gain if gain else abs(high - low) < 0.2
+
+
+def test_what_shoppers_clicked_after_a_query_comes_first_for_everybody(bundle: Bundle, tmp_path: Path) -> None:
+    ranker = train_ranker(bundle, planted_events(900, favourites=True), TINY).ranker
+    ranker.save(tmp_path / "ranker")
+    ranker = Ranker.load(tmp_path / "ranker")
+    table = bundle.products()
+    clicks = CatalogueClicks(ranker.click_memory, table)
+    features = CandidateFeatures(bundle, LightTower(UNIFIED_PART.open(bundle)), clicks=clicks)
+    rows = np.arange(len(table))
+    for kind in KINDS:
+        favourites = {row for row in rows.tolist() if table.string("title", row) == f"{kind} {OF_EACH - 1}"}
+        assert set(clicks.find(kind, "en-US").rows.tolist()) == favourites
+        (query,) = features.inputs([kind], ["en-US"], [()])
+        scores = blend(ranker.probabilities(features.compute(query, rows)))
+        assert set(np.argsort(-scores)[: len(favourites)].tolist()) == favourites
 
 
 def test_a_report_tells_what_was_learned_from(trained: TrainedRanker) -> None:
