@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 from typer.testing import CliRunner
@@ -79,6 +80,60 @@ def test_the_search_commands_find_products(service: Service) -> None:
             continue
         assert result.exit_code == 0, (command, result.output)
         assert ("everybody" if "--compare" in command else "hits in") in result.output
+
+
+def write_shop(folder: Path) -> None:
+    """A catalogue and a table of behaviour as a shop might have them: columns of its own, Unix times, no impressions and no sessions."""
+    random = Random(0)
+    kinds, brands, colours = (
+        ("sofa", "rug", "lamp"),
+        ("Halden", "Nord", "Glanz", "Orro"),
+        ("red", "grey", "green", "blue"),
+    )
+    products = [(kind, brand, colour) for kind in kinds for brand in brands for colour in colours]
+    with (folder / "products.csv").open("w") as catalogue:
+        catalogue.write("sku,name,maker,path,cost\n")
+        for number, (kind, brand, colour) in enumerate(products):
+            catalogue.write(f"S-{number},{brand} {kind} in {colour},{brand},Home > {kind}s,{number + 10}.50\n")
+    time_s = 1_735_689_600
+    with (folder / "behaviour.tsv").open("w") as behaviour:
+        behaviour.write("visitor\twhen\twhat\tterm\titem\n")
+        for _ in range(1200):
+            shopper, kind, colour = random.randrange(60), random.choice(kinds), random.choice(colours)
+            term, time_s = random.choice([kind, f"{colour} {kind}"]), time_s + random.randint(60, 900)
+            fitting = [
+                number
+                for number, (of_kind, brand, of_colour) in enumerate(products)
+                if of_kind == kind
+                and (term == kind or of_colour == colour)
+                and (random.random() < 0.2 or brand == brands[shopper % 4])
+            ]
+            for at, number in enumerate(fitting[:2]):
+                behaviour.write(f"v{shopper}\t{time_s + 20 * at}\tview\t{term}\tS-{number}\n")
+                if random.random() < 0.3:
+                    behaviour.write(f"v{shopper}\t{time_s + 20 * at + 9}\torder\t{term}\tS-{number}\n")
+
+
+def test_a_shop_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Your own shop\n")[1].split("\n## ")[0]
+    *commands, serve = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    write_shop(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for command in commands:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert result.exit_code == 0, (command, result.output)
+        said.append(" ".join(result.output.split()))
+    assert len(said) == 3
+    assert "no impressions: the ranker learns from clicks" in said[1]
+    assert "serve it with: aisle serve --bundle shops/mine/bundle" in said[2]
+    assert "shops/mine/bundle" in serve
+    assert (tmp_path / "shops/mine/report.html").stat().st_size > 10_000
+    with served(tmp_path / "shops/mine/bundle") as running:
+        result = CliRunner().invoke(app, ["search", "red sofa", "--page-size", "4", "--server", running.address])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("sofa in red") == 4
 
 
 def test_the_living_catalogue_of_the_readme(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
