@@ -54,16 +54,18 @@ class NamedValues:
         )  # by place of the column
         self._steps: dict[Phrase, list[int]] = defaultdict(list)  # keys of categories
         self._num_read = [0] * len(self._columns)
+        self._has_category = np.zeros(0, np.bool_)  # by key
         self._num_keys = 0
-        self._version = -1
-        self._read = functools.lru_cache(MAX_KEPT)(lambda text, _version: self._named(text))
+        self._version = -1  # of the catalogue
+        self._num_grown = 0  # how often names came: what was read of a query before may be otherwise
+        self._read = functools.lru_cache(MAX_KEPT)(lambda text, _num_grown: self._named(text))
         self._take_in()
 
     def mismatch(self, text: str, rows: Ints) -> Floats | None:
         """Returns (rows,) the share of the query's words that name a value in whose place a product states another; None if no word names
         one."""
         self._take_in()
-        named, num_words = self._read(text[:MAX_CHARS], self._version)
+        named, num_words = self._read(text[:MAX_CHARS], self._num_grown)
         if not named:
             return None
         share = np.zeros(len(rows), np.float32)
@@ -96,12 +98,17 @@ class NamedValues:
         """Reads the values that came since."""
         if self._version == self._masks.version:
             return
+        self._version = self._masks.version
+        keys = self._masks.category_keys
+        num_values = [column.num_values for column in self._columns]
+        if num_values == self._num_read and len(keys) == self._num_keys:
+            return
+        self._num_grown += 1
         for place, column in enumerate(self._columns):
             for number in range(self._num_read[place], column.num_values):
                 if phrase := self._phrase(str(column.value(number))):
                     self._values[phrase][place].add(number)
-            self._num_read[place] = column.num_values
-        keys = self._masks.category_keys
+        self._num_read = num_values
         for code in range(self._num_keys, len(keys)):
             for step in {step for path in keys[code] for step in path.split(PATH_SEPARATOR)}:
                 if phrase := self._phrase(step):
@@ -109,7 +116,6 @@ class NamedValues:
         if self._num_keys < len(keys):
             self._has_category = np.array([any(paths) for paths in keys], np.bool_)
         self._num_keys = len(keys)
-        self._version = self._masks.version
 
     def _phrase(self, name: str) -> Phrase:
         """Returns the stems of a name; nothing for one that is long, or has a word without a stem of its own."""
