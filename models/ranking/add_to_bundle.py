@@ -59,6 +59,7 @@ def add_ranker(
         "blend": list(DEFAULT_BLEND),
         "pages": report.get("pages", 0),
         "last_page_ms": report.get("last_page_ms", 0),
+        "clicks_until_ms": report.get("clicks_until_ms", 0),
         "calibration_error": report.get("holdout_calibration_error", {}),
         "teacher": _teacher_facts(teacher),
     }

@@ -18,6 +18,7 @@ from models.unified.shopping_log import UNKNOWN, ShoppingLog
 HALF_LIFE_DAYS = 90.0  # a season; chosen, not tuned
 MOST_PRODUCTS = 64  # of a query in a memory: a few pages
 LEAST_WEIGHT = 0.25  # of a product in a memory: one click of two half-lives ago
+USUAL = 0.99  # share of the clicks whose end is that of a log
 _HALF_LIFE_MS = HALF_LIFE_DAYS * 86_400_000
 
 
@@ -69,14 +70,18 @@ class ClickHistory:
             return NOTHING
         rows, place = np.unique(self.products[start:end], return_inverse=True)
         weights = np.bincount(place, _decayed(self.time_ms[start:end], time_ms))
-        return Clicked(rows.astype(np.int64), weights.astype(np.float32))
+        return Clicked(rows.astype(np.int64), weights.astype(np.float32), float(weights.sum()))
 
     def memory(self, table: ProductTable, at_ms: int) -> ClickMemory:
-        """Returns what is known at a time, of each query the products that most engaged with."""
+        """Returns what is known at a time, of each query the products that most engaged with. Where nearly all clicks lie a half-life
+        before it, as next to one of a clock that is ahead, they count as of their own end."""
         query = np.repeat(np.arange(len(self.queries)), np.diff(self.starts))
         known = self.time_ms < at_ms
         pair, place = np.unique(query[known] * len(table) + self.products[known].astype(np.int64), return_inverse=True)
-        weights = np.bincount(place, _decayed(self.time_ms[known], at_ms), len(pair))
+        times = self.time_ms[known]
+        usual_end = int(np.quantile(times, USUAL, method="lower")) if len(times) else at_ms
+        end = usual_end if at_ms - usual_end > _HALF_LIFE_MS else at_ms
+        weights = np.bincount(place, _decayed(np.minimum(times, end), end), len(pair))
         kept = np.flatnonzero(weights >= LEAST_WEIGHT)
         order = kept[np.lexsort((-weights[kept], pair[kept] // len(table)))]
         query, rows, weights = pair[order] // len(table), pair[order] % len(table), weights[order]

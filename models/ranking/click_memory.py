@@ -19,14 +19,14 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from models.arrays import Codes, Floats, Ints, UInt64s
+from models.arrays import Bools, Codes, Floats, Ints, UInt64s
 from models.events.searches import plain_query
 from models.products.changes import AddedProducts, ChangedOffers, RemovedProducts
 from models.products.product_table import ProductTable
 from models.query_types.tokens import language_of
 
 FILE = "click_memory.safetensors"
-PRIOR = np.float32(3.0)  # shoppers that are added to those of a query: one click alone is no share of 1
+PRIOR = 3.0  # engagements that are added to those of a query: one click alone is no share of 1
 _GONE = -1  # row of a product that the catalogue does not hold
 
 
@@ -36,15 +36,21 @@ class Clicked:
 
     rows: Ints  # (products,) of the catalogue, ascending
     weights: Floats  # (products,) shoppers who engaged with each; one of a half-life ago counts half
+    total: float  # of the weights of all products of the query, also of those that are not here
 
     @property
     def shares(self) -> Floats:
-        """(products,) each one's part of the query's shoppers."""
-        shares: Floats = self.weights / (self.weights.sum() + PRIOR)
+        """(products,) each one's part of the query's engagements."""
+        shares: Floats = self.weights / np.float32(self.total + PRIOR)
         return shares
 
+    def within(self, mask: Bools) -> Clicked:
+        """Returns the products that a mask (rows of the catalogue,) admits; their shares stay."""
+        passes = mask[self.rows]
+        return Clicked(self.rows[passes], self.weights[passes], self.total)
 
-NOTHING = Clicked(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+NOTHING = Clicked(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0)
 
 
 class Clicks(Protocol):
@@ -123,7 +129,8 @@ class CatalogueClicks:
         part = slice(int(memory.starts[at]), int(memory.starts[at + 1]))
         rows = self._rows[memory.products[part]]
         order = np.argsort(rows)[np.count_nonzero(rows == _GONE) :]
-        return Clicked(rows[order], memory.weights[part][order])
+        weights = memory.weights[part]
+        return Clicked(rows[order], weights[order], float(weights.sum()))
 
     def append(self, added: AddedProducts) -> None:
         for row, product in enumerate(added.products, added.start):
@@ -150,7 +157,7 @@ def query_key(text: str, locale: str) -> np.uint64:
 
 
 def clicks_of(found: Clicked, rows: Ints) -> Floats:
-    """Returns (rows, 2) the share of the query's shoppers who engaged with each product, and log(1 + how many)."""
+    """Returns (rows, 2) the share of the query's engagements that each product has, and log(1 + how many shoppers)."""
     values = np.zeros((len(rows), 2), np.float32)
     if len(found.rows):
         at = np.minimum(np.searchsorted(found.rows, rows), len(found.rows) - 1)

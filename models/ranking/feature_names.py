@@ -13,8 +13,8 @@ FEATURES: tuple[str, ...] = (
     "identifier_match",  # 1 if the product has an identifier of the query, such as "HX-4210"
     "words_held",  # share of the query's words that the product holds, by how specific they are; those of its prose count a quarter
     "lexical_score",  # BM25 score, divided by what no score of the query exceeds
-    "clicked_share",  # of the shoppers who engaged with a product after this query; see `ClickMemory`
-    "clicked",  # log(1 + how many of them)
+    "clicked_share",  # of what shoppers engaged with after this query; see `ClickMemory`
+    "clicked",  # log(1 + shoppers who engaged with the product after this query)
     "type_known",  # 1 if the query classifier did not abstain
     "type_probability",  # of the product's category, by the query classifier; 0 if it abstained
     # Lifts of the product's brand, category, price band and other attributes (summed) in the shopper's taste: see `AttributeLift`.

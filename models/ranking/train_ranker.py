@@ -47,6 +47,7 @@ class TrainingPages:
     query_attributes: QueryAttributes  # that the features of both were computed with
     click_memory: ClickMemory  # at the end of the pages; their features know what came before each
     seconds: float  # spent reading them
+    clicks_until_ms: int = 0  # the time of `click_memory`
     are_logged: bool = True  # False: nobody knows what was shown beside the clicked products
 
 
@@ -118,7 +119,8 @@ def read_pages(
         columns=columns,
         clicks=clicks,
     )
-    memory = clicks.memory(bundle.products(), _end(log) if until_ms is None else until_ms)
+    clicks_until_ms = _end(log) if until_ms is None else until_ms
+    memory = clicks.memory(bundle.products(), clicks_until_ms)
     find = partial(
         unshown_pages, log, bundle, features, since_ms=since_ms, until_ms=until_ms, seed=seed, progress=progress
     )
@@ -127,7 +129,9 @@ def read_pages(
         found = find(max_pages=recipe.max_pages)
         assert found is not None  # noqa: S101 - the searches were counted
         rows = ranker_rows(features, found, progress)
-        return TrainingPages(found, rows, None, query_attributes, memory, perf_counter() - started, are_logged=False)
+        return TrainingPages(
+            found, rows, None, query_attributes, memory, perf_counter() - started, clicks_until_ms, are_logged=False
+        )
     rows = ranker_rows(features, shown, progress)
     unshown: RankerRows | None = None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
@@ -135,7 +139,7 @@ def read_pages(
         if more is not None:
             more_rows = ranker_rows(features, more)
             unshown = more_rows if unshown is None else unshown.append(more_rows)
-    return TrainingPages(shown, rows, unshown, query_attributes, memory, perf_counter() - started)
+    return TrainingPages(shown, rows, unshown, query_attributes, memory, perf_counter() - started, clicks_until_ms)
 
 
 def train_on(
@@ -165,7 +169,11 @@ def train_on(
     ranker = calibrated(fitted.ranker, holdout).with_tables(pages.query_attributes, pages.click_memory)
     seconds = pages.seconds + perf_counter() - started
     report = _report(shown, fitted, ranker, holdout, cut, seconds)
-    beside = {"pages_beside": pages.unshown.num_pages if pages.unshown else 0, "pages_are_logged": pages.are_logged}
+    beside = {
+        "pages_beside": pages.unshown.num_pages if pages.unshown else 0,
+        "pages_are_logged": pages.are_logged,
+        "clicks_until_ms": pages.clicks_until_ms,
+    }
     return TrainedRanker(ranker, report | beside)
 
 

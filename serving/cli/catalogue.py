@@ -158,8 +158,8 @@ def verify(bundle: BundleFolder, config: Config = None) -> None:
 
     opened = Bundle(bundle.resolve())
     manifest = opened.manifest
-    verify_bundle(opened)
     _check_there_is_a_log(_settings(config), manifest)
+    verify_bundle(opened)
     with _opened_log(_settings(config), manifest) as (log, _), progress_bars() as progress:
         catalogue = open_catalogue(opened)
         while batches := log.read(catalogue.sequence, READ_AT_ONCE):

@@ -1138,7 +1138,8 @@ class Explanation(_message.Message):
     """Added to `similarity` for the words of the query that the product holds."""
     asked: _builtins.float
     """The share of the query's words that the product holds, 0 to 1. Rare words count more than common ones; one that stands in the description
-    alone counts a quarter. Words that name a value of an attribute or category in full count half where the product states another.
+    alone counts a quarter. Where words name a value of an attribute or category in full and the product states another, the share
+    is less by half the part of the query that these words are.
     """
     vector_rank: _builtins.int
     """Position among the products that are nearest by vectors, and among the best by words, from 1. 0: this leg did not find it, or did not

@@ -97,6 +97,7 @@ def test_a_ranker_is_added_and_reported(unified: Bundle, tmp_path: Path) -> None
         "blend": [1.0, 4.0, 16.0],
         "pages": 120,
         "last_page_ms": 5,
+        "clicks_until_ms": 0,
         "calibration_error": REPORT["holdout_calibration_error"],
         "teacher": {},
     }

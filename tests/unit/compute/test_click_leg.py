@@ -80,6 +80,10 @@ def test_a_weight_of_0_another_language_or_no_memory_leaves_it_out(
         assert not any(without.click_ranks)
 
 
+def test_hits_that_must_hold_words_come_of_no_click(catalogue: Catalogue, clicks: CatalogueClicks) -> None:
+    assert not found(catalogue, open_search(catalogue, clicks=clicks), k=9, words_only=True).rows
+
+
 def test_a_filter_and_a_removed_product_hold_for_it_too(catalogue: Catalogue, clicks: CatalogueClicks) -> None:
     plain, search = nearest(catalogue), open_search(catalogue, clicks=clicks)
     first, second = plain.rows[-1], plain.rows[-2]
@@ -87,6 +91,6 @@ def test_a_filter_and_a_removed_product_hold_for_it_too(catalogue: Catalogue, cl
     assert brand != catalogue.table.string("brand", first)
     filtered = found(catalogue, search, k=9, filter=ProductFilter(brands=frozenset({brand})))
     assert first not in filtered.rows
-    assert filtered.click_boosts[filtered.rows.index(second)] == pytest.approx(CLICK_BOOST * 3 / 6)
+    assert filtered.click_boosts[filtered.rows.index(second)] == pytest.approx(CLICK_BOOST * 3 / 12)
     clicks.remove(RemovedProducts(np.array([first]), [catalogue.table.product(first)]))
     assert clicks.find(QUERY, "en-US").rows.tolist() == [second]

@@ -15,7 +15,7 @@ from models.bundles.bundle import Bundle
 from models.events.event import EVENT_SCHEMA
 from models.products.changes import AddedProducts, RemovedProducts
 from models.ranking.click_history import HALF_LIFE_DAYS, LEAST_WEIGHT, MOST_PRODUCTS, ClickHistory
-from models.ranking.click_memory import FILE, PRIOR, CatalogueClicks, Clicked, ClickMemory, clicks_of
+from models.ranking.click_memory import FILE, NOTHING, PRIOR, CatalogueClicks, Clicked, ClickMemory, clicks_of
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures, QueryInput
 from models.ranking.parse_log import parse_log
@@ -128,6 +128,15 @@ def test_a_memory_is_the_history_at_its_time(bundle: Bundle) -> None:
     assert len(bundle.products()) <= MOST_PRODUCTS
 
 
+def test_a_click_of_a_clock_that_is_ahead_makes_no_other_old(bundle: Bundle) -> None:
+    first, second, *_ = ids(bundle)
+    told: list[Told] = [(at / 100, f"s{at}", "sofa", "en-US", first, "click") for at in range(200)]
+    ahead = memory(bundle, [*told, (9_000, "s", "sofa", "en-US", second, "click")], 9_001)
+    found = as_dict(ahead.find("sofa", "en-US"))
+    assert found[0] == pytest.approx(as_dict(memory(bundle, told, 2.0).find("sofa", "en-US"))[0], rel=0.02)
+    assert found[1] == 1
+
+
 def test_clicks_are_features_and_none_of_the_page_itself(bundle: Bundle) -> None:
     first, second, *_ = ids(bundle)
     told: list[Told] = [(day, f"s{day}", "velvet sofa", "en-US", first, "click") for day in range(3)]
@@ -168,11 +177,11 @@ def test_a_product_that_changes_keeps_its_clicks_and_one_that_goes_loses_them(bu
 
 
 def test_clicks_of_rows_in_any_order() -> None:
-    found = Clicked(np.array([2, 5, 9]), np.array([1, 3, 0.5], np.float32))
+    found = Clicked(np.array([2, 5, 9]), np.array([1, 3, 0.5], np.float32), 5.5)
     values = clicks_of(found, np.array([9, 0, 5, 10, 2]))
-    assert values[:, 0] == pytest.approx(np.array([0.5, 0, 3, 0, 1]) / (4.5 + 3))
+    assert values[:, 0] == pytest.approx(np.array([0.5, 0, 3, 0, 1]) / (5.5 + 3))
     assert values[:, 1] == pytest.approx(np.log1p([0.5, 0, 3, 0, 1]))
-    assert not clicks_of(Clicked(np.zeros(0, np.int64), np.zeros(0, np.float32)), np.arange(3)).any()
+    assert not clicks_of(NOTHING, np.arange(3)).any()
 
 
 def test_a_memory_is_kept_in_a_file_and_a_damaged_one_is_refused(bundle: Bundle, tmp_path: Path) -> None:
