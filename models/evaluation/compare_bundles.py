@@ -106,7 +106,8 @@ def _warnings(before: Bundle, since_ms: int) -> list[str]:
     """Returns the reasons why figures of the previous bundle are too high."""
     if not UNIFIED_PART.is_in(before):
         return []  # `bundle_figures` refuses it
-    last = max(int(before.manifest.ranker.get(name, 0)) for name in ("last_page_ms", "clicks_until_ms"))
+    ranker = before.manifest.ranker
+    last = max(int(ranker.get("last_page_ms", 0)), int(ranker.get("clicks_until_ms", 0)) - 1)
     last = max(last, int(read_spec(UNIFIED_PART.open(before))["until_ms"]))
     if last < since_ms:
         return []
