@@ -103,7 +103,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Another seed draws other queries.")] = 0,
 ) -> None:
     """Prints the share of the first ten hits that hold everything that a query names: both attributes and the type."""
-    with served(bundle) as service, AisleClient(service.address, timeout_s=TIMEOUT_S) as client:
+    with failures(), served(bundle) as service, AisleClient(service.address, timeout_s=TIMEOUT_S) as client:
         kinds = {
             kind: ask(client, combinations_of(Bundle(bundle), queries, seed, rare=rare))
             for kind, rare in ((f"at least {MANY} products", False), ("fewer products, of those there are", True))
@@ -115,5 +115,4 @@ def main(
 
 
 if __name__ == "__main__":
-    with failures():
-        typer.run(main)
+    typer.run(main)

@@ -45,7 +45,7 @@ def _bench_eight_bit(setup: Setup) -> None:
     """The network in 8 bits against the same in floats, and in bf16 where the processor computes in it, all on the CPU."""
     folder = TEXT_ENCODER_PART.open(Bundle(setup.bundle))
     if not EncoderSpec.load(folder).eight_bit_cosine:
-        setup.say("the bundle has no encoder in 8 bits")
+        setup.leave_out("the encoder in 8 bits, which the bundle does not hold: build it without --no-eight-bit")
         return
     sessions = {"floats": OpenVinoSession(folder / OPENVINO_FILE, precision="f32")}
     if cpu_computes_bf16():

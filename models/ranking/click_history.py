@@ -12,7 +12,7 @@ import numpy as np
 from models.arrays import Codes, Floats, Ints, UInt64s
 from models.events.kinds import CLICK
 from models.products.product_table import ProductTable
-from models.ranking.click_memory import NOTHING, Clicked, ClickMemory, product_names, query_key
+from models.ranking.click_memory import NOTHING, Clicked, ClickMemory, query_key
 from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 HALF_LIFE_DAYS = 90.0  # a season; chosen, not tuned
@@ -89,11 +89,12 @@ class ClickHistory:
         best = rank < MOST_PRODUCTS
         query, rows, weights = query[best], rows[best], weights[best]
         held, counts = np.unique(query, return_counts=True)
-        product_ids, places = product_names(table.strings("id"), rows)
+        held_rows, places = np.unique(rows, return_inverse=True)
+        product_ids = tuple(table.id(row) for row in held_rows.tolist())
         return ClickMemory(
             self.queries[held],
             np.concatenate(([0], np.cumsum(counts))),
-            places,
+            places.astype(np.int32),
             weights.astype(np.float32),
             product_ids,
         )

@@ -7,7 +7,6 @@ product, so that a robot weighs no more than anybody. `models.ranking.click_hist
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -165,9 +164,3 @@ def clicks_of(found: Clicked, rows: Ints) -> Floats:
         values[:, 0] = found.shares[at] * is_clicked
         values[:, 1] = np.log1p(found.weights)[at] * is_clicked
     return values
-
-
-def product_names(product_ids: Sequence[str], rows: Ints) -> tuple[tuple[str, ...], Codes]:
-    """Returns the distinct ids of these rows, and (rows,) the place of each."""
-    distinct, places = np.unique(rows, return_inverse=True)
-    return tuple(product_ids[row] for row in distinct.tolist()), places.astype(np.int32)

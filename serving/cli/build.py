@@ -28,9 +28,7 @@ def build(
     max_product_tokens: Annotated[int, Option(min=8, help="Product texts are truncated to this many tokens.")] = 128,
     eight_bit: Annotated[
         bool,
-        Option(
-            help="Hold the encoder in 8 bits too: processors with VNNI and without AMX are two to three times as fast so."
-        ),
+        Option(help="Hold the encoder in 8 bits too: processors with VNNI and without AMX are about twice as fast so."),
     ] = True,
     bundle: BundleOptions,
     force: Force = False,

@@ -28,7 +28,7 @@ def show(bundle: Folder) -> None:
         "version": manifest.version,
         "created": f"{manifest.created} by aisle {manifest.aisle_version} {manifest.commit}",
         "products": f"{manifest.products:,} from {manifest.catalogue['source']}",
-        "encoder": f"{manifest.encoder['model']}, {manifest.dim} dimensions",
+        "encoder": f"{manifest.encoder['model']}, {manifest.dim} dimensions{_eight_bit(manifest.encoder)}",
         "index": f"{manifest.index['spec']['kind']}, recall@100 {manifest.index['recall']:.3f}, "
         f"{manifest.index['bytes_per_product']:.0f} bytes a product",
         "boosts": ", ".join(manifest.boosts) or "none",
@@ -53,6 +53,11 @@ def verify(bundle: Folder) -> None:
     opened = Bundle(bundle)
     verify_bundle(opened)
     out.print(f"{bundle}: {len(opened.manifest.files)} files as the manifest says (version {opened.manifest.version})")
+
+
+def _eight_bit(encoder: Mapping[str, Any]) -> str:
+    cosine = encoder.get("eight_bit_cosine")
+    return f", also in 8 bits (cosine with floats at least {cosine:.3f})" if cosine else ""
 
 
 def _query_types(facts: Mapping[str, Any]) -> str:

@@ -205,13 +205,13 @@ def _settings(config: Path | None) -> CatalogueConfig:
 
 
 def _check_there_is_a_log(settings: CatalogueConfig, manifest: Manifest) -> None:
-    """Ends the command where it would make a new log: the path is mistyped, or no change came yet."""
+    """Ends the command where it would make a new log: the path is mistyped, or no service has run yet."""
     from serving.catalogue.open_log import log_path
 
     if settings.log == "sqlite" and not (path := log_path(settings, manifest.name)).exists():
         fail(
-            f"{path} does not exist: no service has taken changes of this bundle yet, or it runs with another catalogue.path; name its "
-            "configuration with --config"
+            f"{path} does not exist: no service of this bundle has run yet, or it runs with another catalogue.path; name its configuration "
+            "with --config"
         )
 
 

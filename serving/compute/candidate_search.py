@@ -5,6 +5,7 @@ Each of these is a *leg*. The candidates of all legs are one set, and each has t
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import defaultdict
 from collections.abc import Sequence, Sized
@@ -17,7 +18,7 @@ from models.index.float16 import to_float32
 from models.index.neighbours import Neighbours
 from models.index.vector_index import VectorIndex
 from models.lexical.fusion import lexical_boost, word_evidence
-from models.lexical.lexical_index import LexicalHits, LexicalIndex, LexicalMatch, LexicalQuery
+from models.lexical.lexical_index import LexicalHits, LexicalIndex, LexicalQuery
 from models.products.identifiers import IdentifierIndex, IdentifierMatch
 from models.ranking.click_memory import NOTHING, Clicked, Clicks
 from serving.compute.filter_masks import FilterMasks, ProductFilter
@@ -173,9 +174,10 @@ class CandidateSearch:
         if words is not None and self._lexical:
             match = self._lexical.match(words, pool.rows)
             evidence = word_evidence(words, match)
-            fitting = self._fitting(match, text, pool.rows) if item.lexical_weight or item.asked_weight else match
+            kept = self._share_kept(text, pool.rows)
+            fitting = dataclasses.replace(match, coverage=match.coverage * kept)
             lexical_boosts = item.lexical_weight * lexical_boost(words, fitting)
-            coverage = evidence[:, 0] if fitting is match else word_evidence(words, fitting)[:, 0]
+            coverage = evidence[:, 0] * kept
         click_boosts = np.zeros(len(pool.rows), np.float32)
         if len(clicked.rows):
             click_boosts[self._place[clicked.rows]] = np.float32(item.click_weight) * CLICK_BOOST * clicked.shares
@@ -201,13 +203,11 @@ class CandidateSearch:
             holds_words=bool(len(hits.rows) or matched) or bool(evidence.any()),
         )
 
-    def _fitting(self, match: LexicalMatch, text: str, rows: Ints) -> LexicalMatch:
-        """Returns a match in which products that state another value than the query names hold less of it."""
+    def _share_kept(self, text: str, rows: Ints) -> Floats | np.float32:
+        """Returns (rows,) what is left of the share of words that a product holds: less where it states another value than the query
+        names."""
         mismatch = self._named_values.mismatch(text, rows) if self._named_values else None
-        if mismatch is None:
-            return match
-        kept = 1 - OTHER_VALUE * mismatch
-        return LexicalMatch(match.scores, match.coverage * kept, match.named * kept)
+        return np.float32(1) if mismatch is None else 1 - OTHER_VALUE * mismatch
 
     def _clicked(self, item: SearchItem, mask: Bools | None) -> Clicked:
         """Returns the products that the filter passes of those that shoppers engaged with after the same query."""

@@ -16,9 +16,11 @@ from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.source import Source
+from models.evaluation.compare_bundles import _warnings
 from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA
 from models.products.product_table import ProductTable
+from models.ranking.add_to_bundle import add_ranker
 from models.ranking.click_memory import CatalogueClicks
 from models.ranking.feature_names import FEATURES
 from models.ranking.features import CandidateFeatures
@@ -144,6 +146,17 @@ def test_what_shoppers_clicked_after_a_query_comes_first_for_everybody(bundle: B
         (query,) = features.inputs([kind], ["en-US"], [()])
         scores = blend(ranker.probabilities(features.compute(query, rows)))
         assert set(np.argsort(-scores)[: len(favourites)].tolist()) == favourites
+
+
+def test_a_bundle_that_knows_the_measured_clicks_is_told_in_the_comparison(
+    bundle: Bundle, trained: TrainedRanker, tmp_path: Path
+) -> None:
+    """Its last page may be earlier: the click memory reads the log to its end."""
+    end_ms = trained.report["clicks_until_ms"]
+    add_ranker(bundle, trained.ranker, tmp_path / "ranks", report=trained.report | {"last_page_ms": 0})
+    ranks = Bundle(tmp_path / "ranks")
+    assert "trained on the log up to" in _warnings(ranks, end_ms - 1)[0]
+    assert not _warnings(ranks, end_ms)
 
 
 def test_a_report_tells_what_was_learned_from(trained: TrainedRanker) -> None:

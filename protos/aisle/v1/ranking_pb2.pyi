@@ -51,8 +51,7 @@ class RankRequest(_message.Message):
     """Fills `RankedProduct.factors` of the first 100. Needs the scope "history" where SearchRequest does: factors tell of stored events."""
     asked_weight: _builtins.float
     """As in SearchRequest, 0 to 10; unset: 0, whoever chose the candidates. What the order counts of a candidate of the catalogue is the feature
-    "words_held", of an inline one "text_match", which
-    counts words of prose in full; neither knows the values of attributes that a query names. `RankedProduct.blend` is without it.
+    "words_held", of an inline one "text_match", which counts words of prose in full; neither knows the values of attributes that a query names. `RankedProduct.blend` is without it.
     """
     @_builtins.property
     def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[_shopper_pb2.Event]: ...

@@ -143,7 +143,7 @@ def test_a_log_that_is_not_there_is_told_and_not_made(
     mistyped = tmp_path / "mistyped.toml"
     mistyped.write_text(f'[catalogue]\npath = "{tmp_path / "chnages.db"}"\n')
     said = refused(*command, "--bundle", stored.bundle, "--config", mistyped)
-    assert "chnages.db does not exist: no service has taken changes of this bundle yet" in said
+    assert "chnages.db does not exist: no service of this bundle has run yet" in said
     assert not list(tmp_path.glob("chnages.db*"))
     assert not (tmp_path / "elsewhere").exists()
 

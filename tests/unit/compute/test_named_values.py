@@ -33,9 +33,7 @@ PRODUCTS = [
     for n in range(3)
     for name, title, category, facts in KINDS
 ]
-MISMATCHES: dict[
-    str, dict[str, float]
-] = {  # query -> kind -> share; kinds that are not named have 1 for each named word, or are left out
+MISMATCHES: dict[str, dict[str, float]] = {  # query -> kind -> share; other kinds are not looked at
     "black leather boots": {"leather-boots": 0, "faux-boots": 1 / 3, "unknown-boots": 0, "shirt": 1},
     "Faux leather boots": {"leather-boots": 2 / 3, "faux-boots": 0, "unknown-boots": 0},
     "solid oak desks": {"oak-desk": 2 / 3, "solid-oak-desk": 0, "shirt": 1},
@@ -101,11 +99,13 @@ def test_a_search_counts_it_as_words_that_a_product_lacks(catalogue: Catalogue) 
     vector[0] = 1
     subject = Subject(query=EncodedQuery("leather boots", "en-US", vector=vector))
     (found,) = search.search([SearchItem(subject=subject, k=len(PRODUCTS))], vector[None])
-    (plain,) = search.search([SearchItem(subject=subject, k=len(PRODUCTS), lexical_weight=0.0)], vector[None])
+    assert catalogue.lexical
+    rows = np.array(found.candidates.rows)
+    held_by_row = catalogue.lexical.match(catalogue.lexical.query("leather boots"), rows).named
     asked, held = (
-        {kind(PRODUCTS[row]): share for row, share in zip(one.rows, one.coverages, strict=True)}
-        for one in (found.candidates, plain.candidates)
+        {kind(PRODUCTS[row]): share for row, share in zip(rows.tolist(), shares, strict=True)}
+        for shares in (found.candidates.coverages, held_by_row.tolist())
     )
-    assert asked["leather-boots"] == held["leather-boots"] > 0
+    assert asked["leather-boots"] == pytest.approx(held["leather-boots"])
     assert asked["faux-boots"] == pytest.approx(held["faux-boots"] * (1 - OTHER_VALUE / 2))
     assert asked["faux-boots"] < held["faux-boots"]
