@@ -49,7 +49,7 @@ UnifiedBundle = Annotated[Path, Option("--bundle", help="A bundle that 'aisle tr
 def study(out_folder: Path) -> Iterator[Progress]:
     """Shows the progress of a study, which resumes if it was interrupted, and the path of its report."""
     started = time.monotonic()
-    with needs("evaluate,tune"), resumable(), progress_bars() as progress:
+    with needs("evaluate,tune", "matplotlib", "bm25s"), resumable(), progress_bars() as progress:
         yield progress
     out.print(f"{out_folder / 'report.html'}, {time.monotonic() - started:.0f} s", highlight=False)
 
@@ -110,7 +110,7 @@ def evaluate_purchases(
     confidence intervals.
     """
     started = time.monotonic()
-    with needs("evaluate"), progress_bars() as progress:  # not resumable
+    with needs("evaluate", "matplotlib", "bm25s"), progress_bars() as progress:  # not resumable
         from models.evaluation.report import write_report
         from models.studies.purchases.evaluate_online_retail import evaluate_online_retail, trained_rankers
         from models.unified.recipe import RECIPES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,8 +39,12 @@ def failures() -> Iterator[None]:
 
 
 @contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Names the extra to install if a package is missing."""
+def needs(extra: str, *later: str) -> Iterator[None]:
+    """Names the extra to install if a package is missing. `later` are packages that are imported after long work, such as those of a report:
+    they are looked for at once."""
+    for name in later:
+        if importlib.util.find_spec(name) is None:
+            fail(f"this command needs {name}: pip install 'aisle[{extra}]'")
     try:
         yield
     except ImportError as error:

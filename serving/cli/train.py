@@ -359,7 +359,7 @@ def train_all(
     depend on it. A table says first what becomes of each stage: without impressions, categories or the like some learn from less or are
     left out. Events without a locale have the first --locale.
     """
-    with needs("tune"):
+    with needs("tune", "matplotlib"):
         from models.devices import check_training_device
         from models.train_all import RECIPES, Shop, check_before, look
         from models.train_all import train_all as train

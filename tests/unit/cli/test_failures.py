@@ -62,6 +62,17 @@ def test_a_missing_package_names_the_extra() -> None:
     assert run(train).stderr == "error: this command needs torch: pip install 'aisle[train]'\n"
 
 
+def test_a_package_that_is_needed_late_is_missed_at_once() -> None:
+    worked = []
+
+    def train() -> None:
+        with needs("tune", "json", "no_such_package"):
+            worked.append(1)
+
+    assert run(train).stderr == "error: this command needs no_such_package: pip install 'aisle[tune]'\n"
+    assert not worked
+
+
 def test_a_missing_module_of_the_project_is_a_defect() -> None:
     def train() -> None:
         with needs("train"):
