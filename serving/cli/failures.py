@@ -40,8 +40,8 @@ def failures() -> Iterator[None]:
 
 @contextmanager
 def needs(extra: str, *later: str) -> Iterator[None]:
-    """Names the extra to install if a package is missing. `later` are packages that are imported after long work, such as those of a report:
-    they are looked for at once."""
+    """Names the extra to install if a package is missing. `later` are packages that are imported after long work, such as those of a
+    report: they are looked for at once."""
     for name in later:
         if importlib.util.find_spec(name) is None:
             fail(f"this command needs {name}: pip install 'aisle[{extra}]'")
