@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from models.events.importing.mapping import LogMapping
+    from models.events.importing.suggest_mapping import SuggestedMapping
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +30,13 @@ class EventColumns:
         str | None, Option(metavar="COLUMN", help="When it happened: a number since 1970, or ISO 8601.")
     ] = None
     product: Annotated[str | None, Option(metavar="COLUMN", help="The product's id, as in the catalogue.")] = None
-    kind_column: Annotated[str | None, Option(metavar="COLUMN", help="What the shopper did; see --kind.")] = None
+    kind_column: Annotated[
+        str | None,
+        Option(
+            metavar="COLUMN",
+            help="What the shopper did; see --kind. '=purchase': every row is an order line; '=click': a click or a view.",
+        ),
+    ] = None
     kind: Annotated[
         list[str] | None,
         Option(
@@ -54,6 +61,9 @@ class EventColumns:
     price: Annotated[str | None, Option(metavar="COLUMN", help="Price of one item then.")] = None
     currency_column: Annotated[str | None, Option(metavar="COLUMN", help="Currency of the price.")] = None
     locale_column: Annotated[str | None, Option(metavar="COLUMN", help="Language and region.")] = None
+    quantity: Annotated[
+        str | None, Option(metavar="COLUMN", help="Of an order line: rows with 0 or less, returns, are left out.")
+    ] = None
     event_id: Annotated[
         str | None, Option(metavar="COLUMN", help="An id of the event, by which duplicates are known.")
     ] = None
@@ -73,6 +83,7 @@ class EventColumns:
             "query",
             "position",
             "price",
+            "quantity",
         )
         columns = {name: getattr(self, renamed.get(name, name)) for name in (*same, *renamed)}
         return {name: column for name, column in columns.items() if column is not None}
@@ -174,7 +185,7 @@ def import_events(
     if not files:
         fail("name the files to import, or --formats")
     if suggest:
-        _suggest(suggest_mapping(files), out_folder)
+        _suggest(suggest_mapping(files, _product_ids(catalogue, id_column, bundle)), out_folder)
         return
     if out_folder is None:
         fail("give --out with the folder of the new log")
@@ -207,13 +218,14 @@ def import_events(
 def _mapping(
     files: list[Path], format_name: str | None, file: Path | None, columns: EventColumns, settings: EventSettings
 ) -> LogMapping:
-    from models.events.importing.mapping import LogMapping, SourceMapping, by_name, ready_format
+    from models.events.importing.mapping import FLAGS, LogMapping, SourceMapping, by_name, ready_format
 
     stated, kinds = columns.chosen(), columns.kinds()
     if (format_name is not None) + (file is not None) + bool(stated) > 1:
         fail("give one of --format, --mapping, and options of columns")
     if stated:
-        shape = "pages" if "shown" in stated else "events" if "kind" in stated else "impressions"
+        flags = any(name in stated for name in FLAGS)
+        shape = "pages" if "shown" in stated else "impressions" if flags and "kind" not in stated else "events"
         source = SourceMapping(shape=shape, columns=stated, kinds=kinds, encoding=settings.encoding or "utf-8")
         return LogMapping(sources=(source,)).with_settings(**settings.chosen())
     if format_name is not None:
@@ -256,13 +268,15 @@ def _product_ids(catalogue: Path | None, id_column: str, bundle: Path | None) ->
     return None
 
 
-def _suggest(mapping: str, file: Path | None) -> None:
+def _suggest(mapping: SuggestedMapping, file: Path | None) -> None:
     if file is None:
-        print(mapping, end="")
+        print(mapping.toml, end="")
         return
     if file.exists():
         fail(f"{file} exists; give another --out")
-    file.write_text(mapping, encoding="utf-8")
+    file.write_text(mapping.toml, encoding="utf-8")
+    for assumed in mapping.assumed:
+        out.print(escape(assumed), highlight=False, soft_wrap=True)
     out.print(f"{file}: read it, correct it, then import with --mapping {file}", highlight=False, soft_wrap=True)
 
 

@@ -43,6 +43,8 @@ def count_faults(staging: Staging, report: ImportReport) -> None:
                     report.lost[reason] = report.lost.get(reason, 0) + count
         elif fault == Fault.LEFT_OUT:
             report.left_out += count
+        elif fault == Fault.RETURNED:
+            report.returned += count
         else:
             by_fault[Fault(fault)] = by_fault.get(Fault(fault), 0) + count
     report.bad = {FAULTS[fault]: by_fault[fault] for fault in sorted(by_fault)}
@@ -162,7 +164,7 @@ def bad_rows(staging: Staging) -> duckdb.DuckDBPyRelation:
             SELECT f.name AS file, coalesce(s.row_number, s.rowid - f.first + 1) AS row, CASE fault {reasons} END AS reason,
                 coalesce(s.value, '') AS value, f.number, s.rowid AS place
             FROM staged s JOIN files f ON s.rowid >= f.first AND s.rowid < f.stop
-            WHERE s.fault NOT IN ({Fault.NONE:d}, {Fault.LEFT_OUT:d})
+            WHERE s.fault BETWEEN 1 AND {Fault.LEFT_OUT - 1:d}
             UNION ALL
             SELECT f.name, line, '{FAULTS[Fault.UNREADABLE]} (line)', coalesce(r.value, ''), f.number, line
             FROM rejected r JOIN files f ON r.file = f.number) ORDER BY number, place"""

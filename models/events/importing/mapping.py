@@ -18,7 +18,7 @@ from models.products.errors import CatalogueError
 
 # What a column may hold. The last ones belong to one shape.
 FIELDS = (
-    "time", "product", "kind", "shopper", "session", "query", "position", "price", "currency", "locale", "id",
+    "time", "product", "kind", "shopper", "session", "query", "position", "price", "currency", "locale", "id", "quantity",
     "clicked", "carted", "purchased", "shown", "labels",
 )  # fmt: skip
 FLAGS = {"clicked": "click", "carted": "cart", "purchased": "purchase"}
@@ -42,7 +42,8 @@ FORMATS = Path(__file__).parents[1] / "formats"
 class SourceMapping:
     """The files of one kind, and their columns.
 
-    A column is a name, or a path into nested values as "item.id"; "=click" is a constant. `rows` is SQL that makes rows from `input`,
+    A column is a name, or a path into nested values as "item.id"; "=click" is a constant. A row whose `quantity` is 0 or less, a return, is
+    left out. `rows` is SQL that makes rows from `input`,
     the file's `read` columns as text with `row_number`, and from tables by their names: it passes `row_number` on.
     """
 
@@ -187,8 +188,13 @@ def _violations(source: SourceMapping) -> list[str]:
     needed = {"events": ("time", "product"), "impressions": ("time", "product"), "pages": ("time", "shown")}
     wrong += [f"{name} needs a column" for name in needed[source.shape] if name not in source.columns]
     has_flags = any(name in source.columns for name in FLAGS)
-    if source.shape == "events" and ("kind" not in source.columns or has_flags):
-        wrong.append("a row that is an event needs a column of its kind, and no flags")
+    if source.shape == "events" and "kind" not in source.columns:
+        wrong.append(
+            'a row needs its kind: the column of kinds, or "=purchase" where every row is an order line, "=click" where every row is a '
+            f"click or a view; or flags ({', '.join(FLAGS)}) where it is a product that was shown"
+        )
+    elif source.shape == "events" and has_flags:
+        wrong.append("a row that is an event has a kind, and no flags")
     if source.shape == "impressions" and ("kind" in source.columns or not has_flags):
         wrong.append(f"an impression needs some of the flags {', '.join(FLAGS)}, and no kind")
     for name, kind in source.kinds.items():

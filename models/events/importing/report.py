@@ -13,7 +13,7 @@ MAX_QUERY_CHARS = 512  # the contract's limit: a longer query is never served
 
 
 class Fault(IntEnum):
-    """Why a row became no event: the first of these that applies. LEFT_OUT is no fault."""
+    """Why a row became no event: the first of these that applies. Those from LEFT_OUT on are no faults."""
 
     NONE = 0
     UNREADABLE = 1
@@ -26,6 +26,7 @@ class Fault(IntEnum):
     FUTURE_TIME = 8
     UNCLEAR_FLAG = 9
     LEFT_OUT = 100
+    RETURNED = 101
 
 
 FAULTS = {
@@ -66,6 +67,7 @@ class ImportReport:
     bad: dict[str, int] = field(default_factory=dict)  # rows by reason
     lost: dict[str, int] = field(default_factory=dict)  # events that lost a value, by reason
     left_out: int = 0  # rows of kinds that are left out on purpose
+    returned: int = 0  # rows with a quantity of 0 or less
     unknown_kinds: dict[str, int] = field(default_factory=dict)  # the most frequent
     duplicates: int = 0
     repeated_files: dict[str, str] = field(default_factory=dict)  # not read: the same as another
@@ -114,6 +116,8 @@ class ImportReport:
         told += [f"{name} was not read: the mapping has no source for it" for name in self.unread_files]
         if self.left_out:
             told.append(f"left out {self.left_out:,} rows of kinds that do not count, as the mapping says")
+        if self.returned:
+            told.append(f"left out {self.returned:,} rows with a quantity of 0 or less: returns")
         if self.duplicates:
             told.append(f"left out {self.duplicates:,} events that were there before")
         told += [f"all events of {name} were there before" for name in self.duplicate_files]

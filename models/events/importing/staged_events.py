@@ -261,6 +261,7 @@ def _staged(relation: str, source: SourceMapping, mapping: LogMapping, types: di
     FROM (SELECT *,
         CASE WHEN is_unreadable THEN {Fault.UNREADABLE:d}
             WHEN kind = {LEFT_OUT_KIND} THEN {Fault.LEFT_OUT:d}
+            WHEN is_returned THEN {Fault.RETURNED:d}
             WHEN kind_cell = {literal(_UNCLEAR_FLAG)} THEN {Fault.UNCLEAR_FLAG:d}
             WHEN kind = {UNKNOWN_KIND} THEN {Fault.UNKNOWN_KIND:d}
             WHEN product = '' THEN {Fault.NO_PRODUCT:d}
@@ -280,7 +281,7 @@ def _staged(relation: str, source: SourceMapping, mapping: LogMapping, types: di
     FROM (SELECT row_number, is_unreadable, time_cell, kind_cell, price_cell, position_cell, query_cell, {time} AS time_ms,
         ({kind_code("kind_cell", dict(source.kinds))})::TINYINT AS kind,
         {person("product_cell")} AS product, {person("shopper_cell")} AS shopper, {person("session_cell")} AS session,
-        id_cell AS id, length(query_cell) AS query_length,
+        id_cell AS id, length(query_cell) AS query_length, coalesce(try_cast(quantity_cell AS DOUBLE) <= 0, false) AS is_returned,
         CASE WHEN locale_cell = '' THEN {literal(mapping.locale)} ELSE replace(locale_cell, '_', '-') END AS locale,
         try_cast({shortened("position_cell")} AS INTEGER) + {shift} AS place,
         {price_ticks("price_cell", mapping)} AS ticks,

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from models.events.errors import LogError
-from models.events.importing.cells import list_of, quoted, text, time_ms, truth, typed_time
+from models.events.importing.cells import list_of, quoted, shortened, text, time_ms, truth, typed_time
 from models.events.importing.mapping import FLAGS, LogMapping, SourceMapping
 from models.events.importing.source_files import SourceFile, cell_of, find_files, is_time, open_file, rows_of
 from models.events.kinds import KINDS
@@ -24,11 +25,12 @@ from models.events.kinds import KINDS
 _SAMPLE_ROWS = 50_000
 _FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # 2000 and 2100
 _MOST_KINDS = 60
+_KNOWN_SHARE = 0.3  # of the distinct values of a column, from which on it is the product's
 _NAMES = {
     "time": "time timestamp event_time eventtime event_timestamp ts datetime date_time created_at server_timestamp_epoch_ms "
     "server_timestamp occurred_at derived_tstamp collector_tstamp event_date date",
     "product": "product_id productid item_id itemid product item sku product_sku product_sku_hash sku_id article_id asin upc "
-    "object_id event_attributes.object.object_id",
+    "object_id event_attributes.object.object_id product_code productcode stock_code stockcode item_code itemcode article_no item_no",
     "kind": "kind event_type event action event_name action_name product_action behavior behaviour behavior_type type",
     "shopper": "shopper_id user_id userid visitorid visitor_id customer_id customerid client_id user_pseudo_id domain_userid user shopper",
     "session": "session_id sessionid session user_session session_id_hash domain_sessionid visit_id visit",
@@ -38,6 +40,7 @@ _NAMES = {
     "currency": "currency currency_code",
     "locale": "locale language lang",
     "id": "id event_id eventid uuid",
+    "quantity": "quantity qty order_quantity item_quantity units",
     "clicked": "clicked is_clicked is_click click clicks",
     "carted": "carted is_carted added_to_cart add_to_cart is_cart cart in_cart",
     "purchased": "purchased is_purchased is_purchase bought ordered purchase",
@@ -63,7 +66,17 @@ _WORDS = {
     "price": ("price", "currency"),
     "currency": ("currency", ""),
     "locale": ("locale language lang", ""),
+    "quantity": ("quantity qty", "stock available min max"),
 }
+_ORDER_WORDS = {
+    "order",
+    "invoice",
+    "receipt",
+    "purchase",
+    "sale",
+    "transaction",
+    "bill",
+}  # of columns that only order lines have
 _KIND_WORDS = {  # of names of kinds, the first that fits
     "": "remove removed delete scroll refund return wish wishlist favourite favorite",
     "impression": "impression impressions shown list listing exposure exposed",
@@ -100,6 +113,7 @@ _PURPOSES = {
     "price": "of one item then",
     "locale": "language and region, as en-US: without, `locale` above is that of all events",
     "id": "a unique id: without, events that are equal in everything count once",
+    "quantity": "of an order line: rows with 0 or less, returns, are left out",
 }
 
 
@@ -116,12 +130,26 @@ class _Looked:
     counts: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     shape: str = "events"
+    assumed: str = ""  # what no column says
 
 
-def suggest_mapping(paths: Sequence[Path]) -> str:
-    """Returns TOML for these files. Raises LogError if they have no column of times or of products."""
+@dataclass(frozen=True, slots=True)
+class SuggestedMapping:
+    """TOML that `LogMapping.load` reads, and what it assumes without a column that says so."""
+
+    toml: str
+    assumed: tuple[str, ...]
+
+
+def suggest_mapping(paths: Sequence[Path], catalogue: pa.Array | None = None) -> SuggestedMapping:
+    """Looks at these files. `catalogue` holds product ids, as `distinct_ids` reads them: the column that holds most of them is the product.
+
+    Raises LogError if the files have no column of times or of products.
+    """
     connection = duckdb.connect(config={"memory_limit": "1GiB", "autoinstall_known_extensions": "false"})
     try:
+        if catalogue is not None:
+            connection.register("catalogue", pa.table({"id": catalogue}))
         groups: dict[tuple[str, ...], _Looked] = {}
         for path in find_files(paths):
             file = open_file(connection, path)
@@ -131,16 +159,17 @@ def suggest_mapping(paths: Sequence[Path]) -> str:
             else:
                 groups[key] = _Looked(file=file, files=[path], num_rows=0)
         for looked in groups.values():
-            _look(connection, looked)
+            _look(connection, looked, has_catalogue=catalogue is not None)
     finally:
         connection.close()
     usable = [looked for looked in groups.values() if _is_usable(looked)]
     if not usable:
         raise LogError("; ".join(_missing(looked) for looked in groups.values()))
-    return _toml(usable, [looked for looked in groups.values() if not _is_usable(looked)])
+    toml = _toml(usable, [looked for looked in groups.values() if not _is_usable(looked)])
+    return SuggestedMapping(toml, tuple(f"{one.file.path.name}: {one.assumed}" for one in usable if one.assumed))
 
 
-def _look(connection: duckdb.DuckDBPyConnection, looked: _Looked) -> None:
+def _look(connection: duckdb.DuckDBPyConnection, looked: _Looked, *, has_catalogue: bool) -> None:
     """Reads a sample, and decides what each column holds."""
     file = looked.file
     cells = ", ".join(f"{cell_of(file, name)} AS {quoted(name)}" for name in file.columns)
@@ -160,22 +189,61 @@ def _look(connection: duckdb.DuckDBPyConnection, looked: _Looked) -> None:
         for name in ("clicked", "labels"):
             if column := sample.first_list(_LISTS[name]):
                 looked.columns[name], looked.notes[name] = column, "a list beside it"
-    elif column := sample.first("product", lambda one: sample.filled(one) > 0):
-        looked.columns["product"] = column
-        looked.notes["product"] = f"{sample.distinct(column):,} ids in {sample.rows:,} rows"
-        _find_kind(sample, looked)
-    for name in ("shopper", "session", "query", "position", "price", "currency", "locale", "id"):
-        if name in looked.columns or (looked.shape == "pages" and name in ("position", "price", "currency")):
+    else:
+        _find_product(sample, looked, has_catalogue=has_catalogue)
+        if "product" in looked.columns:
+            _find_kind(sample, looked)
+    for name in ("shopper", "session", "query", "position", "price", "currency", "locale", "id", "quantity"):
+        if name in looked.columns or (
+            looked.shape == "pages" and name in ("position", "price", "currency", "quantity")
+        ):
             continue
         fits = {
             "position": lambda one: sample.share(f"try_cast({quoted(one)} AS DOUBLE) IS NOT NULL", one) > 0.95,
             "price": lambda one: sample.share(f"regexp_matches({quoted(one)}, '[0-9]')", one) > 0.95,
             "id": lambda one: sample.filled(one) == sample.distinct(one) == sample.rows,
+            "quantity": lambda one: sample.share(f"try_cast({quoted(one)} AS DOUBLE) IS NOT NULL", one) > 0.95,
         }.get(name, lambda one: sample.filled(one) > 0)
         if column := sample.first(name, fits):
             looked.columns[name] = column
             looked.notes[name] = f"{sample.distinct(column):,} values, as {sample.examples(column)}"
+    if looked.shape == "events" and "product" in looked.columns and "kind" not in looked.columns:
+        _assume_kind(sample, looked)
     _find_settings(sample, looked)
+
+
+def _find_product(sample: _Sample, looked: _Looked, *, has_catalogue: bool) -> None:
+    """Finds the column with the most products of the catalogue; without a catalogue, by the names of the columns."""
+    shares = {one: sample.known_share(one) for one in sample.others()} if has_catalogue else {}
+    best = max(shares, key=lambda one: shares[one], default="")
+    if best and shares[best] > _KNOWN_SHARE:
+        sample.take(best)
+        looked.columns["product"] = best
+        looked.notes["product"] = f"{shares[best]:.0%} of its {sample.distinct(best):,} ids are in the catalogue"
+    elif column := sample.first("product", lambda one: sample.filled(one) > 0):
+        looked.columns["product"] = column
+        looked.notes["product"] = f"{sample.distinct(column):,} ids in {sample.rows:,} rows"
+
+
+def _assume_kind(sample: _Sample, looked: _Looked) -> None:
+    """Takes the rows of a table without kinds for purchases if only order lines have its columns, else for clicks. The lines of an order
+    are a visit: so those of guests belong together."""
+    orders = [one for one in looked.file.columns if _words(one) & _ORDER_WORDS]
+    telling = [*orders, *(looked.columns[name] for name in ("quantity",) if name in looked.columns)]
+    if telling:
+        why = f"no column says what a row is: each is taken for a purchase, an order line, because of {telling[0]}"
+        looked.columns["kind"] = "=purchase"
+        numbers = [one for one in sample.others() if one in orders and sample.distinct(one) < sample.filled(one)]
+        if "session" not in looked.columns and numbers:
+            looked.columns["session"] = max(numbers, key=sample.distinct)
+            looked.notes["session"] = (
+                f"{sample.distinct(looked.columns['session']):,} orders: the lines of one are a visit"
+            )
+            sample.take(looked.columns["session"])
+    else:
+        why = 'no column says what a row is: each is taken for a click, or a view; "=purchase" if it is an order line'
+        looked.columns["kind"] = "=click"
+    looked.assumed = looked.notes["kind"] = why
 
 
 class _Sample:
@@ -218,6 +286,12 @@ class _Sample:
             if lists > 0.5:
                 return column
         return None
+
+    def known_share(self, column: str) -> float:
+        """Returns the share of the distinct values that are ids of the catalogue."""
+        cell = text(shortened(cell_of(self._file, column) if self._file.is_parquet else quoted(column)))
+        known = self.value(f"count(DISTINCT {cell}) FILTER ({cell} IN (SELECT id FROM catalogue))")
+        return int(known) / max(1, self.distinct(column))
 
     def filled(self, column: str) -> int:
         return int(self.value(f"count(*) FILTER ({text(quoted(column))} <> '')"))
@@ -335,8 +409,7 @@ def _find_settings(sample: _Sample, looked: _Looked) -> None:
 
 
 def _is_usable(looked: _Looked) -> bool:
-    has_rows = "time" in looked.columns and ("product" in looked.columns or "shown" in looked.columns)
-    return has_rows and (looked.shape != "events" or "kind" in looked.columns)
+    return "time" in looked.columns and ("product" in looked.columns or "shown" in looked.columns)
 
 
 def _missing(looked: _Looked) -> str:
@@ -345,7 +418,6 @@ def _missing(looked: _Looked) -> str:
         for name, there in (
             ("times", "time" in looked.columns),
             ("products", "product" in looked.columns or "shown" in looked.columns),
-            ("kinds of events", looked.shape != "events" or "kind" in looked.columns),
         )
         if not there
     ]

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from models.errors import InputError
 from models.events.event_log import COLUMNS, open_log
 from models.events.importing.import_log import ImportLimits, import_log
-from models.events.importing.mapping import LogMapping, format_names, ready_format
+from models.events.importing.mapping import LogMapping, SourceMapping, format_names, ready_format
 from models.events.importing.report import ImportReport
 from models.events.importing.suggest_mapping import suggest_mapping
 
@@ -241,7 +242,7 @@ def test_a_format_whose_file_is_missing_says_which(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["retailrocket", "opencdp", "coveo", "aisle"])
 def test_a_suggested_mapping_makes_the_same_log(tmp_path: Path, name: str) -> None:
     files = write(tmp_path / "files", name)
-    (tmp_path / "mapping.toml").write_text(suggest_mapping(files))
+    (tmp_path / "mapping.toml").write_text(suggest_mapping(files).toml)
     imported(files, tmp_path / "ready", ready_format(name))
     imported(files, tmp_path / "suggested", LogMapping.load(tmp_path / "mapping.toml"))
     ready, suggested = open_log(tmp_path / "ready"), open_log(tmp_path / "suggested")
@@ -251,7 +252,7 @@ def test_a_suggested_mapping_makes_the_same_log(tmp_path: Path, name: str) -> No
 
 
 def test_a_suggestion_explains_what_it_found_and_what_not(tmp_path: Path) -> None:
-    text = suggest_mapping(write(tmp_path, "retailrocket"))
+    text = suggest_mapping(write(tmp_path, "retailrocket")).toml
     assert '"addtocart" = "cart" # 1 of 4 rows; put into the cart' in text
     assert 'time_unit = "ms"' in text
     assert "ms since 1970, by their size" in text
@@ -264,7 +265,7 @@ def test_a_suggestion_finds_flags_lists_units_and_marks(tmp_path: Path) -> None:
     flags.write_text(
         "ts;user_id;sku;rank;clicked;price\n1714557600;u;A;0;1;12,50\n1714557601;u;B;1;0;3,20\n1714557602;u;C;2;0;5,00\n"
     )
-    (tmp_path / "mapping.toml").write_text(suggest_mapping([flags]))
+    (tmp_path / "mapping.toml").write_text(suggest_mapping([flags]).toml)
     found = LogMapping.load(tmp_path / "mapping.toml")
     assert found.sources[0].shape == "impressions"
     assert (found.time_unit, found.decimal, found.first_position) == ("s", "comma", 0)
@@ -277,7 +278,7 @@ def test_a_suggestion_finds_flags_lists_units_and_marks(tmp_path: Path) -> None:
 def test_a_kind_that_is_not_known_is_left_to_the_reader(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("time,item,action\n2025-01-01,A,view\n2025-01-01,B,teleport\n")
-    text = suggest_mapping([file])
+    text = suggest_mapping([file]).toml
     assert '# "teleport" = "" # 1 of 2 rows; unknown: name its kind, or leave it out' in text
 
 
@@ -293,7 +294,7 @@ def test_a_suggestion_reads_the_words_and_values_of_names_that_nobody_knows(tmp_
     kinds = ("list_view", "detailView", "put in basket", "order", "removed_item", "ping")
     rows = [f"v{n % 7}\t{1_700_000_000 + 60 * n}\t{kinds[n % 6]}\t{n % 5}\tblue sofa\t{n % 3}" for n in range(60)]
     path.write_text("visitorHash\tstamp\twhat\titem_no\tsearch_text\titem_rank\n" + "\n".join(rows) + "\n")
-    (tmp_path / "mapping.toml").write_text(text := suggest_mapping([path]))
+    (tmp_path / "mapping.toml").write_text(text := suggest_mapping([path]).toml)
     for line in (
         'time = "stamp"',
         'product = "item_no"',
@@ -309,3 +310,52 @@ def test_a_suggestion_reads_the_words_and_values_of_names_that_nobody_knows(tmp_
         '# "ping" = ""',
     ):
         assert line in text, line
+
+
+ORDERS = """InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID
+536365,85123A,6,2010-12-01 08:26,2.55,17850
+536365,71053,6,2010-12-01 08:26,3.39,17850
+536366,22633,2,2010-12-01 08:28,1.85,
+536366,22632,4,2010-12-01 08:28,1.85,
+C536379,85123A,-1,2010-12-02 09:41,2.55,17850
+"""
+
+
+def test_a_table_of_order_lines_is_purchases_without_returns_and_an_order_is_a_visit(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(ORDERS)
+    suggested = suggest_mapping([file])
+    (assumed,) = suggested.assumed
+    assert assumed.startswith("orders.csv: no column says what a row is: each is taken for a purchase")
+    (tmp_path / "mapping.toml").write_text(suggested.toml)
+    report = imported([file], tmp_path / "log", LogMapping.load(tmp_path / "mapping.toml"))
+    assert (report.events, report.returned, report.num_bad) == (4, 1, 0)
+    assert "left out 1 rows with a quantity of 0 or less: returns" in report.lines()
+    log = open_log(tmp_path / "log")
+    assert report.kinds["purchase"] == 4
+    assert log.session.tolist() == [0, 0, 1, 1]
+    assert log.shopper.tolist() == [0, 0, -1, -1]
+
+
+def test_a_table_without_kinds_or_orders_is_clicks(tmp_path: Path) -> None:
+    file = tmp_path / "views.csv"
+    file.write_text("user,item,ts\nada,A,1714557600\nada,B,1714557601\n")
+    suggested = suggest_mapping([file])
+    assert 'kind = "=click"' in suggested.toml
+    assert "each is taken for a click" in suggested.assumed[0]
+
+
+def test_the_catalogue_tells_which_column_is_the_product(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("item_id,thing,ts,action\n1,A-1.0,1714557600,view\n2,7.0,1714557601,view\n")
+    assert 'product = "item_id"' in suggest_mapping([file]).toml
+    known = suggest_mapping([file], pa.array(["A-1.0", "7", "B"], pa.large_string())).toml
+    assert 'product = "thing" # 100% of its 2 ids are in the catalogue' in known
+
+
+def test_a_mapping_without_kinds_says_what_to_name() -> None:
+    columns = {"time": "t", "product": "p"}
+    with pytest.raises(
+        InputError, match=r'a row needs its kind: the column of kinds, or "=purchase" where every row is an order line'
+    ):
+        LogMapping(sources=(SourceMapping(columns=columns),))

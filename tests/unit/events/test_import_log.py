@@ -473,7 +473,7 @@ class TestRefused:
                 "time_unit must be one of auto, s",
             ),
             ('timezone = "Mars"\n[[source]]\ncolumns = {time="t", product="p", kind="k"}', "timezone must be a name"),
-            ('[[source]]\ncolumns = {time="t"}', "product needs a column.*a row that is an event needs"),
+            ('[[source]]\ncolumns = {time="t"}', "product needs a column.*a row needs its kind"),
             ('[[source]]\nshape = "rows"', "shape must be one of events, impressions, pages, table"),
             ('[[source]]\ncolumns = {tme="t"}', "there is no field 'tme'"),
             (
