@@ -25,6 +25,7 @@ from serving.catalogue.open_log import check_log
 from serving.config import AisleConfig, ConfigError
 from serving.edge.keys import read_keys
 from serving.logs import log as messages
+from serving.ray_address import check_answers
 from serving.run_folder import RAY
 from serving.shoppers.open_store import check_shoppers
 from serving.stages.remote import STAGE_APPS
@@ -61,7 +62,8 @@ def start_ray(folder: Path) -> None:
 
 
 def join_ray(address: str) -> None:
-    """Joins a Ray cluster, with the token and the settings of its administrator."""
+    """Joins a Ray cluster, with the token and the settings of its administrator. Raises ClusterError if none answers there."""
+    check_answers(address)
     _init(address=address)
 
 
@@ -169,9 +171,15 @@ def _cause(apps: Sequence[str]) -> str:
     return "; ".join(f"{name} cannot start: {lines[-1]}" for name, lines in failed.items())
 
 
-def stop() -> None:
-    """Drains and ends what was deployed, and the Ray that was started."""
+def stop(*, is_own: bool) -> None:
+    """Drains and ends what was deployed. A Ray of its own ends too; a cluster that was joined keeps whatever else it serves."""
+    if not ray.is_initialized():  # Serve would find another Ray of this machine, and end what that serves
+        return
     # Ray prints that its own controller died of being stopped; whoever reads the log would look for a fault.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        serve.shutdown()
+        if is_own:
+            serve.shutdown()
+        else:
+            for app in (APP, *_stage_apps()):  # gateways first: they call the stages
+                serve.delete(app)
         ray.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,20 @@ from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import export_encoder
 from models.text_encoder.hugging_face import encoder_fingerprint
 from models.text_encoder.quantize import add_eight_bit
-from models.text_encoder.spec import Text
+from models.text_encoder.spec import EncoderSpec, Text
 
 ENCODE_BLOCK = 1024  # products between two checkpoints
 TUNING_QUERIES = 400
 QUANTISING_PRODUCTS = 150  # whose texts calibrate and judge the network in 8 bits; more gained nothing
+
+# Encodes blocks of texts with the encoder in a folder: yields unit vectors (texts, dim) of each, in order.
+EncodeBlocks = Callable[[Path, Iterator[list[Text]]], Iterator[Floats]]
+
+
+def encode_here(folder: Path, blocks: Iterator[list[Text]]) -> Iterator[Floats]:
+    """Encodes on this machine."""
+    encoder = TextEncoder(folder)
+    return map(encoder.encode, blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +50,12 @@ class TextEmbedding:
     max_query_tokens: int = 64
     max_product_tokens: int = 128
     eight_bit: bool = True  # adds the network in 8 bits, if its vectors stay close enough
+    encode: EncodeBlocks = encode_here
 
     @classmethod
-    def for_recipe(cls, recipe: Recipe, text_attributes: tuple[str, ...]) -> TextEmbedding:
+    def for_recipe(
+        cls, recipe: Recipe, text_attributes: tuple[str, ...], encode: EncodeBlocks = encode_here
+    ) -> TextEmbedding:
         """Returns the embedding by the encoder that the recipe names."""
         return cls(
             recipe.encoder,
@@ -51,6 +64,7 @@ class TextEmbedding:
             recipe.max_query_tokens,
             recipe.max_product_tokens,
             recipe.eight_bit,
+            encode,
         )
 
     @property
@@ -84,9 +98,9 @@ class TextEmbedding:
             work.values["eight_bit"] = add_eight_bit(folder, self._typical_texts(table)).eight_bit_cosine
             sync_files(folder, [path for path in folder.iterdir() if path.is_file()])
             work.save()
-        encoder = TextEncoder(folder)
-        _encode_products(table, encoder, self.text_attributes, work, progress)
-        return asdict(encoder.spec)
+        spec = EncoderSpec.load(folder)
+        self._encode_products(table, spec.dim, work, progress)
+        return asdict(spec)
 
     def _typical_texts(self, table: ProductTable) -> list[Text]:
         """Returns texts of products, and their titles as queries; nothing if there shall be no network in 8 bits."""
@@ -95,6 +109,31 @@ class TextEmbedding:
         rows = random.Random(1).sample(range(len(table)), min(QUANTISING_PRODUCTS, len(table)))
         products = [Text(product_text(table.product(row), self.text_attributes), "product") for row in rows]
         return _titles_as_queries(table, QUANTISING_PRODUCTS) + products
+
+    def _encode_products(self, table: ProductTable, dim: int, work: WorkFolder, progress: Progress) -> None:
+        """Appends the vectors of products not yet encoded. It writes without a memory map, where a full disk would kill the process."""
+        header = npy_header((len(table), dim))
+        done = int(work.values.get("encoded", 0))
+        path = work.folder / VECTORS
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            if not done:
+                file.write(header)
+            file.truncate(len(header) + done * dim * 2)
+            file.seek(0, os.SEEK_END)
+            progress("encode products", done, len(table))
+            for vectors in self.encode(work.folder / TEXT_ENCODER_PART.name, self._blocks(table, done)):
+                file.write(vector_rows(vectors, vectors[:, :0]).tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+                done += len(vectors)
+                work.values["encoded"] = done
+                work.save()
+                progress("encode products", done, len(table))
+
+    def _blocks(self, table: ProductTable, start: int) -> Iterator[list[Text]]:
+        for first in range(start, len(table), ENCODE_BLOCK):
+            block = table.products(first, min(first + ENCODE_BLOCK, len(table)))
+            yield [Text(product_text(product, self.text_attributes), "product") for product in block]
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Returns the vectors of titles, and of their first two or three words: short queries lie farther from products than products lie
@@ -110,33 +149,3 @@ def _titles_as_queries(table: ProductTable, count: int) -> list[Text]:
         title = table.string("title", row)
         texts.append(Text(title if number % 2 else " ".join(title.split()[: rng.choice((2, 3))])))
     return texts
-
-
-def _encode_products(
-    table: ProductTable,
-    encoder: TextEncoder,
-    text_attributes: tuple[str, ...],
-    work: WorkFolder,
-    progress: Progress,
-) -> None:
-    """Appends the vectors of products not yet encoded. It writes without a memory map, where a full disk would kill the process."""
-    header = npy_header((len(table), encoder.spec.dim))
-    done = int(work.values.get("encoded", 0))
-    path = work.folder / VECTORS
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        if not done:
-            file.write(header)
-        file.truncate(len(header) + done * encoder.spec.dim * 2)
-        file.seek(0, os.SEEK_END)
-        while done < len(table):
-            progress("encode products", done, len(table))
-            block = table.products(done, min(done + ENCODE_BLOCK, len(table)))
-            texts = [Text(product_text(product, text_attributes), "product") for product in block]
-            vectors = encoder.encode(texts)
-            file.write(vector_rows(vectors, vectors[:, :0]).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-            done += len(texts)
-            work.values["encoded"] = done
-            work.save()
-    progress("encode products", done, len(table))

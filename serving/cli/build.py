@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from serving.cli.failures import needs, resumable
 from serving.cli.options import ENCODER_NAME, BundleOptions, Catalogue, CatalogueColumns, Force, Out, as_command
 from serving.cli.terminal import fail, out, print_built, progress_bars
+
+if TYPE_CHECKING:
+    from models.text_encoder.embed_products import EncodeBlocks
 
 
 @as_command
@@ -30,6 +35,14 @@ def build(
         bool,
         Option(help="Hold the encoder in 8 bits too: processors with VNNI and without AMX are about twice as fast so."),
     ] = True,
+    ray_address: Annotated[
+        str | None,
+        Option(
+            help="Encode on the machines of this Ray cluster, as HOST:6379 or auto, by one worker a GPU, or a machine without one. "
+            "Each needs the same version of aisle."
+        ),
+    ] = None,
+    ray_workers: Annotated[int | None, Option(min=1, help="So many workers instead.")] = None,
     bundle: BundleOptions,
     force: Force = False,
 ) -> None:
@@ -56,10 +69,26 @@ def build(
     )
     source = sample_source(sample or 0, seed) if catalogue is None else columns.source(catalogue)
     started = time.monotonic()
-    with needs("train"), resumable(), progress_bars() as progress:
-        embedding = TextEmbedding.for_recipe(recipe, source.text_attributes)
+    with needs("train"), resumable(), _encoding(ray_address, ray_workers) as encode, progress_bars() as progress:
+        embedding = TextEmbedding.for_recipe(recipe, source.text_attributes, encode)
         manifest = build_bundle(source, recipe, out_folder, progress, embedding=embedding, replace=force)
     print_built(manifest, out_folder, started)
+
+
+@contextmanager
+def _encoding(ray_address: str | None, ray_workers: int | None) -> Iterator[EncodeBlocks]:
+    """Yields what encodes the products: this machine, or a Ray cluster."""
+    if ray_address is None:
+        from models.text_encoder.embed_products import encode_here
+
+        if ray_workers is not None:
+            fail("--ray-workers needs --ray-address")
+        yield encode_here
+        return
+    from serving.ray_encoding import encoding_on_ray
+
+    with encoding_on_ray(ray_address, ray_workers) as encode:
+        yield encode
 
 
 def simulate(

@@ -105,7 +105,7 @@ def _run(
         held.callback(collector.close)
         cluster.check(bundle, settings)
         log.info("starting", extra={"fields": {"bundle": str(bundle), "port": server.port}})
-        held.callback(cluster.stop)
+        held.callback(cluster.stop, is_own=is_own)
         held.callback(log.info, "stopping")
         if is_own:
             cluster.start_ray(folder)
