@@ -15,6 +15,7 @@ from models.products.currency import currency_digits
 from serving.cli.terminal import out
 
 PROBABILITIES = ("click %", "cart %", "buy %")
+OVER = {search_pb2.FACET_SCOPE_ALL: "all", search_pb2.FACET_SCOPE_MATCHING: "all matching"}  # what a facet counts over
 WIDE = 120  # a terminal of so many characters shows every column of a ranked hit
 MAX_FACTORS = 4  # shown for each hit
 
@@ -74,6 +75,12 @@ def print_answer(
             "probabilities in %, 'was' is the rank before",
             highlight=False,
         )
+    if answer.sorted_over == search_pb2.FACET_SCOPE_MATCHING:
+        out.print(f"sorted: all {answer.total:,} products that match the query", highlight=False)
+    elif answer.sorted_over == search_pb2.FACET_SCOPE_BEST and answer.hits:
+        out.print(
+            f"sorted: the {_total(answer)} that fit the query best; none was found by all its words", highlight=False
+        )
     _print_degradations(answer.degradations)
     if answer.HasField("product_types") and (explain or answer.product_types.facets):
         print_types(answer.product_types)
@@ -94,7 +101,7 @@ def print_facet(facet: search_pb2.Facet) -> None:
     """Prints the values of a facet with their counts, and over what they were counted."""
     unit = f" {facet.unit}" if facet.unit else ""
     values = ", ".join(f"{_facet_value(value)}{unit} {value.count:,}" for value in facet.values)
-    over = "all" if facet.counted_over == search_pb2.FACET_SCOPE_ALL else "the best"
+    over = OVER.get(facet.counted_over, "the best")
     out.print(f"[cyan]{escape(facet.name)}[/cyan] of {over} {facet.num_products:,}: {escape(values)}", highlight=False)
 
 

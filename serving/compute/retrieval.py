@@ -18,7 +18,7 @@ from models.products.product import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.ranker import DEFAULT_BLEND
 from models.ranking.taste import Taste
-from serving.compute.facets import FacetCounts, FacetQuestion
+from serving.compute.facets import FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import NO_FILTER, ProductFilter
 from serving.compute.value_order import Group, SortBy
 
@@ -73,7 +73,7 @@ class SearchItem:
     depth: int = 0
     weights: Weights = DEFAULT_BLEND
     asked_weight: float = 0.0  # see `StudentScores.blend`
-    sort: SortBy | None = None  # orders the best `k` by a value
+    sort: SortBy | None = None  # orders what matches the query, or else the best of `k`, by a value
     group_by: str = ""  # an attribute: of the best `k` the first of each value stays
     facets: tuple[FacetQuestion, ...] = ()
     min_similarity: float = -math.inf  # of the candidates that `facets` counts and `sort` orders
@@ -241,15 +241,25 @@ _NONE: Floats = np.zeros((0, 3), np.float32)
 NOT_SCORED = StudentScores.missing()
 
 
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What a value orders of the products of a query: `total` of them, or more unless `is_exact`."""
+
+    scope: Scope
+    total: int
+    is_exact: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieved:
     """The candidates of a search in their order, and the student's scores of the first of them. They are the best of `num_considered`
-    products, of `num_matching` that pass the filter."""
+    products, of `num_matching` that pass the filter; or the first of `sorted`."""
 
     candidates: Candidates
     scores: StudentScores
     num_matching: int = 0
     num_considered: int = 0
+    sorted: Sorted | None = None  # where a value orders the products of a query
     facets: tuple[FacetCounts, ...] = ()
     sequence: int = 0  # of the latest change of the catalogue that was there
     num_rows: int = 0  # that there were: later ones are newer

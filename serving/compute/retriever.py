@@ -73,6 +73,7 @@ class Retriever:
                         self._blend(scored[at], item, found[at].candidates) if at in scored else NOT_SCORED,
                         num_matching=found[at].num_matching,
                         num_considered=found[at].num_considered,
+                        sorted=found[at].sorted,
                         facets=found[at].facets,
                         sequence=self._catalogue.sequence,
                         num_rows=self._search.index.size,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from serving.compute.facets import Scope
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.retrieval import Subject
 from serving.search.failure import reason_of
@@ -71,6 +72,7 @@ class Page:
             type_use=retrieval.type_use,
             type_facets=counted,
             facets=retrieval.retrieved.facets,
+            sorted_over=_sorted_over(search, retrieval),
             holds_words=bool(candidates.rows) and (not search.query or candidates.holds_words),
             total=total,
             total_is_exact=is_exact,
@@ -85,6 +87,8 @@ class Page:
     def _total(self, search: Search, retrieval: Retrieval, num_candidates: int) -> tuple[int, bool]:
         """Returns the number of hits on all pages, and whether there are no more."""
         retrieved = retrieval.retrieved
+        if retrieved.sorted:
+            return retrieved.sorted.total, retrieved.sorted.is_exact
         if search.group_by or search.min_similarity > -math.inf:
             return num_candidates, retrieved.num_considered >= retrieved.num_matching
         most = self._max_results if search.query else retrieved.num_matching
@@ -98,6 +102,13 @@ class Page:
             return await self._reader.explain(rows, subject, shopper, deadline), ()
         except Exception as error:
             return {}, (Degradation("shopper", reason_of("the explanation by the shopper's events", error)),)
+
+
+def _sorted_over(search: Search, retrieval: Retrieval) -> Scope | None:
+    """Returns over which products the value of the search orders."""
+    if search.sort is None:
+        return None
+    return retrieval.retrieved.sorted.scope if retrieval.retrieved.sorted else Scope.ALL
 
 
 def degraded_inputs(understanding: Understanding) -> tuple[Degradation, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from models.arrays import Bools, Floats
 from models.query_types.type_model import TypePrediction
-from serving.compute.facets import FacetCounts
+from serving.compute.facets import FacetCounts, Scope
 from serving.compute.retrieval import Candidates, GivenCandidates
 from serving.search.personaliser import Gain
 from serving.search.query_text import UnderstoodPart
@@ -69,6 +69,7 @@ class Results:
     type_use: TypeUse = TypeUse.OFF  # what the search did with them
     type_facets: tuple[tuple[str, int], ...] = ()  # categories of the first hits, the most frequent first
     facets: tuple[FacetCounts, ...] = ()  # that the call asks for, in its order
+    sorted_over: Scope | None = None  # which products a value orders, where the call asks for one
     holds_words: bool = False  # a hit of some page holds a word or an identifier of the query, or there was no query
     total: int = 0  # hits of all pages
     total_is_exact: bool = False  # there may be more than `total` otherwise

@@ -17,7 +17,7 @@ from serving.config import LimitsConfig, TypesConfig
 from serving.errors import InvalidRequest, Violation
 from serving.gateway.messages.checks import MAX_NAMED, refuse_unknown
 from serving.gateway.messages.event_fields import KIND_NUMBERS
-from serving.gateway.messages.facet_fields import check_group, read_facets, read_sort, write_facets
+from serving.gateway.messages.facet_fields import SCOPES, check_group, read_facets, read_sort, write_facets
 from serving.gateway.messages.fields import RequestFields, write_phases, write_shopper
 from serving.gateway.messages.filter_fields import read_filter, warn_of_unknown
 from serving.gateway.messages.page_token import PageTokens, request_digest
@@ -226,6 +226,8 @@ class SearchMessages:
         response.total_meaning = (
             search_pb2.TOTAL_MEANING_EXACT if results.total_is_exact else search_pb2.TOTAL_MEANING_AT_LEAST
         )
+        if results.sorted_over:
+            response.sorted_over = SCOPES[results.sorted_over]
         response.ranked_by = MODEL_NUMBERS[results.ranked_by]
         response.ranked_depth = results.ranked_depth
         write_degradations(response, results.degradations)

@@ -21,7 +21,7 @@ from models.bundles.manifest import Manifest
 from models.products.changes import AddedProducts, ChangedOffers
 from models.products.product import Product
 from models.ranking.feature_names import FEATURES
-from serving.compute.facets import FacetCounts, FacetQuestion
+from serving.compute.facets import FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import NO_FILTER, AttributeClause, FilterMasks, ProductFilter
 from serving.compute.retrieval import Candidates
 from serving.compute.value_order import Group, SortBy
@@ -345,7 +345,7 @@ class TestFacets:
         )
         counts = (
             FacetCounts(values=((86_400_000.0, 2),), num_values=1, num_products=3, bounds=(86_400_000.0, 86_400_000.0)),
-            FacetCounts(ranges=(3,), num_values=1, num_products=3, over_all=False),
+            FacetCounts(ranges=(3,), num_values=1, num_products=3, scope=Scope.BEST),
             FacetCounts(values=((1.0, 3),), num_values=1, num_products=3),
         )
         answer = typed.write(typed.read(request), results([0], facets=counts, total=7, total_is_exact=True))

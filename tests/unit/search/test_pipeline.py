@@ -16,7 +16,7 @@ from models.products.spelling import Correction, Mending, Speller
 from models.query_types.type_model import TypePrediction
 from models.text_encoder.spec import Text
 from serving.catalogue.stages import load_retriever
-from serving.compute.facets import FacetQuestion
+from serving.compute.facets import FacetQuestion, Scope
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.query_typer import TypeQuestion
 from serving.compute.retrieval import EncodedQuery, SearchItem
@@ -249,7 +249,7 @@ async def test_a_query_with_facets_has_them_counted_over_its_best(pipeline: Sear
     results = await pipeline.search(search(TypeUse.OFF, facets=(FacetQuestion("colour", 5),)), soon())
     (colours,) = results.facets
     assert dict(colours.values) == {"red": 1, "blue": 1, "grün": 1}
-    assert (colours.over_all, results.total, results.total_is_exact) == (False, 6, True)
+    assert (colours.scope, results.total, results.total_is_exact) == (Scope.BEST, 6, True)
 
 
 @pytest.mark.parametrize(
