@@ -28,8 +28,8 @@ MAX_CACHED_FACETS = 512  # answers over all products
 MAX_GROUPED = 10_000  # products of which groups are made where there is no query
 
 
-# Where a value orders and no product holds all words of the query, the products are ordered whose scores are so near the best. Of 310 queries
-# in shoppers' words over the sample store ("velvet couch", simulated) the first ten by price were of the right type and value in .698, .640
+# Where a value orders and no product holds all words of the query, those are ordered whose scores are so near the best. Of 310 queries in
+# shoppers' words over the sample store ("velvet couch", simulated) the first ten by price were of the right type and value in .698, .640
 # and .516 with 0.05, 0.1 and 0.2, and .297, .439 and .683 of such products were there at all; .418 with the largest share of the words in
 # place of the score, .043 with all of the best 1,000.
 NEAR = 0.1

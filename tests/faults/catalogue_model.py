@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
 import shutil
 import time
@@ -222,7 +223,10 @@ class Asked:
 
     def item(self) -> SearchItem:
         query = EncodedQuery(self.text, vector=self.vector) if self.vector_of else Query("")
+        sorts_query = bool(self.sort and self.vector_of)  # all that pass are sorted then, as the dictionary does
         return SearchItem(
+            lexical_weight=0.0 if sorts_query else 1.0,
+            min_similarity=-2.0 if sorts_query else -math.inf,
             subject=Subject(query=query),
             k=self.k,
             filter=self.filter,
