@@ -136,11 +136,13 @@ class CandidateSearch:
         return [results[at] for at in range(len(items))]
 
     def num_matching(self, item: SearchItem) -> int:
-        """Returns how many products pass the item's filter and, if it says so, are of its types.
+        """Returns how many products pass the item's filter and, if it says so, are of the types of one of its readings.
 
         A mask passes no removed product; where there is no mask, none was removed.
         """
-        mask = self._mask_of_types(item) if item.only_types else self._masks.mask(item.filter)
+        mask = self._masks.mask(item.filter)
+        if all(reading.only_types for reading in item.readings):
+            mask = np.logical_or.reduce([self._mask_of_types(reading) for reading in item.readings])
         return self.index.size if mask is None else int(np.count_nonzero(mask))
 
     def _mask_of_types(self, item: SearchItem) -> Bools:

@@ -21,6 +21,7 @@ from models.ranking.click_memory import Clicks
 from serving.compute.candidate_search import CandidateSearch
 from serving.compute.facets import FacetCounter, FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import FilterMasks, ProductFilter
+from serving.compute.readings import merged
 from serving.compute.retrieval import Candidates, SearchItem, Sorted
 from serving.compute.value_order import Group, SortBy, ValueOrder
 
@@ -33,6 +34,7 @@ MAX_GROUPED = 10_000  # products of which groups are made where there is no quer
 # and .516 with 0.05, 0.1 and 0.2, and .297, .439 and .683 of such products were there at all; .418 with the largest share of the words in
 # place of the score, .043 with all of the best 1,000.
 NEAR = 0.1
+_NO_ROWS: Ints = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,28 +78,40 @@ class CatalogueSearch:
         self._masks.warm_up()
 
     def search(self, items: Sequence[SearchItem], vectors: Floats) -> list[Found]:
-        """Returns what each item found; `vectors` (items, width) are the search vectors, of which those without a query are not read."""
+        """Returns what each item found; `vectors` (readings of all items, width) are the search vectors, of which those without a query are
+        not read."""
         found: dict[int, Found] = {}
-        queries: list[int] = []
+        queries: dict[int, Floats] = {}  # the vectors (readings, width) of each item that is searched
+        start = 0
         for at, item in enumerate(items):
+            own = vectors[start : start + 1 + len(item.others)]
+            start += len(own)
             if item.browses:
                 found[at] = self._browse(item)
-            elif item.sort and (matching := self._sort_matching(item, item.sort, vectors[at])):
+            elif item.sort and (matching := self._sort_matching(item, item.sort, own)):
                 found[at] = matching
             else:
-                queries.append(at)
-        nearest = self._nearest.search(
-            [items[at] for at in queries], vectors if len(queries) == len(items) else vectors[queries]
-        )
-        for at, candidates in zip(queries, nearest, strict=True):
-            found[at] = self._of_query(items[at], vectors[at], candidates)
+                queries[at] = own
+        best = self._best([items[at] for at in queries], list(queries.values()))
+        for at, candidates in zip(queries, best, strict=True):
+            found[at] = self._of_query(items[at], queries[at], candidates)
         return [found[at] for at in range(len(items))]
 
-    def _of_query(self, item: SearchItem, vector: Floats, candidates: Candidates) -> Found:
+    def _best(self, items: Sequence[SearchItem], vectors: Sequence[Floats]) -> list[Candidates]:
+        """Returns the candidates of each item, those of all its readings; `vectors` are (readings, width) of each."""
+        if not items:
+            return []
+        readings = [reading for item in items for reading in item.readings]
+        nearest = iter(self._nearest.search(readings, vectors[0] if len(items) == 1 else np.concatenate(vectors)))
+        return [
+            merged([next(nearest) for _ in item.readings], item.k) if item.others else next(nearest) for item in items
+        ]
+
+    def _of_query(self, item: SearchItem, vectors: Floats, candidates: Candidates) -> Found:
         """Returns the best of a query or, where a value orders but nothing matches the query, those of its best that are near enough."""
         considered = len(candidates.rows)
         num_matching = considered if item.words_only else self._nearest.num_matching(item)
-        facets = tuple(self._count(item, vector, candidates, question) for question in item.facets)
+        facets = tuple(self._count(item, vectors, candidates, question) for question in item.facets)
         if item.sort or item.group_by:
             candidates = candidates.take(_worth_showing(item, candidates))
         near = len(candidates.rows)
@@ -114,34 +128,52 @@ class CatalogueSearch:
             facets=facets,
         )
 
-    def _sort_matching(self, item: SearchItem, by: SortBy, vector: Floats) -> Found | None:
-        """Returns all products that match the query in the order of a value; None if there are none."""
-        rows = self._matching(item, vector)
+    def _sort_matching(self, item: SearchItem, by: SortBy, vectors: Floats) -> Found | None:
+        """Returns all products that match a reading of the query in the order of a value; None if there are none."""
+        rows, readings = self._matching(item, vectors)
         if not len(rows):
             return None
-        facets = tuple(self._count(item, vector, rows, question) for question in item.facets)
+        facets = tuple(self._count(item, vectors, rows, question) for question in item.facets)
         num_matching = len(rows)
-        rows = rows[self._order.sorted(by, rows)]
+        order = self._order.sorted(by, rows)
         groups: dict[int, Group] = {}
         if item.group_by:
-            kept, groups = self._order.groups(item.group_by, rows, self._masks.mask(item.filter))
-            rows = rows[kept]
-        candidates = self._nearest.of_rows(item, vector, rows[: item.k])
+            kept, groups = self._order.groups(item.group_by, rows[order], self._masks.mask(item.filter))
+            order = order[kept]
+        shown = order[: item.k]
+        candidates = self._with_evidence(item, vectors, rows[shown], readings[shown])
         return Found(
             candidates=dataclasses.replace(candidates, groups=groups),
             num_matching=num_matching,
             num_considered=num_matching,
-            sorted=Sorted(Scope.MATCHING, len(rows), is_exact=True),
+            sorted=Sorted(Scope.MATCHING, len(order), is_exact=True),
             facets=facets,
         )
 
-    def _matching(self, item: SearchItem, vector: Floats) -> Ints:
-        """Returns the rows of all products that match the item's query and are similar enough."""
-        rows = self._nearest.matching(item)
-        if item.min_similarity == -math.inf or not len(rows):
-            return rows
-        candidates = self._nearest.of_rows(item, vector, rows)
-        return rows[_worth_showing(item, candidates)]
+    def _matching(self, item: SearchItem, vectors: Floats) -> tuple[Ints, Ints]:
+        """Returns the rows of all products that match a reading of the item's query and are similar enough to it, and the number of that
+        reading, the first of several."""
+        rows, readings = _NO_ROWS, _NO_ROWS
+        for number, (reading, vector) in enumerate(zip(item.readings, vectors, strict=True)):
+            new = self._nearest.matching(reading)
+            if item.min_similarity > -math.inf and len(new):
+                new = new[_worth_showing(item, self._nearest.of_rows(reading, vector, new))]
+            if number:
+                new = np.setdiff1d(new, rows, assume_unique=True)
+            rows = np.concatenate([rows, new])
+            readings = np.concatenate([readings, np.full(len(new), number)])
+        return rows, readings
+
+    def _with_evidence(self, item: SearchItem, vectors: Floats, rows: Ints, readings: Ints) -> Candidates:
+        """Returns given products in their order, each with the evidence of its reading (rows,)."""
+        if not item.others:
+            return self._nearest.of_rows(item, vectors[0], rows)
+        places = [np.flatnonzero(readings == number) for number in range(len(vectors))]
+        found = [
+            self._nearest.of_rows(reading, vector, rows[own])
+            for reading, vector, own in zip(item.readings, vectors, places, strict=True)
+        ]
+        return Candidates.concatenate(found).take(np.argsort(np.concatenate(places)).tolist())
 
     def _browse(self, item: SearchItem) -> Found:
         mask = self._masks.mask(item.filter)
@@ -162,14 +194,14 @@ class CatalogueSearch:
         return dataclasses.replace(candidates.take(kept), groups=groups)
 
     def _count(
-        self, item: SearchItem, vector: Floats, found: Candidates | Ints, question: FacetQuestion
+        self, item: SearchItem, vectors: Floats, found: Candidates | Ints, question: FacetQuestion
     ) -> FacetCounts:
         """Counts over the products that the item without what its filter says of the field would find: under a value's order over all that
         match, otherwise over its best. `found` are those of the item itself."""
-        relaxed = dataclasses.replace(item, filter=item.filter.without(question.name))
+        relaxed = item.within(item.filter.without(question.name))
         if relaxed.filter != item.filter:
-            matching = self._matching(relaxed, vector) if item.sort else ()
-            found = matching if len(matching) else self._nearest.search([relaxed], vector[None])[0]
+            matching, _ = self._matching(relaxed, vectors) if item.sort else (_NO_ROWS, _NO_ROWS)
+            found = matching if len(matching) else self._best([relaxed], [vectors])[0]
         if isinstance(found, Candidates):
             return self._facets.of_rows(question, _rows(found)[_worth_showing(item, found)])
         return self._facets.of_rows(question, found, Scope.MATCHING)

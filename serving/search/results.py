@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,9 @@ class Results:
     corrected_query: str = ""  # what was searched, where typing errors were corrected; else empty
     understood: tuple[UnderstoodPart, ...] = ()
     alternative_queries: tuple[str, ...] = ()  # that may be meant too
+    searched_queries: Mapping[int, str] = field(
+        default_factory=dict
+    )  # by number, the readings that found hits, if there are others
     shopper: Shopper = field(default_factory=Shopper)
     prediction: TypePrediction = NOT_CLASSIFIED  # the product types of the query
     type_use: TypeUse = TypeUse.OFF  # what the search did with them

@@ -279,7 +279,8 @@ class SearchRequest(_message.Message):
     """
     verbatim: _builtins.bool
     """Searches the query as typed. Unset: a word that neither the catalogue nor the language nor the encoder knows is taken for a typing
-    error and replaced, if one known word is far likelier than any other; `corrected_query` then holds the result. Only queries in the
+    error and replaced, if one known word is far likelier than any other; `corrected_query` then holds the result. If it may be several
+    words, each is searched: see `searched_queries`. Only queries in the
     language of the first of `CatalogueInfo.locales` are corrected. Conditions on the price and negations are read too, see
     `SearchResponse.understood`.
     """
@@ -723,6 +724,7 @@ class SearchResponse(_message.Message):
     ALTERNATIVE_QUERIES_FIELD_NUMBER: _builtins.int
     CATALOGUE_SEQUENCE_FIELD_NUMBER: _builtins.int
     SORTED_OVER_FIELD_NUMBER: _builtins.int
+    SEARCHED_QUERIES_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page. A token is valid for one bundle version: after a new bundle it is FAILED_PRECONDITION, reason
     STALE_PAGE_TOKEN, and the caller starts at the first page. Paging reaches at most `Limits.max_results` hits.
@@ -777,7 +779,17 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def alternative_queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other queries that may be meant: a word that nothing knows is near several others. The query was searched as typed."""
+        """Other queries that may be meant: a word that nothing knows is near several others, or near one that is far from sure. Whoever knows
+        which is meant sends it as `query`.
+        """
+
+    @_builtins.property
+    def searched_queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where there are `alternative_queries`, the queries whose products the hits are: the query as typed and the first two alternatives were all
+        searched, and of these the ones that the catalogue answers. Their products take turns, in the order of retrieval as in that of
+        `rank_model`, each product once; `total`, `facets` and what `sort` orders are of all of them together. Empty otherwise, and with
+        `verbatim`.
+        """
 
     def __init__(
         self,
@@ -802,10 +814,11 @@ class SearchResponse(_message.Message):
         alternative_queries: _abc.Iterable[_builtins.str] | None = ...,
         catalogue_sequence: _builtins.int = ...,
         sorted_over: Global___FacetScope.ValueType = ...,
+        searched_queries: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["personalisation", b"personalisation", "product_types", b"product_types", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_queries", b"alternative_queries", "bundle_version", b"bundle_version", "catalogue_sequence", b"catalogue_sequence", "corrected_query", b"corrected_query", "degradations", b"degradations", "facets", b"facets", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "sorted_over", b"sorted_over", "timing", b"timing", "total", b"total", "total_meaning", b"total_meaning", "understood", b"understood", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_queries", b"alternative_queries", "bundle_version", b"bundle_version", "catalogue_sequence", b"catalogue_sequence", "corrected_query", b"corrected_query", "degradations", b"degradations", "facets", b"facets", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "searched_queries", b"searched_queries", "sorted_over", b"sorted_over", "timing", b"timing", "total", b"total", "total_meaning", b"total_meaning", "understood", b"understood", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1029,7 +1042,7 @@ class Hit(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     score: _builtins.float
-    """The score of the retrieval; higher is better. Comparable within one answer only. Ranked candidates are ordered by `blend` instead."""
+    """The score of the retrieval; higher is better. Comparable within one answer and one of its `searched_queries` only. Ranked candidates are ordered by `blend` instead."""
     blend: _builtins.float
     """The chances, weighed by `rank_weights`. Ranked candidates are ordered by it, times exp(`asked_weight` * `Explanation.asked`). Blends of
     teacher and student are not comparable:
@@ -1141,6 +1154,7 @@ class Explanation(_message.Message):
     LEXICAL_RANK_FIELD_NUMBER: _builtins.int
     CLICK_BOOST_FIELD_NUMBER: _builtins.int
     CLICK_RANK_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine of the search's and the product's vector, -1 to 1. The search's vector is that of the query, moved by the shopper's history.
     `Hit.score` is the sum of this, `identifier_boost`, `type_boost`, `lexical_boost`, `click_boost` and all `boosts`.
@@ -1171,6 +1185,8 @@ class Explanation(_message.Message):
     """Added to `similarity` because shoppers engaged with the product after the same query before."""
     click_rank: _builtins.int
     """Position among the products that most shoppers engaged with after the same query, from 1. 0: it is not among them."""
+    query: _builtins.str
+    """Which of `SearchResponse.searched_queries` found the product; all values here are of this query. Empty where there are none."""
     @_builtins.property
     def matched_identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These identifiers, as they were matched."""
@@ -1206,10 +1222,11 @@ class Explanation(_message.Message):
         lexical_rank: _builtins.int = ...,
         click_boost: _builtins.float = ...,
         click_rank: _builtins.int = ...,
+        query: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "boosts", b"boosts", "click_boost", b"click_boost", "click_rank", b"click_rank", "identifier_boost", b"identifier_boost", "lexical_boost", b"lexical_boost", "lexical_rank", b"lexical_rank", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost", "vector_rank", b"vector_rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "boosts", b"boosts", "click_boost", b"click_boost", "click_rank", b"click_rank", "identifier_boost", b"identifier_boost", "lexical_boost", b"lexical_boost", "lexical_rank", b"lexical_rank", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "query", b"query", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost", "vector_rank", b"vector_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

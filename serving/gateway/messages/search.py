@@ -189,6 +189,7 @@ class SearchMessages:
             warnings=call.warnings,
             corrected_query=results.corrected_query,
             alternative_queries=results.alternative_queries,
+            searched_queries=results.searched_queries.values(),
             catalogue_sequence=results.sequence,
         )
         for part in results.understood:
@@ -249,6 +250,8 @@ class SearchMessages:
             if boost:
                 explanation.boosts[name] = boost
         explanation.matched_identifiers.extend(hits.matched.get(row, ()))
+        if hits.readings:
+            explanation.query = results.searched_queries[hits.readings[at]]
         explanation.rank = results.offset + at + 1
         explanation.retrieval_rank = results.retrieval_ranks[at]
         if row in results.factors:
