@@ -66,9 +66,13 @@ def print_answer(
         out.print(f"[yellow]searched for {corrected}[/yellow] (--verbatim to search as typed)")
     for part in answer.understood:
         _print_understood(part, digits)
-    if answer.alternative_queries:
-        others = " or ".join(escape(repr(other)) for other in answer.alternative_queries)
-        out.print(f"did you mean {others}?")
+    if answer.searched_queries:
+        searched = " and ".join(escape(repr(one)) for one in answer.searched_queries)
+        turns = ", which take turns" if len(answer.searched_queries) > 1 else ""
+        out.print(f"[yellow]searched for {searched}[/yellow]{turns} (--verbatim to search as typed)")
+    others = [escape(repr(one)) for one in answer.alternative_queries if one not in answer.searched_queries]
+    if others:
+        out.print(f"did you mean {' or '.join(others)}?")
     if is_ranked:
         out.print(
             f"the top {answer.ranked_depth} candidates, ranked by the {_name(search_pb2.RankModel, answer.ranked_by)}: "
@@ -200,7 +204,8 @@ def _cells(hit: search_pb2.Hit, digits: int, *, is_ranked: bool, explain: bool) 
     scores = (str(why.retrieval_rank), *_probabilities(hit)) if is_ranked else (f"{hit.score:.3f}",)
     stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
     price = f"{product.price_minor / 10**digits:,.{digits}f}" if product.HasField("price_minor") else ""
-    reason = f"holds {', '.join(why.matched_identifiers)}; " if why.matched_identifiers else ""
+    reason = f"for {why.query!r}: " if why.query else ""
+    reason += f"holds {', '.join(why.matched_identifiers)}; " if why.matched_identifiers else ""
     reason += f"similar {why.similarity:.2f}"
     reason += f", words {why.lexical_boost:+.2f}" if why.lexical_boost else ""
     reason += f", clicked {why.click_boost:+.2f}" if why.click_boost else ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 from serving.compute.facets import Scope
-from serving.compute.filter_masks import FilterMasks
-from serving.compute.retrieval import Candidates
+from serving.compute.filter_masks import NO_FILTER, FilterMasks
+from serving.compute.retrieval import Candidates, Retrieved
 from serving.search.failure import reason_of
 from serving.search.personaliser import Gain
 from serving.search.query_text import QueryText
@@ -80,6 +81,7 @@ class Page:
             type_facets=counted,
             facets=retrieval.retrieved.facets,
             sorted_over=_sorted_over(search, retrieval),
+            why_empty="" if num_hits else _why_empty(search, read, retrieval.retrieved),
             holds_words=bool(candidates.rows) and (not search.query or candidates.holds_words),
             total=total,
             total_is_exact=is_exact,
@@ -116,6 +118,19 @@ class Page:
 def _searched(read: QueryText, candidates: Candidates) -> dict[int, str]:
     """Returns by its number each reading of the query that found a candidate; nothing where there was but one to search."""
     return {number: read.readings[number].query for number in sorted(set(candidates.readings))}
+
+
+def _why_empty(search: Search, read: QueryText, retrieved: Retrieved) -> str:
+    """Returns why a search found nothing."""
+    if read.is_unknown:
+        return (
+            "no hits: no product holds a word of the query, and no letter of it is of a script that the catalogue uses"
+        )
+    if search.min_similarity > -math.inf and retrieved.num_matching:
+        return f"no hits: no product that passes the filter has a similarity of {search.min_similarity:.3g} or more"
+    if dataclasses.replace(search.filter, before_row=None) == NO_FILTER:
+        return "no hits: the catalogue holds no product"
+    return "no hits: no product passes the whole filter; leave out a part of it"
 
 
 def _sorted_over(search: Search, retrieval: Retrieval) -> Scope | None:
