@@ -3,7 +3,7 @@
 An encoder breaks a misspelt name into subwords without meaning. A word that the catalogue, the query's language or the encoder knows is
 never mended. An unknown one is mended if one known word explains it far better than any other: by its frequency in the catalogue or the
 language, and by the number and kind of errors (a noisy channel: Kernighan, Church and Gale, 1990). Otherwise the query stays, and what else
-it may mean is given as alternatives.
+it may mean is given as alternatives, of which a search also searches the likeliest.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Mending:
     query: str
     corrections: tuple[Correction, ...] = ()
     alternatives: tuple[str, ...] = ()
+    readings: tuple[tuple[str, ...], ...] = ()  # of each alternative: what every correction's word is read as
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +213,11 @@ class Speller:
         readings_of_query = [{**base, **{c: c.into[0] for c in unsure}}] if unsure else []
         for rank in range(1, MAX_ALTERNATIVES):
             readings_of_query += [{**readings_of_query[0], c: c.into[rank]} for c in unsure if len(c.into) > rank]
-        alternatives = dict.fromkeys(_replaced(query, reading) for reading in readings_of_query)
-        return Mending(_replaced(query, base), tuple(corrections), tuple(alternatives)[:MAX_ALTERNATIVES])
+        alternatives = {_replaced(query, reading): tuple(reading.values()) for reading in readings_of_query}
+        kept = tuple(alternatives)[:MAX_ALTERNATIVES]
+        return Mending(
+            _replaced(query, base), tuple(corrections), kept, tuple(alternatives[alternative] for alternative in kept)
+        )
 
     @property
     def counts(self) -> Mapping[str, int]:

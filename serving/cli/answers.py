@@ -15,6 +15,7 @@ from models.products.currency import currency_digits
 from serving.cli.terminal import out
 
 PROBABILITIES = ("click %", "cart %", "buy %")
+OVER = {search_pb2.FACET_SCOPE_ALL: "all", search_pb2.FACET_SCOPE_MATCHING: "all matching"}  # what a facet counts over
 WIDE = 120  # a terminal of so many characters shows every column of a ranked hit
 MAX_FACTORS = 4  # shown for each hit
 
@@ -65,14 +66,24 @@ def print_answer(
         out.print(f"[yellow]searched for {corrected}[/yellow] (--verbatim to search as typed)")
     for part in answer.understood:
         _print_understood(part, digits)
-    if answer.alternative_queries:
-        others = " or ".join(escape(repr(other)) for other in answer.alternative_queries)
-        out.print(f"did you mean {others}?")
+    if answer.searched_queries:
+        searched = " and ".join(escape(repr(one)) for one in answer.searched_queries)
+        turns = ", which take turns" if len(answer.searched_queries) > 1 else ""
+        out.print(f"[yellow]searched for {searched}[/yellow]{turns} (--verbatim to search as typed)")
+    others = [escape(repr(one)) for one in answer.alternative_queries if one not in answer.searched_queries]
+    if others:
+        out.print(f"did you mean {' or '.join(others)}?")
     if is_ranked:
         out.print(
             f"the top {answer.ranked_depth} candidates, ranked by the {_name(search_pb2.RankModel, answer.ranked_by)}: "
             "probabilities in %, 'was' is the rank before",
             highlight=False,
+        )
+    if answer.sorted_over == search_pb2.FACET_SCOPE_MATCHING:
+        out.print(f"sorted: all {answer.total:,} products that match the query", highlight=False)
+    elif answer.sorted_over == search_pb2.FACET_SCOPE_BEST and answer.hits:
+        out.print(
+            f"sorted: the {_total(answer)} that fit the query best; none was found by all its words", highlight=False
         )
     _print_degradations(answer.degradations)
     if answer.HasField("product_types") and (explain or answer.product_types.facets):
@@ -94,7 +105,7 @@ def print_facet(facet: search_pb2.Facet) -> None:
     """Prints the values of a facet with their counts, and over what they were counted."""
     unit = f" {facet.unit}" if facet.unit else ""
     values = ", ".join(f"{_facet_value(value)}{unit} {value.count:,}" for value in facet.values)
-    over = "all" if facet.counted_over == search_pb2.FACET_SCOPE_ALL else "the best"
+    over = OVER.get(facet.counted_over, "the best")
     out.print(f"[cyan]{escape(facet.name)}[/cyan] of {over} {facet.num_products:,}: {escape(values)}", highlight=False)
 
 
@@ -193,7 +204,8 @@ def _cells(hit: search_pb2.Hit, digits: int, *, is_ranked: bool, explain: bool) 
     scores = (str(why.retrieval_rank), *_probabilities(hit)) if is_ranked else (f"{hit.score:.3f}",)
     stock = "" if not product.HasField("in_stock") or product.in_stock else " (out of stock)"
     price = f"{product.price_minor / 10**digits:,.{digits}f}" if product.HasField("price_minor") else ""
-    reason = f"holds {', '.join(why.matched_identifiers)}; " if why.matched_identifiers else ""
+    reason = f"for {why.query!r}: " if why.query else ""
+    reason += f"holds {', '.join(why.matched_identifiers)}; " if why.matched_identifiers else ""
     reason += f"similar {why.similarity:.2f}"
     reason += f", words {why.lexical_boost:+.2f}" if why.lexical_boost else ""
     reason += f", clicked {why.click_boost:+.2f}" if why.click_boost else ""

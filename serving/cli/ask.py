@@ -106,7 +106,12 @@ class SelectionOptions:
         ),
     ] = None
     sort: Annotated[
-        str, Option(metavar="[-]NAME", help="Order by price, popularity or an attribute; '-' for the largest first.")
+        str,
+        Option(
+            metavar="[-]NAME",
+            help="Order by price, popularity or an attribute that is a number, date or bool; '-' for the largest first, as in "
+            "--sort=-price. With a query it orders the products that hold all its words or, where none does, those that fit best.",
+        ),
     ] = ""
     group_by: Annotated[str, Option(help="Show one product for each value of this attribute.")] = ""
 

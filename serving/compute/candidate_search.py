@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,22 @@ class _Pool:
         return ranks
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Asked:
+    """What a query asks for beside its vector. Products are those within its filter."""
+
+    words: LexicalQuery | None
+    clicked: Clicked
+    named: Ints  # rows of the products that hold an identifier
+    identifier_boosts: dict[int, float]  # by row
+    matched: dict[int, list[str]]  # by row, the identifiers
+
+    @property
+    def most_clicked(self) -> Ints:
+        return self.clicked.rows[np.argsort(-self.clicked.weights, kind="stable")]
+
+
+_NO_ROWS = np.zeros(0, np.int64)
 _NOTHING = _Nearest(np.zeros(0, np.int64), np.zeros(0, np.float32))
 _NO_HITS = LexicalHits(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
@@ -120,11 +136,13 @@ class CandidateSearch:
         return [results[at] for at in range(len(items))]
 
     def num_matching(self, item: SearchItem) -> int:
-        """Returns how many products pass the item's filter and, if it says so, are of its types.
+        """Returns how many products pass the item's filter and, if it says so, are of the types of one of its readings.
 
         A mask passes no removed product; where there is no mask, none was removed.
         """
-        mask = self._mask_of_types(item) if item.only_types else self._masks.mask(item.filter)
+        mask = self._masks.mask(item.filter)
+        if all(reading.only_types for reading in item.readings):
+            mask = np.logical_or.reduce([self._mask_of_types(reading) for reading in item.readings])
         return self.index.size if mask is None else int(np.count_nonzero(mask))
 
     def _mask_of_types(self, item: SearchItem) -> Bools:
@@ -154,42 +172,92 @@ class CandidateSearch:
         order = np.lexsort((rows, -scores))[:k]
         return _Nearest(rows[order], scores[order])
 
+    def matching(self, item: SearchItem) -> Ints:
+        """Returns the rows, ascending, of the products within the item's filter that hold all words of its query where they say what they
+        are, and that state no other value in the place of one that it names, unless all do; and of those that hold an identifier of it.
+
+        Nothing where words do not count.
+        """
+        text = item.subject.query.text
+        if self._lexical is None or not (item.lexical_weight or item.words_only) or not text:
+            return _NO_ROWS
+        mask = self._mask_of_types(item) if item.only_types else self._masks.mask(item.filter)
+        rows = self._lexical.naming(self._lexical.query(text))
+        rows = rows if mask is None else rows[mask[rows]]
+        mismatch = self._named_values.mismatch(text, rows) if self._named_values and len(rows) else None
+        if mismatch is not None and not mismatch.all():
+            rows = rows[mismatch == 0]
+        named, _ = _boosts_of(self._identifiers.find(text), mask)
+        return np.union1d(rows, np.fromiter(named, np.int64, len(named))) if named else rows
+
+    def of_rows(self, item: SearchItem, vector: Floats, rows: Ints) -> Candidates:
+        """Returns given products in their order, with the evidence that a search would find for them. No leg has ranked them."""
+        within = np.zeros(self.index.size, np.bool_)
+        within[rows] = True
+        asked = self._ask(item, within)
+        given = _Nearest(rows, self.similarities(vector, rows))
+        pool = self._unite([given], [asked.most_clicked, _NO_ROWS, asked.named], vector)
+        candidates = self._candidates(item, asked, pool, lambda _: np.arange(len(rows)))
+        return dataclasses.replace(candidates, vector_ranks=[0] * len(rows), click_ranks=[0] * len(rows))
+
+    def similarities(self, vector: Floats, rows: Ints) -> Floats:
+        """Returns (rows,) the scores of products in the index."""
+        scores: Floats = to_float32(self._vectors.take(rows)) @ vector
+        return scores
+
     def _merge(self, item: SearchItem, vector: Floats, nearest: _Nearest, mask: Bools | None) -> Candidates:
         """Returns the best `item.k` of the candidates of all legs. Those of `nearest` come best first."""
-        text = item.subject.query.text
-        matches = self._identifiers.find(text) if text else []
-        identifier_boosts, matched = _boosts_of(matches, mask)
-        words, hits = self._lexical_hits(item, mask)
-        clicked = self._clicked(item, mask)
-        named = np.fromiter(sorted(identifier_boosts), np.int64, len(identifier_boosts))
+        asked = self._ask(item, mask)
+        hits = self._lexical_hits(item, asked.words, mask)
         legs = [nearest, *self._nearest_of_types(item, vector, mask)]
-        most_clicked = clicked.rows[np.argsort(-clicked.weights, kind="stable")]
-        pool = self._unite(legs, [most_clicked, hits.rows, named], vector)
+        pool = self._unite(legs, [asked.most_clicked, hits.rows, asked.named], vector)
+        candidates = self._candidates(item, asked, pool, lambda totals: _best(pool, totals, item.k))
+        return dataclasses.replace(candidates, holds_words=candidates.holds_words or bool(len(hits.rows)))
+
+    def _ask(self, item: SearchItem, mask: Bools | None) -> _Asked:
+        """Returns what a query asks for beside its vector."""
+        text = item.subject.query.text
+        boosts, matched = _boosts_of(self._identifiers.find(text) if text else [], mask)
+        return _Asked(
+            words=self._lexical.query(text) if self._lexical and text else None,
+            clicked=self._clicked(item, mask),
+            named=np.fromiter(sorted(boosts), np.int64, len(boosts)),
+            identifier_boosts=boosts,
+            matched=matched,
+        )
+
+    def _candidates(
+        self, item: SearchItem, asked: _Asked, pool: _Pool, chosen: Callable[[Doubles], Ints]
+    ) -> Candidates:
+        """Weighs the evidence of the products of a pool. `chosen` returns the positions of those to return, from the scores (pool,)."""
+        text = item.subject.query.text
         boosts = np.zeros(len(pool.rows))
-        if identifier_boosts:
-            boosts[pool.positions[-1]] = [identifier_boosts[row] for row in named.tolist()]
+        if asked.identifier_boosts:
+            boosts[pool.positions[-1]] = [asked.identifier_boosts[row] for row in asked.named.tolist()]
         type_boosts = self._masks.type_boosts(item.type_boosts, pool.rows)
         lexical_boosts, coverage = np.zeros(len(pool.rows), np.float32), np.zeros(len(pool.rows), np.float32)
         evidence = np.zeros((len(pool.rows), 2), np.float32)
-        if words is not None and self._lexical:
-            match = self._lexical.match(words, pool.rows)
-            evidence = word_evidence(words, match)
+        if asked.words is not None and self._lexical:
+            match = self._lexical.match(asked.words, pool.rows)
+            evidence = word_evidence(asked.words, match)
             kept = self._share_kept(text, pool.rows)
             fitting = dataclasses.replace(match, coverage=match.coverage * kept)
-            lexical_boosts = item.lexical_weight * lexical_boost(words, fitting)
+            lexical_boosts = item.lexical_weight * lexical_boost(asked.words, fitting)
             coverage = evidence[:, 0] * kept
+        clicked = asked.clicked
         click_boosts = np.zeros(len(pool.rows), np.float32)
         if len(clicked.rows):
             click_boosts[self._place[clicked.rows]] = np.float32(item.click_weight) * CLICK_BOOST * clicked.shares
         totals = pool.scores + boosts + type_boosts + lexical_boosts + click_boosts
-        best = _best(pool, totals, item.k)
+        best = chosen(totals)
         rows = pool.rows[best].tolist()
         similarities, feature_boosts = self._split_scores(item, rows, pool.scores[best].tolist())
+        matched = asked.matched
         return Candidates(
             rows=rows,
             scores=totals[best].tolist(),
             similarities=similarities,
-            identifier_boosts=_listed(boosts, best, identifier_boosts),
+            identifier_boosts=_listed(boosts, best, asked.identifier_boosts),
             type_boosts=_listed(type_boosts, best, item.type_boosts),
             feature_boosts=feature_boosts,
             lexical_boosts=lexical_boosts[best].tolist(),
@@ -200,7 +268,7 @@ class CandidateSearch:
             lexical_ranks=pool.ranks(-2)[best].tolist(),
             click_ranks=pool.ranks(-3)[best].tolist() if len(clicked.rows) else [0] * len(rows),
             matched={row: matched[row] for row in rows if row in matched} if matched else {},
-            holds_words=bool(len(hits.rows) or matched) or bool(evidence.any()),
+            holds_words=bool(matched) or bool(evidence.any()),
         )
 
     def _share_kept(self, text: str, rows: Ints) -> Floats | np.float32:
@@ -217,15 +285,11 @@ class CandidateSearch:
         clicked = self._clicks.find(query.text, query.locale)
         return clicked if mask is None or not len(clicked.rows) else clicked.within(mask)
 
-    def _lexical_hits(self, item: SearchItem, mask: Bools | None) -> tuple[LexicalQuery | None, LexicalHits]:
-        """Returns the query as words, and the best products by them."""
-        text = item.subject.query.text
-        if self._lexical is None or not text:
-            return None, _NO_HITS
-        words = self._lexical.query(text)
-        return words, self._lexical.search(
-            words, _depth(item.k), mask
-        ) if item.lexical_weight or item.words_only else _NO_HITS
+    def _lexical_hits(self, item: SearchItem, words: LexicalQuery | None, mask: Bools | None) -> LexicalHits:
+        """Returns the best products by the words of the query."""
+        if self._lexical is None or words is None or not (item.lexical_weight or item.words_only):
+            return _NO_HITS
+        return self._lexical.search(words, _depth(item.k), mask)
 
     def _unite(self, scored: Sequence[_Nearest], named: Sequence[Ints], vector: Floats) -> _Pool:
         """Returns the products of all legs, each once. Of those in `named` alone the score is computed here."""
@@ -246,7 +310,7 @@ class CandidateSearch:
         num_scored = int(np.searchsorted(first, sum(len(leg.rows) for leg in scored)))
         scores[:num_scored] = np.concatenate([leg.scores for leg in scored])[first[:num_scored]]
         if num_scored < len(rows):
-            scores[num_scored:] = to_float32(self._vectors.take(rows[num_scored:])) @ vector
+            scores[num_scored:] = self.similarities(vector, rows[num_scored:])
         return _Pool(rows, scores, places, positions)
 
     def _nearest_of_types(self, item: SearchItem, vector: Floats, mask: Bools | None) -> list[_Nearest]:
@@ -257,7 +321,7 @@ class CandidateSearch:
             rows = self._masks.rows_of_category(path)
             rows = rows if mask is None else rows[mask[rows]]
             if len(rows) <= MAX_SCORED_ROWS:
-                scores = to_float32(self._vectors.take(rows)) @ vector
+                scores = self.similarities(vector, rows)
                 if len(rows) > depth:
                     best = np.argpartition(-scores, depth - 1)[:depth]
                     rows, scores = rows[best], scores[best]

@@ -19,13 +19,22 @@ from models.products.identifiers import IdentifierIndex
 from models.products.product_table import ProductTable
 from models.ranking.click_memory import Clicks
 from serving.compute.candidate_search import CandidateSearch
-from serving.compute.facets import FacetCounter, FacetCounts, FacetQuestion
+from serving.compute.facets import FacetCounter, FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import FilterMasks, ProductFilter
-from serving.compute.retrieval import Candidates, SearchItem
-from serving.compute.value_order import ValueOrder
+from serving.compute.readings import merged
+from serving.compute.retrieval import Candidates, SearchItem, Sorted
+from serving.compute.value_order import Group, SortBy, ValueOrder
 
 MAX_CACHED_FACETS = 512  # answers over all products
 MAX_GROUPED = 10_000  # products of which groups are made where there is no query
+
+
+# Where a value orders and no product holds all words of the query, those are ordered whose scores are so near the best. Of 310 queries in
+# shoppers' words over the sample store ("velvet couch", simulated) the first ten by price were of the right type and value in .698, .640
+# and .516 with 0.05, 0.1 and 0.2, and .297, .439 and .683 of such products were there at all; .418 with the largest share of the words in
+# place of the score, .043 with all of the best 1,000.
+NEAR = 0.1
+_NO_ROWS: Ints = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,7 @@ class Found:
     candidates: Candidates
     num_matching: int
     num_considered: int
+    sorted: Sorted | None = None  # where a value orders the products of a query
     facets: tuple[FacetCounts, ...] = ()
 
 
@@ -68,28 +78,102 @@ class CatalogueSearch:
         self._masks.warm_up()
 
     def search(self, items: Sequence[SearchItem], vectors: Floats) -> list[Found]:
-        """Returns what each item found; `vectors` (items, width) are the search vectors, of which those without a query are not read."""
-        queries = [at for at, item in enumerate(items) if not item.browses]
-        nearest = self._nearest.search(
-            [items[at] for at in queries], vectors if len(queries) == len(items) else vectors[queries]
-        )
-        found = {
-            at: self._of_query(items[at], vectors[at], candidates)
-            for at, candidates in zip(queries, nearest, strict=True)
-        }
-        return [found[at] if at in found else self._browse(item) for at, item in enumerate(items)]
+        """Returns what each item found; `vectors` (readings of all items, width) are the search vectors, of which those without a query are
+        not read."""
+        found: dict[int, Found] = {}
+        queries: dict[int, Floats] = {}  # the vectors (readings, width) of each item that is searched
+        start = 0
+        for at, item in enumerate(items):
+            own = vectors[start : start + 1 + len(item.others)]
+            start += len(own)
+            if item.browses:
+                found[at] = self._browse(item)
+            elif item.sort and (matching := self._sort_matching(item, item.sort, own)):
+                found[at] = matching
+            else:
+                queries[at] = own
+        best = self._best([items[at] for at in queries], list(queries.values()))
+        for at, candidates in zip(queries, best, strict=True):
+            found[at] = self._of_query(items[at], queries[at], candidates)
+        return [found[at] for at in range(len(items))]
 
-    def _of_query(self, item: SearchItem, vector: Floats, candidates: Candidates) -> Found:
+    def _best(self, items: Sequence[SearchItem], vectors: Sequence[Floats]) -> list[Candidates]:
+        """Returns the candidates of each item, those of all its readings; `vectors` are (readings, width) of each."""
+        if not items:
+            return []
+        readings = [reading for item in items for reading in item.readings]
+        nearest = iter(self._nearest.search(readings, vectors[0] if len(items) == 1 else np.concatenate(vectors)))
+        return [
+            merged([next(nearest) for _ in item.readings], item.k) if item.others else next(nearest) for item in items
+        ]
+
+    def _of_query(self, item: SearchItem, vectors: Floats, candidates: Candidates) -> Found:
+        """Returns the best of a query or, where a value orders but nothing matches the query, those of its best that are near enough."""
         considered = len(candidates.rows)
         num_matching = considered if item.words_only else self._nearest.num_matching(item)
-        facets = tuple(self._count_best(item, vector, candidates, question) for question in item.facets)
+        facets = tuple(self._count(item, vectors, candidates, question) for question in item.facets)
         if item.sort or item.group_by:
-            candidates = candidates.take(_similar(candidates, item.min_similarity))
+            candidates = candidates.take(_worth_showing(item, candidates))
+        near = len(candidates.rows)
         if item.sort:
             candidates = candidates.take(self._order.sorted(item.sort, _rows(candidates)).tolist())
         if item.group_by:
             candidates = self._grouped(item, candidates)
-        return Found(candidates=candidates, num_matching=num_matching, num_considered=considered, facets=facets)
+        is_exact = near < considered or considered >= num_matching
+        return Found(
+            candidates=candidates,
+            num_matching=num_matching,
+            num_considered=considered,
+            sorted=Sorted(Scope.BEST, len(candidates.rows), is_exact) if item.sort else None,
+            facets=facets,
+        )
+
+    def _sort_matching(self, item: SearchItem, by: SortBy, vectors: Floats) -> Found | None:
+        """Returns all products that match a reading of the query in the order of a value; None if there are none."""
+        rows, readings = self._matching(item, vectors)
+        if not len(rows):
+            return None
+        facets = tuple(self._count(item, vectors, rows, question) for question in item.facets)
+        num_matching = len(rows)
+        order = self._order.sorted(by, rows)
+        groups: dict[int, Group] = {}
+        if item.group_by:
+            kept, groups = self._order.groups(item.group_by, rows[order], self._masks.mask(item.filter))
+            order = order[kept]
+        shown = order[: item.k]
+        candidates = self._with_evidence(item, vectors, rows[shown], readings[shown])
+        return Found(
+            candidates=dataclasses.replace(candidates, groups=groups),
+            num_matching=num_matching,
+            num_considered=num_matching,
+            sorted=Sorted(Scope.MATCHING, len(order), is_exact=True),
+            facets=facets,
+        )
+
+    def _matching(self, item: SearchItem, vectors: Floats) -> tuple[Ints, Ints]:
+        """Returns the rows of all products that match a reading of the item's query and are similar enough to it, and the number of that
+        reading, the first of several."""
+        rows, readings = _NO_ROWS, _NO_ROWS
+        for number, (reading, vector) in enumerate(zip(item.readings, vectors, strict=True)):
+            new = self._nearest.matching(reading)
+            if item.min_similarity > -math.inf and len(new):
+                new = new[_worth_showing(item, self._nearest.of_rows(reading, vector, new))]
+            if number:
+                new = np.setdiff1d(new, rows, assume_unique=True)
+            rows = np.concatenate([rows, new])
+            readings = np.concatenate([readings, np.full(len(new), number)])
+        return rows, readings
+
+    def _with_evidence(self, item: SearchItem, vectors: Floats, rows: Ints, readings: Ints) -> Candidates:
+        """Returns given products in their order, each with the evidence of its reading (rows,)."""
+        if not item.others:
+            return self._nearest.of_rows(item, vectors[0], rows)
+        places = [np.flatnonzero(readings == number) for number in range(len(vectors))]
+        found = [
+            self._nearest.of_rows(reading, vector, rows[own])
+            for reading, vector, own in zip(item.readings, vectors, places, strict=True)
+        ]
+        return Candidates.concatenate(found).take(np.argsort(np.concatenate(places)).tolist())
 
     def _browse(self, item: SearchItem) -> Found:
         mask = self._masks.mask(item.filter)
@@ -109,14 +193,18 @@ class CatalogueSearch:
         kept, groups = self._order.groups(item.group_by, _rows(candidates), self._masks.mask(item.filter))
         return dataclasses.replace(candidates.take(kept), groups=groups)
 
-    def _count_best(
-        self, item: SearchItem, vector: Floats, candidates: Candidates, question: FacetQuestion
+    def _count(
+        self, item: SearchItem, vectors: Floats, found: Candidates | Ints, question: FacetQuestion
     ) -> FacetCounts:
-        """Counts over the best candidates of the item without what its filter says of the field."""
-        relaxed = item.filter.without(question.name)
-        if relaxed != item.filter:
-            (candidates,) = self._nearest.search([dataclasses.replace(item, filter=relaxed)], vector[None])
-        return self._facets.of_rows(question, _rows(candidates)[_similar(candidates, item.min_similarity)])
+        """Counts over the products that the item without what its filter says of the field would find: under a value's order over all that
+        match, otherwise over its best. `found` are those of the item itself."""
+        relaxed = item.within(item.filter.without(question.name))
+        if relaxed.filter != item.filter:
+            matching, _ = self._matching(relaxed, vectors) if item.sort else (_NO_ROWS, _NO_ROWS)
+            found = matching if len(matching) else self._best([relaxed], [vectors])[0]
+        if isinstance(found, Candidates):
+            return self._facets.of_rows(question, _rows(found)[_worth_showing(item, found)])
+        return self._facets.of_rows(question, found, Scope.MATCHING)
 
     def _count_all(self, question: FacetQuestion, product_filter: ProductFilter) -> FacetCounts:
         if self._counted_version != self._masks.version:
@@ -137,9 +225,13 @@ def _rows(candidates: Candidates) -> Ints:
     return np.array(candidates.rows, np.int64)
 
 
-def _similar(candidates: Candidates, min_similarity: float) -> list[int]:
-    """Returns the places of the candidates above a threshold, and of those that hold an identifier of the query."""
-    if min_similarity == -math.inf:
-        return list(range(len(candidates.rows)))
-    pairs = zip(candidates.similarities, candidates.identifier_boosts, strict=True)
-    return [at for at, (similarity, boost) in enumerate(pairs) if similarity >= min_similarity or boost > 0]
+def _worth_showing(item: SearchItem, candidates: Candidates) -> list[int]:
+    """Returns the places of the candidates above the item's threshold of similarity, and of those that hold an identifier of the query.
+    Where a value orders and the item has no threshold, what scores far less than the best is left out."""
+    if item.min_similarity > -math.inf:
+        pairs = zip(candidates.similarities, candidates.identifier_boosts, strict=True)
+        return [at for at, (similarity, boost) in enumerate(pairs) if similarity >= item.min_similarity or boost > 0]
+    if item.sort and candidates.rows:
+        lowest = max(candidates.scores) - NEAR
+        return [at for at, score in enumerate(candidates.scores) if score >= lowest]
+    return list(range(len(candidates.rows)))

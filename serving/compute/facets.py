@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,14 @@ from models.products.attributes.spec import AttributeType
 from serving.compute.filter_masks import NO_FILTER, Column, FilterMasks
 
 KEYWORD_TYPES = (AttributeType.KEYWORD, AttributeType.KEYWORDS)
+
+
+class Scope(StrEnum):
+    """Over which products something is counted or ordered."""
+
+    ALL = "all"  # that pass the filter
+    MATCHING = "matching"  # of these, all that match the query
+    BEST = "best"  # candidates of the query
 
 
 class FacetQuestion(NamedTuple):
@@ -32,7 +41,7 @@ class FacetCounts:
     ranges: tuple[int, ...] = ()
     num_values: int = 0  # values that some product has
     num_products: int = 0  # that were counted over
-    over_all: bool = True  # all products that pass the filter, rather than candidates
+    scope: Scope = Scope.ALL
     bounds: tuple[float, float] | None = None  # smallest and largest number
 
 
@@ -49,17 +58,17 @@ class FacetCounter:
         """Counts over all living products that pass a mask (rows,) of the masks' making, None for all."""
         column = self._column(question)
         if mask is None or mask is self._masks.mask(NO_FILTER):
-            return _answer(question, column, column.counts(), self._masks.num_alive, over_all=True)
+            return _answer(question, column, column.counts(), self._masks.num_alive, Scope.ALL)
         version = self._masks.version
         if self._selected is None or self._selected[0] != version or self._selected[1].mask is not mask:
             self._selected = version, Selection(mask)
         selected = self._selected[1]
-        return _answer(question, column, column.counts(selected), selected.size, over_all=True)
+        return _answer(question, column, column.counts(selected), selected.size, Scope.ALL)
 
-    def of_rows(self, question: FacetQuestion, rows: Ints) -> FacetCounts:
-        """Counts over candidates."""
+    def of_rows(self, question: FacetQuestion, rows: Ints, scope: Scope = Scope.BEST) -> FacetCounts:
+        """Counts over products of a query."""
         column = self._column(question)
-        return _answer(question, column, column.counts_among(rows), len(rows), over_all=False)
+        return _answer(question, column, column.counts_among(rows), len(rows), scope)
 
     def _column(self, question: FacetQuestion) -> Column:
         column = self._masks.column(question.name)
@@ -68,7 +77,7 @@ class FacetCounter:
         return column
 
 
-def _answer(question: FacetQuestion, column: Column, counts: Ints, num_products: int, *, over_all: bool) -> FacetCounts:
+def _answer(question: FacetQuestion, column: Column, counts: Ints, num_products: int, scope: Scope) -> FacetCounts:
     present = np.flatnonzero(counts)
     bounds = None
     if column.type not in KEYWORD_TYPES and column.type is not AttributeType.BOOL and len(present):
@@ -87,6 +96,6 @@ def _answer(question: FacetQuestion, column: Column, counts: Ints, num_products:
         ranges=ranges,
         num_values=len(present),
         num_products=num_products,
-        over_all=over_all,
+        scope=scope,
         bounds=bounds,
     )

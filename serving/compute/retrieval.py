@@ -6,8 +6,9 @@ ScoreItem  -> ScoredCandidates: the student's scores of candidates that the call
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from models.products.product import Product
 from models.query_types.type_model import TypePrediction
 from models.ranking.ranker import DEFAULT_BLEND
 from models.ranking.taste import Taste
-from serving.compute.facets import FacetCounts, FacetQuestion
+from serving.compute.facets import FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import NO_FILTER, ProductFilter
 from serving.compute.value_order import Group, SortBy
 
@@ -73,11 +74,22 @@ class SearchItem:
     depth: int = 0
     weights: Weights = DEFAULT_BLEND
     asked_weight: float = 0.0  # see `StudentScores.blend`
-    sort: SortBy | None = None  # orders the best `k` by a value
+    sort: SortBy | None = None  # orders what matches the query, or else the best of `k`, by a value
     group_by: str = ""  # an attribute: of the best `k` the first of each value stays
     facets: tuple[FacetQuestion, ...] = ()
     min_similarity: float = -math.inf  # of the candidates that `facets` counts and `sort` orders
     min_sequence: int = 0  # of the latest change that must be there, if it is in the log
+    others: tuple[SearchItem, ...] = ()  # the same for other readings of its query
+
+    @property
+    def readings(self) -> tuple[SearchItem, ...]:
+        """Returns the item for each reading of its query, its own first."""
+        return self, *self.others
+
+    def within(self, product_filter: ProductFilter) -> SearchItem:
+        """Returns the item and its other readings with another filter."""
+        others = tuple(other.within(product_filter) for other in self.others)
+        return dataclasses.replace(self, filter=product_filter, others=others)
 
     @property
     def browses(self) -> bool:
@@ -123,6 +135,11 @@ class ScoreItem:
     explains: bool = False
     min_sequence: int = 0  # as in `SearchItem`
 
+    @property
+    def readings(self) -> tuple[ScoreItem, ...]:
+        """Returns the item: its query has one reading."""
+        return (self,)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
@@ -146,6 +163,9 @@ class Candidates:
     matched: dict[int, list[str]]  # by row, the identifiers behind a boost
     holds_words: bool = False  # the filter passes a product that holds a word or an identifier of the query
     groups: Mapping[int, Group] = field(default_factory=dict)  # by row, where the search groups
+    readings: list[int] = field(
+        default_factory=list
+    )  # number of the reading that found each; empty where there is but one
 
     @classmethod
     def of_rows(cls, rows: list[int]) -> Candidates:
@@ -191,6 +211,33 @@ class Candidates:
             matched=self.matched,
             holds_words=self.holds_words,
             groups=self.groups,
+            readings=taken(self.readings) if self.readings else [],
+        )
+
+    @classmethod
+    def concatenate(cls, of_readings: Sequence[Candidates]) -> Candidates:
+        """Returns the candidates of all readings of a query, one after the other."""
+
+        def all_of(values_of: Callable[[Candidates], Iterable[Value]]) -> list[Value]:
+            return [value for candidates in of_readings for value in values_of(candidates)]
+
+        return cls(
+            rows=all_of(lambda one: one.rows),
+            scores=all_of(lambda one: one.scores),
+            similarities=all_of(lambda one: one.similarities),
+            identifier_boosts=all_of(lambda one: one.identifier_boosts),
+            type_boosts=all_of(lambda one: one.type_boosts),
+            feature_boosts=all_of(lambda one: one.feature_boosts),
+            lexical_boosts=all_of(lambda one: one.lexical_boosts),
+            coverages=all_of(lambda one: one.coverages),
+            words=np.concatenate([one.words for one in of_readings]),
+            click_boosts=all_of(lambda one: one.click_boosts),
+            vector_ranks=all_of(lambda one: one.vector_ranks),
+            lexical_ranks=all_of(lambda one: one.lexical_ranks),
+            click_ranks=all_of(lambda one: one.click_ranks),
+            matched={row: names for one in of_readings for row, names in one.matched.items()},
+            holds_words=any(one.holds_words for one in of_readings),
+            readings=[number for number, one in enumerate(of_readings) for _ in one.rows],
         )
 
 
@@ -213,7 +260,11 @@ class StudentScores:
 
     @classmethod
     def blend(
-        cls, chances: Floats, weights: Weights, asked_weight: float = 0.0, coverages: Sequence[float] = ()
+        cls,
+        chances: Floats,
+        weights: Weights,
+        asked_weight: float = 0.0,
+        coverages: Sequence[float] = (),
     ) -> StudentScores:
         """A product that holds all words of the query counts exp(`asked_weight`) times as much as one that holds none of them. `coverages`
         (scored,) are the shares of the words; empty where they are not known."""
@@ -241,15 +292,25 @@ _NONE: Floats = np.zeros((0, 3), np.float32)
 NOT_SCORED = StudentScores.missing()
 
 
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What a value orders of the products of a query: `total` of them, or more unless `is_exact`."""
+
+    scope: Scope
+    total: int
+    is_exact: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Retrieved:
     """The candidates of a search in their order, and the student's scores of the first of them. They are the best of `num_considered`
-    products, of `num_matching` that pass the filter."""
+    products, of `num_matching` that pass the filter; or the first of `sorted`."""
 
     candidates: Candidates
     scores: StudentScores
     num_matching: int = 0
     num_considered: int = 0
+    sorted: Sorted | None = None  # where a value orders the products of a query
     facets: tuple[FacetCounts, ...] = ()
     sequence: int = 0  # of the latest change of the catalogue that was there
     num_rows: int = 0  # that there were: later ones are newer

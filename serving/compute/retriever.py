@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
+from models.arrays import Ints
 from models.unified.light_tower import LightTower
 from serving.compute.catalogue_search import CatalogueSearch, Found
 from serving.compute.catalogue_state import FIXED, CatalogueState
 from serving.compute.query_vectors import QueryVectors, SearchVectors
+from serving.compute.readings import in_turns
 from serving.compute.retrieval import (
     NOT_SCORED,
     Candidates,
@@ -19,6 +23,7 @@ from serving.compute.retrieval import (
     ScoreItem,
     SearchItem,
     StudentScores,
+    Subject,
 )
 from serving.compute.student import ScoringFailed, Student, StudentInput, StudentOutput
 
@@ -56,12 +61,14 @@ class Retriever:
             return self._compute(items)
 
     def _compute(self, items: Sequence[RetrieverItem]) -> list[RetrieverResult | Exception]:
-        vectors = self._vectors.encode(items)
+        readings = [reading for item in items for reading in item.readings]
+        starts = list(itertools.accumulate((len(item.readings) for item in items), initial=0))
+        vectors = self._vectors.encode(readings)
         searches = {at: item for at, item in enumerate(items) if isinstance(item, SearchItem)}
-        places = list(searches)
-        search_vectors = vectors.searches if len(places) == len(items) else vectors.searches[places]
-        found = dict(zip(places, self._search.search(list(searches.values()), search_vectors), strict=True))
-        scored = self._score(items, vectors, found)
+        places = [place for at in searches for place in range(starts[at], starts[at + 1])]
+        search_vectors = vectors.searches if len(places) == len(readings) else vectors.searches[places]
+        found = dict(zip(searches, self._search.search(list(searches.values()), search_vectors), strict=True))
+        scored = self._score(items, starts, vectors, found)
         results: list[RetrieverResult | Exception] = []
         for at, item in enumerate(items):
             if isinstance(item, ScoreItem):
@@ -73,6 +80,7 @@ class Retriever:
                         self._blend(scored[at], item, found[at].candidates) if at in scored else NOT_SCORED,
                         num_matching=found[at].num_matching,
                         num_considered=found[at].num_considered,
+                        sorted=found[at].sorted,
                         facets=found[at].facets,
                         sequence=self._catalogue.sequence,
                         num_rows=self._search.index.size,
@@ -81,35 +89,63 @@ class Retriever:
         return results
 
     def _score(
-        self, items: Sequence[RetrieverItem], vectors: SearchVectors, found: dict[int, Found]
+        self, items: Sequence[RetrieverItem], starts: Sequence[int], vectors: SearchVectors, found: dict[int, Found]
     ) -> dict[int, StudentOutput | ScoringFailed]:
-        """Scores the candidates of all items at once; searches without a depth are left out."""
-        inputs: dict[int, StudentInput] = {}
+        """Scores the candidates of all items at once, each for the reading that found it; searches without a depth are left out.
+
+        `starts` are the places of the items' readings in `vectors`.
+        """
+        inputs: dict[int, list[StudentInput]] = {}
+        order: dict[int, Ints] = {}  # of the candidates of each item that has several readings, as they are scored
         for at, item in enumerate(items):
             if isinstance(item, ScoreItem):
-                candidates = item.candidates
+                inputs[at] = [self._input(item.subject, vectors, starts[at], item.candidates)]
             elif item.depth:
                 best = found[at].candidates
-                rows = np.array(best.rows[: item.depth], np.int64)
-                candidates = GivenCandidates(rows, words=best.words[: item.depth])
-            else:
-                continue
-            search = vectors.searches[at, : self._dim]
-            inputs[at] = StudentInput(
-                subject=item.subject, query=vectors.queries[at], search=search, candidates=candidates
-            )
+                rows, words = np.array(best.rows[: item.depth], np.int64), best.words[: item.depth]
+                if not best.readings:
+                    inputs[at] = [self._input(item.subject, vectors, starts[at], GivenCandidates(rows, words=words))]
+                    continue
+                of_reading = np.array(best.readings[: item.depth])
+                places = [np.flatnonzero(of_reading == number) for number in range(len(item.readings))]
+                order[at] = np.concatenate(places)
+                inputs[at] = [
+                    self._input(
+                        reading.subject, vectors, starts[at] + number, GivenCandidates(rows[own], words=words[own])
+                    )
+                    for number, (reading, own) in enumerate(zip(item.readings, places, strict=True))
+                ]
         if self._student is None:
             return dict.fromkeys(inputs, ScoringFailed())
-        return dict(zip(inputs, self._student.score(list(inputs.values())), strict=True))
+        outputs = iter(self._student.score([one for of_item in inputs.values() for one in of_item]))
+        scored = {at: [next(outputs) for _ in of_item] for at, of_item in inputs.items()}
+        return {at: _together(parts, order[at]) if at in order else parts[0] for at, parts in scored.items()}
+
+    def _input(self, subject: Subject, vectors: SearchVectors, place: int, candidates: GivenCandidates) -> StudentInput:
+        search = vectors.searches[place, : self._dim]
+        return StudentInput(subject=subject, query=vectors.queries[place], search=search, candidates=candidates)
 
     @staticmethod
     def _blend(output: StudentOutput | ScoringFailed, item: SearchItem, candidates: Candidates) -> StudentScores:
         if isinstance(output, ScoringFailed):
             return StudentScores.missing(output.message)
         coverages = candidates.coverages[: len(output.chances)]
-        return StudentScores.blend(output.chances, item.weights, item.asked_weight, coverages)
+        scores = StudentScores.blend(output.chances, item.weights, item.asked_weight, coverages)
+        if not candidates.readings:
+            return scores
+        return dataclasses.replace(scores, by_blend=in_turns(scores.by_blend, candidates.readings))
 
     def _detail(self, output: StudentOutput | ScoringFailed, item: ScoreItem) -> ScoredCandidates | ScoringFailed:
         if isinstance(output, ScoringFailed) or self._student is None:
             return ScoringFailed()
         return self._student.detail(output, item.weights, explains=item.explains)
+
+
+def _together(parts: Sequence[StudentOutput | ScoringFailed], order: Ints) -> StudentOutput | ScoringFailed:
+    """Returns the scores of all readings of a search; `order` (candidates,) has the place of each candidate, reading after reading."""
+    outputs = [part for part in parts if isinstance(part, StudentOutput)]
+    if len(outputs) < len(parts):
+        return ScoringFailed()
+    back = np.argsort(order)
+    chances = np.concatenate([part.chances for part in outputs])
+    return StudentOutput(chances[back], np.concatenate([part.features for part in outputs])[back])

@@ -3,7 +3,7 @@
 1. Candidates below the similarity threshold are dropped.
 2. Candidates with an identifier of the query keep the first places.
 3. The student's blend, times what a product gains by holding the query's words, orders the others of the ranked depth; equals stay as they
-   were retrieved.
+   were retrieved. Products of several readings of the query take turns, here and in the next step.
 4. The teacher's blend orders the best few of these again.
 5. No brand comes too often among the first.
 6. Candidates past the depth follow as they were retrieved.
@@ -23,6 +23,7 @@ import numpy as np
 
 from models.arrays import Floats, Ints
 from models.ranking.diversity import NO_GROUP, diversify
+from serving.compute.readings import in_turns
 from serving.compute.retrieval import NOT_SCORED, Candidates, Retrieved, StudentScores, Weights
 from serving.search.request import Diversity, Ranking, RankModel
 from serving.search.results import Chances
@@ -88,9 +89,17 @@ def by_student(scores: StudentScores, count: int, leading: int) -> Order:
     return Order(places=[*best, *range(len(best), count)], by=RankModel.STUDENT, student=scores)
 
 
-def by_teacher(order: Order, chances: Floats, weights: Weights, leading: int, asked: Sequence[float] = ()) -> Order:
+def by_teacher(
+    order: Order,
+    chances: Floats,
+    weights: Weights,
+    leading: int,
+    asked: Sequence[float] = (),
+    readings: Sequence[int] = (),
+) -> Order:
     """Orders the student's best by the teacher's `chances` (read, 3), which are in the student's order. The first `leading` keep their
-    places, but get the teacher's chances too. `asked`, by place, is what a product gains by holding the query's words."""
+    places, but get the teacher's chances too. `asked`, by place, is what a product gains by holding the query's words. Several `readings`,
+    by place, take turns."""
     blends = (chances @ np.array(weights, np.float32)).tolist()
     num_read = len(blends)
     first = order.places[:num_read]
@@ -100,7 +109,7 @@ def by_teacher(order: Order, chances: Floats, weights: Weights, leading: int, as
         place: (*triple, blend) for place, triple, blend in zip(first, chances.tolist(), blends, strict=True)
     }
     return Order(
-        places=[*first[:leading], *(first[at] for at in best), *order.places[num_read:]],
+        places=[*first[:leading], *in_turns((first[at] for at in best), readings), *order.places[num_read:]],
         by=RankModel.TEACHER,
         student=order.student,
         teacher=teacher,

@@ -32,7 +32,7 @@ from serving.search.request import Caller, RankCall, Search, TypeUse
 from serving.search.results import Degradation, RankedProducts, Results
 from serving.search.retrieve import Retrieve
 from serving.search.shopper_vectors import Shopper
-from serving.search.understand import NOTHING_ASKED, Understand
+from serving.search.understand import NOTHING_ASKED, Background, Understand, Understanding
 from serving.stages.stage import Stage
 
 MAX_CATALOGUE_WAIT_S = 0.25
@@ -95,10 +95,11 @@ class SearchPipeline:
     async def _search(self, search: Search, read: QueryText, deadline: float) -> Results:
         understanding = NOTHING_ASKED
         if search.query:
-            classifies = search.type_use is not TypeUse.OFF or search.is_ranked  # the ranker reads the types too
-            understanding = await self._understand(
-                search, deadline, text=search.query, type_use=search.type_use, classifies=classifies
-            )
+            with Background() as background:
+                reading = [background.begin(self._read(search, other.text, deadline)) for other in read.readings[1:]]
+                understanding = await self._read(search, search.query, deadline)
+                others = tuple([await one for one in reading])
+            understanding = dataclasses.replace(understanding, others=others) if others else understanding
         retrieval = await self._retrieve(search, understanding, deadline)
         # A remote retriever may know rows that this process does not.
         known = retrieval.retrieved.sequence
@@ -106,6 +107,10 @@ class SearchPipeline:
             raise Unavailable("this gateway has yet to learn of changes that the answer holds; send the call again")
         ranked = await self._rank(search, understanding, retrieval, deadline)
         return await self._page(search, read, understanding, retrieval, ranked, deadline)
+
+    async def _read(self, search: Search, text: str, deadline: float) -> Understanding:
+        classifies = search.type_use is not TypeUse.OFF or search.is_ranked  # the ranker reads the types too
+        return await self._understand(search, deadline, text=text, type_use=search.type_use, classifies=classifies)
 
     async def rank(self, call: RankCall, deadline: float) -> RankedProducts:
         """Returns the order of a caller's candidates. Raises AisleError if the student fails: without it there is no answer."""

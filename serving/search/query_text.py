@@ -8,9 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from models.query_words.read_query import read_query
 from serving.compute.filter_masks import ProductFilter
 from serving.search.request import AS_RETRIEVED, Search, TypeUse
 
+MAX_OTHERS = 2  # readings of a query that are searched besides it
 SAMPLE = 100  # products whose texts show what a negation means
 FEATURE_SHARE = 0.2
 NOTHING_LEFT = "no product with a word of the query fulfils it"
@@ -56,15 +59,24 @@ class UnderstoodPart:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a query may mean."""
+
+    query: str
+    text: str  # the same without its conditions, which is searched
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryText:
     """`text` is searched, within `filter`; the text is empty if the query has conditions only. `alternatives` are other queries that may be
-    meant."""
+    meant. `readings` are the query and the likeliest of these, where several are searched."""
 
     text: str
     filter: ProductFilter
     parts: tuple[UnderstoodPart, ...] = ()
     alternatives: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
 
     @property
     def corrected(self) -> str:
@@ -143,15 +155,17 @@ class QueryTexts:
         if self._may_need_mending(query, locale):
             conditional = [(part.start, part.end) for part in parts.conditions]
             mending = self._speller.mend(query, self._language, (*spared, *conditional))
-        text = parts.rest
-        for correction in mending.corrections:
-            if correction.certain:
-                text = _replaced(text, correction.word, correction.into[0])
+        text = _mended(parts.rest, mending, [c.into[0] if c.certain else c.word for c in mending.corrections])
+        others = tuple(
+            Reading(query, _mended(parts.rest, mending, words))
+            for query, words in islice(zip(mending.alternatives, mending.readings, strict=True), MAX_OTHERS)
+        )
         return QueryText(
             text=text,
             filter=narrowed,
             parts=(*corrections_of(mending), *conditions),
             alternatives=mending.alternatives,
+            readings=(Reading(mending.query, text), *others) if others else (),
         )
 
     def _without_features(self, parts: QueryParts, locale: str, spared: tuple[tuple[int, int], ...]) -> QueryParts:
@@ -203,6 +217,14 @@ def reworded(search: Search, read: QueryText) -> Search:
     return dataclasses.replace(
         search, query="", filter=read.filter, ranking=AS_RETRIEVED, type_use=TypeUse.OFF, type_boost=0.0
     )
+
+
+def _mended(text: str, mending: Mending, words: Sequence[str]) -> str:
+    """Returns the text with the word of each correction read as the one of `words`."""
+    for correction, word in zip(mending.corrections, words, strict=True):
+        if word != correction.word:
+            text = _replaced(text, correction.word, word)
+    return text
 
 
 def _replaced(text: str, word: str, by: str) -> str:

@@ -5,6 +5,7 @@ A search never fails because ranking does. Without the teacher the student's ord
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from serving.search.retrieve import Retrieval, Retrieve
 from serving.search.teacher_stage import TeacherStage
 from serving.search.understand import Understanding
 from serving.stages.batcher import Outcome
+from serving.stages.outcomes import merge_outcomes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +88,9 @@ class Ranker:
         elif ranking.model is RankModel.TEACHER and len(scores):
             movable = GivenCandidates(np.array(candidates.rows[:num_movable], np.int64))
             asked = [math.exp(ranking.asked_weight * coverage) for coverage in candidates.coverages[:num_movable]]
+            subjects = [reading.subject for reading in understanding.readings]
             reread = await self._ask_teacher(
-                reread.order, movable, understanding.subject, ranking, leading, deadline, asked
+                reread.order, movable, subjects, ranking, leading, deadline, asked, candidates.readings
             )
 
         def brands_of(places: Sequence[int]) -> Ints:
@@ -105,7 +108,7 @@ class Ranker:
         reread = _Reread(order=by_student(scores, len(candidates), 0))
         if ranking.model is RankModel.TEACHER:
             gains = [math.exp(ranking.asked_weight * share) for share in asked]
-            reread = await self._ask_teacher(reread.order, candidates, subject, ranking, 0, deadline, gains)
+            reread = await self._ask_teacher(reread.order, candidates, [subject], ranking, 0, deadline, gains)
         order = diversified(
             reread.order, lambda places: self._brands(candidates)[list(places)], len(candidates), 0, ranking
         )
@@ -139,26 +142,48 @@ class Ranker:
         self,
         order: Order,
         movable: GivenCandidates,
-        subject: Subject,
+        subjects: Sequence[Subject],
         ranking: Ranking,
         leading: int,
         deadline: float,
         asked: Sequence[float] = (),
+        readings: Sequence[int] = (),
     ) -> _Reread:
         """Returns the order with the student's best as the teacher orders them, or the given order and the reason if the teacher fails.
-        `movable` are the candidates that may move, in the order of retrieval."""
+        `movable` are the candidates that may move, in the order of retrieval; `subjects` those of the query's readings, and `readings` has
+        the reading of each candidate, if there are several."""
         if self.teacher is None:
             return _without_teacher(order, "this bundle holds no teacher")
+        places = order.places[: min(self.teacher.depth, order.num_ranked)]
+        chances = np.zeros((len(places), 3), np.float32)
+        outcomes: list[Outcome[Floats]] = []
         try:
-            best, positions = movable.take(order.places[: min(self.teacher.depth, order.num_ranked)])
-            scoring = await self._retrieve.score(subject, best, ranking.weights, deadline)
-            outcome: Outcome[Floats] = await self.teacher.chances(subject.query, best, scoring.value.features, deadline)
+            for number, subject in enumerate(subjects):
+                own = [at for at, place in enumerate(places) if not readings or readings[place] == number]
+                if own:
+                    outcomes.append(
+                        await self._teach(self.teacher, movable, [places[at] for at in own], subject, ranking, deadline)
+                    )
+                    chances[own] = outcomes[-1].value
         except Exception as error:
             return _without_teacher(order, reason_of("the teacher stage", error))
-        return _Reread(
-            order=by_teacher(order, outcome.value[positions], ranking.weights, leading, asked),
-            phases=(PhaseTime.of_stage("teacher", outcome),),
-        )
+        reread = by_teacher(order, chances, ranking.weights, leading, asked, readings)
+        return _Reread(order=reread, phases=(PhaseTime.of_stage("teacher", merge_outcomes(outcomes, chances)),))
+
+    async def _teach(
+        self,
+        teacher: TeacherStage,
+        movable: GivenCandidates,
+        places: Sequence[int],
+        subject: Subject,
+        ranking: Ranking,
+        deadline: float,
+    ) -> Outcome[Floats]:
+        """Returns the teacher's chances (places, 3)."""
+        best, positions = movable.take(places)
+        scoring = await self._retrieve.score(subject, best, ranking.weights, deadline)
+        outcome = await teacher.chances(subject.query, best, scoring.value.features, deadline)
+        return dataclasses.replace(outcome, value=outcome.value[positions])
 
     def _brands(self, candidates: GivenCandidates) -> Ints:
         """Returns (candidates,) the number of each candidate's brand."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from models.arrays import Bools, Floats
 from models.query_types.type_model import TypePrediction
-from serving.compute.facets import FacetCounts
+from serving.compute.facets import FacetCounts, Scope
 from serving.compute.retrieval import Candidates, GivenCandidates
 from serving.search.personaliser import Gain
 from serving.search.query_text import UnderstoodPart
@@ -64,11 +64,16 @@ class Results:
     corrected_query: str = ""  # what was searched, where typing errors were corrected; else empty
     understood: tuple[UnderstoodPart, ...] = ()
     alternative_queries: tuple[str, ...] = ()  # that may be meant too
+    searched_queries: Mapping[int, str] = field(
+        default_factory=dict
+    )  # by number, the readings that found hits, if there are others
     shopper: Shopper = field(default_factory=Shopper)
     prediction: TypePrediction = NOT_CLASSIFIED  # the product types of the query
     type_use: TypeUse = TypeUse.OFF  # what the search did with them
     type_facets: tuple[tuple[str, int], ...] = ()  # categories of the first hits, the most frequent first
     facets: tuple[FacetCounts, ...] = ()  # that the call asks for, in its order
+    sorted_over: Scope | None = None  # which products a value orders, where the call asks for one
+    why_empty: str = ""  # for the caller, where no page has a hit
     holds_words: bool = False  # a hit of some page holds a word or an identifier of the query, or there was no query
     total: int = 0  # hits of all pages
     total_is_exact: bool = False  # there may be more than `total` otherwise

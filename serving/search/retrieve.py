@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from serving.compute.catalogue_state import FIXED, HasSequence
+from serving.compute.readings import FIRST
 from serving.compute.retrieval import (
     EncodedQuery,
     GivenCandidates,
@@ -64,15 +65,14 @@ class Retrieve:
     async def __call__(self, search: Search, understanding: Understanding, deadline: float) -> Retrieval:
         """Searches by the types of the query as the call says; a filter by types that leaves nothing is taken back."""
         types = understanding.types
-        use = types.use
         has_time = deadline - time.monotonic() > STUDENT_MARGIN * self.stage.batcher.expected_s()
         item = SearchItem(
             subject=understanding.subject,
-            k=self._num_candidates(search, counts_facets=types.has_facets(use)),
+            k=self._num_candidates(search, understanding, types.use),
             filter=search.filter,
             boosts=search.boosts,
             type_boosts=type_boosts(types, search.type_boost),
-            only_types=use is TypeUse.FILTER,
+            only_types=types.use is TypeUse.FILTER,
             depth=search.ranking.depth if search.is_ranked and has_time else 0,
             weights=search.ranking.weights,
             lexical_weight=search.lexical_weight,
@@ -85,16 +85,28 @@ class Retrieve:
             min_similarity=search.min_similarity,
             min_sequence=search.min_sequence,
         )
+        others = [
+            dataclasses.replace(
+                item,
+                subject=other.subject,
+                type_boosts=type_boosts(other.types, search.type_boost),
+                only_types=other.types.use is TypeUse.FILTER,
+            )
+            for other in understanding.others
+        ]
+        if others:
+            item = dataclasses.replace(item, others=tuple(others))
         # A query that was encoded is admitted. Where nothing came before, it is refused here when there is too much to do.
         outcome = await self._search(item, deadline, admitted=isinstance(item.subject.query, EncodedQuery))
-        if item.only_types and not outcome.value.candidates.rows:
-            use = TypeUse.FACETS
-            k = self._num_candidates(search, counts_facets=types.has_facets(use))
-            item = dataclasses.replace(item, k=k, type_boosts=(), only_types=False)
+        is_taken_back = item.only_types and not outcome.value.candidates.rows
+        if is_taken_back:
+            item = _of_all_types(item, self._num_candidates(search, understanding, TypeUse.FACETS))
             outcome = await self._search(item, deadline, admitted=True)
         retrieved = outcome.value
         if search.is_ranked and not has_time:
             retrieved = dataclasses.replace(retrieved, scores=StudentScores.missing(NO_TIME))
+        types = understanding.readings[retrieved.candidates.readings[0] if retrieved.candidates.readings else 0].types
+        use = TypeUse.FACETS if is_taken_back else types.use
         return Retrieval(
             retrieved=retrieved,
             type_use=use,
@@ -138,14 +150,24 @@ class Retrieve:
 
     async def _search(self, item: SearchItem, deadline: float, *, admitted: bool) -> Outcome[Retrieved]:
         # The stage answers a SearchItem with Retrieved and a ScoreItem with ScoredCandidates.
-        return cast("Outcome[Retrieved]", await self.stage(item, cost=1, deadline=deadline, admitted=admitted))
+        cost = len(item.readings)
+        return cast("Outcome[Retrieved]", await self.stage(item, cost=cost, deadline=deadline, admitted=admitted))
 
-    def _num_candidates(self, search: Search, *, counts_facets: bool) -> int:
+    def _num_candidates(self, search: Search, understanding: Understanding, use: TypeUse) -> int:
         """Returns how many candidates to retrieve: one more than the page needs, which shows whether another page follows, and at least as
-        many as are ranked and, for types, counted. What sorts, groups or counts the candidates of a query takes all that paging can reach.
-        So does a similarity threshold: candidates above it may lie anywhere among them."""
+        many as are ranked, compared with those of other readings and, for types, counted. What sorts, groups or counts the candidates of a
+        query takes all that paging can reach. So does a similarity threshold: candidates above it may lie anywhere among them."""
         depth = search.ranking.depth
         if search.query and (search.sort or search.group_by or search.facets or search.min_similarity > -math.inf):
             return max(self._max_results, depth)
         count = max(min(search.offset + search.page_size + 1, self._max_results), depth)
+        if understanding.others:
+            count = max(count, min(FIRST, self._max_results))
+        counts_facets = any(reading.types.has_facets(use) for reading in understanding.readings)
         return max(count, min(FACET_HITS, self._max_results)) if counts_facets else count
+
+
+def _of_all_types(item: SearchItem, k: int) -> SearchItem:
+    """Returns the search as if the types of its query were not known."""
+    others = tuple(_of_all_types(other, k) for other in item.others)
+    return dataclasses.replace(item, k=k, type_boosts=(), only_types=False, others=others)

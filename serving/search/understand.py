@@ -68,6 +68,12 @@ class Understanding:
     shopper: Shopper
     types: TypeFinding
     phases: tuple[PhaseTime, ...]
+    others: tuple[Understanding, ...] = ()  # of the other readings of the query, which are searched too
+
+    @property
+    def readings(self) -> tuple[Understanding, ...]:
+        """Returns what each reading of the query asks for, its own first."""
+        return self, *self.others
 
 
 # Of a search without a query.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
 import shutil
 import time
@@ -34,7 +35,7 @@ from serving.catalogue.open_log import open_log
 from serving.catalogue.stages import open_retriever
 from serving.cli import generations
 from serving.compute.candidate_search import LEVELS
-from serving.compute.facets import FacetCounts, FacetQuestion
+from serving.compute.facets import FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import NO_FILTER, PATH_SEPARATOR, AttributeClause, ProductFilter
 from serving.compute.retrieval import EncodedQuery, Query, Retrieved, SearchItem, Subject
 from serving.compute.value_order import MAX_OTHERS, SortBy
@@ -145,7 +146,7 @@ def _passes_clause(values: Sequence[Any], clause: AttributeClause) -> bool:
     return any((low is None or value >= low) and (high is None or value <= high) for value in values)
 
 
-def counted(question: FacetQuestion, products: Sequence[Product], *, over_all: bool) -> FacetCounts:
+def counted(question: FacetQuestion, products: Sequence[Product], scope: Scope) -> FacetCounts:
     """Returns what a facet says of some products."""
     counts = Counter(value for product in products for value in values_of(product, question.name))
     kind = AttributeType.NUMBER if question.name == "price" else TYPES.get(question.name, (AttributeType.KEYWORD,))[0]
@@ -169,7 +170,7 @@ def counted(question: FacetQuestion, products: Sequence[Product], *, over_all: b
         ranges=ranges,
         num_values=len(counts),
         num_products=len(products),
-        over_all=over_all,
+        scope=scope,
         bounds=bounds,
     )
 
@@ -222,7 +223,10 @@ class Asked:
 
     def item(self) -> SearchItem:
         query = EncodedQuery(self.text, vector=self.vector) if self.vector_of else Query("")
+        sorts_query = bool(self.sort and self.vector_of)  # all that pass are sorted then, as the dictionary does
         return SearchItem(
+            lexical_weight=0.0 if sorts_query else 1.0,
+            min_similarity=-2.0 if sorts_query else -math.inf,
             subject=Subject(query=query),
             k=self.k,
             filter=self.filter,
@@ -582,7 +586,7 @@ def check_answer(world: World, asked: Asked, result: Retrieved) -> None:
         assert ids == expected
     for question, counts in zip(asked.facets, result.facets, strict=True):
         relaxed = shelf.passing(asked.filter.without(question.name))
-        assert without_case(counts) == counted(question, relaxed, over_all=browses), question
+        assert without_case(counts) == counted(question, relaxed, Scope.ALL if browses else Scope.BEST), question
 
 
 def check_scores(world: World, asked: Asked, result: Retrieved, matching: Sequence[Product]) -> None:

@@ -127,7 +127,7 @@ class _TotalMeaningEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TotalMea
     """There are exactly so many."""
     TOTAL_MEANING_AT_LEAST: _TotalMeaning.ValueType  # 2
     """There are so many or more. With a query every product that passes the filter is a candidate, however little it fits, and no more than
-    `Limits.max_results` are counted; with a threshold of similarity, or with groups, no more than were looked at for this page.
+    `Limits.max_results` are counted (with a `sort` see there); with a threshold of similarity, or with groups, no more than were looked at for this page.
     """
 
 class TotalMeaning(_TotalMeaning, metaclass=_TotalMeaningEnumTypeWrapper): ...
@@ -137,7 +137,7 @@ TOTAL_MEANING_EXACT: TotalMeaning.ValueType  # 1
 """There are exactly so many."""
 TOTAL_MEANING_AT_LEAST: TotalMeaning.ValueType  # 2
 """There are so many or more. With a query every product that passes the filter is a candidate, however little it fits, and no more than
-`Limits.max_results` are counted; with a threshold of similarity, or with groups, no more than were looked at for this page.
+`Limits.max_results` are counted (with a `sort` see there); with a threshold of similarity, or with groups, no more than were looked at for this page.
 """
 Global___TotalMeaning: _TypeAlias = TotalMeaning  # noqa: Y015
 
@@ -151,7 +151,11 @@ class _FacetScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FacetScope
     FACET_SCOPE_ALL: _FacetScope.ValueType  # 1
     """All products that pass the filter: of a search without a query."""
     FACET_SCOPE_BEST: _FacetScope.ValueType  # 2
-    """The best `Facet.num_products` candidates of the query, at most `Limits.max_results`."""
+    """The best `Facet.num_products` candidates of the query, at most `Limits.max_results`. With `sort`: see there."""
+    FACET_SCOPE_MATCHING: _FacetScope.ValueType  # 3
+    """All products that match the query and pass the filter: of a search with a query and a `sort`. The count of a value is then the `total` of
+    the same search with a filter by this value.
+    """
 
 class FacetScope(_FacetScope, metaclass=_FacetScopeEnumTypeWrapper): ...
 
@@ -159,7 +163,11 @@ FACET_SCOPE_UNSPECIFIED: FacetScope.ValueType  # 0
 FACET_SCOPE_ALL: FacetScope.ValueType  # 1
 """All products that pass the filter: of a search without a query."""
 FACET_SCOPE_BEST: FacetScope.ValueType  # 2
-"""The best `Facet.num_products` candidates of the query, at most `Limits.max_results`."""
+"""The best `Facet.num_products` candidates of the query, at most `Limits.max_results`. With `sort`: see there."""
+FACET_SCOPE_MATCHING: FacetScope.ValueType  # 3
+"""All products that match the query and pass the filter: of a search with a query and a `sort`. The count of a value is then the `total` of
+the same search with a filter by this value.
+"""
 Global___FacetScope: _TypeAlias = FacetScope  # noqa: Y015
 
 class _QueryPartKind:
@@ -271,7 +279,8 @@ class SearchRequest(_message.Message):
     """
     verbatim: _builtins.bool
     """Searches the query as typed. Unset: a word that neither the catalogue nor the language nor the encoder knows is taken for a typing
-    error and replaced, if one known word is far likelier than any other; `corrected_query` then holds the result. Only queries in the
+    error and replaced, if one known word is far likelier than any other; `corrected_query` then holds the result. If it may be several
+    words, each is searched: see `searched_queries`. Only queries in the
     language of the first of `CatalogueInfo.locales` are corrected. Conditions on the price and negations are read too, see
     `SearchResponse.understood`.
     """
@@ -304,7 +313,8 @@ class SearchRequest(_message.Message):
     """
     group_by: _builtins.str
     """Name of a keyword attribute: of the products with the same value only the best by `Hit.score` is a hit, and `Hit.group` tells of the others. Products
-    without a value stay. With a query, groups are made of the best `Limits.max_results` candidates. Empty: no groups.
+    without a value stay. With a query, groups are made of the best `Limits.max_results` candidates, with a `sort` of what it orders. Empty:
+    no groups.
     """
     lexical_weight: _builtins.float
     """How much the words of the query count in the retrieval beside its meaning: 0 (vectors alone) to 1. Unset: 1 in the first of
@@ -361,8 +371,8 @@ class SearchRequest(_message.Message):
 
     @_builtins.property
     def sort(self) -> Global___Sort:
-        """Orders by a value instead of by relevance. With a query, the best `Limits.max_results` candidates are ordered: `min_similarity` or
-        `relevant_only` leave out the irrelevant. `rank_model` and `diversity` must then be unset or NONE.
+        """Orders by a value instead of by relevance. With a query, what matches it is ordered: see `Sort`. `rank_model` and `diversity` must then
+        be unset or NONE.
         """
 
     def __init__(
@@ -508,7 +518,15 @@ Global___NumberRange: _TypeAlias = NumberRange  # noqa: Y015
 
 @_typing.final
 class Sort(_message.Message):
-    """An order by value. Equals are in the order of the catalogue; products without a value come last."""
+    """An order by value. Equals are in the order of the catalogue; products without a value come last.
+
+    With a query, the products are ordered that match it, all of them: a product matches if it holds every word of the query in its ids, title,
+    brand, category or attributes (the description alone does not count), and states no other value in the place of one that the query names
+    (Faux Leather for "leather"), unless all do; or if it holds an identifier of the query. Where none matches, or where words do not count
+    (`lexical_weight` 0), those of the best `Limits.max_results` candidates are ordered whose `Hit.score` is at most 0.1 below the best.
+    `min_similarity` and `relevant_only` leave out what they say of both, and take the place of the 0.1. `SearchResponse.sorted_over` tells
+    which it was; `total`, `facets` and `group_by` are of the same products, of which paging reaches `Limits.max_results`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -705,6 +723,8 @@ class SearchResponse(_message.Message):
     UNDERSTOOD_FIELD_NUMBER: _builtins.int
     ALTERNATIVE_QUERIES_FIELD_NUMBER: _builtins.int
     CATALOGUE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SORTED_OVER_FIELD_NUMBER: _builtins.int
+    SEARCHED_QUERIES_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page. A token is valid for one bundle version: after a new bundle it is FAILED_PRECONDITION, reason
     STALE_PAGE_TOKEN, and the caller starts at the first page. Paging reaches at most `Limits.max_results` hits.
@@ -729,6 +749,8 @@ class SearchResponse(_message.Message):
     total_meaning: Global___TotalMeaning.ValueType
     catalogue_sequence: _builtins.int
     """Of the latest change of the catalogue that this answer knows; 0 if the service takes no changes."""
+    sorted_over: Global___FacetScope.ValueType
+    """Over which products `SearchRequest.sort` orders: MATCHING or BEST with a query, ALL without. Unspecified without a `sort`."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]: ...
     @_builtins.property
@@ -739,7 +761,7 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Parts of the request that had no effect, such as a brand or category that the catalogue does not hold."""
+        """Parts of the request that had no effect, such as a brand or category that the catalogue does not hold; and, if there are no hits, why."""
 
     @_builtins.property
     def personalisation(self) -> Global___Personalisation: ...
@@ -757,7 +779,17 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def alternative_queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other queries that may be meant: a word that nothing knows is near several others. The query was searched as typed."""
+        """Other queries that may be meant: a word that nothing knows is near several others, or near one that is far from sure. Whoever knows
+        which is meant sends it as `query`.
+        """
+
+    @_builtins.property
+    def searched_queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where there are `alternative_queries`, the queries whose products the hits are: the query as typed and the first two alternatives were all
+        searched, and of these the ones that the catalogue answers. Their products take turns, in the order of retrieval as in that of
+        `rank_model`, each product once; `total`, `facets` and what `sort` orders are of all of them together. Empty otherwise, and with
+        `verbatim`.
+        """
 
     def __init__(
         self,
@@ -781,10 +813,12 @@ class SearchResponse(_message.Message):
         understood: _abc.Iterable[Global___UnderstoodPart] | None = ...,
         alternative_queries: _abc.Iterable[_builtins.str] | None = ...,
         catalogue_sequence: _builtins.int = ...,
+        sorted_over: Global___FacetScope.ValueType = ...,
+        searched_queries: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["personalisation", b"personalisation", "product_types", b"product_types", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_queries", b"alternative_queries", "bundle_version", b"bundle_version", "catalogue_sequence", b"catalogue_sequence", "corrected_query", b"corrected_query", "degradations", b"degradations", "facets", b"facets", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "timing", b"timing", "total", b"total", "total_meaning", b"total_meaning", "understood", b"understood", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_queries", b"alternative_queries", "bundle_version", b"bundle_version", "catalogue_sequence", b"catalogue_sequence", "corrected_query", b"corrected_query", "degradations", b"degradations", "facets", b"facets", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "searched_queries", b"searched_queries", "sorted_over", b"sorted_over", "timing", b"timing", "total", b"total", "total_meaning", b"total_meaning", "understood", b"understood", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1008,7 +1042,7 @@ class Hit(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     score: _builtins.float
-    """The score of the retrieval; higher is better. Comparable within one answer only. Ranked candidates are ordered by `blend` instead."""
+    """The score of the retrieval; higher is better. Comparable within one answer and one of its `searched_queries` only. Ranked candidates are ordered by `blend` instead."""
     blend: _builtins.float
     """The chances, weighed by `rank_weights`. Ranked candidates are ordered by it, times exp(`asked_weight` * `Explanation.asked`). Blends of
     teacher and student are not comparable:
@@ -1120,6 +1154,7 @@ class Explanation(_message.Message):
     LEXICAL_RANK_FIELD_NUMBER: _builtins.int
     CLICK_BOOST_FIELD_NUMBER: _builtins.int
     CLICK_RANK_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine of the search's and the product's vector, -1 to 1. The search's vector is that of the query, moved by the shopper's history.
     `Hit.score` is the sum of this, `identifier_boost`, `type_boost`, `lexical_boost`, `click_boost` and all `boosts`.
@@ -1133,7 +1168,7 @@ class Explanation(_message.Message):
     type_boost: _builtins.float
     """Added to `similarity` if the product is of one of the query's types."""
     retrieval_rank: _builtins.int
-    """Position among all candidates by `Hit.score`, from 1: before ranking and diversity."""
+    """Position among all candidates by `Hit.score`, from 1: before ranking and diversity. With a `sort` the same as `rank`."""
     lexical_boost: _builtins.float
     """Added to `similarity` for the words of the query that the product holds."""
     asked: _builtins.float
@@ -1143,13 +1178,15 @@ class Explanation(_message.Message):
     """
     vector_rank: _builtins.int
     """Position among the products that are nearest by vectors, and among the best by words, from 1. 0: this leg did not find it, or did not
-    search, as the vectors with `product_types` FILTER.
+    search, as the vectors with `product_types` FILTER, and all legs where a `sort` orders what matches.
     """
     lexical_rank: _builtins.int
     click_boost: _builtins.float
     """Added to `similarity` because shoppers engaged with the product after the same query before."""
     click_rank: _builtins.int
     """Position among the products that most shoppers engaged with after the same query, from 1. 0: it is not among them."""
+    query: _builtins.str
+    """Which of `SearchResponse.searched_queries` found the product; all values here are of this query. Empty where there are none."""
     @_builtins.property
     def matched_identifiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These identifiers, as they were matched."""
@@ -1185,10 +1222,11 @@ class Explanation(_message.Message):
         lexical_rank: _builtins.int = ...,
         click_boost: _builtins.float = ...,
         click_rank: _builtins.int = ...,
+        query: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "boosts", b"boosts", "click_boost", b"click_boost", "click_rank", b"click_rank", "identifier_boost", b"identifier_boost", "lexical_boost", b"lexical_boost", "lexical_rank", b"lexical_rank", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost", "vector_rank", b"vector_rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "boosts", b"boosts", "click_boost", b"click_boost", "click_rank", b"click_rank", "identifier_boost", b"identifier_boost", "lexical_boost", b"lexical_boost", "lexical_rank", b"lexical_rank", "matched_identifiers", b"matched_identifiers", "moved_by", b"moved_by", "personal_gain", b"personal_gain", "query", b"query", "rank", b"rank", "rank_factors", b"rank_factors", "retrieval_rank", b"retrieval_rank", "similarity", b"similarity", "type_boost", b"type_boost", "vector_rank", b"vector_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,13 +9,18 @@ from datetime import UTC, datetime
 from aisle.v1 import search_pb2
 from models.products.attributes.columns import AttributeColumn
 from models.products.attributes.spec import AttributeType
-from serving.compute.facets import KEYWORD_TYPES, FacetCounts, FacetQuestion
+from serving.compute.facets import KEYWORD_TYPES, FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import FIELDS, FilterMasks
 from serving.compute.value_order import SortBy
 from serving.errors import Violation
 from serving.gateway.messages.checks import refuse_unknown
 from serving.gateway.messages.filter_fields import MAX_CHARS, unknown_name
 
+SCOPES = {
+    Scope.ALL: search_pb2.FACET_SCOPE_ALL,
+    Scope.MATCHING: search_pb2.FACET_SCOPE_MATCHING,
+    Scope.BEST: search_pb2.FACET_SCOPE_BEST,
+}
 MAX_FACETS = 32
 MAX_FACET_VALUES = 1_000
 DEFAULT_FACET_VALUES = 20
@@ -118,7 +123,7 @@ def write_facets(
             unit=column.unit if column else "",
             num_values=counted.num_values,
             num_products=counted.num_products,
-            counted_over=search_pb2.FACET_SCOPE_ALL if counted.over_all else search_pb2.FACET_SCOPE_BEST,
+            counted_over=SCOPES[counted.scope],
         )
         for value, count in counted.values:
             facet.values.add(value=_text(value, column), count=count)

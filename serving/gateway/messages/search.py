@@ -17,7 +17,7 @@ from serving.config import LimitsConfig, TypesConfig
 from serving.errors import InvalidRequest, Violation
 from serving.gateway.messages.checks import MAX_NAMED, refuse_unknown
 from serving.gateway.messages.event_fields import KIND_NUMBERS
-from serving.gateway.messages.facet_fields import check_group, read_facets, read_sort, write_facets
+from serving.gateway.messages.facet_fields import SCOPES, check_group, read_facets, read_sort, write_facets
 from serving.gateway.messages.fields import RequestFields, write_phases, write_shopper
 from serving.gateway.messages.filter_fields import read_filter, warn_of_unknown
 from serving.gateway.messages.page_token import PageTokens, request_digest
@@ -186,9 +186,10 @@ class SearchMessages:
         response = search_pb2.SearchResponse(
             bundle_version=self._manifest.version,
             index_version=self._manifest.version,
-            warnings=call.warnings,
+            warnings=(*call.warnings, results.why_empty) if results.why_empty else call.warnings,
             corrected_query=results.corrected_query,
             alternative_queries=results.alternative_queries,
+            searched_queries=results.searched_queries.values(),
             catalogue_sequence=results.sequence,
         )
         for part in results.understood:
@@ -226,6 +227,8 @@ class SearchMessages:
         response.total_meaning = (
             search_pb2.TOTAL_MEANING_EXACT if results.total_is_exact else search_pb2.TOTAL_MEANING_AT_LEAST
         )
+        if results.sorted_over:
+            response.sorted_over = SCOPES[results.sorted_over]
         response.ranked_by = MODEL_NUMBERS[results.ranked_by]
         response.ranked_depth = results.ranked_depth
         write_degradations(response, results.degradations)
@@ -247,6 +250,8 @@ class SearchMessages:
             if boost:
                 explanation.boosts[name] = boost
         explanation.matched_identifiers.extend(hits.matched.get(row, ()))
+        if hits.readings:
+            explanation.query = results.searched_queries[hits.readings[at]]
         explanation.rank = results.offset + at + 1
         explanation.retrieval_rank = results.retrieval_ranks[at]
         if row in results.factors:

@@ -50,6 +50,38 @@ def test_a_hit_shows_price_stock_and_why_it_was_retrieved(capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("wide")
+def test_several_readings_are_told_and_so_is_which_found_a_hit(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = search_pb2.SearchResponse(
+        hits=[hit(1, "Kettle", similarity=0.5, query="nikora")],
+        searched_queries=["nikora", "nokira"],
+        alternative_queries=["nikora", "nokira", "kokora"],
+    )
+    print_answer("nokora", answer, 3.0, digits=2)
+    shown = words(capsys)
+    assert "for 'nikora': similar 0.50" in shown
+    assert "searched for 'nikora' and 'nokira', which take turns (--verbatim to search as typed)" in shown
+    assert "did you mean 'kokora'?" in shown
+
+
+@pytest.mark.parametrize(
+    ("scope", "told"),
+    [
+        (search_pb2.FACET_SCOPE_MATCHING, "sorted: all 1,200 products that match the query"),
+        (search_pb2.FACET_SCOPE_BEST, "sorted: the 1,200 that fit the query best; none was found by all its words"),
+    ],
+)
+def test_a_sorted_answer_says_what_was_sorted(
+    capsys: pytest.CaptureFixture[str], scope: search_pb2.FacetScope, told: str
+) -> None:
+    total_meaning = search_pb2.TOTAL_MEANING_EXACT
+    answer = search_pb2.SearchResponse(
+        hits=[hit(1, "Rug")], sorted_over=scope, total=1_200, total_meaning=total_meaning
+    )
+    print_answer("wool rug", answer, 3.0, digits=2)
+    assert told in words(capsys)
+
+
+@pytest.mark.usefixtures("wide")
 def test_facets_say_what_they_were_counted_over(capsys: pytest.CaptureFixture[str]) -> None:
     counts = {"red": 1_200, "blue": 3}
     values = [search_pb2.FacetValue(value=value, count=count) for value, count in counts.items()]

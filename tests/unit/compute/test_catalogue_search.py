@@ -13,10 +13,10 @@ from models.bundles.bundle import Bundle
 from models.products.product import Product
 from serving.catalogue.open_catalogue import Catalogue
 from serving.catalogue.stages import open_search
-from serving.compute.catalogue_search import MAX_GROUPED, CatalogueSearch, Found
-from serving.compute.facets import FacetQuestion
+from serving.compute.catalogue_search import MAX_GROUPED, NEAR, CatalogueSearch, Found
+from serving.compute.facets import FacetQuestion, Scope
 from serving.compute.filter_masks import AttributeClause, FilterMasks, ProductFilter
-from serving.compute.retrieval import EncodedQuery, Query, SearchItem, Subject
+from serving.compute.retrieval import EncodedQuery, Query, SearchItem, Sorted, Subject
 from serving.compute.value_order import SortBy, ValueOrder
 
 COLOURS = ("red", "blue", "green", "")
@@ -63,9 +63,14 @@ def browse(search: CatalogueSearch, k: int = 200, **fields: Any) -> Found:
     return found
 
 
-def ask(search: CatalogueSearch, bundle: Bundle, row: int, k: int, **fields: Any) -> Found:
-    vector = np.asarray(bundle.unit_vectors()[row], np.float32)
-    item = SearchItem(subject=Subject(query=EncodedQuery("thing", vector=vector)), k=k, **fields)
+def ask(
+    search: CatalogueSearch, bundle: Bundle, row: int, k: int, *, query: str = "thing", unlike: int = -1, **fields: Any
+) -> Found:
+    vectors = np.asarray(bundle.unit_vectors(), np.float32)
+    vector = vectors[row]
+    if unlike >= 0:  # the vectors of a tiny encoder are much alike, their differences are not
+        vector = (vector - vectors[unlike]) / np.linalg.norm(vector - vectors[unlike])
+    item = SearchItem(subject=Subject(query=EncodedQuery(query, vector=vector)), k=k, **fields)
     padded = np.zeros((1, search.index.width), np.float32)
     padded[0, : len(vector)] = vector
     (found,) = search.search([item], padded)
@@ -109,20 +114,6 @@ class TestSort:
         assert found.candidates.rows == expected
         assert browse(search, k=7, filter=wanted, sort=SortBy(name, descending)).candidates.rows == expected[:7]
 
-    def test_the_best_of_a_query_are_sorted(self, search: CatalogueSearch, bundle: Bundle) -> None:
-        best = ask(search, bundle, 3, 20).candidates.rows
-        found = ask(search, bundle, 3, 20, sort=SortBy("price", descending=True)).candidates
-        assert sorted(found.rows) == sorted(best)
-        prices = [PRODUCTS[row].price_minor or -1 for row in found.rows]
-        assert prices == sorted(prices, reverse=True)
-
-    def test_what_is_not_similar_is_left_out_before(self, search: CatalogueSearch, bundle: Bundle) -> None:
-        plain = ask(search, bundle, 3, 20).candidates
-        threshold = plain.similarities[4]
-        found = ask(search, bundle, 3, 20, sort=SortBy("price"), min_similarity=threshold).candidates
-        kept = [row for row, similarity in zip(plain.rows, plain.similarities, strict=True) if similarity >= threshold]
-        assert sorted(found.rows) == sorted(kept)
-
     def test_a_static_feature_orders(self, bundle: Bundle) -> None:
         table, vectors = bundle.products(), np.zeros((120, 20), np.float16)
         vectors[:, 17] = np.arange(120) % 10
@@ -132,6 +123,99 @@ class TestSort:
         assert order.first(order.default, mask, 4).tolist() == [9, 19, 29, 8]
 
 
+def by_price(rows: Sequence[int]) -> list[int]:
+    return sorted(rows, key=lambda row: (PRODUCTS[row].price_minor or np.inf, row))
+
+
+RED = [row for row in range(120) if PRODUCTS[row].attributes.get("colour") == "red"]
+
+
+class TestSortOfAQuery:
+    def test_all_products_that_hold_its_words_are_sorted_and_no_neighbour_is(
+        self, search: CatalogueSearch, bundle: Bundle
+    ) -> None:
+        found = ask(search, bundle, 3, 7, query="red thing", sort=SortBy("price"))
+        assert found.candidates.rows == by_price(RED)[:7]
+        assert found.sorted == Sorted(Scope.MATCHING, len(RED), is_exact=True)
+        wanted = ProductFilter(brands=("Nord",))
+        found = ask(search, bundle, 3, 200, query="red thing", sort=SortBy("price"), filter=wanted)
+        assert found.candidates.rows == by_price([row for row in RED if PRODUCTS[row].brand == "Nord"])
+
+    def test_sorted_hits_have_the_evidence_of_the_plain_search(self, search: CatalogueSearch, bundle: Bundle) -> None:
+        plain = ask(search, bundle, 3, 120, query="red thing").candidates
+        found = ask(search, bundle, 3, 120, query="red thing", sort=SortBy("price")).candidates
+        expected = plain.take([plain.rows.index(row) for row in found.rows])
+        assert found.scores == pytest.approx(expected.scores)
+        assert found.coverages == expected.coverages
+        assert found.lexical_boosts == expected.lexical_boosts
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"query": "violet thing", "unlike": 40}, {"query": "red thing", "unlike": 40, "lexical_weight": 0.0}],
+    )
+    def test_where_no_product_holds_all_words_what_scores_near_the_best_is_sorted(
+        self, search: CatalogueSearch, bundle: Bundle, fields: dict[str, Any]
+    ) -> None:
+        plain = ask(search, bundle, 3, 120, **fields).candidates
+        near = [row for row, score in zip(plain.rows, plain.scores, strict=True) if score >= plain.scores[0] - NEAR]
+        assert 1 < len(near) < 120
+        found = ask(search, bundle, 3, 120, sort=SortBy("price"), **fields)
+        assert found.candidates.rows == by_price(near)
+        assert found.sorted == Sorted(Scope.BEST, len(near), is_exact=True)
+        cut = ask(search, bundle, 3, 2, sort=SortBy("price"), **fields)
+        assert cut.sorted == Sorted(Scope.BEST, 2, is_exact=False)
+
+    def test_what_is_not_similar_is_left_out_before(self, search: CatalogueSearch, bundle: Bundle) -> None:
+        plain = ask(search, bundle, 3, 120, query="red thing").candidates
+        red = [similarity for row, similarity in zip(plain.rows, plain.similarities, strict=True) if row in RED]
+        threshold = sorted(red)[len(red) // 2]
+        found = ask(search, bundle, 3, 20, query="red thing", sort=SortBy("price"), min_similarity=threshold)
+        kept = [
+            row
+            for row, similarity in zip(plain.rows, plain.similarities, strict=True)
+            if similarity >= threshold and row in RED
+        ]
+        assert found.candidates.rows == by_price(kept)
+        assert found.sorted == Sorted(Scope.MATCHING, len(kept), is_exact=True)
+
+    def test_a_threshold_takes_the_place_of_what_is_near(self, search: CatalogueSearch, bundle: Bundle) -> None:
+        plain = ask(search, bundle, 3, 20, query="violet thing").candidates
+        threshold = sorted(plain.similarities)[4]
+        found = ask(search, bundle, 3, 20, query="violet thing", sort=SortBy("price"), min_similarity=threshold)
+        kept = [row for row, similarity in zip(plain.rows, plain.similarities, strict=True) if similarity >= threshold]
+        assert found.candidates.rows == by_price(kept)
+
+    def test_facets_count_what_is_sorted_and_foretell_the_hits_of_each_value(
+        self, search: CatalogueSearch, bundle: Bundle
+    ) -> None:
+        chosen = ProductFilter(brands=("Nord",))
+        questions = (FacetQuestion("brand", 9), FacetQuestion("category", 9))
+        found = ask(search, bundle, 3, 5, query="red thing", sort=SortBy("price"), filter=chosen, facets=questions)
+        brands, categories = found.facets
+        assert dict(brands.values) == Counter(PRODUCTS[row].brand for row in RED)
+        assert (brands.scope, brands.num_products) == (Scope.MATCHING, len(RED))
+        assert found.sorted
+        assert categories.num_products == found.sorted.total
+        for brand, count in brands.values:
+            other = ProductFilter(brands=(str(brand),))
+            hits = ask(search, bundle, 3, 5, query="red thing", sort=SortBy("price"), filter=other)
+            assert hits.sorted == Sorted(Scope.MATCHING, count, is_exact=True)
+
+    def test_groups_are_made_of_all_that_match(self, search: CatalogueSearch, bundle: Bundle) -> None:
+        found = ask(search, bundle, 3, 200, query="red thing", sort=SortBy("price"), group_by="model")
+        cheapest: dict[str, int] = {}
+        for row in by_price(RED):
+            cheapest.setdefault(PRODUCTS[row].attributes["model"], row)
+        assert found.candidates.rows == list(cheapest.values())
+        assert found.sorted == Sorted(Scope.MATCHING, len(cheapest), is_exact=True)
+
+    def test_a_product_that_holds_an_identifier_of_the_query_is_sorted_too(
+        self, search: CatalogueSearch, bundle: Bundle
+    ) -> None:
+        found = ask(search, bundle, 3, 200, query="P17 thing red", sort=SortBy("price"))
+        assert found.candidates.rows == [17]
+
+
 class TestFacets:
     def test_all_products_that_pass_are_counted(self, search: CatalogueSearch) -> None:
         wanted = ProductFilter(brands=("Nord",))
@@ -139,7 +223,7 @@ class TestFacets:
         expected = cells("colour", [row for row in range(120) if PRODUCTS[row].brand == "Nord"])
         assert dict(colours.values).items() <= expected.items()
         assert [count for _, count in colours.values] == [count for _, count in expected.most_common(2)]
-        assert (colours.num_values, colours.num_products, colours.over_all) == (3, 60, True)
+        assert (colours.num_values, colours.num_products, colours.scope) == (3, 60, Scope.ALL)
 
     def test_the_own_filter_does_not_restrict_the_counts(self, search: CatalogueSearch) -> None:
         wanted = ProductFilter(brands=("Nord",), attributes=(AttributeClause("colour", ("red",)),))
@@ -177,7 +261,7 @@ class TestFacets:
         colours, models = ask(search, bundle, 3, 15, filter=wanted, facets=questions).facets
         assert dict(colours.values) == cells("colour", ask(search, bundle, 3, 15).candidates.rows)
         assert dict(models.values) == cells("model", ask(search, bundle, 3, 15, filter=wanted).candidates.rows)
-        assert (colours.num_products, colours.over_all) == (15, False)
+        assert (colours.num_products, colours.scope) == (15, Scope.BEST)
 
 
 class TestGroups:

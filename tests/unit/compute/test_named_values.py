@@ -14,8 +14,11 @@ from models.products.product import Product
 from serving.catalogue.open_catalogue import Catalogue
 from serving.catalogue.stages import open_search
 from serving.compute.candidate_search import OTHER_VALUE
+from serving.compute.facets import Scope
+from serving.compute.filter_masks import NO_FILTER, ProductFilter
 from serving.compute.named_values import NamedValues
 from serving.compute.retrieval import EncodedQuery, SearchItem, Subject
+from serving.compute.value_order import SortBy
 
 STYLES = ("Plain", "Ribbed")
 KINDS = (
@@ -109,3 +112,25 @@ def test_a_search_counts_it_as_words_that_a_product_lacks(catalogue: Catalogue) 
     assert asked["leather-boots"] == pytest.approx(held["leather-boots"])
     assert asked["faux-boots"] == pytest.approx(held["faux-boots"] * (1 - OTHER_VALUE / 2))
     assert asked["faux-boots"] < held["faux-boots"]
+
+
+def kinds_by_price(
+    catalogue: Catalogue, query: str, product_filter: ProductFilter = NO_FILTER
+) -> tuple[set[str], Scope]:
+    search = open_search(catalogue, threads=1)
+    vector = np.eye(1, search.index.width, dtype=np.float32)
+    subject = Subject(query=EncodedQuery(query, vector=vector[0, : search.index.dim]))
+    item = SearchItem(subject=subject, k=24, filter=product_filter, sort=SortBy("price"))
+    (found,) = search.search([item], vector)
+    assert found.sorted
+    return {kind(PRODUCTS[row]) for row in found.candidates.rows}, found.sorted.scope
+
+
+def test_under_an_order_by_value_no_product_matches_that_states_another_value_unless_all_do(
+    catalogue: Catalogue,
+) -> None:
+    assert kinds_by_price(catalogue, "black leather boots") == ({"leather-boots", "unknown-boots"}, Scope.MATCHING)
+    assert kinds_by_price(catalogue, "white shirts") == ({"shirt", "nowhere"}, Scope.MATCHING)
+    tops = ProductFilter(categories=("Clothing > Tops",))
+    assert kinds_by_price(catalogue, "white shirts", tops) == ({"t-shirt"}, Scope.MATCHING)
+    assert kinds_by_price(catalogue, "pink shirts")[1] is Scope.BEST

@@ -21,7 +21,7 @@ from models.bundles.manifest import Manifest
 from models.products.changes import AddedProducts, ChangedOffers
 from models.products.product import Product
 from models.ranking.feature_names import FEATURES
-from serving.compute.facets import FacetCounts, FacetQuestion
+from serving.compute.facets import FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import NO_FILTER, AttributeClause, FilterMasks, ProductFilter
 from serving.compute.retrieval import Candidates
 from serving.compute.value_order import Group, SortBy
@@ -345,7 +345,7 @@ class TestFacets:
         )
         counts = (
             FacetCounts(values=((86_400_000.0, 2),), num_values=1, num_products=3, bounds=(86_400_000.0, 86_400_000.0)),
-            FacetCounts(ranges=(3,), num_values=1, num_products=3, over_all=False),
+            FacetCounts(ranges=(3,), num_values=1, num_products=3, scope=Scope.BEST),
             FacetCounts(values=((1.0, 3),), num_values=1, num_products=3),
         )
         answer = typed.write(typed.read(request), results([0], facets=counts, total=7, total_is_exact=True))
@@ -590,6 +590,37 @@ class TestRanking:
     def test_fields_of_a_newer_contract_are_refused(self, ranking: SearchMessages) -> None:
         newer = search_pb2.RankWeights.FromString(b"\x0d\x00\x00\x80\x3f\x25\x00\x00\x80\x3f")  # click, and a field 4
         assert "rank_weights.4" in wrong(ranking.read, SEARCH(query="x", rank_weights=newer))
+
+
+def test_the_answer_says_which_queries_were_searched_and_which_found_each_hit(messages: SearchMessages) -> None:
+    call = messages.read(SEARCH(query="nokora", explain=True))
+    found = results([0, 1], hits=candidates([0, 1], readings=[2, 1]), searched_queries={1: "nikora", 2: "nokira"})
+    answer = messages.write(call, found)
+    assert list(answer.searched_queries) == ["nikora", "nokira"]
+    assert [hit.explanation.query for hit in answer.hits] == ["nokira", "nikora"]
+    plain = messages.write(call, results([0]))
+    assert (list(plain.searched_queries), plain.hits[0].explanation.query) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("scope", "told"),
+    [
+        (None, search_pb2.FACET_SCOPE_UNSPECIFIED),
+        (Scope.ALL, search_pb2.FACET_SCOPE_ALL),
+        (Scope.MATCHING, search_pb2.FACET_SCOPE_MATCHING),
+        (Scope.BEST, search_pb2.FACET_SCOPE_BEST),
+    ],
+)
+def test_the_answer_says_over_what_a_value_orders(messages: SearchMessages, scope: Scope | None, told: int) -> None:
+    call = messages.read(SEARCH(query="sofa"))
+    assert messages.write(call, results([0], sorted_over=scope)).sorted_over == told
+
+
+def test_no_hits_are_explained_beside_what_had_no_effect(messages: SearchMessages) -> None:
+    call = messages.read(SEARCH(query="sofa", filter=FILTER(brands=["nobody"])))
+    answer = messages.write(call, results([], why_empty="no hits: none"))
+    assert "nobody" in answer.warnings[0]
+    assert answer.warnings[1] == "no hits: none"
 
 
 def test_all_violations_of_a_request_come_together(messages: SearchMessages) -> None:

@@ -19,6 +19,7 @@ from models.lexical.analysis import Analyzer
 from models.lexical.field_texts import attribute_fields
 from models.lexical.lexical_index import FACTS_FILE, LexicalError, LexicalIndex
 from models.lexical.postings import Parameters, Postings
+from models.products.changes import AddedProducts
 from models.products.product import Product
 from models.products.product_table import BLOCK, ProductTable, write_products
 
@@ -149,6 +150,29 @@ def test_coverage_is_the_share_of_the_words_and_prose_does_not_name_a_product(tm
     assert weights["oak"] > weights["halden"]  # it is rarer
     assert match.coverage.tolist() == pytest.approx([0, weights["halden"], 1])
     assert match.named.tolist() == pytest.approx([0, weights["halden"], 1 - weights["curtain"]])
+
+
+def test_a_product_is_named_by_a_query_all_of_whose_words_it_holds_outside_its_prose(tmp_path: Path) -> None:
+    prose = "goes with a red velvet sofa, and with what you may put beside it in the same room of the house"
+    products = [
+        Product("a", "Red velvet sofa"),
+        Product("b", "Red sofa", attributes={"material": "velvet"}),
+        Product("c", "Red sofa", attributes={"about": prose}),
+        Product("d", "Red velvet lamp", attributes={"about": prose}),
+        Product("e", "Red velvet sofabed sofas"),
+    ]
+    index = LexicalIndex.build(table_of(tmp_path, products), "en-US")
+    for query, rows in {
+        "red velvet sofa": [0, 1, 4],
+        "velvet the sofa": [0, 1, 4],
+        "lamp red": [3],
+        "red lamp unheard": [],
+        "room": [],
+        "": [],
+    }.items():
+        assert index.naming(index.query(query)).tolist() == rows, query
+    index.append(AddedProducts(5, [Product("f", "Sofa of red velvet")], np.zeros((0, 0), np.float16)))
+    assert index.naming(index.query("red velvet sofa")).tolist() == [0, 1, 4, 5]
 
 
 def test_a_word_that_no_product_has_is_not_covered(tmp_path: Path) -> None:

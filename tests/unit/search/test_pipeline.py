@@ -16,7 +16,7 @@ from models.products.spelling import Correction, Mending, Speller
 from models.query_types.type_model import TypePrediction
 from models.text_encoder.spec import Text
 from serving.catalogue.stages import load_retriever
-from serving.compute.facets import FacetQuestion
+from serving.compute.facets import FacetQuestion, Scope
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.query_typer import TypeQuestion
 from serving.compute.retrieval import EncodedQuery, SearchItem
@@ -249,7 +249,7 @@ async def test_a_query_with_facets_has_them_counted_over_its_best(pipeline: Sear
     results = await pipeline.search(search(TypeUse.OFF, facets=(FacetQuestion("colour", 5),)), soon())
     (colours,) = results.facets
     assert dict(colours.values) == {"red": 1, "blue": 1, "grün": 1}
-    assert (colours.over_all, results.total, results.total_is_exact) == (False, 6, True)
+    assert (colours.scope, results.total, results.total_is_exact) == (Scope.BEST, 6, True)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +281,46 @@ async def test_a_price_in_the_query_filters_and_falls_away_where_it_leaves_nothi
     else:
         assert len(results.hits.rows) == len(bundle.products())
     assert lamp_encoder.items[0].text == "sofa"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"filter": ProductFilter(brands=("Nord",), max_price_minor=1)}, "no product passes the whole filter"),
+        ({"query": "", "filter": ProductFilter(brands=("nobody",))}, "no product passes the whole filter"),
+        ({"min_similarity": 1.5}, "has a similarity of 1.5 or more"),
+        ({"min_similarity": 1.5, "sort": SortBy("price")}, "has a similarity of 1.5 or more"),
+        ({"min_similarity": 1.5, "filter": ProductFilter(brands=("nobody",))}, "no product passes the whole filter"),
+        ({}, ""),
+    ],
+)
+async def test_where_there_are_no_hits_the_answer_says_why(
+    make_pipeline: MakePipeline, lamp_encoder: Encoder, retriever: RetrieverStage, fields: dict[str, Any], why: str
+) -> None:
+    pipeline = make_pipeline(lamp_encoder, retriever)
+    results = await pipeline.search(Search(**({"query": "sofa", "page_size": 3} | fields)), soon())
+    assert bool(results.why_empty) == (not results.hits.rows) == bool(why)
+    assert why in results.why_empty
+
+
+async def test_a_sorted_query_is_paged_to_its_end_with_each_product_once(
+    make_pipeline: MakePipeline, lamp_encoder: Encoder, retriever: RetrieverStage, bundle: Bundle
+) -> None:
+    pipeline = make_pipeline(lamp_encoder, retriever)
+    for query in ("sofa", "unheard sofa"):
+        wanted = Search(query=query, page_size=1, sort=SortBy("price", descending=True))
+        whole = await pipeline.search(dataclasses.replace(wanted, page_size=50), soon())
+        assert (len(whole.hits.rows), whole.has_more) == (whole.total, False)
+        paged: list[int] = []
+        while len(paged) < whole.total:
+            page = await pipeline.search(dataclasses.replace(wanted, offset=len(paged)), soon())
+            paged += page.hits.rows
+            assert page.has_more == (len(paged) < whole.total)
+            assert page.total == whole.total
+        assert paged == whole.hits.rows
+        assert len(set(paged)) == len(paged) > 1
+        prices = [bundle.products().price_minor(row) or -1 for row in paged]
+        assert prices == sorted(prices, reverse=True)
 
 
 async def test_pages_of_hits_that_are_similar_enough_miss_none(
