@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from models.events.event import Event, EventKind
 
@@ -104,8 +104,9 @@ def restore_event(
     query: str,
     position: int | None,
     price_minor: int | None,
+    request_id: str = "",
 ) -> Event:
-    """Returns an event from the values of a stored row."""
+    """Returns an event from the values of a stored row. Rows of earlier versions have no request id."""
     return Event(
         id=event_id,
         time_ms=time_ms,
@@ -117,7 +118,18 @@ def restore_event(
         query=query,
         position=position,
         price_minor=price_minor,
+        request_id=request_id,
     )
+
+
+def stored_values(event: Event) -> tuple[Any, ...]:
+    """Returns what a row holds besides shopper and id, in the order of `restore_event`. Without a request id it is as earlier versions
+    wrote it, and read it."""
+    values = (
+        event.time_ms, event.session_id, event.locale, event.kind, event.product_id, event.query, event.position,
+        event.price_minor,
+    )  # fmt: skip
+    return (*values, event.request_id) if event.request_id else values
 
 
 def now_ms() -> int:
