@@ -107,7 +107,8 @@ class Retriever:
         if isinstance(output, ScoringFailed):
             return StudentScores.missing(output.message)
         coverages = candidates.coverages[: len(output.chances)]
-        return StudentScores.blend(output.chances, item.weights, item.asked_weight, coverages)
+        features = output.features if item.keeps_features else None
+        return StudentScores.blend(output.chances, item.weights, item.asked_weight, coverages, features)
 
     def _detail(self, output: StudentOutput | ScoringFailed, item: ScoreItem) -> ScoredCandidates | ScoringFailed:
         if isinstance(output, ScoringFailed) or self._student is None:

@@ -84,6 +84,7 @@ class Retrieve:
             facets=search.facets,
             min_similarity=search.min_similarity,
             min_sequence=search.min_sequence,
+            keeps_features=search.keeps_features,
         )
         # A query that was encoded is admitted. Where nothing came before, it is refused here when there is too much to do.
         outcome = await self._search(item, deadline, admitted=isinstance(item.subject.query, EncodedQuery))

@@ -150,6 +150,10 @@ class RedisStore:
     def believed_ms(self) -> int:
         return self._clock()
 
+    def page_tag(self, shopper_id: str, time_ms: int) -> bytes:  # noqa: ARG002
+        """Returns nothing: shoppers have no keys of their own in Redis, so that a tag would outlive `forget`."""
+        return b""
+
     async def forget(self, shopper_id: str) -> int:
         async def delete() -> int:
             async with self._redis.pipeline(transaction=True) as pipe:

@@ -43,6 +43,7 @@ _TAG_BYTES = 24
 _NO_TAG = bytes(_TAG_BYTES)
 _NONCE_BYTES = 12
 EVENT_TAG_BYTES = 16
+PAGE_TAG_BYTES = 16
 
 
 class Unreadable(Exception):
@@ -59,6 +60,12 @@ class ShopperKey:
     def event_tag(self, event_id: str) -> bytes:
         """Returns a hash of an event's id (`EVENT_TAG_BYTES`), by which a repeated event is recognised."""
         return blake2b(event_id.encode(), key=self.secret[16:], digest_size=EVENT_TAG_BYTES).digest()
+
+    def page_tag(self, day: int) -> bytes:
+        """Returns what stands for the shopper in the request log on a day since 1970 (`PAGE_TAG_BYTES`). Without the key nobody can tell
+        whose it is, nor which tags of other days are of the same shopper."""
+        text = day.to_bytes(4, "big", signed=True)
+        return blake2b(text, key=self.secret[16:], digest_size=PAGE_TAG_BYTES, person=b"page").digest()
 
     def seal(self, texts: Iterable[bytes]) -> list[bytes]:
         """Encrypts with AES-128 in GCM, each text with a random nonce."""

@@ -87,6 +87,10 @@ class ShopperStore(Protocol):
     def believed_ms(self) -> int:
         """Returns the time by which the store keeps events, in milliseconds since 1970. It falls behind a clock that has jumped ahead."""
 
+    def page_tag(self, shopper_id: str, time_ms: int) -> bytes:
+        """Returns, without waiting, what stands for the shopper in the request log on the day of that time. Once the shopper is forgotten
+        nobody can tell whose it was. Empty for a shopper without events, and where the store cannot make one."""
+
     async def forget(self, shopper_id: str) -> int:
         """Deletes everything about a shopper. Returns the number of deleted events."""
 
