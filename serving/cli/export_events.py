@@ -73,6 +73,11 @@ def export_events(
         _say(f"{len(pages.unread_files):,} files of the request log cannot be read and were left out: {named}")
     if not served.rows.num_impressions:
         _say(f"no impressions: {folder} has no pages of that time; set share in [request_log] to log them")
+    if served.counts.by_request and not served.counts.tagged:
+        _say(
+            "no page has a pseudonym: pages with an event have a shopper and the others none, so that a ranker may take a history for a "
+            "sign of clicks; set shoppers = 'pseudonym' in [request_log] before it learns from such a log"
+        )
     seconds = time.monotonic() - started
     _say(f"{num_rows:,} events, {served.rows.num_impressions:,} of them impressions, in {out_file}, {seconds:.0f} s")
     _say(f"train with: aisle train all --catalogue ... --events {out_file} --out SHOP")

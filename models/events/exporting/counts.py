@@ -13,6 +13,7 @@ class ServedCounts:
     sorted: int = 0  # in an order that the caller named
     without_query: int = 0
     empty: int = 0
+    tagged: int = 0  # with a shopper's tag
     of_nobody: int = 0  # with a tag that is no shopper's any more
     shoppers: int = 0  # with events
     events: int = 0

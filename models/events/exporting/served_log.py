@@ -53,6 +53,7 @@ class ServedLog:
         for page, request_id in enumerate(pages.request_ids):
             self._by_request[request_id].append(page)
             if tag := pages.tags[page]:
+                self.counts.tagged += 1
                 self._by_tag[int(pages.time_ms[page]) // DAY_MS][tag].append(page)
 
     def _is_impressions(self, pages: PageLog, page: int) -> bool:
