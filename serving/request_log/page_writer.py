@@ -48,6 +48,7 @@ class PageWriter:
         self.counts = PageCounts()
         self._queue, self._columns, self._files, self._max_file_s = queue, columns, files, max_file_s
         self._batches: list[pa.RecordBatch] = []
+        self._num_bytes = 0  # of them
         self._begun = time.monotonic()  # when the first page of the next file came, or the last file was written
         self._told = Told()
         self._closing = threading.Event()
@@ -75,14 +76,18 @@ class PageWriter:
                 self._begun = time.monotonic()
             pages = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
             try:
-                self._batches.append(self._columns(pages))
+                batch = self._columns(pages)
             except Exception as error:
                 self._failed(len(pages), error)
-            if sum(batch.nbytes for batch in self._batches) >= MAX_FILE_BYTES:
+                continue
+            self._batches.append(batch)
+            self._num_bytes += batch.nbytes
+            if self._num_bytes >= MAX_FILE_BYTES:
                 self._write()
 
     def _write(self) -> None:
-        batches, self._batches, self._begun = self._batches, [], time.monotonic()
+        batches, self._batches, self._num_bytes = self._batches, [], 0
+        self._begun = time.monotonic()
         num_pages = sum(batch.num_rows for batch in batches)
         try:
             if batches:

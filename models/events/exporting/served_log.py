@@ -78,18 +78,18 @@ class ServedLog:
             page
             for day, by_tag in self._by_tag.items()
             for page in by_tag.get(shopper.tag_of(day), ())
-            if self._is_owner(page, shopper.name)
+            if self._is_owner(page, shopper)
         )
         events = [event for event in shopper.events if self._is_in_range(event.time_ms)]
         self.counts.shoppers += bool(events)
         self.counts.events += len(events)
-        placed = [self._placed(event, shopper.name, tagged) for event in events]
+        placed = [self._placed(event, shopper, tagged) for event in events]
         own = {*tagged, *(one.page for one in placed if one.page >= 0)}
         kept = [one for one in placed if not self._repeats_page(one)]
         self.counts.stored_impressions += len(placed) - len(kept)
         self._add(shopper.name, own, kept)
 
-    def _placed(self, event: Event, shopper: str, tagged: list[int]) -> Placed:
+    def _placed(self, event: Event, shopper: ShopperEvents, tagged: list[int]) -> Placed:
         if event.request_id:
             return self._on_named_page(event, shopper)
         query = plain_query(event.query)
@@ -104,7 +104,7 @@ class ServedLog:
         self.counts.nameless += 1
         return Placed(event, -1, 0)
 
-    def _on_named_page(self, event: Event, shopper: str) -> Placed:
+    def _on_named_page(self, event: Event, shopper: ShopperEvents) -> Placed:
         """Finds the page of a request. A caller's own request id may name several: then the nearest in time that showed the product."""
         named = self._by_request.get(event.request_id, [])
         for page in sorted(named, key=lambda page: abs(int(self._pages.time_ms[page]) - event.time_ms)):
@@ -151,9 +151,13 @@ class ServedLog:
             position=int(pages.offset[page]) + place,
         )
 
-    def _is_owner(self, page: int, shopper: str) -> bool:
-        """Says whether a page is the shopper's; one that nobody has becomes so."""
-        return self.rows.owner.setdefault(page, shopper) == shopper
+    def _is_owner(self, page: int, shopper: ShopperEvents) -> bool:
+        """Says whether a page is the shopper's; one that is nobody's becomes so. A tag of somebody else, also of who the shopper was before
+        being forgotten, is never the shopper's."""
+        tag = self._pages.tags[page]
+        if tag and tag != shopper.tag_of(int(self._pages.time_ms[page]) // DAY_MS):
+            return False
+        return self.rows.owner.setdefault(page, shopper.name) == shopper.name
 
     def _is_in_range(self, time_ms: int) -> bool:
         since, until = self._since_ms, self._until_ms

@@ -222,6 +222,13 @@ class TestShoppers:
         assert {row["shopper_id"] for row in done.rows} == {""}
         assert len({row["session_id"] for row in done.rows}) == 2
 
+    def test_an_event_does_not_claim_a_page_with_the_tag_of_somebody_else(self, folder: Path) -> None:
+        pages = [page("r1", "a", shopper=tag(b"ann")), page("r2", "a", at=1, shopper=tag(b"ann before"))]
+        claims = shopper("bob", event(1, "a", "r1"), tag=b"bob"), shopper("ann", event(2, "a", "r2"), tag=b"ann")
+        done = Export(folder, pages, *claims)
+        assert [row["shopper_id"] for row in done.of_kind("impression")] == ["ann", ""]
+        assert (done.counts.by_request, done.counts.not_shown) == (0, 2)
+
 
 class TestWhatIsLeftOut:
     def test_pages_that_tell_nothing_of_relevance(self, folder: Path) -> None:

@@ -173,6 +173,15 @@ class TestBounds:
         assert (log.counts().logged, log.counts().dropped) == (waiting, 1)
         assert all(page["request_id"] == "r" for page in pages_in(folder))
 
+    def test_a_file_is_written_before_it_is_too_large_for_the_memory(self, open_log: Open, folder: Path) -> None:
+        log = open_log(features=True)
+        large = np.zeros((1000, len(FEATURES)), np.float32)  # 120 KB, of which there fit some 280 into a file
+        for n in range(400):
+            log.add(f"r{n}", search(), results(1, features=large))
+        log.close()
+        assert (log.counts().files, log.counts().logged) == (2, 400)
+        assert {page["request_id"] for page in pages_in(folder)} == {f"r{n}" for n in range(400)}
+
     def test_the_oldest_files_are_deleted_when_there_are_too_many_bytes(self, folder: Path, open_log: Open) -> None:
         folder.mkdir()
         now = int(time.time() * 1000)
