@@ -53,6 +53,7 @@ from serving.gateway.replica import Gateway, Wired
 from serving.gateway.rpc import Guard, Servicer
 from serving.gateway.services import EmbeddingService, InfoService, QueryService, RankingService, SearchService
 from serving.gateway.shopper_service import ShopperService
+from serving.request_log.request_log import RequestLog
 from serving.search.page import Page
 from serving.search.personaliser import Personaliser
 from serving.search.pipeline import SearchPipeline
@@ -181,12 +182,15 @@ def wire(
         encoder_backend=stages["encoder"].backend,
         relevance_threshold=threshold,
     )
+    request_log = None
+    if config.request_log.share:
+        request_log = RequestLog(config.request_log, manifest, products, store.page_tag if store else None)
     services: list[Servicer] = [
-        SearchService(pipeline, search, guard),
+        SearchService(pipeline, search, guard, request_log),
         EmbeddingService(pipeline, EmbeddingMessages(manifest, limits, fields=fields), guard),
         QueryService(pipeline, QueryMessages(manifest.version, limits, fields=fields), guard),
         RankingService(pipeline, rank, guard),
-        InfoService(pipeline, info, guard, replica_id),
+        InfoService(pipeline, info, guard, replica_id, request_log),
         CatalogueService(
             follower,
             CatalogueMessages(products, masks.attributes, config.catalogue, config.server.max_message_bytes),
@@ -200,7 +204,9 @@ def wire(
             store, EventMessages(manifest.locales, config, store.believed_ms if store else now_ms), guard, reader.forget
         ),
     ]
-    return Wired(version=manifest.version, pipeline=pipeline, services=services, follower=follower)
+    return Wired(
+        version=manifest.version, pipeline=pipeline, services=services, follower=follower, request_log=request_log
+    )
 
 
 def build_stages(bundle: Bundle, config: AisleConfig, log_socket: str = "") -> dict[str, serve.Application]:

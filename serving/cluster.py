@@ -26,6 +26,7 @@ from serving.config import AisleConfig, ConfigError
 from serving.edge.keys import read_keys
 from serving.logs import log as messages
 from serving.ray_address import check_answers
+from serving.request_log.page_files import check_request_log
 from serving.run_folder import RAY
 from serving.shoppers.open_store import check_shoppers
 from serving.stages.remote import STAGE_APPS
@@ -78,8 +79,8 @@ def _init(**options: object) -> None:
 
 
 def check(bundle_folder: Path, config: AisleConfig) -> None:
-    """Refuses at start what would fail later: reads the keys and every file of the bundle, opens the shopper store and the log of the
-    catalogue's changes.
+    """Refuses at start what would fail later: reads the keys and every file of the bundle, opens the shopper store, the log of the
+    catalogue's changes and the folder of the request log.
 
     Raises ConfigError, BundleError.
     """
@@ -93,6 +94,7 @@ def check(bundle_folder: Path, config: AisleConfig) -> None:
             "'aisle train ranker'"
         )
     check_shoppers(config.shoppers, bundle.manifest.name)
+    check_request_log(config.request_log, bundle.manifest.name)
     check_log(config.catalogue, bundle.manifest.name, bundle.manifest.line, bundle.manifest.sequence)
 
 

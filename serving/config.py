@@ -276,6 +276,34 @@ class CatalogueConfig(_Section):
         return self
 
 
+class RequestLogConfig(_Section):
+    """A sampled log of the pages that searches showed: with the shoppers' events it becomes a log to train on (`aisle export-events`)."""
+
+    share: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Share of the shoppers all of whose pages are logged, and of the searches without a shopper. 0: none.",
+    )
+    path: AbsolutePath | None = Field(
+        None,
+        description="Its folder, on a local disk. Default: CATALOGUE-pages in $XDG_STATE_HOME/aisle (~/.local/state/aisle).",
+    )
+    shoppers: Literal["none", "pseudonym"] = Field(
+        "none",
+        description="none: a page names nobody. pseudonym: a tag of the day, which leads nowhere once the shopper is forgotten.",
+    )
+    features: bool = Field(False, description="Also log what the ranker read of each ranked hit.")
+    max_file_s: float = Field(
+        300,
+        ge=1,
+        le=3600,
+        description="Age at which a file is written. A process that is killed loses what is younger.",
+    )
+    max_bytes: int = Field(4 * 1024**3, ge=1024**2, description="Of all files together; the oldest are deleted.")
+    max_days: float = Field(90, gt=0, le=36_500, description="Older files are deleted.")
+
+
 class LogConfig(_Section):
     """The log on stderr, one line per event."""
 
@@ -300,6 +328,7 @@ class AisleConfig(_Section):
     teacher: TeacherConfig = TeacherConfig()
     shoppers: ShoppersConfig = ShoppersConfig()
     catalogue: CatalogueConfig = CatalogueConfig()
+    request_log: RequestLogConfig = RequestLogConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
@@ -307,6 +336,15 @@ class AisleConfig(_Section):
         if self.ranker.depth > self.limits.max_rank_depth:
             raise ValueError(
                 f"ranker.depth ({self.ranker.depth}) is above limits.max_rank_depth ({self.limits.max_rank_depth})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _forgets_pages_too(self) -> AisleConfig:
+        if self.request_log.shoppers == "pseudonym" and self.shoppers.store != "sqlite":
+            raise ValueError(
+                f"request_log.shoppers = 'pseudonym' needs shoppers.store = 'sqlite' (it is '{self.shoppers.store}'): only there has each "
+                "shopper a key, without which a forgotten shopper's pages lead nowhere"
             )
         return self
 

@@ -31,6 +31,7 @@ class Event:
     query: str = ""  # of the search that led to the event
     position: int | None = None  # on the result page, from 1
     price_minor: int | None = None  # unit price at the time of the event, in minor units of the catalogue's currency
+    request_id: str = ""  # of the search whose page showed the product; a log for training has the page itself instead
 
 
 # The columns of a log in Parquet, a file or a folder of files, ordered by time.

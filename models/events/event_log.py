@@ -39,6 +39,7 @@ COLUMNS: dict[str, Any] = {
     "position": np.int32,
     "price_minor": np.int64,
 }
+REQUEST_ID = "request_id"  # a column that Parquet may have beside EVENT_SCHEMA, for 'aisle record'
 NAMES = ("shoppers", "products", "queries", "locales")
 _IMPORT = "'aisle import FILE --out LOG' makes a log from a table of events"
 
@@ -64,6 +65,7 @@ class EventLog:
     num_repeated: int = 0  # events left out because they were there before
     num_without_session: int = 0  # events whose session was derived, see `derived_sessions`
     ids: pa.Array | None = None  # (events,) None: numbers stand for them
+    request_ids: pa.Array | None = None  # (events,) of the pages that showed the products; None: the log has none
     sessions: pa.Array | None = None  # names of the sessions
 
     def __len__(self) -> int:
@@ -102,6 +104,7 @@ class EventLog:
             num_sessions=len(sessions),
             num_repeated=num_repeated,
             ids=_flat(table["id"]),
+            request_ids=_flat(pc.fill_null(table[REQUEST_ID], "")) if REQUEST_ID in table.column_names else None,
             sessions=sessions,
         )
         return _with_sessions(log)
@@ -224,9 +227,13 @@ def _read_parquet(path: Path) -> pa.Table:
             raise LogError(
                 f"{path}: the log has no column {', '.join(missing)}; its columns are {', '.join(source.schema.names)}. {_IMPORT}"
             )
-        return source.to_table(columns=EVENT_SCHEMA.names)
+        return source.to_table(columns=[*EVENT_SCHEMA.names, *_more_columns(source.schema.names)])
     except (OSError, pa.ArrowException) as error:
         raise LogError(f"{path} is not a log in Parquet: {error}. {_IMPORT}") from error
+
+
+def _more_columns(names: Sequence[str]) -> list[str]:
+    return [REQUEST_ID] if REQUEST_ID in names else []
 
 
 def _checked(table: pa.Table) -> tuple[pa.Table, Ints]:
@@ -242,7 +249,7 @@ def _checked(table: pa.Table) -> tuple[pa.Table, Ints]:
     empty = [field.name for field in EVENT_SCHEMA if not field.nullable and table[field.name].null_count]
     if empty:
         raise LogError(f"the log's column {empty[0]} has {table[empty[0]].null_count:,} empty cells; it may have none")
-    table = table.select(EVENT_SCHEMA.names)
+    table = table.select([*EVENT_SCHEMA.names, *_more_columns(table.column_names)])
     for at, field in enumerate(EVENT_SCHEMA):
         if not pa.types.is_string(field.type):
             continue

@@ -314,7 +314,10 @@ def record(
     shopper: Annotated[list[str] | None, Option(help="Only the events of this shopper. Repeatable.")] = None,
     as_of_now: Annotated[bool, Option("--as-of-now", help="Shift all times so that the last event is now.")] = False,
 ) -> None:
-    """Records a log in a running service: the clicks, carts and purchases of identified shoppers. Repeating it changes nothing."""
+    """Records a log in a running service: the clicks, carts and purchases of identified shoppers. Repeating it changes nothing.
+
+    A column request_id, if Parquet has one, says which answer of a search showed the product.
+    """
     send_log(service, events, shopper or [], as_of_now)
 
 

@@ -14,6 +14,7 @@ from serving.cli.bundle import bundle_app
 from serving.cli.catalogue import catalogue_app
 from serving.cli.change import delete, follow, upsert
 from serving.cli.evaluate import evaluate_app
+from serving.cli.export_events import export_events
 from serving.cli.failures import Commands, needs
 from serving.cli.import_log import import_events
 from serving.cli.serve import serve
@@ -38,6 +39,7 @@ A [bold]bundle[/bold] holds a catalogue, its vectors, the models and the index. 
 app.command()(build)
 app.command()(simulate)
 app.command("import")(import_events)
+app.command("export-events")(export_events)
 app.command()(serve)
 for client in (search, rank, classify, record, upsert, delete, follow):
     app.command()(client)

@@ -54,6 +54,8 @@ def record_log(
         named = np.asarray(pc.is_in(opened.shoppers, value_set=pa.array(shoppers, pa.large_string())), np.bool_)
         rows = rows[named[opened.shopper[rows]]]
     log = opened.table(rows)
+    if opened.request_ids is not None:
+        log = log.append_column("request_id", opened.request_ids.take(pa.array(rows)))
     if opened.ids is None:  # numbers name the events of one log only
         log = log.set_column(0, "id", pc.binary_join_element_wise(_short_digest(events), log["id"], "-"))
         session = pc.binary_join_element_wise(_short_digest(events), log["session_id"], "-")

@@ -80,6 +80,7 @@ class SearchItem:
     min_similarity: float = -math.inf  # of the candidates that `facets` counts and `sort` orders
     min_sequence: int = 0  # of the latest change that must be there, if it is in the log
     others: tuple[SearchItem, ...] = ()  # the same for other readings of its query
+    keeps_features: bool = False  # the answer has what the student read
 
     @property
     def readings(self) -> tuple[SearchItem, ...]:
@@ -245,6 +246,7 @@ class Candidates:
 class StudentScores:
     """The student's scores of the first candidates of a search: chances (scored, 3) of click, cart and purchase, and their weighted
     sum, the blend (scored,). `by_blend` has their places, best first by blend and by what was asked, equals as they were retrieved.
+    `features` (scored, features) is what it read, NaN where one is not known; None unless the search keeps them.
 
     They are sorted in the batch: on the event loop that took a third of a search, since NumPy releases the interpreter's lock and waits
     behind the stages to get it back.
@@ -253,6 +255,7 @@ class StudentScores:
     chances: Floats
     blends: Floats
     by_blend: list[int]
+    features: Floats | None = None
     failure: str = ""  # why candidates that should have been scored were not
 
     def __len__(self) -> int:
@@ -265,12 +268,14 @@ class StudentScores:
         weights: Weights,
         asked_weight: float = 0.0,
         coverages: Sequence[float] = (),
+        features: Floats | None = None,
     ) -> StudentScores:
         """A product that holds all words of the query counts exp(`asked_weight`) times as much as one that holds none of them. `coverages`
         (scored,) are the shares of the words; empty where they are not known."""
         blends = chances @ np.array(weights, np.float32)
         keys = blends * np.exp(np.float32(asked_weight) * np.array(coverages, np.float32)) if len(coverages) else blends
-        return cls(chances=chances, blends=blends, by_blend=(-keys).argsort(kind="stable").tolist())
+        by_blend = (-keys).argsort(kind="stable").tolist()
+        return cls(chances=chances, blends=blends, by_blend=by_blend, features=features)
 
     @classmethod
     def missing(cls, failure: str = "") -> StudentScores:
@@ -285,6 +290,7 @@ class StudentScores:
             chances=self.chances[list(places)],
             blends=self.blends[list(places)],
             by_blend=[new_place[place] for place in self.by_blend if place in new_place],
+            features=None if self.features is None else self.features[list(places)],
         )
 
 

@@ -130,7 +130,8 @@ class Retriever:
         if isinstance(output, ScoringFailed):
             return StudentScores.missing(output.message)
         coverages = candidates.coverages[: len(output.chances)]
-        scores = StudentScores.blend(output.chances, item.weights, item.asked_weight, coverages)
+        features = output.features if item.keeps_features else None
+        scores = StudentScores.blend(output.chances, item.weights, item.asked_weight, coverages, features)
         if not candidates.readings:
             return scores
         return dataclasses.replace(scores, by_blend=in_turns(scores.by_blend, candidates.readings))

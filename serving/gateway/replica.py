@@ -27,6 +27,7 @@ from serving.gateway.edge import Edge
 from serving.gateway.rpc import Guard, Servicer
 from serving.logs import configure_logging, log, logged_failure
 from serving.replica_address import bind_to_loopback
+from serving.request_log.request_log import RequestLog
 from serving.search.pipeline import SearchPipeline
 from serving.shoppers.open_store import open_shoppers
 from serving.shoppers.store import ShopperStore
@@ -47,6 +48,7 @@ class Wired:
     pipeline: SearchPipeline
     services: list[Servicer]
     follower: Follower | None  # of the catalogue's log; None if the catalogue takes no changes
+    request_log: RequestLog | None = None  # None if no pages are logged
 
 
 Wire = Callable[[Path, AisleConfig, Mapping[str, Stage[Any, Any]], ShopperStore | None, Guard, str], Wired]
@@ -90,7 +92,7 @@ class Gateway:
         self._shoppers = await open_shoppers(config.shoppers, Bundle(bundle_folder).manifest.name)
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         wired = await asyncio.to_thread(wire, bundle_folder, config, stages, self._shoppers, guard, self._replica_id)
-        self._follower = wired.follower
+        self._follower, self._request_log = wired.follower, wired.request_log
         edge = Edge(
             config,
             wired.services,
@@ -137,4 +139,6 @@ class Gateway:
             await self._shoppers.close()
         if self._follower:
             await self._follower.close()
+        if self._request_log:
+            await asyncio.to_thread(self._request_log.close)
         log.info("gateway stopped", extra={"fields": {"replica": self._replica_id, "calls": self._guard.log.codes()}})

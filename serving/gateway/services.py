@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from serving.gateway.messages.query import QueryMessages
 from serving.gateway.messages.rank import RankMessages
 from serving.gateway.messages.search import SearchMessages
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
+from serving.request_log.request_log import RequestLog
 from serving.search.pipeline import SearchPipeline
 from serving.search.product_vectors import PRODUCT_COST
 from serving.search.request import Caller
@@ -25,10 +27,14 @@ EXPLAINED_COST = 8  # what the reasons for a page cost more than the page
 class SearchService(Servicer):
     descriptor = search_pb2.DESCRIPTOR.services_by_name["SearchService"]
 
-    def __init__(self, pipeline: SearchPipeline, messages: SearchMessages, guard: Guard) -> None:
+    def __init__(
+        self, pipeline: SearchPipeline, messages: SearchMessages, guard: Guard, request_log: RequestLog | None = None
+    ) -> None:
+        """`request_log` gets a share of the pages; None if none are logged."""
         self.guard = guard
         self._pipeline = pipeline
         self._messages = messages
+        self._request_log = request_log
 
     def stages_of(self, method: str) -> tuple[int, ...]:  # noqa: ARG002
         return self._pipeline.search_stages
@@ -41,9 +47,16 @@ class SearchService(Servicer):
         search_call = self._messages.read(request)
         if search_call.search.explain:
             _check_explanation(search_call.search, call)
-        results = await self._pipeline.search(search_call.search, call.deadline)
+        search, shown = search_call.search, self._request_log
+        if shown and not shown.samples(search.shopper_id, call.request_id):
+            shown = None
+        if shown and shown.keeps_features:
+            search = dataclasses.replace(search, keeps_features=True)
+        results = await self._pipeline.search(search, call.deadline)
         fetched = time.monotonic()
         response = self._messages.write(search_call, results)
+        if shown:
+            shown.add(call.request_id, search, results)
         _stamp(response, call, fetched)
         return response
 
@@ -160,8 +173,16 @@ class RankingService(Servicer):
 class InfoService(Servicer):
     descriptor = info_pb2.DESCRIPTOR.services_by_name["InfoService"]
 
-    def __init__(self, pipeline: SearchPipeline, messages: InfoMessages, guard: Guard, replica_id: str) -> None:
+    def __init__(
+        self,
+        pipeline: SearchPipeline,
+        messages: InfoMessages,
+        guard: Guard,
+        replica_id: str,
+        request_log: RequestLog | None = None,
+    ) -> None:
         self.guard = guard
+        self._request_log = request_log
         self._pipeline = pipeline
         self._messages = messages
         self._replica_id = replica_id
@@ -178,7 +199,8 @@ class InfoService(Servicer):
     async def GetStats(self, request: info_pb2.GetStatsRequest, call: Call) -> info_pb2.GetStatsResponse:
         self._messages.check(request)
         uptime_s = time.monotonic() - self._started
-        response = write_stats(self._replica_id, uptime_s, self._pipeline.stages, self.guard.ended())
+        pages = self._request_log.counts() if self._request_log else None
+        response = write_stats(self._replica_id, uptime_s, self._pipeline.stages, self.guard.ended(), pages)
         response.request_id = call.request_id
         return response
 

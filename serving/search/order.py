@@ -52,6 +52,11 @@ class Order:
             for place in self.places[first : min(stop, self.num_ranked)]
         ]
 
+    def features(self, first: int, stop: int) -> Floats | None:
+        """Returns what the student read of these candidates (candidates, features), or None if the search did not keep it."""
+        kept = self.student.features
+        return None if kept is None else kept[list(self.places[first : min(stop, self.num_ranked)])]
+
 
 def relevant(retrieved: Retrieved, min_similarity: float, depth: int) -> tuple[Retrieved, int]:
     """Drops candidates below `min_similarity`, save those that hold an identifier of the query. Returns what is left, and how many of the

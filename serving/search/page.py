@@ -71,6 +71,8 @@ class Page:
             chances=order.chances(search.offset, stop),
             ranked_by=order.by,
             ranked_depth=order.num_ranked,
+            features=order.features(search.offset, stop),
+            searched_query=read.text,
             corrected_query=read.corrected,
             understood=read.parts,
             alternative_queries=read.alternatives,

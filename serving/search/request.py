@@ -88,6 +88,7 @@ class Search(Caller):
     sort: SortBy | None = None
     group_by: str = ""
     min_sequence: int = 0  # of the latest change of the catalogue that the answer has to know
+    keeps_features: bool = False  # the results have what the student read of each ranked hit
 
     @property
     def is_ranked(self) -> bool:

@@ -61,6 +61,8 @@ class Results:
     chances: Sequence[Chances] = ()  # of the first hits, as many as were ranked
     ranked_by: RankModel = RankModel.NONE
     ranked_depth: int = 0  # candidates that were ranked
+    features: Floats | None = None  # (hits with chances, features) that the student read, if the search keeps them
+    searched_query: str = ""  # what was searched: without typing errors, conditions and negations
     corrected_query: str = ""  # what was searched, where typing errors were corrected; else empty
     understood: tuple[UnderstoodPart, ...] = ()
     alternative_queries: tuple[str, ...] = ()  # that may be meant too

@@ -84,6 +84,7 @@ class Retrieve:
             facets=search.facets,
             min_similarity=search.min_similarity,
             min_sequence=search.min_sequence,
+            keeps_features=search.keeps_features,
         )
         others = [
             dataclasses.replace(

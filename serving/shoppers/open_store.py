@@ -16,19 +16,19 @@ async def open_shoppers(config: ShoppersConfig, catalogue: str) -> ShopperStore 
     """Opens the store of a catalogue; returns None if the store is off. Raises ConfigError."""
     retention = Retention(config.max_events_per_shopper, config.retention_days)
     if config.store == "sqlite":
-        return await SqliteStore.open(_path(config, catalogue), retention, config.sync)
+        return await SqliteStore.open(sqlite_path(config, catalogue), retention, config.sync)
     if config.store == "redis":
         _check_redis(config)
         from serving.shoppers.redis_store import RedisStore
 
-        return await RedisStore.open(_url(config), retention)
+        return await RedisStore.open(redis_url(config), retention)
     return None
 
 
 def check_shoppers(config: ShoppersConfig, catalogue: str) -> None:
     """Raises ConfigError if the store could not be opened. A Redis that cannot be reached is no error: it may come up later."""
     if config.store == "sqlite":
-        create(_path(config, catalogue), config.sync, config.max_events_per_shopper).close()
+        create(sqlite_path(config, catalogue), config.sync, config.max_events_per_shopper).close()
     if config.store == "redis":
         _check_redis(config)
 
@@ -43,18 +43,20 @@ async def purge_shoppers(config: ShoppersConfig, catalogue: str) -> int:
             f"shoppers.store is '{config.store}'; only events in SQLite are purged, those in Redis expire"
         )
     retention = Retention(config.max_events_per_shopper, config.retention_days)
-    store = await asyncio.to_thread(SqliteStore, _path(config, catalogue), retention, config.sync)
+    store = await asyncio.to_thread(SqliteStore, sqlite_path(config, catalogue), retention, config.sync)
     try:
         return await store.purge()
     finally:
         await store.close()
 
 
-def _path(config: ShoppersConfig, catalogue: str) -> Path:
+def sqlite_path(config: ShoppersConfig, catalogue: str) -> Path:
+    """Returns the SQLite file of a catalogue's store. Raises ConfigError."""
     return config.path or state_path(catalogue, ".db", "shoppers.path")
 
 
-def _url(config: ShoppersConfig) -> str:
+def redis_url(config: ShoppersConfig) -> str:
+    """Returns the URL of Redis, with its password."""
     return config.url.get_secret_value() if config.url else ""
 
 
@@ -62,7 +64,7 @@ def _check_redis(config: ShoppersConfig) -> None:
     try:
         from serving.shoppers.redis_store import RedisStore
 
-        RedisStore(_url(config), Retention())
+        RedisStore(redis_url(config), Retention())
     except ModuleNotFoundError as error:
         raise ConfigError(f"shoppers.store = 'redis' needs the package {error.name}: pip install redis") from None
     except ValueError:  # its message may contain the password

@@ -32,6 +32,7 @@ from serving.shoppers.store import (
     Retention,
     now_ms,
     restore_event,
+    stored_values,
 )
 from serving.storage.outage import Outage
 from serving.storage.redis import CONNECT_S, CONNECTION_WAIT_S, MAX_CONNECTIONS, to_caller, warn_of_losses
@@ -149,6 +150,10 @@ class RedisStore:
     def believed_ms(self) -> int:
         return self._clock()
 
+    def page_tag(self, shopper_id: str, time_ms: int) -> bytes:  # noqa: ARG002
+        """Returns nothing: shoppers have no keys of their own in Redis, so that a tag would outlive `forget`."""
+        return b""
+
     async def forget(self, shopper_id: str) -> int:
         async def delete() -> int:
             async with self._redis.pipeline(transaction=True) as pipe:
@@ -197,8 +202,4 @@ def _keys(shopper_id: str) -> tuple[str, str]:
 
 
 def _text(event: Event) -> str:
-    values = (
-        event.time_ms, event.session_id, event.locale, event.kind, event.product_id, event.query, event.position,
-        event.price_minor,
-    )  # fmt: skip
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(stored_values(event), ensure_ascii=False, separators=(",", ":"))

@@ -6,11 +6,10 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from models.events.event import Event
 from serving.shoppers.shopper_keys import EVENT_TAG_BYTES, ShopperKey, ShopperKeys
-from serving.shoppers.store import restore_event
+from serving.shoppers.store import restore_event, stored_values
 
 _ADD_SHOPPERS = "INSERT INTO shoppers (id) SELECT value FROM json_each(?) WHERE true ON CONFLICT DO NOTHING"
 # ?1: shopper, time, begin of the tag, begin and length of the body, for each event. ?2: tags and bodies. ?3: length of a tag.
@@ -51,8 +50,4 @@ def to_json(values: object) -> str:
 
 
 def _text(event: Event) -> bytes:
-    values: tuple[Any, ...] = (
-        event.id, event.time_ms, event.session_id, event.locale, event.kind, event.product_id, event.query,
-        event.position, event.price_minor,
-    )  # fmt: skip
-    return to_json(values).encode()
+    return to_json((event.id, *stored_values(event))).encode()

@@ -17,7 +17,7 @@ import errno
 import os
 import secrets
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from mmap import ACCESS_READ, mmap
@@ -43,6 +43,7 @@ _TAG_BYTES = 24
 _NO_TAG = bytes(_TAG_BYTES)
 _NONCE_BYTES = 12
 EVENT_TAG_BYTES = 16
+PAGE_TAG_BYTES = 16
 
 
 class Unreadable(Exception):
@@ -59,6 +60,12 @@ class ShopperKey:
     def event_tag(self, event_id: str) -> bytes:
         """Returns a hash of an event's id (`EVENT_TAG_BYTES`), by which a repeated event is recognised."""
         return blake2b(event_id.encode(), key=self.secret[16:], digest_size=EVENT_TAG_BYTES).digest()
+
+    def page_tag(self, day: int) -> bytes:
+        """Returns what stands for the shopper in the request log on a day since 1970 (`PAGE_TAG_BYTES`). Without the key nobody can tell
+        whose it is, nor which tags of other days are of the same shopper."""
+        text = day.to_bytes(4, "big", signed=True)
+        return blake2b(text, key=self.secret[16:], digest_size=PAGE_TAG_BYTES, person=b"page").digest()
 
     def seal(self, texts: Iterable[bytes]) -> list[bytes]:
         """Encrypts with AES-128 in GCM, each text with a random nonce."""
@@ -78,12 +85,14 @@ class ShopperKey:
 class ShopperKeys:
     """The open file. Methods that change it raise StoreFull, or Unavailable if the disk fails."""
 
-    def __init__(self, path: Path, *, sync: bool, may_make: bool = False) -> None:
-        """Opens the file; `may_make` makes a missing one. With `sync` new keys survive a power cut. Raises ConfigError."""
+    def __init__(self, path: Path, *, sync: bool, may_make: bool = False, may_write: bool = True) -> None:
+        """Opens the file; `may_make` makes a missing one. Without `may_write` it can only be read. With `sync` new keys survive a power
+        cut. Raises ConfigError."""
         self._sync = sync
         self._are_new = False  # keys that are not flushed
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if may_make else 0), 0o600)
+            mode = os.O_RDWR if may_write else os.O_RDONLY
+            self._file = os.open(path, mode | os.O_CLOEXEC | (os.O_CREAT if may_make else 0), 0o600)
         except FileNotFoundError:
             raise ConfigError(
                 f"shoppers.path: {path} is missing, and holds the keys of what is stored; restore it"
@@ -157,6 +166,15 @@ class ShopperKeys:
         """Returns the numbers of all shoppers. # (shopper,)"""
         numbers = self._numbers()
         return numbers[numbers > 0]
+
+    def all(self) -> Iterator[list[ShopperKey]]:
+        """Yields the keys of all shoppers, a page of the file after the other, each as it is when it is asked for."""
+        at = _PAGE
+        while at < len(memory := self._mapped()):
+            slots = (_SLOT.unpack_from(memory, place) for place in range(at, at + _PAGE, _SLOT.size))
+            if keys := [ShopperKey(number, secret) for tag, number, secret in slots if tag != _NO_TAG]:
+                yield keys
+            at += _PAGE
 
     def num_forgotten(self) -> int:
         """Returns a count that grows whenever a process erases keys. It is in shared memory."""

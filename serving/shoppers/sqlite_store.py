@@ -32,7 +32,7 @@ from serving.shoppers.sealed_events import insert_events, read_events, to_json
 from serving.shoppers.shared_reads import SharedReads
 from serving.shoppers.shopper_keys import Unreadable
 from serving.shoppers.sqlite_file import create
-from serving.shoppers.store import NO_HISTORY, History, Recorded, Retention, now_ms
+from serving.shoppers.store import DAY_MS, NO_HISTORY, History, Recorded, Retention, now_ms
 from serving.storage.outage import Outage
 from serving.storage.sqlite import Sync, connect, describe, to_caller
 from serving.storage.sqlite_writer import SqliteWriter
@@ -156,6 +156,10 @@ class SqliteStore:
         except sqlite3.Error:
             return None
         return (self._keys.num_forgotten() << 64) + commits
+
+    def page_tag(self, shopper_id: str, time_ms: int) -> bytes:
+        key = self._keys.find(shopper_id)
+        return key.page_tag(time_ms // DAY_MS) if key else b""
 
     async def forget(self, shopper_id: str) -> int:
         def erase(connection: sqlite3.Connection) -> tuple[list[int], int]:

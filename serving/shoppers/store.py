@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from models.events.event import Event, EventKind
 
@@ -87,6 +87,10 @@ class ShopperStore(Protocol):
     def believed_ms(self) -> int:
         """Returns the time by which the store keeps events, in milliseconds since 1970. It falls behind a clock that has jumped ahead."""
 
+    def page_tag(self, shopper_id: str, time_ms: int) -> bytes:
+        """Returns, without waiting, what stands for the shopper in the request log on the day of that time. Once the shopper is forgotten
+        nobody can tell whose it was. Empty for a shopper without events, and where the store cannot make one."""
+
     async def forget(self, shopper_id: str) -> int:
         """Deletes everything about a shopper. Returns the number of deleted events."""
 
@@ -104,8 +108,9 @@ def restore_event(
     query: str,
     position: int | None,
     price_minor: int | None,
+    request_id: str = "",
 ) -> Event:
-    """Returns an event from the values of a stored row."""
+    """Returns an event from the values of a stored row. Rows of earlier versions have no request id."""
     return Event(
         id=event_id,
         time_ms=time_ms,
@@ -117,7 +122,18 @@ def restore_event(
         query=query,
         position=position,
         price_minor=price_minor,
+        request_id=request_id,
     )
+
+
+def stored_values(event: Event) -> tuple[Any, ...]:
+    """Returns what a row holds besides shopper and id, in the order of `restore_event`. Without a request id it is as earlier versions
+    wrote it, and read it."""
+    values = (
+        event.time_ms, event.session_id, event.locale, event.kind, event.product_id, event.query, event.position,
+        event.price_minor,
+    )  # fmt: skip
+    return (*values, event.request_id) if event.request_id else values
 
 
 def now_ms() -> int:

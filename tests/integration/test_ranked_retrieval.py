@@ -88,7 +88,7 @@ def known_shopper() -> Subject:
 def items() -> list[SearchItem | ScoreItem]:
     return [
         SearchItem(subject=subject("velvet sofa"), k=50, depth=50),
-        SearchItem(subject=known_shopper(), k=20, depth=10),
+        SearchItem(subject=known_shopper(), k=20, depth=10, keeps_features=True),
         SearchItem(subject=subject("lamp"), k=30),
         ScoreItem(
             subject=subject("sofa"), candidates=GivenCandidates(np.array([5, 3])), weights=(0, 0, 1), explains=True
@@ -120,6 +120,17 @@ def test_items_and_results_travel_between_processes(retriever: Retriever) -> Non
         assert np.array_equal(chances(one), chances(other))
     failed = pickle.loads(pickle.dumps(ScoringFailed()))  # noqa: S301
     assert failed.message == ScoringFailed().message
+
+
+def test_a_search_keeps_the_features_that_its_candidates_have_by_themselves(retriever: Retriever) -> None:
+    (result,) = retriever.compute([SearchItem(subject=known_shopper(), k=20, depth=10, keeps_features=True)])
+    rows = np.array(retrieved(result).candidates.rows[:10])
+    (alone,) = retriever.compute([ScoreItem(subject=known_shopper(), candidates=GivenCandidates(rows))])
+    assert isinstance(alone, ScoredCandidates)
+    kept = retrieved(result).scores.features
+    assert kept is not None
+    assert np.array_equal(~np.isnan(kept), alone.is_known)
+    assert np.allclose(kept[alone.is_known], alone.features[alone.is_known], atol=1e-4)
 
 
 def test_scores_leave_the_order_of_the_retrieval(retriever: Retriever) -> None:

@@ -488,6 +488,7 @@ class GetStatsResponse(_message.Message):
     STAGES_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_LOG_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     uptime_s: _builtins.float
     request_id: _builtins.str
@@ -497,6 +498,10 @@ class GetStatsResponse(_message.Message):
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___CallCount]:
         """Number of calls that ended, by method and gRPC code; CANCELLED if the caller left."""
 
+    @_builtins.property
+    def request_log(self) -> Global___RequestLogStats:
+        """Absent if the service logs no pages ([request_log])."""
+
     def __init__(
         self,
         *,
@@ -505,14 +510,56 @@ class GetStatsResponse(_message.Message):
         stages: _abc.Iterable[Global___StageStats] | None = ...,
         calls: _abc.Iterable[Global___CallCount] | None = ...,
         request_id: _builtins.str = ...,
+        request_log: Global___RequestLogStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request_log", b"request_log"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "replica_id", b"replica_id", "request_id", b"request_id", "stages", b"stages", "uptime_s", b"uptime_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "replica_id", b"replica_id", "request_id", b"request_id", "request_log", b"request_log", "stages", b"stages", "uptime_s", b"uptime_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class RequestLogStats(_message.Message):
+    """The pages of searches that were drawn to be logged, since the start of the replica, and the files of the log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGGED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    DELETED_FILES_FIELD_NUMBER: _builtins.int
+    FOLDER_BYTES_FIELD_NUMBER: _builtins.int
+    logged: _builtins.int
+    """Number of pages in files. Those of the next file are not counted yet."""
+    dropped: _builtins.int
+    """Number of pages that were left out because more waited than could be written."""
+    failed: _builtins.int
+    """Number of pages that were lost because a file could not be written."""
+    files: _builtins.int
+    """Number of files that this replica wrote, and of old ones that it deleted."""
+    deleted_files: _builtins.int
+    folder_bytes: _builtins.int
+    """Size of the folder, with the files of other replicas, when this one last looked."""
+    def __init__(
+        self,
+        *,
+        logged: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        files: _builtins.int = ...,
+        deleted_files: _builtins.int = ...,
+        folder_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_files", b"deleted_files", "dropped", b"dropped", "failed", b"failed", "files", b"files", "folder_bytes", b"folder_bytes", "logged", b"logged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLogStats: _TypeAlias = RequestLogStats  # noqa: Y015
 
 @_typing.final
 class CallCount(_message.Message):

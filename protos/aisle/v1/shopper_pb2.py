@@ -24,37 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61isle/v1/shopper.proto\x12\x08\x61isle.v1\"\xf6\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x12\n\nshopper_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0e\n\x06locale\x18\x05 \x01(\t\x12!\n\x04kind\x18\x06 \x01(\x0e\x32\x13.aisle.v1.EventKind\x12\x12\n\nproduct_id\x18\x07 \x01(\t\x12\r\n\x05query\x18\x08 \x01(\t\x12\x15\n\x08position\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0bprice_minor\x18\n \x01(\x03H\x01\x88\x01\x01\x42\x0b\n\t_positionB\x0e\n\x0c_price_minorJ\x04\x08\x0b\x10\x15\"6\n\x13RecordEventsRequest\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.Event\"\x88\x01\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x0f\n\x07refused\x18\x03 \x01(\x05\x12%\n\x08rejected\x18\x04 \x03(\x0b\x32\x13.aisle.v1.Rejection\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"9\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"6\n\x13StreamEventsRequest\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.Event\"R\n\x14StreamEventsResponse\x12&\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x15.aisle.v1.BatchTotals\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"k\n\x0b\x42\x61tchTotals\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x0f\n\x07refused\x18\x03 \x01(\x05\x12%\n\x08rejected\x18\x04 \x03(\x0b\x32\x13.aisle.v1.Rejection\"O\n\x11GetHistoryRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\x12\x17\n\nmax_events\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_max_events\"Z\n\x12GetHistoryResponse\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.Event\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"*\n\x14\x46orgetShopperRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\">\n\x15\x46orgetShopperResponse\x12\x11\n\tforgotten\x18\x01 \x01(\x05\x12\x12\n\nrequest_id\x18\x02 \x01(\t*\x86\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_KIND_IMPRESSION\x10\x01\x12\x14\n\x10\x45VENT_KIND_CLICK\x10\x02\x12\x13\n\x0f\x45VENT_KIND_CART\x10\x03\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x04\x32\xcb\x02\n\x0eShopperService\x12M\n\x0cRecordEvents\x12\x1d.aisle.v1.RecordEventsRequest\x1a\x1e.aisle.v1.RecordEventsResponse\x12O\n\x0cStreamEvents\x12\x1d.aisle.v1.StreamEventsRequest\x1a\x1e.aisle.v1.StreamEventsResponse(\x01\x12G\n\nGetHistory\x12\x1b.aisle.v1.GetHistoryRequest\x1a\x1c.aisle.v1.GetHistoryResponse\x12P\n\rForgetShopper\x12\x1e.aisle.v1.ForgetShopperRequest\x1a\x1f.aisle.v1.ForgetShopperResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61isle/v1/shopper.proto\x12\x08\x61isle.v1\"\x8a\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x12\n\nshopper_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0e\n\x06locale\x18\x05 \x01(\t\x12!\n\x04kind\x18\x06 \x01(\x0e\x32\x13.aisle.v1.EventKind\x12\x12\n\nproduct_id\x18\x07 \x01(\t\x12\r\n\x05query\x18\x08 \x01(\t\x12\x15\n\x08position\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0bprice_minor\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\x0b \x01(\tB\x0b\n\t_positionB\x0e\n\x0c_price_minorJ\x04\x08\x0c\x10\x15\"6\n\x13RecordEventsRequest\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.Event\"\x88\x01\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x0f\n\x07refused\x18\x03 \x01(\x05\x12%\n\x08rejected\x18\x04 \x03(\x0b\x32\x13.aisle.v1.Rejection\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"9\n\tRejection\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"6\n\x13StreamEventsRequest\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.Event\"R\n\x14StreamEventsResponse\x12&\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x15.aisle.v1.BatchTotals\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"k\n\x0b\x42\x61tchTotals\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x0f\n\x07refused\x18\x03 \x01(\x05\x12%\n\x08rejected\x18\x04 \x03(\x0b\x32\x13.aisle.v1.Rejection\"O\n\x11GetHistoryRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\x12\x17\n\nmax_events\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_max_events\"Z\n\x12GetHistoryResponse\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.Event\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"*\n\x14\x46orgetShopperRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\">\n\x15\x46orgetShopperResponse\x12\x11\n\tforgotten\x18\x01 \x01(\x05\x12\x12\n\nrequest_id\x18\x02 \x01(\t*\x86\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_KIND_IMPRESSION\x10\x01\x12\x14\n\x10\x45VENT_KIND_CLICK\x10\x02\x12\x13\n\x0f\x45VENT_KIND_CART\x10\x03\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x04\x32\xcb\x02\n\x0eShopperService\x12M\n\x0cRecordEvents\x12\x1d.aisle.v1.RecordEventsRequest\x1a\x1e.aisle.v1.RecordEventsResponse\x12O\n\x0cStreamEvents\x12\x1d.aisle.v1.StreamEventsRequest\x1a\x1e.aisle.v1.StreamEventsResponse(\x01\x12G\n\nGetHistory\x12\x1b.aisle.v1.GetHistoryRequest\x1a\x1c.aisle.v1.GetHistoryResponse\x12P\n\rForgetShopper\x12\x1e.aisle.v1.ForgetShopperRequest\x1a\x1f.aisle.v1.ForgetShopperResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aisle.v1.shopper_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTKIND']._serialized_start=1070
-  _globals['_EVENTKIND']._serialized_end=1204
+  _globals['_EVENTKIND']._serialized_start=1090
+  _globals['_EVENTKIND']._serialized_end=1224
   _globals['_EVENT']._serialized_start=37
-  _globals['_EVENT']._serialized_end=283
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=285
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=339
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=342
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=478
-  _globals['_REJECTION']._serialized_start=480
-  _globals['_REJECTION']._serialized_end=537
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=539
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=593
-  _globals['_STREAMEVENTSRESPONSE']._serialized_start=595
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=677
-  _globals['_BATCHTOTALS']._serialized_start=679
-  _globals['_BATCHTOTALS']._serialized_end=786
-  _globals['_GETHISTORYREQUEST']._serialized_start=788
-  _globals['_GETHISTORYREQUEST']._serialized_end=867
-  _globals['_GETHISTORYRESPONSE']._serialized_start=869
-  _globals['_GETHISTORYRESPONSE']._serialized_end=959
-  _globals['_FORGETSHOPPERREQUEST']._serialized_start=961
-  _globals['_FORGETSHOPPERREQUEST']._serialized_end=1003
-  _globals['_FORGETSHOPPERRESPONSE']._serialized_start=1005
-  _globals['_FORGETSHOPPERRESPONSE']._serialized_end=1067
-  _globals['_SHOPPERSERVICE']._serialized_start=1207
-  _globals['_SHOPPERSERVICE']._serialized_end=1538
+  _globals['_EVENT']._serialized_end=303
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=305
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=359
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=362
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=498
+  _globals['_REJECTION']._serialized_start=500
+  _globals['_REJECTION']._serialized_end=557
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=559
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=613
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=615
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=697
+  _globals['_BATCHTOTALS']._serialized_start=699
+  _globals['_BATCHTOTALS']._serialized_end=806
+  _globals['_GETHISTORYREQUEST']._serialized_start=808
+  _globals['_GETHISTORYREQUEST']._serialized_end=887
+  _globals['_GETHISTORYRESPONSE']._serialized_start=889
+  _globals['_GETHISTORYRESPONSE']._serialized_end=979
+  _globals['_FORGETSHOPPERREQUEST']._serialized_start=981
+  _globals['_FORGETSHOPPERREQUEST']._serialized_end=1023
+  _globals['_FORGETSHOPPERRESPONSE']._serialized_start=1025
+  _globals['_FORGETSHOPPERRESPONSE']._serialized_end=1087
+  _globals['_SHOPPERSERVICE']._serialized_start=1227
+  _globals['_SHOPPERSERVICE']._serialized_end=1558
 # @@protoc_insertion_point(module_scope)

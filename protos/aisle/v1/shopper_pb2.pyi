@@ -62,6 +62,7 @@ class Event(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     PRICE_MINOR_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The caller's choice: 1 to 128 printable characters, unique among the shopper's events."""
     time_ms: _builtins.int
@@ -83,6 +84,10 @@ class Event(_message.Message):
     """Position on the result page, from 1."""
     price_minor: _builtins.int
     """Price of one item at that time, 0 or more, in the minor unit (cents) of `CatalogueInfo.currency`."""
+    request_id: _builtins.str
+    """`SearchResponse.request_id` of the page that showed the product; at most 128 printable characters. Empty: not known, or no page did.
+    It is how a log for training tells which products were shown beside this one (`aisle export-events`).
+    """
     def __init__(
         self,
         *,
@@ -96,10 +101,11 @@ class Event(_message.Message):
         query: _builtins.str = ...,
         position: _builtins.int | None = ...,
         price_minor: _builtins.int | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_price_minor", b"_price_minor", "position", b"position", "price_minor", b"price_minor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_price_minor", b"_price_minor", "id", b"id", "kind", b"kind", "locale", b"locale", "position", b"position", "price_minor", b"price_minor", "product_id", b"product_id", "query", b"query", "session_id", b"session_id", "shopper_id", b"shopper_id", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_price_minor", b"_price_minor", "id", b"id", "kind", b"kind", "locale", b"locale", "position", b"position", "price_minor", b"price_minor", "product_id", b"product_id", "query", b"query", "request_id", b"request_id", "session_id", b"session_id", "shopper_id", b"shopper_id", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
     _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015

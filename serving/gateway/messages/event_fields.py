@@ -8,6 +8,7 @@ from aisle.v1 import shopper_pb2
 from models.events.event import Event, EventKind
 from models.products.product import MAX_ID_CHARS
 from serving.config import AisleConfig
+from serving.edge.trailers import MAX_REQUEST_ID_CHARS
 from serving.errors import Violation
 from serving.gateway.messages.checks import MAX_SHOPPER_ID_CHARS, check_id, read_query, refuse_unknown
 from serving.shoppers.store import now_ms
@@ -46,6 +47,7 @@ class EventFields:
         check_id(message.shopper_id, "shopper_id", 1, MAX_SHOPPER_ID_CHARS, violations)
         check_id(message.session_id, "session_id", 0, MAX_SESSION_ID_CHARS, violations)
         check_id(message.product_id, "product_id", 1, MAX_ID_CHARS, violations)
+        check_id(message.request_id, "request_id", 0, MAX_REQUEST_ID_CHARS, violations)
         if not oldest_ms <= message.time_ms <= newest_ms:
             bounds = f"it must be {oldest_ms} to {newest_ms}, milliseconds since 1970"
             violations.append(Violation("time_ms", f"is {message.time_ms}; {bounds}"))
@@ -71,6 +73,7 @@ class EventFields:
             query=self._read_query(message, violations),
             position=position,
             price_minor=price,
+            request_id=message.request_id,
         )
 
     def read_recent(
@@ -86,6 +89,7 @@ class EventFields:
             check_id(message.id, "id", 0, MAX_EVENT_ID_CHARS, found)
             check_id(message.session_id, "session_id", 0, MAX_SESSION_ID_CHARS, found)
             check_id(message.product_id, "product_id", 0, MAX_ID_CHARS, found)
+            check_id(message.request_id, "request_id", 0, MAX_REQUEST_ID_CHARS, found)
             if not 0 < message.time_ms <= newest_ms:
                 what = f"is {message.time_ms}; it must be 1 to {newest_ms}, milliseconds since 1970"
                 found.append(Violation("time_ms", what))
@@ -134,4 +138,5 @@ def write_event(event: Event) -> shopper_pb2.Event:
         query=event.query,
         position=event.position,
         price_minor=event.price_minor,
+        request_id=event.request_id,
     )

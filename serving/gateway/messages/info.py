@@ -16,6 +16,7 @@ from serving.errors import InvalidRequest, Violation
 from serving.gateway.messages.checks import refuse_unknown
 from serving.gateway.messages.ranking_fields import FEATURE_NAMES, MODEL_NUMBERS, write_weights
 from serving.gateway.messages.type_fields import TYPE_USE_NUMBERS
+from serving.request_log.page_writer import PageCounts
 from serving.search.request import RankModel, TypeUse
 from serving.search.shopper_vectors import MAX_EVENTS
 from serving.stages.stage import Stage
@@ -151,9 +152,14 @@ class InfoMessages:
 
 
 def write_stats(
-    replica_id: str, uptime_s: float, stages: Iterable[Stage[Any, Any]], ended: Mapping[tuple[str, str], int]
+    replica_id: str,
+    uptime_s: float,
+    stages: Iterable[Stage[Any, Any]],
+    ended: Mapping[tuple[str, str], int],
+    pages: PageCounts | None = None,
 ) -> info_pb2.GetStatsResponse:
-    """Returns the answer without its request id. `ended` counts the calls that ended, by method and code."""
+    """Returns the answer without its request id. `ended` counts the calls that ended, by method and code; `pages` is None if no pages are
+    logged."""
     return info_pb2.GetStatsResponse(
         replica_id=replica_id,
         uptime_s=uptime_s,
@@ -166,4 +172,5 @@ def write_stats(
         calls=[
             info_pb2.CallCount(method=method, code=code, count=count) for (method, code), count in sorted(ended.items())
         ],
+        request_log=info_pb2.RequestLogStats(**asdict(pages)) if pages else None,
     )

@@ -157,5 +157,10 @@ def test_a_recorded_log_is_what_identified_shoppers_did(address: str, tmp_path: 
     recorded.clear()
     CliRunner().invoke(app, ["record", str(log), "--server", address, "--shopper", "bob"])
     assert [event.shopper_id for event in recorded] == ["bob"]
+    recorded.clear()
+    shown = pa.table({"request_id": ["r1", "r2", "r3", None]})
+    pq.write_table(pq.read_table(log).append_column("request_id", shown["request_id"]), log)
+    CliRunner().invoke(app, ["record", str(log), "--server", address])
+    assert [(event.shopper_id, event.request_id) for event in recorded] == [("ann", "r1"), ("bob", "")]
     (tmp_path / "other.parquet").write_text("x")
     assert "other.parquet is not a log in Parquet" in refused("record", tmp_path / "other.parquet", "--server", address)

@@ -31,12 +31,12 @@ def message(**changes: object) -> shopper_pb2.Event:
 def test_an_event_is_read_as_training_knows_it() -> None:
     full = message(
         session_id="s1", locale="FR-ca", kind=shopper_pb2.EVENT_KIND_PURCHASE, query=" cafe\u0301\ttable ", position=3,
-        price_minor=0,
+        price_minor=0, request_id="r 1",
     )  # fmt: skip
     batch = messages().read_batch(BATCH(events=[full, message(id="e2")]))
     assert batch == Batch(
         (
-            Event("e1", NOW - 5, "ann", "s1", "fr-CA", EventKind.PURCHASE, "p1", "café table", 3, 0),
+            Event("e1", NOW - 5, "ann", "s1", "fr-CA", EventKind.PURCHASE, "p1", "café table", 3, 0, "r 1"),
             Event("e2", NOW - 5, "ann", "", "en-US", EventKind.CLICK, "p1"),
         ),
         (),
@@ -45,7 +45,7 @@ def test_an_event_is_read_as_training_knows_it() -> None:
 
 def test_an_event_is_written_as_it_was_read() -> None:
     for event in (
-        message(locale="en-US", session_id="s", query="red sofa", position=1, price_minor=0),
+        message(locale="en-US", session_id="s", query="red sofa", position=1, price_minor=0, request_id="r"),
         message(locale="fr-CA"),
         *(message(locale="en-US", kind=kind) for kind in range(1, 5)),
     ):
@@ -68,6 +68,8 @@ BAD: list[tuple[dict[str, object], str, str]] = [
     ({"session_id": "x" * 129}, "session_id", "0 to 128 printable"),
     ({"product_id": ""}, "product_id", "1 to 256 printable"),
     ({"product_id": "x" * 257}, "product_id", "1 to 256 printable"),
+    ({"request_id": "x" * 129}, "request_id", "0 to 128 printable"),
+    ({"request_id": "a\nb"}, "request_id", "0 to 128 printable"),
     ({"time_ms": 0}, "time_ms", f"is 0; it must be {NOW - 365 * DAY_MS} to {NOW + 60_000}"),
     ({"time_ms": -1}, "time_ms", "is -1"),
     ({"time_ms": NOW - 365 * DAY_MS - 1}, "time_ms", "milliseconds since 1970"),

@@ -29,7 +29,7 @@ OF_NO_SHOPPER = {
     "GetInfoResponse.bundle_version", "GetInfoResponse.catalogue", "GetInfoResponse.encoder", "GetInfoResponse.index",
     "GetInfoResponse.limits", "GetInfoResponse.request_id", "GetInfoResponse.shopper_model", "GetInfoResponse.type_model",
     "GetInfoResponse.ranker", "GetStatsResponse.replica_id", "GetStatsResponse.uptime_s", "GetStatsResponse.stages",
-    "GetStatsResponse.calls", "GetStatsResponse.request_id",
+    "GetStatsResponse.calls", "GetStatsResponse.request_id", "GetStatsResponse.request_log",
 }  # fmt: skip
 # Messages whose fields are looked at one by one.
 OPENED = {"StreamEventsResponse.batches"}

@@ -64,7 +64,9 @@ def retrieve(item: RetrieverItem) -> RetrieverResult:
     similarities = [0.9 - row / 10 for row in found]
     scores = NOT_SCORED
     if item.depth:
-        scores = StudentScores.blend(nested(np.array(found[: item.depth]) / 10), item.weights)
+        scored = np.array(found[: item.depth], np.float32)
+        features = np.stack([scored, -scored], axis=1) if item.keeps_features else None
+        scores = StudentScores.blend(nested(scored / 10), item.weights, features=features)
     return Retrieved(candidates(found, similarities), scores)
 
 
@@ -175,6 +177,22 @@ async def test_candidates_that_are_not_similar_are_dropped_before_the_rest_is_or
     assert by_student.hits.rows == [2, 1, 0]
     assert [chances[0] for chances in by_student.chances] == pytest.approx([0.2, 0.1, 0.0])
     assert (await ask(pipeline, min_similarity=0.95)).hits.rows == []
+
+
+@pytest.mark.parametrize("model", [RankModel.STUDENT, RankModel.TEACHER])
+@pytest.mark.parametrize(
+    "fields", [{}, {"diversity": Diversity(1, 3)}, {"min_similarity": 0.65}, {"offset": 2, "page_size": 3}]
+)
+async def test_features_that_are_kept_are_those_of_the_ranked_hits(
+    pipeline: SearchPipeline, model: RankModel, fields: dict[str, Any]
+) -> None:
+    results = await ask(pipeline, model=model, keeps_features=True, **fields)
+    assert results.features is not None
+    rows = results.hits.rows[: len(results.chances)]
+    assert rows
+    assert results.features.tolist() == [[row, -row] for row in rows]
+    assert results.searched_query == "sofa"
+    assert (await ask(pipeline, model=model, **fields)).features is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,7 +15,17 @@ from loadtest.benchmarks.redis_server import RedisServer, redis_is_installed, re
 from models.events.event import Event, EventKind
 from serving.shoppers.redis_store import RedisStore
 from serving.shoppers.sqlite_store import SqliteStore
-from serving.shoppers.store import DAY_MS, NO_HISTORY, History, Recorded, Retention, ShopperStore, now_ms
+from serving.shoppers.store import (
+    DAY_MS,
+    NO_HISTORY,
+    History,
+    Recorded,
+    Retention,
+    ShopperStore,
+    now_ms,
+    restore_event,
+    stored_values,
+)
 
 NOW = now_ms()  # a real Redis expires its keys by its own clock
 KEEP = 50
@@ -89,11 +100,30 @@ def numbers(history: History) -> list[int]:
 
 async def test_what_was_recorded_is_read_as_it_was(store: ShopperStore) -> None:
     full = Event(
-        "ünïque 1", NOW, 'O"Brien{}\\ 日本', "séance", "fr-CA", EventKind.PURCHASE, "AS-1'); --", "canapé 🛋", 3, 2**62
+        "ünïque 1",
+        NOW,
+        'O"Brien{}\\ 日本',
+        "séance",
+        "fr-CA",
+        EventKind.PURCHASE,
+        "AS-1'); --",
+        "canapé 🛋",
+        3,
+        2**62,
+        "r-1",
     )
     bare = Event("2", NOW + 1, full.shopper_id, "", "en-US", EventKind.IMPRESSION, "p")
     assert await store.record([full, bare]) == Recorded(2, 0)
     assert (await store.history(full.shopper_id, 10)).events == (bare, full)
+
+
+def test_an_event_without_a_request_id_is_stored_as_earlier_versions_read_it() -> None:
+    assert len(stored_values(event(1))) == 8
+    assert stored_values(dataclasses.replace(event(1), request_id="r"))[8:] == ("r",)
+
+
+def test_an_event_of_an_earlier_version_is_read() -> None:
+    assert restore_event("ann", "e00001", *stored_values(event(1))) == event(1)
 
 
 async def test_nothing_is_known_of_a_stranger(store: ShopperStore) -> None:
