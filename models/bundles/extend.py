@@ -9,7 +9,7 @@ import dataclasses
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,23 @@ def replace_parts(
     return manifest
 
 
-def link_bundle(bundle: Bundle, out: Path, *, replace: bool = False) -> None:
-    """Writes the same bundle to `out`. Raises BundleError when `out` exists (unless `replace`, and it is a bundle)."""
+def link_bundle(
+    bundle: Bundle, out: Path, *, replace: bool = False, catalogue: Mapping[str, Any] | None = None
+) -> None:
+    """Writes the same bundle to `out`; facts of its `catalogue` make it one of another version.
+
+    Raises BundleError when `out` exists (unless `replace`, and it is a bundle).
+    """
     out = out.resolve()
     check_replaceable(out, replace)
     partial = _link_files(bundle, bundle.manifest.files, out, "link")
-    _link(bundle.folder / MANIFEST, partial / MANIFEST)
-    follow_umask(partial)
-    sync_files(partial, [partial / MANIFEST])
+    if catalogue is None:
+        _link(bundle.folder / MANIFEST, partial / MANIFEST)
+        follow_umask(partial)
+        sync_files(partial, [partial / MANIFEST])
+    else:
+        manifest = bundle.manifest
+        write_manifest(partial, dataclasses.replace(manifest, catalogue={**manifest.catalogue, **catalogue}), ())
     move_into_place(partial, out)
 
 

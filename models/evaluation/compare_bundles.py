@@ -49,20 +49,21 @@ def compare_bundles(
     command: str = "",
     seed: int = 0,
     max_pages: int = 3_000,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
     Both bundles are measured on the pages of the log from `since_ms` on; `log` holds the events of all `logs`. `seconds` is the training
-    time of each stage of the new bundle, `stages` name, outcome and lacks of each. Raises BundleError, LogError.
+    time of each stage of the new bundle, `stages` name, outcome and lacks of each, `notes` come first. Raises BundleError, LogError.
     """
-    notes: list[str] = [] if before else ["There was no previous bundle."]
+    notes = [*notes, *([] if before else ["There was no previous bundle."])]
     figures: dict[str, BundleFigures] = {}
     for name, bundle in ((NEW, new), (BEFORE, before)):
         if bundle is None:
             continue
         try:
             if name == BEFORE:
-                notes += _warnings(bundle, since_ms)
+                notes += known_pages(bundle, since_ms)
             figures[name] = bundle_figures(
                 bundle, logs, log, since_ms, _named(progress, name), max_pages=max_pages, seed=seed
             )
@@ -102,8 +103,8 @@ def _named(progress: Progress, name: str) -> Progress:
     return lambda what, done, total: progress(f"{name}: {what}", done, total)
 
 
-def _warnings(before: Bundle, since_ms: int) -> list[str]:
-    """Returns the reasons why figures of the previous bundle are too high."""
+def known_pages(before: Bundle, since_ms: int) -> list[str]:
+    """Returns the reasons why figures of the previous bundle on pages from `since_ms` on are too high."""
     if not UNIFIED_PART.is_in(before):
         return []  # `bundle_figures` refuses it
     ranker = before.manifest.ranker

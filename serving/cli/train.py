@@ -344,7 +344,21 @@ def train_all(
     recipe: Annotated[
         str, Option(help="starter (minutes), small (half an hour on two cores) or full (for a GPU).")
     ] = "small",
-    before: Annotated[Path | None, Option(help="Bundle to compare with. Default: the one in --out, if any.")] = None,
+    before: Annotated[
+        Path | None,
+        Option(
+            help="Bundle to compare with. Default: OUT/measured of the last training, if any. For a bundle that was refitted, the measured "
+            "bundle next to it is taken, which does not know the pages of the report."
+        ),
+    ] = None,
+    refit: Annotated[
+        bool,
+        Option(
+            "--refit/--no-refit",
+            help="After the report, train the bundle that is shipped on the whole log. --no-refit ships the measured bundle, which has "
+            "learned nothing from the newest 5 % of the log, and whose retrieval knows nothing of the newest 15 %.",
+        ),
+    ] = True,
     seed: Seed = 0,
     device: Annotated[str, Option(help="Device of text encoder, retrieval and teacher: cpu or cuda.")] = "cpu",
     check: Annotated[bool, Option("--check", help="Only say what would be trained, and what is missing.")] = False,
@@ -354,13 +368,15 @@ def train_all(
     """Trains all models from a catalogue and a log, into one bundle: retrieval, classifier of queries, ranker and its teacher.
 
     The text encoder is fine-tuned as the base of the teacher, and for 'aisle build'; the unified model has a vocabulary of its own.
-    OUT/bundle is the bundle. OUT/report.html compares it with the previous bundle on the last 5 % of the log, which no model is trained
-    on. OUT/work keeps each finished stage: if interrupted, the same command resumes; a changed log or recipe repeats only the stages that
-    depend on it. A table says first what becomes of each stage: without impressions, categories or the like some learn from less or are
-    left out. Events without a locale have the first --locale.
+    OUT/bundle is the bundle to serve, OUT/measured the one that OUT/report.html measures on the last 5 % of the log, which it has learned
+    nothing from, and compares with the previous measured one. OUT/bundle is then trained by the same recipe on the whole log (refit); its
+    own figures nobody knows before later searches come. OUT/work keeps each finished stage: if interrupted, the same command resumes; a
+    changed log or recipe repeats only the stages that depend on it. A table says first what becomes of each stage: without impressions,
+    categories or the like some learn from less or are left out. Events without a locale have the first --locale.
     """
     with needs("tune", "matplotlib"):
         from models.devices import check_training_device
+        from models.evaluation.compare_bundles import known_pages
         from models.train_all import RECIPES, Shop, check_before, look
         from models.train_all import train_all as train
     chosen = choice("recipe", recipe, RECIPES)
@@ -369,11 +385,14 @@ def train_all(
     data = shop_data(store, catalogue, events[0] if events else None, columns)
     others = [log for log in log_paths(store, events) if log != data.log]
     shop = Shop(data.source, (data.log, *others), bundle.recipe(out_folder, data.currency), simulated=store is not None)
-    check_before(before, out_folder)
+    earlier = check_before(before, out_folder)
     with progress_bars() as progress:
-        looked = look(shop, chosen, progress)
+        looked = look(shop, chosen, progress, refit=refit)
     print_plan(looked.plan)
     looked.plan.check()
+    if earlier is not None and looked.seen.windows.report is not None:
+        for warning in known_pages(earlier, looked.seen.windows.report):
+            out.print(f"{earlier.folder}: {warning}", highlight=False)
     if check:
         return
     with needs("tune"), resumable(), progress_bars() as progress:
@@ -391,7 +410,13 @@ def train_all(
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
     out.print(f"{trained.bundle} (version {trained.version}): {spent}", highlight=False)
     print_left_out(trained.plan)
-    out.print(f"{trained.report or 'no report'}, {time.monotonic() - started:.0f} s", highlight=False)
+    measured = f" of {trained.measured}" if refit and trained.report else ""
+    out.print(f"{trained.report or 'no report'}{measured}, {time.monotonic() - started:.0f} s", highlight=False)
+    if refit:
+        out.print(
+            "it was trained on the whole log by the recipe that was measured; its own figures need later searches",
+            highlight=False,
+        )
     out.print(f"serve it with: aisle serve --bundle {trained.bundle}", highlight=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +17,16 @@ from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.sources import catalogue_source
 from models.events.errors import LogError
+from models.events.event_log import open_log
 from models.index.tuner import IndexTarget
-from models.needs.matrix import STAGES
+from models.needs.matrix import REFIT, STAGES
 from models.query_types.bundle_part import TYPES_PART
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.sample_store import CATALOGUE, CURRENCY, EVENTS, SAMPLE_COLUMNS, STOREFRONTS, write_sample_log
-from models.train_all import LoopRecipe, Shop, TrainedAll, train_all
+from models.train_all import LoopRecipe, Shop, TrainedAll, check_before, look, train_all
 from models.unified.bundle_part import UNIFIED_PART
+from models.unified.light_tower import read_spec
 from serving.cli.main import app
 
 
@@ -47,6 +50,7 @@ class Stages:
 
     def __call__(self, what: str, *_: int | None) -> None:
         stage = what.partition(":")[0]
+        stage = REFIT if stage.startswith(f"{REFIT}-") else stage  # it has several steps
         if stage in STAGES and stage not in self.names:
             self.names.append(stage)
         if self._die_at and what.startswith(self._die_at):
@@ -60,10 +64,11 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(shop: Shop, tiny_loop: LoopRecipe, out: Path) -> TrainedAll:
-    """Interrupted in the teacher's training and then before the report, and given again."""
+    """Interrupted in the teacher's training, before the report and in the refit, and given again."""
     for die_at, worked in (
         ("teacher: calibrate", ["text-encoder", "unified", "types", "teacher"]),
         ("report", ["teacher", "ranker", "report"]),
+        ("refit-types", ["report", "refit"]),
     ):
         dying = Stages(die_at=die_at)
         with pytest.raises(KeyboardInterrupt):
@@ -72,7 +77,7 @@ def trained(shop: Shop, tiny_loop: LoopRecipe, out: Path) -> TrainedAll:
         assert not (out / "bundle").exists()
     last = Stages()
     found = train_all(shop, tiny_loop, out, last, command="aisle train all")
-    assert last.names == ["report"]
+    assert last.names == ["refit"]
     return found
 
 
@@ -87,6 +92,50 @@ def test_a_log_becomes_a_bundle_with_all_parts(trained: TrainedAll, out: Path) -
     assert bundle.manifest.ranker["teacher"]["base"] == "text-encoder"
     assert set(trained.seconds) == set(STAGES)
     assert (out / "work" / "text-encoder" / "model.safetensors").exists()
+
+
+def test_the_shipped_bundle_knows_the_whole_log_and_the_measured_one_does_not(trained: TrainedAll, shop: Shop) -> None:
+    shipped, measured = Bundle(trained.bundle), Bundle(trained.measured)
+    log = open_log(shop.logs)
+    end_ms, report_ms = int(log.time_ms[-1]) + 1, open_log(shop.logs[0]).time_ms[int(0.95 * 40_000)]
+    assert known_until(shipped) == {"retrieval": end_ms, "clicks": end_ms}
+    assert known_until(measured)["retrieval"] < known_until(measured)["clicks"] == report_ms
+    assert shipped.manifest.ranker["last_page_ms"] > report_ms > measured.manifest.ranker["last_page_ms"]
+    assert shipped.manifest.catalogue["measured"] == measured.manifest.version
+    told = {one["stage"]: one["outcome"] for one in shipped.manifest.catalogue["training"]}
+    assert told[REFIT] == "trained"
+    assert REFIT not in {one["stage"] for one in measured.manifest.catalogue["training"]}
+    (report_note, *_) = json.loads(trained.report.with_suffix(".json").read_text())["facts"]["notes"]
+    assert "figures of the bundle in 'measured'" in report_note
+
+
+def known_until(bundle: Bundle) -> dict[str, int]:
+    """The times from which on a bundle's retrieval, and its click memory, know nothing."""
+    spec = read_spec(UNIFIED_PART.open(bundle))
+    return {"retrieval": spec["until_ms"], "clicks": bundle.manifest.ranker["clicks_until_ms"]}
+
+
+def test_without_a_refit_the_measured_bundle_is_shipped(
+    trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path, tmp_path: Path
+) -> None:
+    kept = Path(shutil.copytree(out, tmp_path / "out"))
+    stages = Stages()
+    looked = look(shop, tiny_loop, stages, refit=False)
+    found = train_all(shop, tiny_loop, kept, stages, looked=looked)
+    assert stages.names == ["report"]  # it says no more that another bundle is shipped
+    assert Bundle(kept / "bundle").manifest.version == Bundle(kept / "measured").manifest.version == found.version
+    assert found.version == Bundle(trained.measured).manifest.version
+    assert REFIT not in found.seconds
+
+
+def test_a_refitted_bundle_is_compared_by_the_measured_one_next_to_it(trained: TrainedAll, tmp_path: Path) -> None:
+    named = check_before(trained.bundle, tmp_path / "other")
+    assert named is not None
+    assert named.manifest.version == Bundle(trained.measured).manifest.version
+    alone = Path(shutil.copytree(trained.bundle, tmp_path / "alone"))
+    kept = check_before(alone, tmp_path / "other")
+    assert kept is not None
+    assert kept.manifest.version == trained.version
 
 
 def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Path) -> None:
@@ -124,13 +173,13 @@ def test_nothing_is_done_twice(trained: TrainedAll, shop: Shop, tiny_loop: LoopR
 def test_another_ranker_is_compared_with_the_one_before(
     trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path
 ) -> None:
-    stages = Stages()
+    stages, measured = Stages(), Bundle(trained.measured).manifest.version
     new = train_all(shop, replace(tiny_loop, ranker=replace(tiny_loop.ranker, epochs=3)), out, stages)
-    assert stages.names == ["ranker", "report"]
+    assert stages.names == ["ranker", "report", "refit"]
     assert new.version != trained.version
     report = json.loads((out / "report.json").read_text())
-    assert trained.version in report["facts"]["data"]["before"]
-    assert report["facts"]["notes"] == []
+    assert measured in report["facts"]["data"]["before"]
+    assert not [note for note in report["facts"]["notes"] if "too high" in note]
     differences = report["sections"][1]["tables"][1]["rows"]
     assert [name for name, _ in differences] == [
         "retrieval: new minus before",
