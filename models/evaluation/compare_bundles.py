@@ -50,6 +50,7 @@ def compare_bundles(
     seed: int = 0,
     max_pages: int = 3_000,
     notes: Sequence[str] = (),
+    title: str = "New bundle compared with the previous one",
 ) -> Path:
     """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
@@ -74,7 +75,7 @@ def compare_bundles(
         else:
             notes += [f"The bundle {name}: {note}" for note in figures[name].notes]
     facts = RunFacts.of_this_run(
-        "New bundle compared with the previous one",
+        title,
         simulated=simulated,
         command=command,
         data={
@@ -107,15 +108,20 @@ def known_pages(before: Bundle, since_ms: int) -> list[str]:
     """Returns the reasons why figures of the previous bundle on pages from `since_ms` on are too high."""
     if not UNIFIED_PART.is_in(before):
         return []  # `bundle_figures` refuses it
-    ranker = before.manifest.ranker
-    last = max(int(ranker.get("last_page_ms", 0)), int(ranker.get("clicks_until_ms", 0)) - 1)
-    last = max(last, int(read_spec(UNIFIED_PART.open(before))["until_ms"]))
-    if last < since_ms:
+    until_ms = known_until(before)
+    if until_ms <= since_ms:
         return []
     return [
-        f"The previous bundle was trained on the log up to {_day(last)} UTC, which includes pages that it is measured on: its figures are "
-        "too high."
+        f"The previous bundle was trained on the log up to {_day(until_ms - 1)} UTC, which includes pages that it is measured on: its "
+        "figures are too high."
     ]
+
+
+def known_until(bundle: Bundle) -> int:
+    """Returns the time (ms) from which on a bundle with the unified model has learned nothing."""
+    ranker = bundle.manifest.ranker
+    retrieval = int(read_spec(UNIFIED_PART.open(bundle))["until_ms"])
+    return max(int(ranker.get("last_page_ms", 0)) + 1, int(ranker.get("clicks_until_ms", 0)), retrieval)
 
 
 def _day(time_ms: int) -> str:

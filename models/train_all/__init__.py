@@ -18,5 +18,19 @@ interruption, and repeats only the stages whose inputs or recipe changed. `updat
 from models.train_all.recipe import RECIPES, LoopRecipe
 from models.train_all.shop import Look, Shop, look
 from models.train_all.train import TrainedAll, check_before, train_all
+from models.train_all.update import Updated, UpdateLook, look_at_update, update_all
 
-__all__ = ["RECIPES", "Look", "LoopRecipe", "Shop", "TrainedAll", "check_before", "look", "train_all"]
+__all__ = [
+    "RECIPES",
+    "Look",
+    "LoopRecipe",
+    "Shop",
+    "TrainedAll",
+    "UpdateLook",
+    "Updated",
+    "check_before",
+    "look",
+    "look_at_update",
+    "train_all",
+    "update_all",
+]

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.arrays import Progress
 from models.bundles.build import build_bundle
 from models.bundles.bundle import Bundle
@@ -75,7 +77,8 @@ class Makers:
         embedding = UnifiedEmbedding(
             self.shop.logs[0], self.recipe.unified, self.seed, self.device, until_ms=until_ms, update=update
         )
-        facts: Mapping[str, Any] = {"catalogue": {"training": training}}
+        learned = int(np.searchsorted(open_log(self.shop.logs[0]).time_ms, until_ms))
+        facts: Mapping[str, Any] = {"catalogue": {"training": training, "learned_events": learned}}
         build_bundle(self.shop.source, self.shop.bundle, out, progress, embedding=embedding, facts=facts)
 
     def types(self, unified: Path, until_ms: int, out: Path, progress: Progress) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def train_all(
         measured = loop.train()
         report = loop.report(measured, earlier, out, command) if looked.plan.trains(REPORT) else None
         shipped = loop.refit(measured) if looked.plan.trains(REFIT) else measured
-        _put(measured, out / MEASURED)
-        _put(shipped, out / BUNDLE)
+        put_bundle(measured, out / MEASURED)
+        put_bundle(shipped, out / BUNDLE)
         return TrainedAll(out / BUNDLE, out / MEASURED, report, shipped.manifest.version, loop.seconds(), looked.plan)
 
 
@@ -104,7 +104,8 @@ def measured_of(bundle: Bundle) -> Bundle:
     return measured if measured.manifest.version == version else bundle
 
 
-def _put(bundle: Bundle, place: Path) -> None:
+def put_bundle(bundle: Bundle, place: Path) -> None:
+    """Links a bundle to its place, unless it is there."""
     if not place.exists() or Bundle(place).manifest.version != bundle.manifest.version:
         link_bundle(bundle, place, replace=True)
 
@@ -138,7 +139,7 @@ class _Loop:
         first_ms = self._first_ms
         text: Path | None = None
         if plan.trains(TEXT):
-            inputs = [self._inputs, asdict(recipe.text), TEXT_STAGES, recipe.base]
+            inputs: list[Any] = [self._inputs, asdict(recipe.text), TEXT_STAGES, recipe.base]
             text = run(TEXT, inputs, lambda out, tell: make.text(first_ms, out, tell))
         facts = plan.without(REFIT).to_json()
         folder = run(

@@ -132,7 +132,7 @@ def prepare(
         len(log.queries),
         log.num_shoppers,
     )
-    share = np.bincount(examples.product, minlength=len(table)) / len(examples)
+    share = np.bincount(examples.product, minlength=len(table)) / max(len(examples), 1)
     categories = Categories.from_products(features.category, share)
     return TrainingData(
         log=log,

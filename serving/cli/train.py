@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option, Typer
 
 from serving.cli.failures import needs, resumable
-from serving.cli.needs_table import looked_at, print_left_out, print_plan
+from serving.cli.needs_table import looked_at, print_left_out, print_plan, print_rows
 from serving.cli.options import (
     BundleOptions,
     Catalogue,
@@ -35,6 +35,7 @@ from serving.cli.terminal import command_line, fail, out, print_built, progress_
 if TYPE_CHECKING:
     from models.arrays import Progress
     from models.query_types.recipe import TypesRecipe
+    from models.train_all import LoopRecipe, Shop
 
 train_app = Typer(no_args_is_help=True, help="Train models from a shopping log and put them into a bundle.")
 
@@ -359,6 +360,14 @@ def train_all(
             "learned nothing from the newest 5 % of the log, and whose retrieval knows nothing of the newest 15 %.",
         ),
     ] = True,
+    update: Annotated[
+        bool,
+        Option(
+            "--update",
+            help="Learn only what is new to OUT/bundle (or to --before): a day's log in a fraction of a training. Give the whole log with "
+            "the new events, and the options of the training.",
+        ),
+    ] = False,
     seed: Seed = 0,
     device: Annotated[str, Option(help="Device of text encoder, retrieval and teacher: cpu or cuda.")] = "cpu",
     check: Annotated[bool, Option("--check", help="Only say what would be trained, and what is missing.")] = False,
@@ -373,7 +382,13 @@ def train_all(
     own figures nobody knows before later searches come. OUT/work keeps each finished stage: if interrupted, the same command resumes; a
     changed log or recipe repeats only the stages that depend on it. A table says first what becomes of each stage: without impressions,
     categories or the like some learn from less or are left out. Events without a locale have the first --locale.
+
+    With --update retrieval starts from OUT/bundle and learns the new events beside as many older ones; types and all counts are those of
+    the whole log, products those of the catalogue; ranker, teacher and text encoder stay. The report then measures the bundle before the
+    update on the new searches. Train in full from time to time: that is what measures a recipe, and what trains the ranker.
     """
+    if update and not refit:
+        fail("--no-refit has no meaning with --update, which always learns from the whole log; leave one of them out")
     with needs("tune", "matplotlib"):
         from models.devices import check_training_device
         from models.evaluation.compare_bundles import known_pages
@@ -385,6 +400,9 @@ def train_all(
     data = shop_data(store, catalogue, events[0] if events else None, columns)
     others = [log for log in log_paths(store, events) if log != data.log]
     shop = Shop(data.source, (data.log, *others), bundle.recipe(out_folder, data.currency), simulated=store is not None)
+    if update:
+        _update_all(shop, chosen, out_folder, before, seed, device, check=check, started=started)
+        return
     earlier = check_before(before, out_folder)
     with progress_bars() as progress:
         looked = look(shop, chosen, progress, refit=refit)
@@ -418,6 +436,42 @@ def train_all(
             highlight=False,
         )
     out.print(f"serve it with: aisle serve --bundle {trained.bundle}", highlight=False)
+
+
+def _update_all(
+    shop: Shop,
+    recipe: LoopRecipe,
+    out_folder: Path,
+    before: Path | None,
+    seed: int,
+    device: str,
+    *,
+    check: bool,
+    started: float,
+) -> None:
+    from models.train_all import look_at_update, update_all
+
+    with progress_bars() as progress:
+        looked = look_at_update(shop, recipe, out_folder, progress, before=before)
+    if looked.nothing:
+        out.print(
+            f"nothing is new: {looked.start.folder} has learned all events of the log, and its catalogue is the same",
+            highlight=False,
+        )
+        return
+    print_rows(looked.rows(), f"What is new to {looked.start.folder}")
+    looked.plan.check()
+    if check:
+        return
+    with needs("tune"), resumable(), progress_bars() as progress:
+        updated = update_all(
+            shop, recipe, out_folder, progress, looked, seed=seed, device=device, command=command_line()
+        )
+    spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in updated.seconds.items())
+    out.print(f"{updated.bundle} (version {updated.version}): {spent}", highlight=False)
+    report = f"{updated.report} of the bundle before the update" if updated.report else "no report"
+    out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
+    out.print(f"serve it with: aisle serve --bundle {updated.bundle}", highlight=False)
 
 
 def types_recipe(name: str, encoder: str | None) -> TypesRecipe:

@@ -1,0 +1,308 @@
+"""Learns what is new since a bundle was trained, in a fraction of the time: `aisle train all --update`.
+
+    unified   starts from the bundle's model: words, price bands and text block stay, the weights move a few steps on the new events and on
+              as many older ones; popularity and graph are counted anew, and every product of the catalogue gets its vector
+    types     trained again on the whole log, which takes seconds
+    ranker    kept; its click memory and what it knows of the words of queries are counted anew
+    teacher   kept, as is the text encoder
+    report    measures the bundle before the update on the new pages, of which it knows nothing; the updated one has learned from them
+
+Files that stay the same are links to those of the bundle before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.arrays import Progress
+from models.bundles.bundle import Bundle
+from models.bundles.extend import link_bundle
+from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError
+from models.bundles.resumable_stages import ResumableStages, resumable_stages
+from models.bundles.work_folder import check_replaceable
+from models.devices import check_training_device
+from models.evaluation.compare_bundles import compare_bundles, known_until
+from models.events.errors import LogError
+from models.events.event_log import log_digests
+from models.needs.look_at_shop import SeenShop, look_at_shop
+from models.needs.matrix import LEAST_LATER, RANKER, REPORT, TEACHER, TYPES, UNIFIED
+from models.needs.plan import Plan, plan_training
+from models.needs.shop_facts import Windows
+from models.ranking.add_to_bundle import add_ranker
+from models.ranking.bundle_part import RANKER_PART
+from models.ranking.click_history import ClickHistory
+from models.ranking.feature_names import FEATURES
+from models.ranking.parse_log import parse_log
+from models.ranking.teacher.bundle_part import TEACHER_PART
+from models.train_all.recipe import LoopRecipe
+from models.train_all.shop import Shop
+from models.train_all.stages import Makers
+from models.train_all.train import BUNDLE, LOG, WORK, put_bundle
+from models.unified.bundle_part import UNIFIED_PART
+from models.unified.light_tower import read_spec
+from models.unified.update import Update
+
+UPDATE = "update"
+UPDATE_UNIFIED, UPDATE_TYPES, UPDATE_RANKER = f"{UPDATE}-unified", f"{UPDATE}-types", f"{UPDATE}-ranker"
+UPDATE_REPORT = f"{UPDATE}-report"
+UPDATE_STAGES = (UPDATE_REPORT, UPDATE_UNIFIED, UPDATE_TYPES, UPDATE_RANKER, UPDATE)
+LEAST_KEPT = (
+    0.5  # of the events that the bundle was trained on; with fewer, counts of the log would forget more than they gain
+)
+IN_FULL = "train in full: the same command without --update"
+_REPORT_TITLE = "The bundle before the update, on searches that came after its training"
+_REPORT_NOTE = (
+    "These are the figures of the bundle before the update, which is called new in the tables. The updated bundle has learned from these "
+    "pages: it can be measured on later ones."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpdateLook:
+    """What is new to the bundle `start`."""
+
+    start: Bundle
+    seen: SeenShop
+    since_ms: int  # its retrieval has learned from what came before
+    events: int  # new ones, of all logs
+    same_catalogue: bool
+    plan: Plan  # of what is trained again
+
+    @property
+    def nothing(self) -> bool:
+        return self.events == 0 and self.same_catalogue
+
+    @property
+    def later(self) -> bool:
+        """Whether the bundle can be measured on the new pages."""
+        return self.seen.facts.later >= LEAST_LATER
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Returns stage, what becomes of it, and why."""
+        day, has_ranker = _day(self.since_ms), RANKER_PART.is_in(self.start)
+        catalogue = "the same catalogue" if self.same_catalogue else "another catalogue: all its products are in"
+        return [
+            (UNIFIED, "updated", f"{self.events:,} events from {day} UTC on; {catalogue}"),
+            (TYPES, "trained again" if self.plan.trains(TYPES) else "left out", "on the whole log"),
+            (TEACHER, "kept" if TEACHER_PART.is_in(self.start) else "none", ""),
+            (
+                RANKER,
+                "kept" if has_ranker else "none",
+                "its click memory is that of the whole log" if has_ranker else "",
+            ),
+            (
+                REPORT,
+                "of the bundle before" if self.later else "left out",
+                f"{self.seen.facts.later:,} new searches with a click"
+                + ("" if self.later else f", {LEAST_LATER} are needed"),
+            ),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    bundle: Path
+    report: Path | None
+    version: str
+    seconds: dict[str, float]  # by stage
+
+
+def look_at_update(
+    shop: Shop, recipe: LoopRecipe, out: Path, progress: Progress, *, before: Path | None = None
+) -> UpdateLook:
+    """Looks at what is new to the bundle `before`, by default the one in `out`, and trains nothing.
+
+    Raises BundleError for a bundle that cannot be updated by this recipe or with this catalogue, and says what differs; LogError for a
+    log that lacks what the bundle was trained on; the errors of `look`.
+    """
+    check_replaceable(out / BUNDLE, replace=True)
+    start = _start(out, before)
+    spec = read_spec(UNIFIED_PART.open(start))
+    check_update(start, spec, shop, recipe)
+    since_ms = int(spec["until_ms"])
+    report_ms = max(known_until(start), since_ms)
+    seen = look_at_shop(
+        shop.source.products,
+        shop.logs,
+        lambda _: Windows(until=None, since=since_ms, report=report_ms),
+        locale=shop.bundle.locales[0],
+        has_text=bool(shop.source.text_attributes),
+        progress=progress,
+    )
+    main = seen.mended[0].log
+    if new := [name for name in main.locales.to_pylist() if name not in spec["locales"]]:
+        raise LogError(
+            f"the log has events in {', '.join(new)}, which the bundle's retrieval has not learned; {IN_FULL}"
+        )
+    _check_older(start, int(np.searchsorted(main.time_ms, since_ms)), since_ms)
+    return UpdateLook(
+        start=start,
+        seen=seen,
+        since_ms=since_ms,
+        events=sum(int(np.count_nonzero(one.log.time_ms >= since_ms)) for one in seen.mended),
+        same_catalogue=start.manifest.catalogue.get("fingerprint") == shop.source.fingerprint,
+        plan=plan_training(seen.facts, (UNIFIED, TYPES)),
+    )
+
+
+def _start(out: Path, before: Path | None) -> Bundle:
+    if before is None and not (out / BUNDLE / MANIFEST).is_file():
+        raise BundleError(
+            f"{out / BUNDLE} is no bundle, so there is nothing to update; {IN_FULL}, or name a bundle with --before"
+        )
+    return Bundle(before or out / BUNDLE)
+
+
+def check_update(start: Bundle, spec: dict[str, Any], shop: Shop, recipe: LoopRecipe) -> None:
+    """Raises BundleError, with what differs and what to do, for a bundle of another format, recipe or catalogue schema."""
+    manifest = start.manifest
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"{start.folder} is of format {manifest.format_version}, and this Aisle trains bundles of format {FORMAT_VERSION}; {IN_FULL}"
+        )
+    stated: dict[str, Any] = json_values(asdict(recipe.unified))
+    differing = [name for name in stated if stated[name] != spec["recipe"].get(name)]
+    if differing:
+        name = differing[0]
+        raise BundleError(
+            f"{start.folder}: its retrieval was trained by recipe {spec['recipe'].get('name')}, and {recipe.name} differs in "
+            f"{', '.join(differing)} ({name}: {spec['recipe'].get(name)}, now {stated[name]}); name its recipe with --recipe, or {IN_FULL}"
+        )
+    built = json_values(asdict(shop.bundle))
+    pairs = {
+        "columns of text": (list(manifest.text_attributes), list(shop.source.text_attributes)),
+        "columns of identifiers": (manifest.catalogue.get("identifiers", []), list(shop.source.identifiers)),
+        "currency": (manifest.recipe.get("currency"), built["currency"]),
+        "locales": (manifest.recipe.get("locales"), built["locales"]),
+    }
+    for name, (had, has) in pairs.items():
+        if json_values(had) != has:
+            raise BundleError(
+                f"{start.folder}: its {name} are {had}, and now {has}; give the options of its training, or {IN_FULL}"
+            )
+
+
+def json_values(values: Any) -> Any:
+    """Returns values as JSON would give them back: tuples are lists."""
+    if isinstance(values, dict):
+        return {name: json_values(value) for name, value in values.items()}
+    return [json_values(value) for value in values] if isinstance(values, tuple | list) else values
+
+
+def _check_older(start: Bundle, older: int, since_ms: int) -> None:
+    had = int(start.manifest.catalogue.get("learned_events", 0))
+    if older < max(1, LEAST_KEPT * had):
+        raise LogError(
+            f"the log has {older:,} events from before {_day(since_ms)} UTC, and the bundle was trained on {had:,}: popularity, types and "
+            "click memory are counted in the whole log; give the log with what came before, not the new events alone"
+        )
+
+
+def _day(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def update_all(
+    shop: Shop,
+    recipe: LoopRecipe,
+    out: Path,
+    progress: Progress,
+    looked: UpdateLook,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    command: str = "",
+) -> Updated:
+    """Replaces `out/bundle` by the bundle `looked.start` with what is new, and `out/report.*` by figures of `looked.start`.
+
+    After an interruption the same call resumes. Raises LogError if retrieval cannot be trained, and the errors of the stages.
+    """
+    check_training_device(device)
+    looked.plan.check()
+    with resumable_stages(out / WORK, progress) as stages:
+        logs = looked.seen.write_logs(out / WORK / LOG)
+        make = Makers(shop=replace(shop, logs=logs), recipe=recipe, seed=seed, device=device)
+        inputs = [looked.start.manifest.version, shop.source.fingerprint, [log_digests(log) for log in logs], seed]
+        report = _report(looked, make, stages, inputs, out, command) if looked.later else None
+        made = _update(looked, make, stages, inputs)
+        put_bundle(made, out / BUNDLE)
+        seconds = {name: spent for name in UPDATE_STAGES if (spent := stages.seconds(name))}
+        return Updated(out / BUNDLE, report, made.manifest.version, seconds)
+
+
+def _update(looked: UpdateLook, make: Makers, stages: ResumableStages, inputs: list[Any]) -> Bundle:
+    start, recipe, run, key_of = looked.start, make.recipe, stages.run, stages.key_of
+    training = [{"stage": name, "outcome": outcome, "lacks": why} for name, outcome, why in looked.rows()]
+    update = Update(UNIFIED_PART.open(start), looked.since_ms)
+    folder = run(
+        UPDATE_UNIFIED,
+        [inputs, asdict(recipe.unified), asdict(make.shop.bundle), training],
+        lambda out, tell: make.unified(make.end_ms, training, out, tell, update=update),
+    )
+    last = UPDATE_UNIFIED
+    if looked.plan.trains(TYPES):
+        untyped = folder
+        folder = run(
+            UPDATE_TYPES,
+            [inputs, key_of(last), asdict(recipe.types)],
+            lambda out, tell: make.types(untyped, make.end_ms, out, tell),
+        )
+        last = UPDATE_TYPES
+    if RANKER_PART.is_in(start):
+        typed = Bundle(folder)
+        folder = run(
+            UPDATE_RANKER, [key_of(last), FEATURES], lambda out, tell: _keep_ranker(start, typed, make, out, tell)
+        )
+        last = UPDATE_RANKER
+    made = Bundle(folder)
+    had = start.manifest.catalogue
+    facts = {"updates": int(had.get("updates", 0)) + 1} | ({"measured": had["measured"]} if "measured" in had else {})
+    return Bundle(run(UPDATE, [key_of(last)], lambda out, _: link_bundle(made, out, catalogue=facts, same_as=start)))
+
+
+def _keep_ranker(start: Bundle, updated: Bundle, make: Makers, out: Path, progress: Progress) -> None:
+    """Puts the ranker of `start`, with the tables of the whole log, on the updated retrieval."""
+    progress("count clicks", 0, None)
+    table = updated.products()
+    memory = ClickHistory.from_events(parse_log(make.log, table).events).memory(table, make.end_ms)
+    ranker = RANKER_PART.open(start).with_tables(make.query_attributes(updated), memory)
+    facts = start.manifest.ranker
+    report = {**facts, "clicks_until_ms": make.end_ms, "holdout_calibration_error": facts.get("calibration_error", {})}
+    teacher = TEACHER_PART.open(start) if TEACHER_PART.is_in(start) else None
+    add_ranker(updated, ranker, out, report=report, teacher=teacher)
+
+
+def _report(
+    looked: UpdateLook, make: Makers, stages: ResumableStages, inputs: list[Any], out: Path, command: str
+) -> Path:
+    """Measures the bundle before the update on the new pages."""
+    since_ms = max(known_until(looked.start), looked.since_ms)
+
+    def write(folder: Path, tell: Progress) -> None:
+        compare_bundles(
+            looked.start,
+            None,
+            make.shop.logs,
+            make.log,
+            since_ms,
+            folder,
+            tell,
+            simulated=make.shop.simulated,
+            seconds={},
+            stages=looked.rows(),
+            command=command,
+            seed=make.seed,
+            max_pages=make.recipe.report_pages,
+            notes=[_REPORT_NOTE],
+            title=_REPORT_TITLE,
+        )
+
+    made = stages.run(UPDATE_REPORT, [inputs, make.recipe.report_pages], write)
+    for path in sorted(made.iterdir()):
+        (out / path.name).write_bytes(path.read_bytes())
+    return out / "report.html"
