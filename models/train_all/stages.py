@@ -19,9 +19,6 @@ from models.query_types.add_to_bundle import add_types
 from models.query_types.labels import label_log
 from models.query_types.train_types import train_types
 from models.ranking.distil import distil_ranker, train_teacher_on
-from models.ranking.learn_query_attributes import learn_query_attributes
-from models.ranking.product_columns import ProductColumns
-from models.ranking.query_attributes import QueryAttributes
 from models.ranking.train_ranker import TrainedRanker, TrainingPages, read_pages, train_on
 from models.text_tuning.train_text_encoder import train_text_encoder
 from models.train_all.recipe import TEXT_STAGES, LoopRecipe
@@ -91,7 +88,7 @@ class Makers:
         add_types(bundle, model, out)
         return {"queries": len(labelled.examples)}
 
-    def pages(self, bundle: Bundle, until_ms: int | None, progress: Progress) -> TrainingPages:
+    def pages(self, bundle: Bundle, until_ms: int, progress: Progress) -> TrainingPages:
         """Reads the pages of teacher and ranker: those after the events that the bundle's retrieval has learned from, whose clicks would
         be in their own features otherwise."""
         return read_pages(bundle, self.log, self.recipe.ranker, seed=self.seed, progress=progress, until_ms=until_ms)
@@ -99,11 +96,6 @@ class Makers:
     def teacher(self, bundle: Bundle, pages: TrainingPages, base: str, out: Path, progress: Progress) -> None:
         recipe = self.recipe.teacher
         train_teacher_on(bundle, pages, out, recipe, base, seed=self.seed, progress=progress, device=self.device)
-
-    def query_attributes(self, bundle: Bundle) -> QueryAttributes:
-        """Returns what the words of queries ask for, by all events."""
-        columns = ProductColumns.from_bundle(bundle)
-        return learn_query_attributes(self.log, bundle.products(), columns, until_ms=self.end_ms)
 
     def ranker(self, bundle: Bundle, pages: TrainingPages, teacher: Path | None, progress: Progress) -> TrainedRanker:
         """Trains a ranker on pages with the features of `bundle`, and on what the teacher says of them."""

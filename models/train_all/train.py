@@ -21,8 +21,8 @@ from models.needs.plan import Plan
 from models.ranking.add_to_bundle import add_ranker
 from models.ranking.feature_names import FEATURES
 from models.ranking.train_ranker import TrainingPages
+from models.train_all.newest import Newest, learn_newest
 from models.train_all.recipe import TEXT_STAGES, LoopRecipe
-from models.train_all.refit import REFIT_STAGES, Measured, refit
 from models.train_all.shop import Look, Shop, look
 from models.train_all.stages import Makers
 
@@ -30,7 +30,7 @@ BUNDLE, MEASURED, WORK = "bundle", "measured", "work"
 LOG = "log"  # folder of the mended logs in the work folder
 SHIPPED_NOTE = (
     "These are the figures of the bundle in 'measured', which has learned nothing from these pages. The bundle in 'bundle' is the one to "
-    "serve: trained again by the same recipe on the whole log, these pages included. Nothing later is there to measure it on."
+    "serve: it has also learned the rest of the log, these pages included. Nothing later is there to measure it on."
 )
 
 
@@ -131,6 +131,7 @@ class _Loop:
         if windows.until is None or windows.report is None:
             raise ValueError(f"the windows of all stages must be known, not {windows}")
         self._first_ms, self._second_ms = windows.until, windows.report
+        self._refits: tuple[str, ...] = ()
         self._inputs = [shop.source.fingerprint, self._hashes, seed, [self._first_ms, self._second_ms]]
 
     def train(self) -> Bundle:
@@ -169,9 +170,20 @@ class _Loop:
         return Bundle(run(RANKER, inputs, self._ranker))
 
     def refit(self, measured: Bundle) -> Bundle:
-        """Returns the bundle that is shipped."""
-        after = Measured(measured, self._typed, self._teacher, self._stages.key_of(self._last_stage))
-        return refit(after, self._make, self._plan, self._stages, self._inputs)
+        """Returns the bundle that is shipped: the measured one, which has learned the rest of the log."""
+        key_of = self._stages.key_of
+        newest = Newest(
+            name=REFIT,
+            start=measured,
+            since_ms=self._first_ms,
+            retrieval_key=key_of(UNIFIED),
+            key=key_of(next(name for name in (RANKER, TYPES, UNIFIED) if self._plan.trains(name))),
+            trains_types=self._plan.trains(TYPES),
+            training=self._plan.to_json(),
+            facts={"measured": measured.manifest.version},
+        )
+        self._refits = newest.stages
+        return learn_newest(newest, self._make, self._stages, self._inputs)
 
     def report(self, bundle: Bundle, earlier: Bundle | None, out: Path, command: str) -> Path:
         """Writes the report, again if the bundle to compare with has changed; a bundle is not compared with itself."""
@@ -210,13 +222,8 @@ class _Loop:
 
     def seconds(self) -> dict[str, float]:
         """Returns the time that each stage of the plan took, 0 for one that did not run yet."""
-        parts = {name: (name,) for name in STAGES} | {REFIT: REFIT_STAGES}
+        parts = {name: (name,) for name in STAGES} | {REFIT: self._refits}
         return {name: sum(map(self._stages.seconds, parts[name])) for name in STAGES if self._plan.trains(name)}
-
-    @property
-    def _last_stage(self) -> str:
-        """The stage that made the measured bundle."""
-        return next(name for name in (RANKER, TYPES, UNIFIED) if self._plan.trains(name))
 
     def _ranker(self, out: Path, progress: Progress) -> dict[str, Any]:
         trained = self._make.ranker(self._typed, self._pages, self._teacher, progress)

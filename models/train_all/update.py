@@ -1,13 +1,7 @@
 """Learns what is new since a bundle was trained, in a fraction of the time: `aisle train all --update`.
 
-    unified   starts from the bundle's model: words, price bands and text block stay, the weights move a few steps on the new events and on
-              as many older ones; popularity and graph are counted anew, and every product of the catalogue gets its vector
-    types     trained again on the whole log, which takes seconds
-    ranker    kept; its click memory and what it knows of the words of queries are counted anew
-    teacher   kept, as is the text encoder
-    report    measures the bundle before the update on the new pages, of which it knows nothing; the updated one has learned from them
-
-Files that stay the same are links to those of the bundle before.
+Retrieval, types and counts learn what is new, see `learn_newest`; ranker, teacher and text encoder stay. The report measures the bundle
+before the update on the new pages, of which it knows nothing; the updated one has learned from them.
 """
 
 from __future__ import annotations
@@ -21,7 +15,6 @@ import numpy as np
 
 from models.arrays import Progress
 from models.bundles.bundle import Bundle
-from models.bundles.extend import link_bundle
 from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError
 from models.bundles.resumable_stages import ResumableStages, resumable_stages
 from models.bundles.work_folder import check_replaceable
@@ -33,24 +26,18 @@ from models.needs.look_at_shop import SeenShop, look_at_shop
 from models.needs.matrix import LEAST_LATER, RANKER, REPORT, TEACHER, TYPES, UNIFIED
 from models.needs.plan import Plan, plan_training
 from models.needs.shop_facts import Windows
-from models.ranking.add_to_bundle import add_ranker
 from models.ranking.bundle_part import RANKER_PART
-from models.ranking.click_history import ClickHistory
-from models.ranking.feature_names import FEATURES
-from models.ranking.parse_log import parse_log
 from models.ranking.teacher.bundle_part import TEACHER_PART
+from models.train_all.newest import Newest, learn_newest
 from models.train_all.recipe import LoopRecipe
 from models.train_all.shop import Shop
 from models.train_all.stages import Makers
 from models.train_all.train import BUNDLE, LOG, WORK, put_bundle
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import read_spec
-from models.unified.update import Update
 
 UPDATE = "update"
-UPDATE_UNIFIED, UPDATE_TYPES, UPDATE_RANKER = f"{UPDATE}-unified", f"{UPDATE}-types", f"{UPDATE}-ranker"
 UPDATE_REPORT = f"{UPDATE}-report"
-UPDATE_STAGES = (UPDATE_REPORT, UPDATE_UNIFIED, UPDATE_TYPES, UPDATE_RANKER, UPDATE)
 LEAST_KEPT = (
     0.5  # of the events that the bundle was trained on; with fewer, counts of the log would forget more than they gain
 )
@@ -122,6 +109,8 @@ def look_at_update(
     """
     check_replaceable(out / BUNDLE, replace=True)
     start = _start(out, before)
+    if not UNIFIED_PART.is_in(start):
+        raise BundleError(f"{start.folder} has no unified model, which is what learns; {IN_FULL}")
     spec = read_spec(UNIFIED_PART.open(start))
     check_update(start, spec, shop, recipe)
     since_ms = int(spec["until_ms"])
@@ -229,52 +218,26 @@ def update_all(
         make = Makers(shop=replace(shop, logs=logs), recipe=recipe, seed=seed, device=device)
         inputs = [looked.start.manifest.version, shop.source.fingerprint, [log_digests(log) for log in logs], seed]
         report = _report(looked, make, stages, inputs, out, command) if looked.later else None
-        made = _update(looked, make, stages, inputs)
+        newest = _newest(looked)
+        made = learn_newest(newest, make, stages, inputs)
         put_bundle(made, out / BUNDLE)
-        seconds = {name: spent for name in UPDATE_STAGES if (spent := stages.seconds(name))}
+        seconds = {name: spent for name in (UPDATE_REPORT, *newest.stages) if (spent := stages.seconds(name))}
         return Updated(out / BUNDLE, report, made.manifest.version, seconds)
 
 
-def _update(looked: UpdateLook, make: Makers, stages: ResumableStages, inputs: list[Any]) -> Bundle:
-    start, recipe, run, key_of = looked.start, make.recipe, stages.run, stages.key_of
-    training = [{"stage": name, "outcome": outcome, "lacks": why} for name, outcome, why in looked.rows()]
-    update = Update(UNIFIED_PART.open(start), looked.since_ms)
-    folder = run(
-        UPDATE_UNIFIED,
-        [inputs, asdict(recipe.unified), asdict(make.shop.bundle), training],
-        lambda out, tell: make.unified(make.end_ms, training, out, tell, update=update),
+def _newest(looked: UpdateLook) -> Newest:
+    start, had = looked.start, looked.start.manifest.catalogue
+    updates = {"updates": int(had.get("updates", 0)) + 1}
+    return Newest(
+        name=UPDATE,
+        start=start,
+        since_ms=looked.since_ms,
+        retrieval_key=start.manifest.version,
+        key=start.manifest.version,
+        trains_types=looked.plan.trains(TYPES),
+        training=[{"stage": name, "outcome": outcome, "lacks": why} for name, outcome, why in looked.rows()],
+        facts=updates | ({"measured": had["measured"]} if "measured" in had else {}),
     )
-    last = UPDATE_UNIFIED
-    if looked.plan.trains(TYPES):
-        untyped = folder
-        folder = run(
-            UPDATE_TYPES,
-            [inputs, key_of(last), asdict(recipe.types)],
-            lambda out, tell: make.types(untyped, make.end_ms, out, tell),
-        )
-        last = UPDATE_TYPES
-    if RANKER_PART.is_in(start):
-        typed = Bundle(folder)
-        folder = run(
-            UPDATE_RANKER, [key_of(last), FEATURES], lambda out, tell: _keep_ranker(start, typed, make, out, tell)
-        )
-        last = UPDATE_RANKER
-    made = Bundle(folder)
-    had = start.manifest.catalogue
-    facts = {"updates": int(had.get("updates", 0)) + 1} | ({"measured": had["measured"]} if "measured" in had else {})
-    return Bundle(run(UPDATE, [key_of(last)], lambda out, _: link_bundle(made, out, catalogue=facts, same_as=start)))
-
-
-def _keep_ranker(start: Bundle, updated: Bundle, make: Makers, out: Path, progress: Progress) -> None:
-    """Puts the ranker of `start`, with the tables of the whole log, on the updated retrieval."""
-    progress("count clicks", 0, None)
-    table = updated.products()
-    memory = ClickHistory.from_events(parse_log(make.log, table).events).memory(table, make.end_ms)
-    ranker = RANKER_PART.open(start).with_tables(make.query_attributes(updated), memory)
-    facts = start.manifest.ranker
-    report = {**facts, "clicks_until_ms": make.end_ms, "holdout_calibration_error": facts.get("calibration_error", {})}
-    teacher = TEACHER_PART.open(start) if TEACHER_PART.is_in(start) else None
-    add_ranker(updated, ranker, out, report=report, teacher=teacher)
 
 
 def _report(
