@@ -6,10 +6,10 @@
     between it and          teacher                            a cross-encoder on the tuned text encoder
     a second time           ranker                             the served student, distilled from the teacher
     after the second time   report                             a comparison with the previous measured bundle
-    all events              refit                              the bundle that is shipped (`refit`)
+    after the first time    refit                              the bundle that is shipped (`newest`)
 
-Each measured model is trained on earlier events than the next one, and none on the events of the report. The shipped bundle is trained
-again by the same recipe and learns from the newest events too; nobody can measure it, as there are no later ones. What there is decides
+Each measured model is trained on earlier events than the next one, and none on the events of the report. The shipped bundle is the
+measured one that has learned the rest; nobody can measure it, as there are no later events. What there is decides
 what is trained: `look` says before anything is trained which stages lack what (`models.needs`), and those that cannot learn are left out.
 Retrieval alone is a bundle that can be served. The result of every stage is kept in `OUT/work`: the same call resumes after an
 interruption, and repeats only the stages whose inputs or recipe changed. `update_all` learns what is new since.

@@ -356,8 +356,8 @@ def train_all(
         bool,
         Option(
             "--refit/--no-refit",
-            help="After the report, train the bundle that is shipped on the whole log. --no-refit ships the measured bundle, which has "
-            "learned nothing from the newest 5 % of the log, and whose retrieval knows nothing of the newest 15 %.",
+            help="After the report, teach the measured bundle the rest of the log, and ship that. --no-refit ships the measured bundle, "
+            "which has learned nothing from the newest 5 % of the log, and whose retrieval knows nothing of the newest 15 %.",
         ),
     ] = True,
     update: Annotated[
@@ -378,7 +378,7 @@ def train_all(
 
     The text encoder is fine-tuned as the base of the teacher, and for 'aisle build'; the unified model has a vocabulary of its own.
     OUT/bundle is the bundle to serve, OUT/measured the one that OUT/report.html measures on the last 5 % of the log, which it has learned
-    nothing from, and compares with the previous measured one. OUT/bundle is then trained by the same recipe on the whole log (refit); its
+    nothing from, and compares with the previous measured one. That bundle then learns the rest of the log (refit) and is OUT/bundle; its
     own figures nobody knows before later searches come. OUT/work keeps each finished stage: if interrupted, the same command resumes; a
     changed log or recipe repeats only the stages that depend on it. A table says first what becomes of each stage: without impressions,
     categories or the like some learn from less or are left out. Events without a locale have the first --locale.
@@ -432,7 +432,7 @@ def train_all(
     out.print(f"{trained.report or 'no report'}{measured}, {time.monotonic() - started:.0f} s", highlight=False)
     if refit:
         out.print(
-            "it was trained on the whole log by the recipe that was measured; its own figures need later searches",
+            "it has also learned the rest of the log, on which the report measures; its own figures need later searches",
             highlight=False,
         )
     out.print(f"serve it with: aisle serve --bundle {trained.bundle}", highlight=False)
