@@ -6,6 +6,7 @@ before the update on the new pages, of which it knows nothing; the updated one h
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,9 +39,8 @@ from models.unified.light_tower import read_spec
 
 UPDATE = "update"
 UPDATE_REPORT = f"{UPDATE}-report"
-LEAST_KEPT = (
-    0.5  # of the events that the bundle was trained on; with fewer, counts of the log would forget more than they gain
-)
+# Of the events that the bundle was trained on: with fewer, the counts of the log would forget more than they gain.
+LEAST_KEPT = 0.5
 IN_FULL = "train in full: the same command without --update"
 _REPORT_TITLE = "The bundle before the update, on searches that came after its training"
 _REPORT_NOTE = (
@@ -112,13 +112,12 @@ def look_at_update(
     if not UNIFIED_PART.is_in(start):
         raise BundleError(f"{start.folder} has no unified model, which is what learns; {IN_FULL}")
     spec = read_spec(UNIFIED_PART.open(start))
-    check_update(start, spec, shop, recipe)
+    _check_same(start, spec, shop, recipe)
     since_ms = int(spec["until_ms"])
-    report_ms = max(known_until(start), since_ms)
     seen = look_at_shop(
         shop.source.products,
         shop.logs,
-        lambda _: Windows(until=None, since=since_ms, report=report_ms),
+        lambda _: Windows(until=None, since=since_ms, report=known_until(start)),
         locale=shop.bundle.locales[0],
         has_text=bool(shop.source.text_attributes),
         progress=progress,
@@ -147,40 +146,39 @@ def _start(out: Path, before: Path | None) -> Bundle:
     return Bundle(before or out / BUNDLE)
 
 
-def check_update(start: Bundle, spec: dict[str, Any], shop: Shop, recipe: LoopRecipe) -> None:
-    """Raises BundleError, with what differs and what to do, for a bundle of another format, recipe or catalogue schema."""
+def _check_same(start: Bundle, spec: dict[str, Any], shop: Shop, recipe: LoopRecipe) -> None:
+    """Raises BundleError, with what differs and what to do, for a bundle of another format, recipe, features or catalogue schema."""
     manifest = start.manifest
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(
             f"{start.folder} is of format {manifest.format_version}, and this Aisle trains bundles of format {FORMAT_VERSION}; {IN_FULL}"
         )
-    stated: dict[str, Any] = json_values(asdict(recipe.unified))
-    differing = [name for name in stated if stated[name] != spec["recipe"].get(name)]
-    if differing:
-        name = differing[0]
+    stated: dict[str, Any] = json.loads(json.dumps(asdict(recipe.unified)))
+    trained_by = spec["recipe"].get("name")
+    if trained_by != recipe.unified.name:
         raise BundleError(
-            f"{start.folder}: its retrieval was trained by recipe {spec['recipe'].get('name')}, and {recipe.name} differs in "
-            f"{', '.join(differing)} ({name}: {spec['recipe'].get(name)}, now {stated[name]}); name its recipe with --recipe, or {IN_FULL}"
+            f"{start.folder}: its retrieval was trained by recipe {trained_by}, not {recipe.unified.name}; name its recipe with --recipe, "
+            f"or {IN_FULL}"
         )
-    built = json_values(asdict(shop.bundle))
+    if differing := {name: value for name, value in stated.items() if spec["recipe"].get(name) != value}:
+        told = ", ".join(f"{name} was {spec['recipe'].get(name)} and is {value}" for name, value in differing.items())
+        raise BundleError(f"{start.folder}: recipe {trained_by} has changed since its training: {told}; {IN_FULL}")
+    built = json.loads(json.dumps(asdict(shop.bundle)))
     pairs = {
         "columns of text": (list(manifest.text_attributes), list(shop.source.text_attributes)),
-        "columns of identifiers": (manifest.catalogue.get("identifiers", []), list(shop.source.identifiers)),
+        "columns of identifiers": (list(manifest.catalogue.get("identifiers", ())), list(shop.source.identifiers)),
         "currency": (manifest.recipe.get("currency"), built["currency"]),
-        "locales": (manifest.recipe.get("locales"), built["locales"]),
+        "locales": (list(manifest.recipe.get("locales", ())), built["locales"]),
     }
     for name, (had, has) in pairs.items():
-        if json_values(had) != has:
+        if had != has:
             raise BundleError(
                 f"{start.folder}: its {name} are {had}, and now {has}; give the options of its training, or {IN_FULL}"
             )
 
-
-def json_values(values: Any) -> Any:
-    """Returns values as JSON would give them back: tuples are lists."""
-    if isinstance(values, dict):
-        return {name: json_values(value) for name, value in values.items()}
-    return [json_values(value) for value in values] if isinstance(values, tuple | list) else values
+    for part in (RANKER_PART, TEACHER_PART):  # one of other features is refused now, not after the training
+        if part.is_in(start):
+            part.open(start)
 
 
 def _check_older(start: Bundle, older: int, since_ms: int) -> None:
@@ -244,7 +242,7 @@ def _report(
     looked: UpdateLook, make: Makers, stages: ResumableStages, inputs: list[Any], out: Path, command: str
 ) -> Path:
     """Measures the bundle before the update on the new pages."""
-    since_ms = max(known_until(looked.start), looked.since_ms)
+    since_ms = known_until(looked.start)
 
     def write(folder: Path, tell: Progress) -> None:
         compare_bundles(

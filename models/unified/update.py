@@ -16,7 +16,8 @@ from models.unified.recipe import UnifiedRecipe
 class Update:
     """A training that starts from the model folder `start`, which learned from the events before `since_ms`.
 
-    Words, price bands, locales and the text block stay those of that model; signals and graph are computed anew.
+    Words, price bands, locales and the text block stay those of that model; signals and graph are computed anew. The numbers are chosen,
+    not tuned; docs/training.md has what they gave.
     """
 
     start: Path

@@ -243,7 +243,10 @@ def test_what_cannot_be_updated_is_refused_with_what_differs(
     with pytest.raises(BundleError, match=r"nothing to update; train in full: the same command without --update"):
         look_at(grown, out=tmp_path)
     other = replace(tiny_loop, unified=replace(tiny_loop.unified, epochs=3))
-    with pytest.raises(BundleError, match=r"recipe tiny, and tiny differs in epochs \(epochs: 0\.5, now 3\)"):
+    with pytest.raises(BundleError, match=r"recipe tiny has changed since its training: epochs was 0\.5 and is 3"):
+        look_at(grown, other)
+    other = replace(tiny_loop, unified=replace(tiny_loop.unified, name="small"))
+    with pytest.raises(BundleError, match=r"trained by recipe tiny, not small; name its recipe with --recipe"):
         look_at(grown, other)
     with pytest.raises(BundleError, match=r"its currency are USD, and now EUR; give the options of its training"):
         look_at(replace(grown, bundle=replace(grown.bundle, currency="EUR")))
