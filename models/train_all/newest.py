@@ -7,7 +7,7 @@
     teacher   kept
 
 The ranker does not learn from the new pages: with the features of a retrieval that knows their clicks it would look better than it is on
-any later page. MEASURED
+any later page. docs/training.md compares this with training anew.
 """
 
 from __future__ import annotations
