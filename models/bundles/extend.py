@@ -9,7 +9,7 @@ import dataclasses
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,27 +59,46 @@ def replace_parts(
     return manifest
 
 
-def link_bundle(bundle: Bundle, out: Path, *, replace: bool = False) -> None:
-    """Writes the same bundle to `out`. Raises BundleError when `out` exists (unless `replace`, and it is a bundle)."""
+def link_bundle(
+    bundle: Bundle,
+    out: Path,
+    *,
+    replace: bool = False,
+    catalogue: Mapping[str, Any] | None = None,
+    same_as: Bundle | None = None,
+) -> None:
+    """Writes the same bundle to `out`; facts of its `catalogue` make it one of another version. Files that `same_as` holds too are links
+    to its files, so that two generations share the disk.
+
+    Raises BundleError when `out` exists (unless `replace`, and it is a bundle).
+    """
     out = out.resolve()
     check_replaceable(out, replace)
-    partial = _link_files(bundle, bundle.manifest.files, out, "link")
-    _link(bundle.folder / MANIFEST, partial / MANIFEST)
-    follow_umask(partial)
-    sync_files(partial, [partial / MANIFEST])
+    partial = _link_files(bundle, bundle.manifest.files, out, "link", same_as)
+    if catalogue is None:
+        _link(bundle.folder / MANIFEST, partial / MANIFEST)
+        follow_umask(partial)
+        sync_files(partial, [partial / MANIFEST])
+    else:
+        manifest = bundle.manifest
+        write_manifest(partial, dataclasses.replace(manifest, catalogue={**manifest.catalogue, **catalogue}), ())
     move_into_place(partial, out)
 
 
-def _link_files(bundle: Bundle, names: Iterable[str], out: Path, what: str) -> Path:
+def _link_files(bundle: Bundle, names: Iterable[str], out: Path, what: str, same_as: Bundle | None = None) -> Path:
     """Returns a new folder next to `out` with these files of the bundle, verified. It is not the folder of a build, which may hold hours
     of unfinished work."""
     names = list(names)
     bundle.verify(*names)
+    held = {} if same_as is None else same_as.manifest.files
+    shared = {name for name in names if name in held and held[name].sha256 == bundle.manifest.files[name].sha256}
+    if same_as is not None and shared:
+        same_as.verify(*shared)
     partial = out.with_name(f"{out.name}.{what}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     for name in names:
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        _link(bundle.folder / name, partial / name)
+        _link((same_as if same_as is not None and name in shared else bundle).folder / name, partial / name)
     return partial
 
 

@@ -54,8 +54,8 @@ class ResumableStages:
         return self._keys[name]
 
     def seconds(self, name: str) -> float:
-        """Returns the duration of a stage, with the time before interruptions except by SIGKILL."""
-        return float(self._record(name)["seconds"])
+        """Returns the duration of a stage, with the time before interruptions except by SIGKILL; 0 for one that never ran."""
+        return float(self._record(name).get("seconds", 0.0))
 
     def facts(self, name: str) -> dict[str, Any]:
         """Returns the facts that `make` returned."""

@@ -49,20 +49,22 @@ def compare_bundles(
     command: str = "",
     seed: int = 0,
     max_pages: int = 3_000,
+    notes: Sequence[str] = (),
+    title: str = "New bundle compared with the previous one",
 ) -> Path:
     """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
     Both bundles are measured on the pages of the log from `since_ms` on; `log` holds the events of all `logs`. `seconds` is the training
-    time of each stage of the new bundle, `stages` name, outcome and lacks of each. Raises BundleError, LogError.
+    time of each stage of the new bundle, `stages` name, outcome and lacks of each, `notes` come first. Raises BundleError, LogError.
     """
-    notes: list[str] = [] if before else ["There was no previous bundle."]
+    notes = [*notes, *([] if before else ["There was no previous bundle."])]
     figures: dict[str, BundleFigures] = {}
     for name, bundle in ((NEW, new), (BEFORE, before)):
         if bundle is None:
             continue
         try:
             if name == BEFORE:
-                notes += _warnings(bundle, since_ms)
+                notes += known_pages(bundle, since_ms)
             figures[name] = bundle_figures(
                 bundle, logs, log, since_ms, _named(progress, name), max_pages=max_pages, seed=seed
             )
@@ -73,7 +75,7 @@ def compare_bundles(
         else:
             notes += [f"The bundle {name}: {note}" for note in figures[name].notes]
     facts = RunFacts.of_this_run(
-        "New bundle compared with the previous one",
+        title,
         simulated=simulated,
         command=command,
         data={
@@ -102,19 +104,24 @@ def _named(progress: Progress, name: str) -> Progress:
     return lambda what, done, total: progress(f"{name}: {what}", done, total)
 
 
-def _warnings(before: Bundle, since_ms: int) -> list[str]:
-    """Returns the reasons why figures of the previous bundle are too high."""
+def known_pages(before: Bundle, since_ms: int) -> list[str]:
+    """Returns the reasons why figures of the previous bundle on pages from `since_ms` on are too high."""
     if not UNIFIED_PART.is_in(before):
         return []  # `bundle_figures` refuses it
-    ranker = before.manifest.ranker
-    last = max(int(ranker.get("last_page_ms", 0)), int(ranker.get("clicks_until_ms", 0)) - 1)
-    last = max(last, int(read_spec(UNIFIED_PART.open(before))["until_ms"]))
-    if last < since_ms:
+    until_ms = known_until(before)
+    if until_ms <= since_ms:
         return []
     return [
-        f"The previous bundle was trained on the log up to {_day(last)} UTC, which includes pages that it is measured on: its figures are "
-        "too high."
+        f"The previous bundle was trained on the log up to {_day(until_ms - 1)} UTC, which includes pages that it is measured on: its "
+        "figures are too high."
     ]
+
+
+def known_until(bundle: Bundle) -> int:
+    """Returns the time (ms) from which on a bundle with the unified model has learned nothing."""
+    ranker = bundle.manifest.ranker
+    retrieval = int(read_spec(UNIFIED_PART.open(bundle))["until_ms"])
+    return max(int(ranker.get("last_page_ms", 0)) + 1, int(ranker.get("clicks_until_ms", 0)), retrieval)
 
 
 def _day(time_ms: int) -> str:

@@ -8,13 +8,14 @@ from enum import StrEnum
 
 from models.needs.shop_facts import ShopFacts
 
-TEXT, UNIFIED, TYPES, TEACHER, RANKER, REPORT = STAGES = (
+TEXT, UNIFIED, TYPES, TEACHER, RANKER, REPORT, REFIT = STAGES = (
     "text-encoder",
     "unified",
     "types",
     "teacher",
     "ranker",
     "report",
+    "refit",
 )
 
 LEAST_PAIRS = 100  # with fewer, retrieval would learn the names of a few products and nothing else

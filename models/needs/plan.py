@@ -51,6 +51,10 @@ class Plan:
         told = {lack.need.name: lack for one in self.stages for lack in one.lacks}
         return tuple(told[need.name] for need in MATRIX if need.name in told)
 
+    def without(self, stage: str) -> Plan:
+        """Returns the plan of the other stages."""
+        return Plan(stages=tuple(one for one in self.stages if one.stage != stage))
+
     def to_json(self) -> list[dict[str, Any]]:
         """Returns plain values for a manifest or a report."""
         return [{"stage": one.stage, "outcome": str(one.outcome), "lacks": one.reason} for one in self.stages]

@@ -64,7 +64,7 @@ class BatchMaker:
         self.dynamic: Codes | None = None
         self._epoch: Callable[[int], list[tuple[int, Ints]]] = lru_cache(maxsize=1)(self._cut)
         self._per_epoch = len(self._epoch(0))
-        steps = max(1, int(recipe.epochs * self._per_epoch))
+        steps = max(1, int(recipe.epochs * self._per_epoch)) if len(data.examples) else 0  # an update may have none
         self.steps = min(steps, recipe.max_steps or steps)
 
     def make(self, step: int) -> Batch:

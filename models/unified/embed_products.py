@@ -30,6 +30,7 @@ from models.unified.recipe import UnifiedRecipe
 from models.unified.signals import SavedSignals
 from models.unified.static_feature_names import STATIC_FEATURES
 from models.unified.static_features import static_features
+from models.unified.update import Update
 
 WRITE_BLOCK = 16_384  # products
 TUNING_QUERIES = 200  # without a shopper, and as many of shoppers with a history
@@ -45,14 +46,17 @@ class UnifiedEmbedding:
     seed: int = 0
     device: str = "cpu"
     logs: Path | None = None  # for TensorBoard
+    until_ms: int | None = None  # events before this are learned from; None: those of the recipe's `train_share`
+    update: Update | None = None  # of a trained model, in place of training one
 
     @property
     def boosts(self) -> tuple[str, ...]:
         return STATIC_FEATURES
 
     def fingerprint(self) -> str:
-        inputs = [log_digests(self.events), asdict(self.recipe), self.seed]
-        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+        update = None if self.update is None else asdict(self.update)
+        inputs = [log_digests(self.events), asdict(self.recipe), self.seed, self.until_ms, update]
+        return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
 
     def prepare(self, work: WorkFolder, progress: Progress) -> None:
         """Does nothing: the model needs the products."""
@@ -65,7 +69,18 @@ class UnifiedEmbedding:
         folder = work.folder / UNIFIED_PART.name
         if not folder.exists():
             log = ShoppingLog.read(self.events, [table.id(row) for row in range(len(table))])
-            train_unified(table, log, self.recipe, folder, progress, seed=self.seed, device=self.device, logs=self.logs)
+            train_unified(
+                table,
+                log,
+                self.recipe,
+                folder,
+                progress,
+                seed=self.seed,
+                device=self.device,
+                logs=self.logs,
+                until_ms=self.until_ms,
+                update=self.update,
+            )
         if (folder / VECTORS_FILE).exists():
             features = static_features(
                 table, SavedSignals(folder).for_ids([table.id(row) for row in range(len(table))])

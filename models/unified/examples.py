@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.query)
+
+    def take(self, rows: Ints) -> Examples:
+        """Returns these examples."""
+        return Examples(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @classmethod
     def from_log(cls, log: ShoppingLog, until_ms: int, impressions_per_positive: float, seed: int) -> Examples:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from models.arrays import Float16s, Floats, Progress
 from models.products.product import Product
@@ -29,6 +29,7 @@ from models.products.product_table import ProductTable
 from models.unified.features import product_features
 from models.unified.history import HistoryBlocks
 from models.unified.light_tower import read_spec
+from models.unified.load_model import load_reader, load_vocabulary, load_weights
 from models.unified.model_files import (
     FORMAT_VERSION,
     IDS_FILE,
@@ -41,7 +42,7 @@ from models.unified.model_files import (
 )
 from models.unified.network import CatalogueInputs, UnifiedNetwork, product_vectors
 from models.unified.price_bands import PriceBands
-from models.unified.query_generation import TextReader, read_products
+from models.unified.query_generation import read_products
 from models.unified.recipe import (
     HingeTargets,
     LossWeights,
@@ -53,7 +54,7 @@ from models.unified.recipe import (
 )
 from models.unified.signals import SavedSignals
 from models.unified.training_data import TrainingData
-from models.unified.vocabulary import Vocabulary, text_tokens
+from models.unified.vocabulary import text_tokens
 from models.unified.words import WordBook, WordHashing
 
 __all__ = ["IDS_FILE", "VECTORS_FILE", "ProductEncoder", "export_product_vectors", "recipe_of", "save_model"]
@@ -114,16 +115,11 @@ class ProductEncoder:
         self._device = device
         self.recipe = recipe_of(spec["recipe"])
         self._network = UnifiedNetwork(self.recipe, len(spec["locales"]), spec["graph_dim"])
-        self._network.load_state_dict({**load_file(folder / SEARCH_FILE), **load_file(folder / PRODUCT_FILE)})
+        self._network.load_state_dict(load_weights(folder))
         self._network.to(device).eval()
         self._bands = PriceBands.load(folder)
-        vocabulary = json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))
-        self._vocabulary = Vocabulary(tuple(vocabulary["words"]), vocabulary["size"])
-        self._reader: TextReader | None = None
-        if self.recipe.products.text == "frozen":
-            self._reader = TextReader(self.recipe.query_generation)
-            self._reader.load_state_dict(load_file(folder / READER_FILE))
-            self._reader.to(device).eval()
+        self._vocabulary = load_vocabulary(folder)
+        self._reader = load_reader(folder, self.recipe, device)
 
     def encode(self, products: list[Product]) -> Floats:
         """Returns unit vectors (products, dim)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,15 @@ class ShoppingLog:
     def time_at(self, share: float) -> int:
         """Returns the time before which this share of the events lies."""
         return int(self.time_ms[min(int(share * len(self)), len(self) - 1)])
+
+    def with_locales(self, locales: Sequence[str]) -> ShoppingLog:
+        """Returns the same log with its locales numbered as in `locales`. Raises LogError if it has another one."""
+        if new := [name for name in self.locales if name not in locales]:
+            raise LogError(
+                f"the log has events in {', '.join(new)}, which the model does not know; it knows {', '.join(locales)}"
+            )
+        number = np.array([locales.index(name) for name in self.locales], np.int32)
+        return replace(self, locale=number[self.locale], locales=list(locales))
 
     @classmethod
     def read(cls, path: Path, product_ids: Sequence[str]) -> ShoppingLog:

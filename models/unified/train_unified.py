@@ -20,6 +20,7 @@ from models.errors import TrainingError
 from models.events.kinds import IMPRESSION
 from models.products.product_table import ProductTable
 from models.unified.batches import Batch, BatchMaker
+from models.unified.load_model import load_weights
 from models.unified.losses import (
     NegativeSets,
     finite_or_raise,
@@ -35,6 +36,7 @@ from models.unified.recipe import UnifiedRecipe
 from models.unified.saved_model import save_model
 from models.unified.shopping_log import ShoppingLog
 from models.unified.training_data import TrainingData, prepare
+from models.unified.update import Update
 from models.unified.words import word_batch
 
 WriteScalar = Callable[[str, float, int], None]  # name, value, step
@@ -71,12 +73,15 @@ def train_unified(
     device: str = "cpu",
     cache: Path | None = None,
     logs: Path | None = None,
+    until_ms: int | None = None,
+    update: Update | None = None,
 ) -> Trained:
     """Trains the model and writes the folder `out`; after an interruption the same call resumes.
 
     The same seed gives the same weights on the same machine. `cache` is a folder for the frozen blocks (graph, text), which other
     recipes over the same data reuse; without it they are kept next to `out` until the training ends. `logs` is a folder for
-    TensorBoard.
+    TensorBoard. Events before `until_ms` are learned from, by default those of the recipe's `train_share`. With `update` a trained model
+    learns what is new, see `Update`.
 
     Raises TrainingError if `out` exists, if the device is not available, or if TensorBoard is missing for `logs`; LogError if the log has
     nothing to learn from; DegenerateLoss if the training fails.
@@ -87,8 +92,9 @@ def train_unified(
     work = out.with_name(f"{out.name}.partial")
     work.mkdir(parents=True, exist_ok=True)
     with open_scalars(logs) as write:
-        data = prepare(table, log, recipe, seed, cache or work / "frozen", progress, device)
-        training = Training(data, recipe, seed, work / _CHECKPOINT, device)
+        frozen = cache or work / "frozen"
+        data = prepare(table, log, recipe, seed, frozen, progress, device, until_ms=until_ms, update=update)
+        training = Training(data, recipe, seed, work / _CHECKPOINT, device, update)
         last_loss = training.run(progress, write)
     progress("write the model", 0, None)
     made = work / "model"
@@ -109,15 +115,25 @@ def train_unified(
 class Training:
     """A training in progress: the network, its optimizers and the step."""
 
-    def __init__(self, data: TrainingData, recipe: UnifiedRecipe, seed: int, checkpoint: Path, device: str) -> None:
+    def __init__(
+        self,
+        data: TrainingData,
+        recipe: UnifiedRecipe,
+        seed: int,
+        checkpoint: Path,
+        device: str,
+        update: Update | None = None,
+    ) -> None:
         torch.manual_seed(seed)
         self.data = data
-        self.recipe = recipe
+        self.recipe = recipe = recipe if update is None else update.of(recipe)
         self.batches = BatchMaker(data, recipe, seed)
         graph_dim = data.catalogue.signals.graph.shape[1]
         self.network = UnifiedNetwork(recipe, len(data.log.locales), graph_dim)
         if self.network.product.reader is not None and data.reader is not None:
             self.network.product.reader.load_state_dict(data.reader.state_dict())
+        if update is not None:
+            self.network.load_state_dict(load_weights(update.start))
         self.network.to(device)
         # A separate optimizer for the tables: a batch reads few of their rows, and only those are updated.
         tables = self.network.tables()

@@ -22,12 +22,16 @@ from models.unified.features import ProductFeatures, product_features
 from models.unified.graph import graph_vectors
 from models.unified.histories import Histories
 from models.unified.history import query_words
+from models.unified.light_tower import read_spec
+from models.unified.load_model import load_reader, load_vocabulary
 from models.unified.negatives import Categories, Engagements
 from models.unified.network import CatalogueInputs
 from models.unified.price_bands import PriceBands
 from models.unified.query_generation import TextReader, read_products, train_query_writer
 from models.unified.recipe import QueryGeneration, UnifiedRecipe
 from models.unified.shopping_log import UNKNOWN, ShoppingLog
+from models.unified.signals import SavedSignals
+from models.unified.update import Update, turned_onto
 from models.unified.vocabulary import Vocabulary, text_tokens
 from models.unified.window_signals import KIND_POINTS, window_signals
 from models.unified.words import Ragged, WordBook, WordHashing
@@ -63,19 +67,27 @@ def prepare(
     cache: Path,
     progress: Progress,
     device: str = "cpu",
+    *,
+    until_ms: int | None = None,
+    update: Update | None = None,
 ) -> TrainingData:
-    """Prepares a training. Raises LogError if the log has nothing to learn from.
+    """Prepares a training on the events before `until_ms`, by default those of the recipe's `train_share`. Raises LogError if the log has
+    nothing to learn from, or a locale that the model to update does not know.
 
     The frozen blocks (graph, text) are cached in the folder `cache`, and reused for the same catalogue, log, seed and settings.
     """
     if log.num_products != len(table):
         raise LogError(f"the log was read for {log.num_products:,} products, the catalogue has {len(table):,}")
     cache.mkdir(parents=True, exist_ok=True)
-    until_ms = log.time_at(recipe.train_share)
-    examples = Examples.from_log(log, until_ms, recipe.impressions_per_positive, seed)
+    if update is not None:
+        log = log.with_locales(read_spec(update.start)["locales"])
+    until_ms = log.time_at(recipe.train_share) if until_ms is None else until_ms
+    known = examples = Examples.from_log(log, until_ms, recipe.impressions_per_positive, seed)
+    if update is not None:
+        examples = update.sample(known, seed)
     progress("read the catalogue", 0, len(table))
     book = WordBook(recipe.hashing)
-    bands = PriceBands.from_products(table.products())
+    bands = PriceBands.from_products(table.products()) if update is None else PriceBands.load(update.start)
     features = product_features(table.products(), bands, book, WordHashing(bits=recipe.sizes.id_bits))
     queries = Ragged.from_rows([book.numbers(query_words(query)) for query in log.queries])
     data_key = _data_key(features, queries, log, until_ms, seed)
@@ -89,7 +101,13 @@ def prepare(
             cache / f"graph-{data_key}-{recipe.graph_dim}-{recipe.folds}.npy",
             lambda: _graphs(log, until_ms, queries, folds, recipe, seed),
         )
-    vocabulary = _vocabulary(book, features.words, queries, recipe.query_generation.vocabulary)
+        if update is not None:
+            former = SavedSignals(update.start).for_ids([table.id(row) for row in range(len(table))])
+            graphs = turned_onto(graphs, former.graph)
+    if update is None:
+        vocabulary = _vocabulary(book, features.words, queries, recipe.query_generation.vocabulary)
+    else:
+        vocabulary = load_vocabulary(update.start)
     text: npt.NDArray[np.generic] = np.zeros((len(table), 0), np.float32)
     reader: TextReader | None = None
     if recipe.products.text != "none":
@@ -97,21 +115,24 @@ def prepare(
         tokens = text_tokens(features.words, book, vocabulary, writing.max_product_words)
         query_tokens = text_tokens(queries, book, vocabulary, writing.max_query_words)
         kept = cache / f"reader-{data_key}-{_digest(asdict(writing))}.safetensors"
-        reader = _cached_reader(kept, tokens, query_tokens, examples, writing, seed, progress, device)
-        if recipe.products.text == "tuned":
+        if update is None:
+            reader = _cached_reader(kept, tokens, query_tokens, examples, writing, seed, progress, device)
+        else:
+            reader = load_reader(update.start, recipe, device)
+        if recipe.products.text == "tuned" or reader is None:
             text = tokens
         else:
             progress("read the products' texts", 0, len(table))
             text = _cached(kept.with_suffix(".npy"), lambda: read_products(reader, tokens, device))
-    positive = examples.kind >= CLICK
+    positive = known.kind >= CLICK
     engaged = Engagements.from_examples(
-        examples.query[positive],
-        examples.shopper[positive],
-        examples.product[positive],
+        known.query[positive],
+        known.shopper[positive],
+        known.product[positive],
         len(log.queries),
         log.num_shoppers,
     )
-    share = np.bincount(examples.product, minlength=len(table)) / len(examples)
+    share = np.bincount(examples.product, minlength=len(table)) / max(len(examples), 1)
     categories = Categories.from_products(features.category, share)
     return TrainingData(
         log=log,
@@ -134,7 +155,7 @@ def prepare(
         categories=categories,
         vocabulary=vocabulary,
         reader=reader,
-        fingerprint=_digest([data_key, asdict(recipe)]),
+        fingerprint=_digest([data_key, asdict(recipe), None if update is None else asdict(update)]),
     )
 
 

@@ -28,6 +28,14 @@ def print_plan(plan: Plan) -> None:
         out.print(f"{lack.need.name}: {lack.need.costs}. What mends it: {lack.need.mend}", highlight=False)
 
 
+def print_rows(rows: Sequence[tuple[str, str, str]], title: str) -> None:
+    """Prints stage, outcome and reason of each row."""
+    table = Table("stage", "outcome", "why", title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, highlight=False)
+
+
 def print_left_out(plan: Plan) -> None:
     """Says at the end what the bundle does not have."""
     for one in plan.left_out:

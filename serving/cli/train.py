@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option, Typer
 
 from serving.cli.failures import needs, resumable
-from serving.cli.needs_table import looked_at, print_left_out, print_plan
+from serving.cli.needs_table import looked_at, print_left_out, print_plan, print_rows
 from serving.cli.options import (
     BundleOptions,
     Catalogue,
@@ -35,6 +35,7 @@ from serving.cli.terminal import command_line, fail, out, print_built, progress_
 if TYPE_CHECKING:
     from models.arrays import Progress
     from models.query_types.recipe import TypesRecipe
+    from models.train_all import LoopRecipe, Shop
 
 train_app = Typer(no_args_is_help=True, help="Train models from a shopping log and put them into a bundle.")
 
@@ -344,7 +345,29 @@ def train_all(
     recipe: Annotated[
         str, Option(help="starter (minutes), small (half an hour on two cores) or full (for a GPU).")
     ] = "small",
-    before: Annotated[Path | None, Option(help="Bundle to compare with. Default: the one in --out, if any.")] = None,
+    before: Annotated[
+        Path | None,
+        Option(
+            help="Bundle to compare with. Default: OUT/measured of the last training, if any. For a bundle that was refitted, the measured "
+            "bundle next to it is taken, which does not know the pages of the report."
+        ),
+    ] = None,
+    refit: Annotated[
+        bool,
+        Option(
+            "--refit/--no-refit",
+            help="After the report, teach the measured bundle the rest of the log, and ship that. --no-refit ships the measured bundle, "
+            "which has learned nothing from the newest 5 % of the log, and whose retrieval knows nothing of the newest 15 %.",
+        ),
+    ] = True,
+    update: Annotated[
+        bool,
+        Option(
+            "--update",
+            help="Learn only what is new to OUT/bundle (or to --before): a day's log in a fraction of a training. Give the whole log with "
+            "the new events, and the options of the training.",
+        ),
+    ] = False,
     seed: Seed = 0,
     device: Annotated[str, Option(help="Device of text encoder, retrieval and teacher: cpu or cuda.")] = "cpu",
     check: Annotated[bool, Option("--check", help="Only say what would be trained, and what is missing.")] = False,
@@ -354,13 +377,21 @@ def train_all(
     """Trains all models from a catalogue and a log, into one bundle: retrieval, classifier of queries, ranker and its teacher.
 
     The text encoder is fine-tuned as the base of the teacher, and for 'aisle build'; the unified model has a vocabulary of its own.
-    OUT/bundle is the bundle. OUT/report.html compares it with the previous bundle on the last 5 % of the log, which no model is trained
-    on. OUT/work keeps each finished stage: if interrupted, the same command resumes; a changed log or recipe repeats only the stages that
-    depend on it. A table says first what becomes of each stage: without impressions, categories or the like some learn from less or are
-    left out. Events without a locale have the first --locale.
+    OUT/bundle is the bundle to serve, OUT/measured the one that OUT/report.html measures on the last 5 % of the log, which it has learned
+    nothing from, and compares with the previous measured one. That bundle then learns the rest of the log (refit) and is OUT/bundle; its
+    own figures nobody knows before later searches come. OUT/work keeps each finished stage: if interrupted, the same command resumes; a
+    changed log or recipe repeats only the stages that depend on it. A table says first what becomes of each stage: without impressions,
+    categories or the like some learn from less or are left out. Events without a locale have the first --locale.
+
+    With --update retrieval starts from OUT/bundle and learns the new events beside as many older ones; types and all counts are those of
+    the whole log, products those of the catalogue; ranker, teacher and text encoder stay. The report then measures the bundle before the
+    update on the new searches. Train in full from time to time: that is what measures a recipe, and what trains the ranker.
     """
+    if update and not refit:
+        fail("--no-refit has no meaning with --update, which always learns from the whole log; leave one of them out")
     with needs("tune", "matplotlib"):
         from models.devices import check_training_device
+        from models.evaluation.compare_bundles import known_pages
         from models.train_all import RECIPES, Shop, check_before, look
         from models.train_all import train_all as train
     chosen = choice("recipe", recipe, RECIPES)
@@ -369,11 +400,17 @@ def train_all(
     data = shop_data(store, catalogue, events[0] if events else None, columns)
     others = [log for log in log_paths(store, events) if log != data.log]
     shop = Shop(data.source, (data.log, *others), bundle.recipe(out_folder, data.currency), simulated=store is not None)
-    check_before(before, out_folder)
+    if update:
+        _update_all(shop, chosen, out_folder, before, seed, device, check=check, started=started)
+        return
+    earlier = check_before(before, out_folder)
     with progress_bars() as progress:
-        looked = look(shop, chosen, progress)
+        looked = look(shop, chosen, progress, refit=refit)
     print_plan(looked.plan)
     looked.plan.check()
+    if earlier is not None and looked.seen.windows.report is not None:
+        for warning in known_pages(earlier, looked.seen.windows.report):
+            out.print(f"{earlier.folder}: {warning}", highlight=False)
     if check:
         return
     with needs("tune"), resumable(), progress_bars() as progress:
@@ -391,8 +428,50 @@ def train_all(
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
     out.print(f"{trained.bundle} (version {trained.version}): {spent}", highlight=False)
     print_left_out(trained.plan)
-    out.print(f"{trained.report or 'no report'}, {time.monotonic() - started:.0f} s", highlight=False)
+    measured = f" of {trained.measured}" if refit and trained.report else ""
+    out.print(f"{trained.report or 'no report'}{measured}, {time.monotonic() - started:.0f} s", highlight=False)
+    if refit:
+        out.print(
+            "it has also learned the rest of the log, on which the report measures; its own figures need later searches",
+            highlight=False,
+        )
     out.print(f"serve it with: aisle serve --bundle {trained.bundle}", highlight=False)
+
+
+def _update_all(
+    shop: Shop,
+    recipe: LoopRecipe,
+    out_folder: Path,
+    before: Path | None,
+    seed: int,
+    device: str,
+    *,
+    check: bool,
+    started: float,
+) -> None:
+    from models.train_all import look_at_update, update_all
+
+    with progress_bars() as progress:
+        looked = look_at_update(shop, recipe, out_folder, progress, before=before)
+    if looked.nothing:
+        out.print(
+            f"nothing is new: {looked.start.folder} has learned all events of the log, and its catalogue is the same",
+            highlight=False,
+        )
+        return
+    print_rows(looked.rows(), f"What is new to {looked.start.folder}")
+    looked.plan.check()
+    if check:
+        return
+    with needs("tune"), resumable(), progress_bars() as progress:
+        updated = update_all(
+            shop, recipe, out_folder, progress, looked, seed=seed, device=device, command=command_line()
+        )
+    spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in updated.seconds.items())
+    out.print(f"{updated.bundle} (version {updated.version}): {spent}", highlight=False)
+    report = f"{updated.report} of the bundle before the update" if updated.report else "no report"
+    out.print(f"{report}, {time.monotonic() - started:.0f} s", highlight=False)
+    out.print(f"serve it with: aisle serve --bundle {updated.bundle}", highlight=False)
 
 
 def types_recipe(name: str, encoder: str | None) -> TypesRecipe:

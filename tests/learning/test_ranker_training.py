@@ -16,7 +16,7 @@ from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.source import Source
-from models.evaluation.compare_bundles import _warnings
+from models.evaluation.compare_bundles import known_pages
 from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA
 from models.products.product_table import ProductTable
@@ -155,8 +155,8 @@ def test_a_bundle_that_knows_the_measured_clicks_is_told_in_the_comparison(
     end_ms = trained.report["clicks_until_ms"]
     add_ranker(bundle, trained.ranker, tmp_path / "ranks", report=trained.report | {"last_page_ms": 0})
     ranks = Bundle(tmp_path / "ranks")
-    assert "trained on the log up to" in _warnings(ranks, end_ms - 1)[0]
-    assert not _warnings(ranks, end_ms)
+    assert "trained on the log up to" in known_pages(ranks, end_ms - 1)[0]
+    assert not known_pages(ranks, end_ms)
 
 
 def test_a_report_tells_what_was_learned_from(trained: TrainedRanker) -> None:

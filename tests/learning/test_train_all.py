@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -16,26 +19,57 @@ from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.sources import catalogue_source
 from models.events.errors import LogError
+from models.events.event_log import open_log
 from models.index.tuner import IndexTarget
-from models.needs.matrix import STAGES
+from models.needs.matrix import REFIT, STAGES
 from models.query_types.bundle_part import TYPES_PART
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.teacher.bundle_part import TEACHER_PART
 from models.sample_store import CATALOGUE, CURRENCY, EVENTS, SAMPLE_COLUMNS, STOREFRONTS, write_sample_log
-from models.train_all import LoopRecipe, Shop, TrainedAll, train_all
+from models.train_all import (
+    LoopRecipe,
+    Shop,
+    TrainedAll,
+    check_before,
+    look,
+    look_at_update,
+    train_all,
+    update_all,
+)
 from models.unified.bundle_part import UNIFIED_PART
+from models.unified.light_tower import read_spec
 from serving.cli.main import app
 
+OLD_PRODUCTS, OLD_EVENTS = 0.98, 0.9  # of the grown shop's
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    store = tmp_path_factory.mktemp("store")
-    write_sample_log(store, 1000, 200, 40_000, 0, lambda *_: None)
+
+def shop_of(store: Path) -> Shop:
     source = catalogue_source(
         store / CATALOGUE, {}, tuple(SAMPLE_COLUMNS.text), tuple(SAMPLE_COLUMNS.attributes), CURRENCY
     )
     bundle = Recipe(name="shop", currency=CURRENCY, index=IndexTarget(latency_ms=100))
     return Shop(source, (store / EVENTS, store / STOREFRONTS), bundle, simulated=True)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The shop some days later, with new products."""
+    store = tmp_path_factory.mktemp("grown")
+    write_sample_log(store, 1000, 200, 40_000, 0, lambda *_: None)
+    return shop_of(store)
+
+
+@pytest.fixture(scope="module")
+def shop(grown: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    later, store = grown.logs[0].parent, tmp_path_factory.mktemp("store")
+    products = pq.read_table(later / CATALOGUE)
+    pq.write_table(products.slice(0, int(OLD_PRODUCTS * len(products))), store / CATALOGUE)
+    events = pq.read_table(later / EVENTS)
+    until = events["time"][int(OLD_EVENTS * len(events))]
+    for name in (EVENTS, STOREFRONTS):
+        log = pq.read_table(later / name)
+        pq.write_table(log.filter(pc.less(log["time"], until)), store / name)
+    return shop_of(store)
 
 
 class Stages:
@@ -47,6 +81,7 @@ class Stages:
 
     def __call__(self, what: str, *_: int | None) -> None:
         stage = what.partition(":")[0]
+        stage = REFIT if stage.startswith(f"{REFIT}-") else stage  # it has several steps
         if stage in STAGES and stage not in self.names:
             self.names.append(stage)
         if self._die_at and what.startswith(self._die_at):
@@ -60,10 +95,11 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(shop: Shop, tiny_loop: LoopRecipe, out: Path) -> TrainedAll:
-    """Interrupted in the teacher's training and then before the report, and given again."""
+    """Interrupted in the teacher's training, before the report and in the refit, and given again."""
     for die_at, worked in (
         ("teacher: calibrate", ["text-encoder", "unified", "types", "teacher"]),
         ("report", ["teacher", "ranker", "report"]),
+        ("refit-types", ["report", "refit"]),
     ):
         dying = Stages(die_at=die_at)
         with pytest.raises(KeyboardInterrupt):
@@ -72,7 +108,7 @@ def trained(shop: Shop, tiny_loop: LoopRecipe, out: Path) -> TrainedAll:
         assert not (out / "bundle").exists()
     last = Stages()
     found = train_all(shop, tiny_loop, out, last, command="aisle train all")
-    assert last.names == ["report"]
+    assert last.names == ["refit"]
     return found
 
 
@@ -87,6 +123,55 @@ def test_a_log_becomes_a_bundle_with_all_parts(trained: TrainedAll, out: Path) -
     assert bundle.manifest.ranker["teacher"]["base"] == "text-encoder"
     assert set(trained.seconds) == set(STAGES)
     assert (out / "work" / "text-encoder" / "model.safetensors").exists()
+
+
+def test_the_shipped_bundle_knows_the_whole_log_and_the_measured_one_does_not(trained: TrainedAll, shop: Shop) -> None:
+    shipped, measured = Bundle(trained.bundle), Bundle(trained.measured)
+    log = open_log(shop.logs)
+    end_ms, report_ms = int(log.time_ms[-1]) + 1, first_of_report(shop)
+    assert known_until(shipped) == {"retrieval": end_ms, "clicks": end_ms}
+    assert known_until(measured)["retrieval"] < known_until(measured)["clicks"] == report_ms
+    assert shipped.manifest.ranker["last_page_ms"] == measured.manifest.ranker["last_page_ms"] < report_ms
+    assert shipped.manifest.catalogue["measured"] == measured.manifest.version
+    told = {one["stage"]: one["outcome"] for one in shipped.manifest.catalogue["training"]}
+    assert told[REFIT] != "left out"
+    assert REFIT not in {one["stage"] for one in measured.manifest.catalogue["training"]}
+    (report_note, *_) = json.loads(trained.report.with_suffix(".json").read_text())["facts"]["notes"]
+    assert "figures of the bundle in 'measured'" in report_note
+
+
+def first_of_report(shop: Shop) -> int:
+    log = open_log(shop.logs[0])
+    return int(log.time_ms[int(0.95 * len(log))])
+
+
+def known_until(bundle: Bundle) -> dict[str, int]:
+    """The times from which on a bundle's retrieval, and its click memory, know nothing."""
+    spec = read_spec(UNIFIED_PART.open(bundle))
+    return {"retrieval": spec["until_ms"], "clicks": bundle.manifest.ranker["clicks_until_ms"]}
+
+
+def test_without_a_refit_the_measured_bundle_is_shipped(
+    trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path, tmp_path: Path
+) -> None:
+    kept = Path(shutil.copytree(out, tmp_path / "out"))
+    stages = Stages()
+    looked = look(shop, tiny_loop, stages, refit=False)
+    found = train_all(shop, tiny_loop, kept, stages, looked=looked)
+    assert stages.names == ["report"]  # it says no more that another bundle is shipped
+    assert Bundle(kept / "bundle").manifest.version == Bundle(kept / "measured").manifest.version == found.version
+    assert found.version == Bundle(trained.measured).manifest.version
+    assert REFIT not in found.seconds
+
+
+def test_a_refitted_bundle_is_compared_by_the_measured_one_next_to_it(trained: TrainedAll, tmp_path: Path) -> None:
+    named = check_before(trained.bundle, tmp_path / "other")
+    assert named is not None
+    assert named.manifest.version == Bundle(trained.measured).manifest.version
+    alone = Path(shutil.copytree(trained.bundle, tmp_path / "alone"))
+    kept = check_before(alone, tmp_path / "other")
+    assert kept is not None
+    assert kept.manifest.version == trained.version
 
 
 def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Path) -> None:
@@ -112,6 +197,66 @@ def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Pa
     assert page.count("<svg") == 2
 
 
+def test_an_update_learns_new_events_and_products_and_keeps_what_is_the_same(
+    trained: TrainedAll, grown: Shop, tiny_loop: LoopRecipe, out: Path, tmp_path: Path
+) -> None:
+    kept = Path(shutil.copytree(out, tmp_path / "out"))
+    before, stages = Bundle(kept / "bundle"), Stages()
+    inodes = {name: (kept / "bundle" / name).stat().st_ino for name in before.manifest.files}
+    looked = look_at_update(grown, tiny_loop, kept, stages)
+    assert looked.events > 4_000
+    assert not looked.same_catalogue
+    assert [outcome for _, outcome, _ in looked.rows()] == [
+        "updated",
+        "trained again",
+        "kept",
+        "kept",
+        "of the bundle before",
+    ]
+    dying = Stages(die_at="update-types")
+    with pytest.raises(KeyboardInterrupt):
+        update_all(grown, tiny_loop, kept, dying, looked)
+    assert Bundle(kept / "bundle").manifest.version == before.manifest.version
+    found = update_all(grown, tiny_loop, kept, stages, looked)
+    after = Bundle(found.bundle)
+    verify_bundle(after)
+    assert after.manifest.products == 1000 > before.manifest.products
+    end_ms = int(open_log(grown.logs).time_ms[-1]) + 1
+    assert known_until(after) == {"retrieval": end_ms, "clicks": end_ms}
+    same = {name for name, file in after.manifest.files.items() if before.manifest.files.get(name) == file}
+    assert "unified/vocabulary.json" in same
+    assert {name for name in before.manifest.files if name.startswith("teacher/")} <= same
+    assert all((kept / "bundle" / name).stat().st_ino == inodes[name] for name in same)
+    report = json.loads((kept / "report.json").read_text())
+    assert "bundle before the update" in report["facts"]["notes"][0]
+    assert before.manifest.version in report["facts"]["data"]["bundle"]
+    again = look_at_update(grown, tiny_loop, kept, stages)
+    assert again.nothing
+
+
+def test_what_cannot_be_updated_is_refused_with_what_differs(
+    trained: TrainedAll, shop: Shop, grown: Shop, tiny_loop: LoopRecipe, out: Path, tmp_path: Path
+) -> None:
+    def look_at(shop: Shop, recipe: LoopRecipe = tiny_loop, out: Path = out) -> object:
+        return look_at_update(shop, recipe, out, Stages())
+
+    with pytest.raises(BundleError, match=r"nothing to update; train in full: the same command without --update"):
+        look_at(grown, out=tmp_path)
+    other = replace(tiny_loop, unified=replace(tiny_loop.unified, epochs=3))
+    with pytest.raises(BundleError, match=r"recipe tiny has changed since its training: epochs was 0\.5 and is 3"):
+        look_at(grown, other)
+    other = replace(tiny_loop, unified=replace(tiny_loop.unified, name="small"))
+    with pytest.raises(BundleError, match=r"trained by recipe tiny, not small; name its recipe with --recipe"):
+        look_at(grown, other)
+    with pytest.raises(BundleError, match=r"its currency are USD, and now EUR; give the options of its training"):
+        look_at(replace(grown, bundle=replace(grown.bundle, currency="EUR")))
+    log = pq.read_table(grown.logs[0])
+    pq.write_table(log.slice(int(OLD_EVENTS * len(log))), tmp_path / "day.parquet")
+    with pytest.raises(LogError, match=r"the log has 0 events from before .*; give the log with what came before"):
+        look_at(replace(grown, logs=(tmp_path / "day.parquet",)))
+    assert look_at(shop).nothing  # type: ignore[attr-defined]
+
+
 def test_nothing_is_done_twice(trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path) -> None:
     before = (out / "report.json").read_text()
     stages = Stages()
@@ -124,13 +269,13 @@ def test_nothing_is_done_twice(trained: TrainedAll, shop: Shop, tiny_loop: LoopR
 def test_another_ranker_is_compared_with_the_one_before(
     trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path
 ) -> None:
-    stages = Stages()
+    stages, measured = Stages(), Bundle(trained.measured).manifest.version
     new = train_all(shop, replace(tiny_loop, ranker=replace(tiny_loop.ranker, epochs=3)), out, stages)
-    assert stages.names == ["ranker", "report"]
+    assert stages.names == ["ranker", "report", "refit"]
     assert new.version != trained.version
     report = json.loads((out / "report.json").read_text())
-    assert trained.version in report["facts"]["data"]["before"]
-    assert report["facts"]["notes"] == []
+    assert measured in report["facts"]["data"]["before"]
+    assert not [note for note in report["facts"]["notes"] if "too high" in note]
     differences = report["sections"][1]["tables"][1]["rows"]
     assert [name for name, _ in differences] == [
         "retrieval: new minus before",

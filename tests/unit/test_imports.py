@@ -18,7 +18,7 @@ UNSERVED_LIBRARIES = {"torch", "transformers", "duckdb", "scipy", "sklearn", "pa
 UNSERVED_MODULES = re.compile(
     r"models\.(.*\.)?(train_\w+|fit_\w+|export|embed_products|add_to_bundle|training_data|impressions)$"
     r"|models\.bundles\.(build|extend|sources|work_folder)$"
-    r"|models\.(lexical\.bm25|events\.importing|text_tuning|evaluation|studies|sample_store)\b"
+    r"|models\.(lexical\.bm25|events\.importing|text_tuning|evaluation|studies|sample_store|train_all)\b"
 )
 
 

@@ -210,6 +210,15 @@ def test_what_stands_is_replaced_only_when_asked(unified: Bundle, tmp_path: Path
     assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob("*.replaced"))
 
 
+def test_a_bundle_may_get_facts_and_links_to_the_files_that_another_holds_too(unified: Bundle, tmp_path: Path) -> None:
+    copied = Bundle(Path(shutil.copytree(unified.folder, tmp_path / "copied")))
+    link_bundle(copied, tmp_path / "out", catalogue={"measured": "1"}, same_as=unified)
+    made = Bundle(tmp_path / "out")
+    made.verify()
+    assert made.manifest.catalogue == {**unified.manifest.catalogue, "measured": "1"}
+    assert all((made.folder / name).samefile(unified.folder / name) for name in made.manifest.files)
+
+
 def test_bundles_of_earlier_formats_have_no_ranker(shop_bundle: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(shop_bundle, tmp_path / "bundle"))
     for version, lacking in ((3, ["ranker"]), (2, ["ranker", "query_types"])):

@@ -73,6 +73,14 @@ def test_all_needs_a_shop(store: Path, tmp_path: Path) -> None:
     assert "is not a bundle, so --force does not replace it" in refused(*out, "--store", store)
 
 
+def test_an_update_needs_a_bundle_that_can_learn(shop_bundle: Path, store: Path, tmp_path: Path) -> None:
+    out = ("all", "--out", tmp_path / "out", "--store", store, "--update")
+    assert "so there is nothing to update; train in full: the same command without --update" in refused(*out)
+    assert "has no unified model, which is what learns" in refused(*out, "--before", shop_bundle)
+    assert "--no-refit has no meaning with --update" in refused(*out, "--no-refit")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_no_log_or_teaches_nothing_is_refused_before_anything_is_trained(store: Path, tmp_path: Path) -> None:
     lone = Path(shutil.copytree(store, tmp_path / "lone"))
     out = ("all", "--out", tmp_path / "out", "--store", lone)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.needs.matrix import LEAST_PAIRS, MATRIX, RANKER, STAGES, TEACHER, UNIFIED, Outcome, matrix_markdown
+from models.needs.matrix import LEAST_PAIRS, MATRIX, RANKER, REFIT, STAGES, TEACHER, UNIFIED, Outcome, matrix_markdown
 from models.needs.plan import plan_training
 from models.needs.shop_facts import ShopFacts
 from models.unified.shopping_log import LogError
@@ -70,6 +70,12 @@ def test_a_single_command_hears_of_its_own_stage_alone() -> None:
     plan = plan_training(replace(WHOLE, clicked_pages=0, types=0), (UNIFIED,))
     assert [one.stage for one in plan.stages] == [UNIFIED]
     assert plan.lacks == ()
+
+
+def test_the_plan_of_the_measured_bundle_says_nothing_of_the_refit() -> None:
+    plan = plan_training(WHOLE)
+    assert [one["stage"] for one in plan.without(REFIT).to_json()] == [stage for stage in STAGES if stage != REFIT]
+    assert not plan.without(REFIT).trains(REFIT)
 
 
 def test_a_few_unknown_products_are_not_worth_a_word() -> None:
