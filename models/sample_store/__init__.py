@@ -50,6 +50,7 @@ Shoppers and intents follow from the seed and the session's number, so the truth
 sizes and seed give the same log; a longer log is not the continuation of a shorter one.
 """
 
+from models.sample_store.families import FAMILIES, ParametersError, parameters_file, parameters_of, read_parameters
 from models.sample_store.latents import LatentColumns, ProductLatent
 from models.sample_store.locales import (
     MAIN_LOCALE,
@@ -62,7 +63,7 @@ from models.sample_store.locales import (
     dialect_traps,
 )
 from models.sample_store.oracle import Oracle, OracleRanking
-from models.sample_store.parameters import LogParameters
+from models.sample_store.parameters import CascadeParameters, LogParameters, SharedParameters
 from models.sample_store.product_types import ProductType, load_product_types
 from models.sample_store.queries import SampleQuery
 from models.sample_store.simulated_log import SimulatedLog
@@ -75,20 +76,24 @@ __all__ = [
     "CATALOGUE",
     "CURRENCY",
     "EVENTS",
+    "FAMILIES",
     "MAIN_LOCALE",
     "MAX_PRODUCTS",
     "SAMPLE_COLUMNS",
     "STOREFRONTS",
     "TRUTH",
+    "CascadeParameters",
     "DialectTrap",
     "LatentColumns",
     "LogParameters",
     "Oracle",
     "OracleRanking",
+    "ParametersError",
     "ProductLatent",
     "ProductType",
     "SampleQuery",
     "SampleStore",
+    "SharedParameters",
     "SimulatedLog",
     "StorefrontLog",
     "StorefrontParameters",
@@ -97,5 +102,8 @@ __all__ = [
     "default_volumes",
     "dialect_traps",
     "load_product_types",
+    "parameters_file",
+    "parameters_of",
+    "read_parameters",
     "write_sample_log",
 ]

@@ -16,7 +16,6 @@ from models.evaluation.page import Cell, Section, Table
 from models.evaluation.plots import groups_plot
 from models.ranking.impressions import Impressions
 from models.ranking.ranker import Ranker, blend
-from models.sample_store import SimulatedLog
 from models.studies.rankers import nearest
 from models.studies.ranking.pages import RankingPages
 from models.studies.ranking.truth import StoreTruth
@@ -81,7 +80,7 @@ def whole_searches(
     }
     right = np.flatnonzero(shown.labels[:, -1] > 0)
     relevance = Relevance(shown.page[right], shown.product[right], np.ones(len(right)), shown.num_pages)
-    examination = examined(truth.log, TOP)
+    examination = truth.log.family.pages.examined(TOP)
     values = {
         name: _values(
             np.take_along_axis(candidates, order, 1), np.take_along_axis(true, order, 1), relevance, examination
@@ -129,14 +128,6 @@ def _retrieve(
     progress("search the whole catalogue", shown.num_pages, shown.num_pages)
     blended = blend(np.concatenate(probabilities)).reshape(candidates.shape)
     return candidates, blended
-
-
-def examined(log: SimulatedLog, top: int) -> Doubles:
-    """Returns (top,) the probability that a simulated shopper examines each place of a page."""
-    shares = np.asarray(log.parameters.depth_shares)
-    step = log.pages.examination().size // len(shares)
-    seen = (1 - np.concatenate(([0.0], np.cumsum(shares)[:-1]))).repeat(step)
-    return np.asarray((seen * log.pages.examination())[:top], np.float64)
 
 
 def _values(ranked: Ints, true: Doubles, relevance: Relevance, examination: Doubles) -> dict[str, Doubles]:

@@ -10,7 +10,7 @@ import pytest
 from models.evaluation.numbered_log import read_log
 from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions, read_impressions
-from models.sample_store import SampleStore, write_sample_log
+from models.sample_store import LogParameters, SampleStore, write_sample_log
 from models.studies.oracle_ranker import TruthError
 from models.studies.ranking.segments import HISTORY, QUERY, SHOPPER, page_segments, query_segments, searches_before
 from models.studies.ranking.truth import FIT, QUALITY, TASTE, StoreTruth
@@ -48,7 +48,7 @@ def test_chances_are_those_that_the_log_was_drawn_by(truth: StoreTruth, shown: I
     chances = truth.for_pages(shown)
     assert (np.diff(chances, axis=1) <= 0).all()
     assert (chances > 0).all()
-    looked = chances[:, 0] * shown.position**-truth.log.parameters.look_exponent
+    looked = chances[:, 0] * shown.position ** -LogParameters().look_exponent
     assert shown.labels[:, 0].mean() == pytest.approx(looked.mean(), rel=0.1)
     likely = looked > np.quantile(looked, 0.95)
     assert shown.labels[likely, 0].mean() == pytest.approx(looked[likely].mean(), rel=0.15)
