@@ -49,7 +49,7 @@ class CascadeTaste:
         return Chances(
             click=p.click_most * click,
             cart=np.broadcast_to(p.cart_most * cart, click.shape),
-            purchase=p.purchase_most * np.sqrt(fit),
+            purchase=np.broadcast_to(p.purchase_most * np.sqrt(fit), click.shape),
         )
 
     def relevance(self, intents: Ints, products: Ints) -> Doubles:

@@ -54,6 +54,9 @@ class Pages(Protocol):
     def candidates(self, intent: int, time_ms: int) -> tuple[Ints, Doubles]:
         """Returns the products that can be on the page, and the probability of each to be on it and to be examined."""
 
+    def is_for_sale(self, products: Ints, time_ms: Ints) -> Bools:
+        """Returns whether products can be on a page; the arguments broadcast together."""
+
     def examined(self, top: int) -> Doubles:
         """Returns (top,) the probability that a shopper examines each place."""
 

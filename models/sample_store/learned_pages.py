@@ -55,9 +55,13 @@ class LearnedPages:
             demand, lists = self._learn(int(model))
             drawn = self._draws.draw(intents[rows], uniforms[rows], lists)
             pages[rows] = self._ordered(
-                first_distinct(drawn, self._is_for_sale(drawn, time_ms[rows, None])), intents[rows], demand
+                first_distinct(drawn, self.is_for_sale(drawn, time_ms[rows, None])), intents[rows], demand
             )
         return pages
+
+    def is_for_sale(self, products: Ints, time_ms: Ints) -> Bools:
+        """Returns whether products are launched and in stock; the arguments broadcast together."""
+        return np.asarray((self._assortment.launch_ms[products] <= time_ms) & ~self.stock.is_out(products, time_ms))
 
     def examined(self, top: int) -> Doubles:
         """Returns (top,) the probability that a shopper who clicks nothing reads each place."""
@@ -70,7 +74,7 @@ class LearnedPages:
         """
         demand, lists = self._learn(int(self._model_at(np.array([time_ms]))[0]))
         products, rates = self._draws.rates(intent, lists)
-        live = self._is_for_sale(products, np.array(time_ms))
+        live = self.is_for_sale(products, np.array(time_ms))
         products, rates = products[live], rates[live]
         on_page = -np.expm1(NUM_DRAWS * np.log1p(-np.minimum(rates, 1 - 1e-12)))
         on_page *= min(1.0, PAGE_SIZE / max(on_page.sum(), 1e-12))
@@ -90,9 +94,6 @@ class LearnedPages:
             demand = self._assortment.demand * (1.0 + clicks) ** self._parameters.click_exponent
             self._learned = model, demand, self._assortment.lists_by(demand)
         return self._learned[1:]
-
-    def _is_for_sale(self, products: Ints, time_ms: Ints) -> Bools:
-        return np.asarray((self._assortment.launch_ms[products] <= time_ms) & ~self.stock.is_out(products, time_ms))
 
     def _ordered(self, pages: Ints, intents: Ints, demand: Doubles) -> Ints:
         scores = np.where(pages == ABSENT, -np.inf, self._scores(pages, intents[:, None], demand))

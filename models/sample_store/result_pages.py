@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.arrays import Doubles, Ints
+from models.arrays import Bools, Doubles, Ints
 from models.sample_store.assortment import Assortment
 from models.sample_store.intents import Intents
 from models.sample_store.page_draws import NUM_DRAWS, PageDraws, first_distinct
@@ -34,7 +34,7 @@ class ResultPages:
         `uniforms` is (num_searches, 2 * NUM_DRAWS).
         """
         drawn = self._draws.draw(intents, uniforms, self._assortment.lists)
-        return first_distinct(drawn, self._assortment.launch_ms[drawn] <= time_ms[:, None])
+        return first_distinct(drawn, self.is_for_sale(drawn, time_ms[:, None]))
 
     def depth(self, uniforms: Doubles) -> Ints:
         """Returns how many results of the page each shopper scrolls to."""
@@ -44,6 +44,10 @@ class ResultPages:
     def examination(self) -> Doubles:
         """Returns (PAGE_SIZE,) the probability that a result is examined, given that the shopper scrolls to it."""
         return self._examination
+
+    def is_for_sale(self, products: Ints, time_ms: Ints) -> Bools:
+        """Returns whether products are launched; the arguments broadcast together."""
+        return np.asarray(self._assortment.launch_ms[products] <= time_ms)
 
     def examined(self, top: int) -> Doubles:
         """Returns (top,) the probability that a shopper examines each place."""
@@ -55,7 +59,7 @@ class ResultPages:
         The probability of each draw is exact; the position at a draw is replaced by its expectation.
         """
         products, weights = self._draws.rates(intent, self._assortment.lists)
-        live = self._assortment.launch_ms[products] <= time_ms
+        live = self.is_for_sale(products, np.array(time_ms))
         products, weights = products[live], weights[live]
         missed = np.exp(np.arange(NUM_DRAWS) * np.log1p(-np.minimum(weights, 1 - 1e-12))[:, None])
         shown = (1 - missed).sum(axis=0)  # (NUM_DRAWS,) results above, before each draw

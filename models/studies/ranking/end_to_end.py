@@ -70,9 +70,9 @@ def whole_searches(
     page = np.repeat(np.arange(shown.num_pages), candidates.shape[1])
     events = truth.searches(shown.time_ms, shown.queries)
     true = truth.oracle.chances(events, page, truth.numbers[candidates.ravel()])[:, -1].reshape(candidates.shape)
-    # Nobody buys a product before its launch.
-    launched = truth.log.assortment.launch_ms[truth.numbers[candidates]] <= shown.time_ms[:, None]
-    true = np.where(launched, true, 0.0)
+    # Nobody buys a product before its launch, or when there is none of it.
+    is_for_sale = truth.log.family.pages.is_for_sale(truth.numbers[candidates], shown.time_ms[:, None])
+    true = np.where(is_for_sale, true, 0.0)
     orders = {
         ALONE: np.tile(np.arange(candidates.shape[1]), (shown.num_pages, 1)),
         RANKED: np.argsort(-blended, axis=1, kind="stable"),

@@ -233,6 +233,16 @@ class TestEarlierModel:
 
 
 class TestOracle:
+    def test_its_chances_have_all_three_steps_for_known_and_unknown_shoppers(self) -> None:
+        played = play(DEFAULT)
+        events, rows = played.events.slice(0, 400), np.arange(400)
+        oracle = Oracle(played.log)
+        for knows_shopper in (True, False):
+            chances = oracle.chances(events, rows, played.product[:400], knows_shopper=knows_shopper)
+            assert chances.shape == (400, 3)
+            assert (np.diff(chances, axis=1) <= 0).all()
+            assert (chances > 0).all()
+
     def test_it_beats_popularity_and_knows_its_own_chances(self) -> None:
         played = play(DEFAULT)
         bought = played.events.filter(
