@@ -23,6 +23,7 @@ from models.sample_store.purchase_memory import PurchaseMemory
 from models.sample_store.query_fit import num_violated
 from models.sample_store.sessions import Searches
 from models.sample_store.shoppers import Shoppers
+from models.sample_store.words import ABSENT
 
 _ROW = 4  # results that a screen shows: the rest of a row is shown, but not read
 _TRIES = 4  # queries of which a shopper takes the one that says most about what was bought before
@@ -48,6 +49,10 @@ class Cascade:
         self._memory = PurchaseMemory(assortment.num_products)
         self.pages = LearnedPages(assortment, intents, parameters, seed, start_ms)
         self.engagement = CascadeTaste(assortment, shoppers, intents, parameters, self._memory)
+        related, accessory_of = assortment.related, assortment.accessory_of
+        is_accessory = (related >= 0) & (accessory_of[related] == np.arange(len(related)))
+        is_searched = intents.by_type.sizes()[related] > 0
+        self._accessory = np.where(is_accessory & is_searched, related, ABSENT)  # of each type
         self.forget()
 
     def forget(self) -> None:
@@ -65,7 +70,7 @@ class Cascade:
         due = self._last_bought(shoppers, times, self._parameters.repeat_days)
         again = (due >= 0) & (draws[:, 0] < rate)
         bought = self._last_bought(shoppers, times, self._parameters.complement_days)
-        accessory = self._accessory_type()[self._assortment.latents.type[bought]]
+        accessory = self._accessory[self._assortment.latents.type[bought]]
         completes = ~again & (bought >= 0) & (accessory >= 0)
         completes &= draws[:, 0] >= 1 - self._parameters.complement_rate
         types = np.where(again, self._assortment.latents.type[due], accessory)
@@ -120,12 +125,6 @@ class Cascade:
 
     def _last_bought(self, shoppers: Ints, times: Ints, days: tuple[float, float]) -> Ints:
         return self._memory.last_bought(shoppers, times, (round(days[0] * DAY_MS), round(days[1] * DAY_MS)))
-
-    def _accessory_type(self) -> Ints:
-        """Returns for each type one that is an accessory of it and that shoppers search for, or ABSENT."""
-        related, accessory_of = self._assortment.related, self._assortment.accessory_of
-        is_accessory = (related >= 0) & (accessory_of[related] == np.arange(len(related)))
-        return np.where(is_accessory & (self._intents.by_type.sizes()[related] > 0), related, -1)
 
     def _query_for(self, types: Ints, products: Ints, draws: Doubles) -> Ints:
         """Draws queries of each type and returns the one that names most of what the product has, and nothing that it has not."""
