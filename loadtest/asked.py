@@ -30,7 +30,7 @@ MANY = 10  # products from which a combination has enough of them to fill these
 MAX_VALUES = 200  # of an attribute that shoppers name; of more it is a model number or a size of many kinds
 MIN_SHARE = 0.1  # of the products that have the attribute
 TIMEOUT_S = 60.0
-WEIGHTS = (0.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+WEIGHTS = (0.0, 2.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)

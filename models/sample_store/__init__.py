@@ -20,8 +20,9 @@ store is the beginning of a larger store with the same seed.
 5. A *shopper* writes queries in other words (`queries`): 60% of nouns are the shopper's ("couch" for sofa), and half of the colours,
    materials and so on ("dark red" for burgundy); 5% of queries have a typing error.
 
-**The shopping log** (`simulated_log`) is drawn from a model with a known truth. Its numbers are in `parameters`; they are chosen, not
-measured, and `truth.json` states them next to every log. It is for trials and tests of models that learn from logs.
+**The shopping log** (`simulated_log`) is drawn from a model with a known truth. There are two *families* of such models (`family`), which
+share shoppers, tastes and queries: "additive" is described below, and "cascade" differs where it says so. Their numbers (`parameters`)
+are chosen, not measured, and `truth.json` states them next to every log. It is for trials and tests of models that learn from logs.
 
 1. *Shoppers* (`shoppers`, `preferences`): a tenth are habitual and come 14 times as often as the others; within a class activity is
    log-normal. A shopper prefers three departments, two brands in each department, two styles of each style family, two colours of each
@@ -31,12 +32,15 @@ measured, and `truth.json` states them next to every log. It is for trials and t
 2. *Searches* (`sessions`, `intents`): 1 to 6 in a session, mostly for the same product type. The queries of a type have Zipf's
    popularity: "sofa" is common and "burgundy velvet sofa" rare. A shopper draws two queries and takes the one nearer to the own
    preferences.
-3. *Result pages* (`result_pages`): 24 products by a lexical ranker that uses popularity, but neither the shopper nor synonyms of
-   attributes. 15% of products are launched within the window and appear only afterwards. Stock does not change over time.
+3. *Result pages* (`page_draws`, `result_pages`): 24 products by a lexical ranker that uses popularity, but neither the shopper nor synonyms
+   of attributes. 15% of products are launched within the window and appear only afterwards. Stock does not change over time.
 4. *Engagement* (`engagement`): a shopper scrolls through 4 to 24 results, which are the impressions of the log, and examines fewer of the
    lower ones. A click, a cart and a purchase follow with probabilities that rise with the relevance to the query, the shopper's
-   preference and the product's quality. The query decides the type; within it preference has the largest effect on habitual shoppers.
-   Nobody returns to a product from memory.
+   preference and the product's quality. The query decides the type, and what it names is mostly bought; within that preference has the
+   largest effect on habitual shoppers. Nobody returns to a product from memory.
+   In "cascade" (`cascade`) shoppers read from the top down and stop when they have enough; interest is the product of fit and taste
+   (`cascade_taste`); an earlier model orders pages and shows more of what was clicked (`learned_pages`); products run out of stock
+   (`stock`); and what was bought is bought again, or completed by accessories (`purchase_memory`).
 5. *The oracle* (`oracle`) ranks by the true probabilities: the upper bound for every model.
 
 **The storefronts of other locales** (`locales`) have a simpler log, from which the product type of a query can be learned. 27 locales in
@@ -50,6 +54,7 @@ Shoppers and intents follow from the seed and the session's number, so the truth
 sizes and seed give the same log; a longer log is not the continuation of a shorter one.
 """
 
+from models.sample_store.families import FAMILIES, ParametersError, parameters_file, parameters_of, read_parameters
 from models.sample_store.latents import LatentColumns, ProductLatent
 from models.sample_store.locales import (
     MAIN_LOCALE,
@@ -62,7 +67,7 @@ from models.sample_store.locales import (
     dialect_traps,
 )
 from models.sample_store.oracle import Oracle, OracleRanking
-from models.sample_store.parameters import LogParameters
+from models.sample_store.parameters import CascadeParameters, LogParameters, SharedParameters
 from models.sample_store.product_types import ProductType, load_product_types
 from models.sample_store.queries import SampleQuery
 from models.sample_store.simulated_log import SimulatedLog
@@ -75,20 +80,24 @@ __all__ = [
     "CATALOGUE",
     "CURRENCY",
     "EVENTS",
+    "FAMILIES",
     "MAIN_LOCALE",
     "MAX_PRODUCTS",
     "SAMPLE_COLUMNS",
     "STOREFRONTS",
     "TRUTH",
+    "CascadeParameters",
     "DialectTrap",
     "LatentColumns",
     "LogParameters",
     "Oracle",
     "OracleRanking",
+    "ParametersError",
     "ProductLatent",
     "ProductType",
     "SampleQuery",
     "SampleStore",
+    "SharedParameters",
     "SimulatedLog",
     "StorefrontLog",
     "StorefrontParameters",
@@ -97,5 +106,8 @@ __all__ = [
     "default_volumes",
     "dialect_traps",
     "load_product_types",
+    "parameters_file",
+    "parameters_of",
+    "read_parameters",
     "write_sample_log",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.arrays import Codes, Ints
+from models.arrays import Codes, Doubles, Ints
 from models.draws import draw_uniforms, mix
-from models.sample_store.parameters import LogParameters
+from models.sample_store.parameters import SharedParameters
 from models.sample_store.product_types import load_product_types
 from models.sample_store.store import SampleStore
 from models.sample_store.weighted_lists import WeightedLists
@@ -22,7 +22,7 @@ ALWAYS = np.iinfo(np.int64).min  # launch of products that are older than the lo
 class Assortment:
     """All products of a store over the window of a log. Memory: about 500 bytes a product."""
 
-    def __init__(self, store: SampleStore, parameters: LogParameters, seed: int, start_ms: int, end_ms: int) -> None:
+    def __init__(self, store: SampleStore, parameters: SharedParameters, seed: int, start_ms: int, end_ms: int) -> None:
         latents = store.latents()
         self.num_products = store.num_products
         self.latents = latents
@@ -33,9 +33,13 @@ class Assortment:
         launches = start_ms + (draws[:, 1] * (end_ms - start_ms)).astype(np.int64)
         self.launch_ms = np.where(draws[:, 0] < parameters.new_share, launches, ALWAYS)  # (num_products,)
         self.quality = (latents.quality - 128) / 37.0  # (num_products,) in standard deviations
-        self._demand = latents.popularity.astype(np.float64) ** parameters.exposure_exponent
+        self.demand = latents.popularity.astype(np.float64) ** parameters.exposure_exponent
         self.lists, self._list_of = self._index()  # first a list for each type, then one for each type and word
-        self.related = _related_types()
+        self.accessory_of, self.related = _related_types()
+
+    def lists_by(self, demand: Doubles) -> WeightedLists:
+        """Returns the same lists as `lists`, weighted by another demand (num_products,)."""
+        return WeightedLists(self.lists.items, demand[self.lists.items], self.lists.sizes())
 
     def list_of_word(self, product: int, field: int) -> int:
         """Returns the list of products of the same type with the same value of a field, or ABSENT."""
@@ -57,11 +61,14 @@ class Assortment:
             list_of.append(np.where(values == ABSENT, ABSENT, num_lists + place).astype(np.int32))
             num_lists += len(counts)
         listed = np.concatenate(items)
-        return WeightedLists(listed, self._demand[listed], np.concatenate(sizes)), list_of
+        return WeightedLists(listed, self.demand[listed], np.concatenate(sizes)), list_of
 
 
-def _related_types() -> Ints:
-    """Returns for each type another that shares words with it, an accessory or the type that it is an accessory of, or ABSENT."""
+def _related_types() -> tuple[Ints, Ints]:
+    """Returns for each type what it is an accessory of, and another that shares words with it: that, or an accessory of its own.
+
+    ABSENT stands where there is none.
+    """
     types = load_product_types()
     at = {kind.name: index for index, kind in enumerate(types)}
     related = np.full(len(types), ABSENT)
@@ -69,4 +76,5 @@ def _related_types() -> Ints:
         if kind.accessory_of:
             related[index] = at[kind.accessory_of]
             related[at[kind.accessory_of]] = index
-    return related
+    accessory_of = np.array([at[kind.accessory_of] if kind.accessory_of else ABSENT for kind in types])
+    return accessory_of, related

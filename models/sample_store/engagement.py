@@ -1,27 +1,19 @@
-"""The response of a simulated shopper to an examined product: the true probabilities of a click, a cart and a purchase."""
+"""The response of a simulated shopper to an examined product: the true probabilities of a click, a cart and a purchase.
+
+This is the one of the family "additive": what counts is added up in logits."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from models.arrays import Doubles, Ints
 from models.sample_store.assortment import Assortment
+from models.sample_store.family import Chances
 from models.sample_store.intents import Intents
 from models.sample_store.parameters import LogParameters
-from models.sample_store.preferences import preference_columns
-from models.sample_store.product_types import load_product_types
+from models.sample_store.preferences import columns_of
+from models.sample_store.query_fit import is_other_type, num_violated
 from models.sample_store.shoppers import Shoppers
-
-
-@dataclass(frozen=True, slots=True)
-class Chances:
-    """Conditional probabilities, all of the shape of the arguments."""
-
-    click: Doubles  # of an examined product
-    cart: Doubles  # of a clicked product
-    purchase: Doubles  # of a product in the cart
 
 
 class Engagement:
@@ -29,15 +21,9 @@ class Engagement:
 
     def __init__(self, assortment: Assortment, shoppers: Shoppers, intents: Intents, parameters: LogParameters) -> None:
         self._assortment, self._shoppers, self._intents, self._parameters = assortment, shoppers, intents, parameters
-        latents = assortment.latents
-        columns = [
-            np.where((values := getattr(latents, name)) >= 0, first + values, preference_columns().neutral)
-            for name, first in preference_columns().first.items()
-        ]
-        self._columns = np.stack(columns, axis=1).astype(np.int16)  # (num_products, 4) of preference_columns
+        self._columns = columns_of(assortment.latents)
         weights = (parameters.brand_liking, parameters.colour_liking, parameters.style_liking)
         self._weights = np.array((*weights, parameters.audience_liking), np.float32)
-        self._num_sizes = np.array([len(kind.sizes) if kind.kind == "wear" else 0 for kind in load_product_types()])
 
     def chances(self, intents: Ints, shoppers: Ints, products: Ints, time_ms: Ints) -> Chances:
         """Returns the probabilities for each (intent, shopper, product, time); the arguments broadcast together."""
@@ -58,12 +44,8 @@ class Engagement:
 
     def relevance(self, intents: Ints, products: Ints) -> Doubles:
         """Returns the relevance of products: 0 if they satisfy type and constraints, less for each violation."""
-        targets = self._intents
-        violated = np.zeros(np.broadcast(intents, products).shape)
-        for at in range(targets.fields.shape[1]):
-            field, value = targets.fields[intents, at], targets.values[intents, at]
-            violated += (field >= 0) & (self._assortment.attributes[products, field] != value)
-        wrong_type = targets.types[intents] != self._assortment.latents.type[products]
+        violated = num_violated(self._intents, self._assortment, intents, products)
+        wrong_type = is_other_type(self._intents, self._assortment, intents, products)
         return -self._parameters.unasked_penalty * violated - self._parameters.wrong_type_penalty * wrong_type
 
     def preference(self, shoppers: Ints, products: Ints, time_ms: Ints) -> Doubles:
@@ -71,9 +53,7 @@ class Engagement:
         latents, p = self._assortment.latents, self._parameters
         preference = self._shoppers.preference(shoppers[..., None], self._columns[products], time_ms[..., None])
         distance = np.abs(latents.price_band[products] - self._shoppers.price_band(shoppers, time_ms))
-        num_sizes = self._num_sizes[latents.type[products]]
-        own_size = (self._shoppers.body_size[shoppers] * num_sizes).astype(np.int64)
-        fits = (num_sizes > 0) & (latents.size[products] == own_size)
+        fits = self._shoppers.fits(shoppers, latents.type[products], latents.size[products])
         return self._shoppers.strength[shoppers] * (
             preference @ self._weights - p.price_dislike * distance + p.size_liking * fits
         )

@@ -9,7 +9,7 @@ import numpy as np
 from models.arrays import Doubles, Ints
 from models.draws import Draws, mix
 from models.sample_store.assortment import FIELDS, Assortment
-from models.sample_store.parameters import LogParameters
+from models.sample_store.parameters import SharedParameters
 from models.sample_store.product_types import load_product_types
 from models.sample_store.queries import SampleQuery, write_query
 from models.sample_store.weighted_lists import WeightedLists
@@ -43,7 +43,7 @@ class Intents:
         return result
 
 
-def draw_intents(assortment: Assortment, num_draws: int, parameters: LogParameters, seed: int) -> Intents:
+def draw_intents(assortment: Assortment, num_draws: int, parameters: SharedParameters, seed: int) -> Intents:
     """Writes `num_draws` queries for products drawn evenly. A query that is written more than once is more popular."""
     draws = Draws(mix(seed) ^ 5)
     products = np.array([draws.below(assortment.num_products) for _ in range(num_draws)])
@@ -58,7 +58,9 @@ def draw_intents(assortment: Assortment, num_draws: int, parameters: LogParamete
     return _as_arrays(assortment, queries, np.array(list(counts.values())), parameters)
 
 
-def _as_arrays(assortment: Assortment, queries: list[SampleQuery], counts: Ints, parameters: LogParameters) -> Intents:
+def _as_arrays(
+    assortment: Assortment, queries: list[SampleQuery], counts: Ints, parameters: SharedParameters
+) -> Intents:
     fields = np.full((len(queries), MAX_CONSTRAINTS), ABSENT)
     values, lists = fields.copy(), fields.copy()
     exact = np.full(len(queries), ABSENT)

@@ -44,6 +44,7 @@ class Oracle:
     """Ranks and scores products by the truth about the searches of a log."""
 
     def __init__(self, log: SimulatedLog) -> None:
+        log.play()
         self._log = log
         evenly = (np.arange(_NUM_SAMPLED) + 0.5) / _NUM_SAMPLED
         self._anyone = (evenly * log.num_shoppers).astype(np.int64)[:, None]  # as anonymous sessions are drawn
@@ -96,7 +97,7 @@ class Oracle:
             for start in range(0, len(rows), _CHANCES_BLOCK):
                 at = rows[start : start + _CHANCES_BLOCK]
                 search = event[at]
-                chances = self._log.engagement.chances(
+                chances = self._log.family.engagement.chances(
                     searches.intent[search][None, :],
                     searches.shopper[search][None, :] if shoppers is None else shoppers,
                     products[at][None, :],
@@ -115,15 +116,15 @@ class Oracle:
         """Returns the truth about the search of each event, by the number in the event's id."""
         digits = pc.list_element(pc.split_pattern(pc.utf8_slice_codeunits(events["id"], 1), "-"), 0)
         numbers = pc.cast(digits, pa.int64()).to_numpy(zero_copy_only=False)
-        searches = self._log.plan.searches(np.unique(numbers // MAX_SEARCHES))
+        searches = self._log.searches(np.unique(numbers // MAX_SEARCHES))
         return searches.at(np.searchsorted(searches.number(), numbers))
 
     def _scores(self, intents: list[int], shoppers: Ints, time_ms: int, kind: EventKind) -> tuple[Ints, Doubles]:
         """Returns the live products that can be shown, and numbers in proportion to their probabilities."""
         parts = []
         for intent in intents:
-            products, examined = self._log.pages.candidates(intent, time_ms)
-            chances = self._log.engagement.chances(
+            products, examined = self._log.family.pages.candidates(intent, time_ms)
+            chances = self._log.family.engagement.chances(
                 np.array([[intent]]), shoppers, products[None, :], np.array([[time_ms]])
             )
             happens = chances.click

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from models.arrays import Doubles, Ints
 from models.draws import draw_uniforms, mix
 from models.sample_store.brands import load_brands
+from models.sample_store.latents import LatentColumns
 from models.sample_store.product_types import departments
 from models.sample_store.words import Word, load_words, sellers
 
@@ -45,6 +46,15 @@ def preference_columns() -> PreferenceColumns:
         first[name] = column
         column += count
     return PreferenceColumns(first, column)
+
+
+def columns_of(latents: LatentColumns) -> npt.NDArray[np.int16]:
+    """Returns (num_products, 4) the columns of the brand, colour, style and audience of each product."""
+    columns = [
+        np.where((values := getattr(latents, name)) >= 0, first + values, preference_columns().neutral)
+        for name, first in preference_columns().first.items()
+    ]
+    return np.stack(columns, axis=1).astype(np.int16)
 
 
 def draw_preferences(num_shoppers: int, seed: int) -> npt.NDArray[np.int8]:

@@ -11,7 +11,7 @@ from models.arrays import Bools, Doubles, Floats, Ints
 from models.draws import draw_uniforms, mix
 from models.sample_store.assortment import FIELDS, Assortment
 from models.sample_store.intents import Intents
-from models.sample_store.parameters import MAX_SEARCHES, LogParameters
+from models.sample_store.parameters import MAX_SEARCHES, SharedParameters
 from models.sample_store.preferences import preference_columns
 from models.sample_store.product_types import departments, load_product_types
 from models.sample_store.shoppers import Shoppers
@@ -48,7 +48,7 @@ class SessionPlan:
     """Draws the sessions of a log, any of them from its number alone."""
 
     def __init__(
-        self, assortment: Assortment, shoppers: Shoppers, intents: Intents, parameters: LogParameters, seed: int
+        self, assortment: Assortment, shoppers: Shoppers, intents: Intents, parameters: SharedParameters, seed: int
     ) -> None:
         self._shoppers, self._intents, self._parameters = shoppers, intents, parameters
         self._seed = mix(seed)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Doubles, Floats, Ints
 from models.draws import draw_uniforms, mix
-from models.sample_store.parameters import DAY_MS, LogParameters
+from models.sample_store.parameters import DAY_MS, SharedParameters
 from models.sample_store.preferences import draw_preferences
 from models.sample_store.product_types import departments, load_product_types
 
@@ -20,7 +22,7 @@ class Shoppers:
     Memory: about 220 bytes a shopper. Times are milliseconds since 1970; preferences drift from `start_ms` on.
     """
 
-    def __init__(self, num_shoppers: int, parameters: LogParameters, seed: int, start_ms: int) -> None:
+    def __init__(self, num_shoppers: int, parameters: SharedParameters, seed: int, start_ms: int) -> None:
         self.num_shoppers = num_shoppers
         self._start_ms = start_ms
         numbers = np.arange(num_shoppers)
@@ -56,6 +58,12 @@ class Shoppers:
         is_past = (time_ms >= self._change_ms[shoppers]).astype(np.intp)
         return self._level[self._preferences[shoppers, columns], is_past]
 
+    def fits(self, shoppers: Ints, types: Ints, sizes: Ints) -> Bools:
+        """Returns whether clothes or shoes are in each shopper's size; False for what comes in no such sizes."""
+        num_sizes = _num_sizes()[types]
+        own_size = (self.body_size[shoppers] * num_sizes).astype(np.int64)
+        return np.asarray((num_sizes > 0) & (sizes == own_size))
+
     def price_band(self, shoppers: Ints, time_ms: Ints) -> Doubles:
         """Returns the price band that shoppers prefer, which is 0 to 4 at first."""
         return self._price_band[shoppers] + self._price_drift[shoppers] * (time_ms - self._start_ms)
@@ -68,3 +76,9 @@ def _draw_departments(draws: Doubles) -> npt.NDArray[np.int8]:
         shares[departments().index(kind.department)] += kind.share
     races = -np.log1p(-draws) / shares  # the first arrivals of a race are a draw without replacement
     return np.argsort(races, axis=1, kind="stable")[:, :3].astype(np.int8)
+
+
+@cache
+def _num_sizes() -> Ints:
+    """Returns how many sizes of clothes or shoes each type has; 0 for other types."""
+    return np.array([len(kind.sizes) if kind.kind == "wear" else 0 for kind in load_product_types()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.arrays import Ints
-from models.draws import draw_uniforms, mix
 from models.events.event import EVENT_SCHEMA, EventKind
 from models.sample_store.assortment import Assortment
-from models.sample_store.engagement import Engagement
+from models.sample_store.families import family_of
+from models.sample_store.family import Rows
 from models.sample_store.intents import MAX_INTENTS, draw_intents
 from models.sample_store.locales.read_locales import MAIN_LOCALE
-from models.sample_store.parameters import MAX_SEARCHES, PAGE_SIZE, LogParameters
-from models.sample_store.result_pages import NUM_DRAWS, ResultPages
+from models.sample_store.parameters import DAY_MS, MAX_SEARCHES, LogParameters, SharedParameters
 from models.sample_store.sessions import Searches, SessionPlan
 from models.sample_store.shoppers import Shoppers
 from models.sample_store.store import SampleStore
@@ -50,8 +49,9 @@ class SimulatedLog:
         seed: int = 0,
         start: datetime = START,
         days: int = 60,
-        parameters: LogParameters | None = None,
+        parameters: SharedParameters | None = None,
     ) -> None:
+        """The class of `parameters` decides the family: LogParameters (the default) or CascadeParameters."""
         for name, value, most in (
             ("num_shoppers", num_shoppers, MAX_SHOPPERS),
             ("num_events", num_events, MAX_EVENTS),
@@ -71,32 +71,52 @@ class SimulatedLog:
         self.shoppers = Shoppers(num_shoppers, self.parameters, seed, self.start_ms)
         self.intents = draw_intents(self.assortment, num_intents, self.parameters, seed)
         self.plan = SessionPlan(self.assortment, self.shoppers, self.intents, self.parameters, seed)
-        self.pages = ResultPages(self.assortment, self.intents, self.parameters)
-        self.engagement = Engagement(self.assortment, self.shoppers, self.intents, self.parameters)
+        self.family = family_of(self.assortment, self.shoppers, self.intents, self.parameters, seed, self.start_ms)
+        # What depends on the day before yesterday is made a day at a time.
+        a_day = max(1, num_events * DAY_MS // (self.end_ms - self.start_ms))
+        self._block_events = min(_BLOCK_EVENTS, a_day) if self.family.has_memory else _BLOCK_EVENTS
+        self._is_played = not self.family.has_memory
         self._texts = pa.array(self.intents.texts)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yields the events, from the first on, in EVENT_SCHEMA."""
-        made, session = 0, 0
+        """Yields the events, from the first on, in EVENT_SCHEMA. Only one such iteration of a log runs at a time."""
         late = _no_rows()
-        while made < self.num_events:
-            count = min(_BLOCK_EVENTS, self.num_events - made)
-            rows, session = self._block(session, made, count)
-            made += count
-            rows = _sorted(_concatenate([late, rows]))
-            ends_ms = self._time_of(made) if made < self.num_events else np.iinfo(np.int64).max
+        for block, ends_ms in self._blocks():
+            rows = _sorted(_concatenate([late, block]))
             ready = int(np.searchsorted(rows.time_ms, ends_ms))
             if ready:
                 yield self._batch(_take(rows, slice(0, ready)))
             late = _take(rows, slice(ready, None))
 
+    def play(self) -> None:
+        """Lets everything happen, once: what a family with a memory says of a time follows from what happened before."""
+        if not self._is_played:
+            for _ in self._blocks():
+                pass
+
+    def searches(self, sessions: Ints) -> Searches:
+        """Returns all searches of sessions as they happened."""
+        return self.family.recall(self.plan.searches(sessions))
+
+    def _blocks(self) -> Iterator[tuple[Rows, int]]:
+        """Yields the rows of sessions that began within a stretch of time, and the end of that stretch."""
+        self.family.forget()
+        self._is_played = not self.family.has_memory
+        made, session = 0, 0
+        while made < self.num_events:
+            count = min(self._block_events, self.num_events - made)
+            rows, session = self._block(session, made, count)
+            made += count
+            yield rows, self._time_of(made) if made < self.num_events else np.iinfo(np.int64).max
+        self._is_played = True
+
     def _time_of(self, made: int) -> int:
         return self.start_ms + made * (self.end_ms - self.start_ms) // self.num_events
 
-    def _block(self, session: int, made: int, count: int) -> tuple[_Rows, int]:
+    def _block(self, session: int, made: int, count: int) -> tuple[Rows, int]:
         """Returns exactly `count` rows of the sessions from `session` on, and the first session of the next block."""
         begin_ms, end_ms = self._time_of(made), self._time_of(made + count)
-        parts: list[_Rows] = []
+        parts: list[Rows] = []
         while count > 0:
             stop = session + int(1.03 * count / _EVENTS_PER_SESSION) + 8
             searches = self.plan.searches(np.arange(session, stop))
@@ -105,43 +125,41 @@ class SimulatedLog:
             last = min(count, len(rows.session))
             session = int(rows.session[last - 1]) + 1
             parts.append(_take(rows, slice(0, last)))
+            self.family.remember(parts[-1])
             count -= last
         return _concatenate(parts), session
 
-    def _rows(self, searches: Searches, time_ms: Ints) -> _Rows:
+    def _rows(self, searches: Searches, time_ms: Ints) -> Rows:
         """Returns the events of searches, search by search, from impressions to purchases."""
-        seed = mix(self.seed)
-        numbers = searches.number()
-        pages = self.pages.draw(searches.intent, time_ms, draw_uniforms(seed ^ 8, numbers, 2 * NUM_DRAWS))
-        is_shown = np.arange(PAGE_SIZE) < self.pages.depth(searches.depth_draw)[:, None]
-        search, place = np.nonzero(is_shown & (pages >= 0))
-        product = pages[search, place]
-        at_ms = time_ms[search]
-        chances = self.engagement.chances(searches.intent[search], searches.shopper[search], product, at_ms)
-        draws = draw_uniforms(seed ^ 9, numbers[search] * PAGE_SIZE + place, 5)
-        click = draws[:, 0] < chances.click * self.pages.examination()[place]
-        cart = click & (draws[:, 1] < chances.cart)
-        purchase = cart & (draws[:, 2] < chances.purchase)
-        waits = (3_000 + draws[:, 3] * 60_000, 10_000 + draws[:, 4] * 60_000, np.full(len(draws), 45_000.0))
-        kinds = [np.nonzero(kept)[0] for kept in (np.ones(len(search), np.bool_), click, cart, purchase)]
+        searches = self.family.asked(searches, time_ms)
+        visits = self.family.visit(searches, time_ms)
+        search, place = visits.search, visits.place
+        waits = (
+            3_000 + visits.waits[:, 0] * 60_000,
+            10_000 + visits.waits[:, 1] * 60_000,
+            np.full(len(search), 45_000.0),
+        )
+        kinds = [
+            np.nonzero(kept)[0] for kept in (np.ones(len(search), np.bool_), visits.click, visits.cart, visits.purchase)
+        ]
         at = np.concatenate(kinds)
         kind = np.repeat(np.arange(len(_KINDS)), [len(rows) for rows in kinds])
-        later = np.cumsum(np.column_stack([np.zeros(len(draws)), *waits]), axis=1)[at, kind].astype(np.int64)
+        later = np.cumsum(np.column_stack([np.zeros(len(search)), *waits]), axis=1)[at, kind].astype(np.int64)
         order = np.lexsort((place[at], kind, search[at]))
         at, kind, later = at[order], kind[order], later[order]
         row = search[at]
-        return _Rows(
-            time_ms=at_ms[at] + later,
+        return Rows(
+            time_ms=time_ms[row] + later,
             session=searches.session[row],
             place=searches.place[row],
             shopper=np.where(searches.is_anonymous, -1, searches.shopper)[row],
             intent=searches.intent[row],
             kind=kind,
-            product=product[at],
+            product=visits.product[at],
             position=place[at] + 1,
         )
 
-    def _batch(self, rows: _Rows) -> pa.RecordBatch:
+    def _batch(self, rows: Rows) -> pa.RecordBatch:
         position = pa.array(rows.position.astype(np.int32))
         search = _numbered("e", rows.session * MAX_SEARCHES + rows.place, 9)
         event = pc.binary_join_element_wise(
@@ -164,33 +182,19 @@ class SimulatedLog:
         return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Events as numbers, each field (num_rows,)."""
-
-    time_ms: Ints
-    session: Ints
-    place: Ints  # of the search in its session
-    shopper: Ints  # -1: anonymous
-    intent: Ints
-    kind: Ints
-    product: Ints
-    position: Ints
+def _no_rows() -> Rows:
+    return Rows(*(np.empty(0, np.int64) for _ in fields(Rows)))
 
 
-def _no_rows() -> _Rows:
-    return _Rows(*(np.empty(0, np.int64) for _ in fields(_Rows)))
+def _concatenate(parts: list[Rows]) -> Rows:
+    return Rows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Rows)))
 
 
-def _concatenate(parts: list[_Rows]) -> _Rows:
-    return _Rows(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(_Rows)))
+def _take(rows: Rows, part: slice | npt.NDArray[np.intp]) -> Rows:
+    return Rows(*(getattr(rows, field.name)[part] for field in fields(Rows)))
 
 
-def _take(rows: _Rows, part: slice | npt.NDArray[np.intp]) -> _Rows:
-    return _Rows(*(getattr(rows, field.name)[part] for field in fields(_Rows)))
-
-
-def _sorted(rows: _Rows) -> _Rows:
+def _sorted(rows: Rows) -> Rows:
     return _take(rows, np.argsort(rows.time_ms, kind="stable"))
 
 

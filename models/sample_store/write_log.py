@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from models.arrays import Progress
 from models.events.write_events import write_events
+from models.sample_store.families import family_name
 from models.sample_store.locales.storefront_parameters import default_volumes
 from models.sample_store.locales.storefronts import StorefrontLog
+from models.sample_store.parameters import SharedParameters
 from models.sample_store.simulated_log import SimulatedLog
 from models.sample_store.store import CURRENCY, SAMPLE_COLUMNS, SampleStore
 
@@ -23,15 +25,24 @@ _STOREFRONT_STAGE = "Writing the events of other locales"
 
 
 def write_sample_log(
-    out: Path, num_products: int, num_shoppers: int, num_events: int, seed: int, progress: Progress, *, days: int = 60
+    out: Path,
+    num_products: int,
+    num_shoppers: int,
+    num_events: int,
+    seed: int,
+    progress: Progress,
+    *,
+    days: int = 60,
+    parameters: SharedParameters | None = None,
 ) -> SimulatedLog:
     """Writes catalogue.parquet (read with SAMPLE_COLUMNS), events.parquet, storefronts.parquet and truth.json into `out`.
 
     The first log is that of the main locale; the second has the searches of all other locales, about 0.38 events for each event of the
-    first, and shares no id with it. All of it is simulated. Existing files are replaced. Raises ValueError for sizes outside their limits.
+    first, and shares no id with it; it is the same in every family. All of it is simulated. Existing files are replaced. Raises ValueError
+    for sizes outside their limits.
     """
     store = SampleStore(num_products, seed)
-    log = SimulatedLog(store, num_shoppers, num_events, seed, days=days)
+    log = SimulatedLog(store, num_shoppers, num_events, seed, days=days, parameters=parameters)
     out.mkdir(parents=True, exist_ok=True)
     progress("Writing the catalogue", 0, num_products)
     store.write_parquet(
@@ -52,6 +63,7 @@ def write_sample_log(
         "days": days,
         "currency": CURRENCY,
         "columns": asdict(SAMPLE_COLUMNS),
+        "family": family_name(log.parameters),
         "parameters": asdict(log.parameters),
         "storefronts": {"searches": storefronts.volumes, "parameters": asdict(storefronts.parameters)},
     }

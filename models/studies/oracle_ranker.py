@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pyarrow as pa
 from models.arrays import Ints
 from models.errors import InputError
 from models.evaluation.cases import Cases
-from models.sample_store import LogParameters, Oracle, SampleStore, SimulatedLog
+from models.sample_store import Oracle, ParametersError, SampleStore, SimulatedLog, parameters_of
 
 ORACLES = ("oracle", "oracle without the shopper")
 
@@ -62,9 +61,6 @@ def load_simulated_log(truth: Path) -> SimulatedLog:
     try:
         values = json.loads(truth.read_text(encoding="utf-8"))
         num_products, seed = values["num_products"], values["seed"]
-        stated: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values["parameters"].items()
-        }
         return SimulatedLog(
             SampleStore(num_products, seed),
             values["num_shoppers"],
@@ -72,9 +68,9 @@ def load_simulated_log(truth: Path) -> SimulatedLog:
             seed,
             start=datetime.fromtimestamp(values["start_ms"] / 1000, UTC),
             days=values["days"],
-            parameters=LogParameters(**stated),
+            parameters=parameters_of(values["family"], values["parameters"]),
         )
     except OSError as error:
         raise TruthError(f"{truth.name} cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ParametersError) as error:
         raise TruthError(f"{truth.name} is no truth of this version's simulated logs: {error}") from None

@@ -93,20 +93,48 @@ def _encoding(ray_address: str | None, ray_workers: int | None) -> Iterator[Enco
 
 def simulate(
     out_folder: Annotated[
-        Path, Option("--out", help="Folder for catalogue.parquet, events.parquet, storefronts.parquet and truth.json.")
-    ],
+        Path | None,
+        Option("--out", help="Folder for catalogue.parquet, events.parquet, storefronts.parquet and truth.json."),
+    ] = None,
     products: Annotated[int, Option(min=1000, max=10_000_000, help="Number of products.")] = 20_000,
     shoppers: Annotated[int, Option(min=10, max=10_000_000, help="Number of shoppers.")] = 4_000,
     events: Annotated[int, Option(min=10_000, max=100_000_000, help="Number of events in the main locale.")] = 500_000,
     seed: Annotated[int, Option(help="The same seed gives the same files.")] = 0,
+    family: Annotated[
+        str,
+        Option(
+            help="additive: what fits adds up, results are examined one by one. cascade: what fits multiplies, results are read from the "
+            "top down, pages follow earlier clicks, stock runs out, and purchases are repeated and completed."
+        ),
+    ] = "additive",
+    parameters: Annotated[
+        Path | None,
+        Option(
+            exists=True, dir_okay=False, help="TOML file with parameters of the family; others keep their defaults."
+        ),
+    ] = None,
+    print_parameters: Annotated[
+        bool, Option("--print-parameters", help="Only print the family's parameters, as a file to start from.")
+    ] = False,
 ) -> None:
     """Simulates a store: a catalogue, and 60 days of shoppers with their own tastes who search, click and buy.
 
-    Measurements on it show how well a model learns the simulation, not how well it serves real shoppers.
-    """
-    from models.sample_store import write_sample_log
+    Measurements on it show how well a model learns the simulation, not how well it serves real shoppers. A model that is good in one family
+    of simulations may only mirror it; see how it does in the other:
 
+      aisle simulate --family cascade --print-parameters > cascade.toml
+
+      aisle simulate --family cascade --parameters cascade.toml --out stores/cascade
+    """
+    from models.sample_store import parameters_file, read_parameters, write_sample_log
+
+    stated = read_parameters(family, parameters)
+    if print_parameters:
+        print(parameters_file(stated), end="")
+        return
+    if out_folder is None:
+        fail("give --out with the folder of the store, or --print-parameters")
     with progress_bars() as progress:
-        write_sample_log(out_folder, products, shoppers, events, seed, progress)
+        write_sample_log(out_folder, products, shoppers, events, seed, progress, parameters=stated)
     out.print(f"simulated: {products:,} products, {shoppers:,} shoppers, {events:,} events in {out_folder}")
     out.print(f"train on them with: aisle train unified --store {out_folder} --out BUNDLE", highlight=False)

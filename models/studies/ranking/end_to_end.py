@@ -16,7 +16,6 @@ from models.evaluation.page import Cell, Section, Table
 from models.evaluation.plots import groups_plot
 from models.ranking.impressions import Impressions
 from models.ranking.ranker import Ranker, blend
-from models.sample_store import SimulatedLog
 from models.studies.rankers import nearest
 from models.studies.ranking.pages import RankingPages
 from models.studies.ranking.truth import StoreTruth
@@ -71,9 +70,9 @@ def whole_searches(
     page = np.repeat(np.arange(shown.num_pages), candidates.shape[1])
     events = truth.searches(shown.time_ms, shown.queries)
     true = truth.oracle.chances(events, page, truth.numbers[candidates.ravel()])[:, -1].reshape(candidates.shape)
-    # Nobody buys a product before its launch.
-    launched = truth.log.assortment.launch_ms[truth.numbers[candidates]] <= shown.time_ms[:, None]
-    true = np.where(launched, true, 0.0)
+    # Nobody buys a product before its launch, or when there is none of it.
+    is_for_sale = truth.log.family.pages.is_for_sale(truth.numbers[candidates], shown.time_ms[:, None])
+    true = np.where(is_for_sale, true, 0.0)
     orders = {
         ALONE: np.tile(np.arange(candidates.shape[1]), (shown.num_pages, 1)),
         RANKED: np.argsort(-blended, axis=1, kind="stable"),
@@ -81,7 +80,7 @@ def whole_searches(
     }
     right = np.flatnonzero(shown.labels[:, -1] > 0)
     relevance = Relevance(shown.page[right], shown.product[right], np.ones(len(right)), shown.num_pages)
-    examination = examined(truth.log, TOP)
+    examination = truth.log.family.pages.examined(TOP)
     values = {
         name: _values(
             np.take_along_axis(candidates, order, 1), np.take_along_axis(true, order, 1), relevance, examination
@@ -129,14 +128,6 @@ def _retrieve(
     progress("search the whole catalogue", shown.num_pages, shown.num_pages)
     blended = blend(np.concatenate(probabilities)).reshape(candidates.shape)
     return candidates, blended
-
-
-def examined(log: SimulatedLog, top: int) -> Doubles:
-    """Returns (top,) the probability that a simulated shopper examines each place of a page."""
-    shares = np.asarray(log.parameters.depth_shares)
-    step = log.pages.examination().size // len(shares)
-    seen = (1 - np.concatenate(([0.0], np.cumsum(shares)[:-1]))).repeat(step)
-    return np.asarray((seen * log.pages.examination())[:top], np.float64)
 
 
 def _values(ranked: Ints, true: Doubles, relevance: Relevance, examination: Doubles) -> dict[str, Doubles]:

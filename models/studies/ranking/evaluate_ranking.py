@@ -12,6 +12,7 @@ from models.bundles.bundle import Bundle
 from models.evaluation.page import HTML_FILE, Section, write_sections
 from models.evaluation.run_facts import RunFacts
 from models.ranking.recipe import STARTER, RankerRecipe
+from models.sample_store import LogParameters, SharedParameters
 from models.studies.ranking.boosted import GRADED_TREES, PURCHASE_TREES
 from models.studies.ranking.distillation import Distilled, TeacherPlan, distil_rankers, distillation_section
 from models.studies.ranking.end_to_end import end_to_end_finding, end_to_end_sections, whole_searches
@@ -98,7 +99,7 @@ def evaluate_ranking(
         plan.recipe,
         cache,
         plan.seed,
-        truth.log.parameters.look_exponent,
+        _look_exponent(truth.log.parameters),
     )
     truths = truth_trained_scores(pages, truth, cache, plan.seed)
     taught = _taught(bundle, pages, ranked, plan, cache, work, notes)
@@ -182,6 +183,12 @@ def _details_finding(ranked: Ranked, truths: Mapping[str, RankerScores]) -> str:
         "oracle's graded NDCG of the whole page; the same features trained on the true probabilities instead of clicks reach "
         f"{ceiling.value:.1%}."
     )
+
+
+def _look_exponent(parameters: SharedParameters) -> float:
+    """Returns how fast examination falls with the place. Other families than "additive" have no such exponent; the study then draws its
+    clicks as "additive" does by default."""
+    return (parameters if isinstance(parameters, LogParameters) else LogParameters()).look_exponent
 
 
 def _facts(bundle: Bundle, pages: RankingPages, plan: RankingPlan, command: str, notes: Sequence[str]) -> RunFacts:

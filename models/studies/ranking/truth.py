@@ -73,7 +73,7 @@ class StoreTruth:
         The taste is 0 on anonymous pages.
         """
         searches = self.oracle.searches(self.searches(shown.time_ms, shown.queries))
-        numbers, page, engagement = self.numbers[shown.product], shown.page, self.log.engagement
+        numbers, page, engagement = self.numbers[shown.product], shown.page, self.log.family.engagement
         taste = engagement.preference(searches.shopper[page], numbers, shown.time_ms[page])
         return {
             FIT: np.asarray(engagement.relevance(searches.intent[page], numbers), np.float64),

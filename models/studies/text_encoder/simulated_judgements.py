@@ -191,7 +191,7 @@ def _grades(simulation: Simulation, keys: Sequence[str]) -> list[npt.NDArray[np.
         if key not in intents_of:
             raise JudgedSetError(f"the simulation has no query {key!r}; it belongs to another log")
         intents = np.array(intents_of[key])[:, None]
-        is_exact = (simulation.engagement.relevance(intents, every[None, :]) == 0).any(axis=0)
+        is_exact = (simulation.family.engagement.relevance(intents, every[None, :]) == 0).any(axis=0)
         is_type = np.isin(types, simulation.intents.types[intents[:, 0]])
         grades.append(np.where(is_exact, EXACT, np.where(is_type, PARTIAL, IRRELEVANT)).astype(np.int8))
     return grades

@@ -27,7 +27,9 @@ from models.sample_store import (
     load_product_types,
     write_sample_log,
 )
+from models.sample_store.additive import Additive
 from models.sample_store.preferences import brands_of
+from models.sample_store.result_pages import ResultPages
 from models.sample_store.weighted_lists import WeightedLists
 
 Numbers = npt.NDArray[np.int64]
@@ -45,6 +47,11 @@ def log() -> SimulatedLog:
 @pytest.fixture(scope="module")
 def events(log: SimulatedLog) -> pa.Table:
     return pa.Table.from_batches(log.batches())
+
+
+def pages_of(log: SimulatedLog) -> ResultPages:
+    assert isinstance(log.family, Additive)
+    return log.family.pages
 
 
 def kinds_of(events: pa.Table) -> npt.NDArray[np.str_]:
@@ -294,14 +301,14 @@ class TestOracle:
         intent = int(np.argmax(log.plan.intent_frequencies()))
         count = 4_000
         time_ms = (log.start_ms + log.end_ms) // 2
-        pages = log.pages.draw(np.full(count, intent), np.full(count, time_ms), rng.random((count, 128)))
-        seen = np.arange(24) < log.pages.depth(rng.random(count))[:, None]
+        pages = pages_of(log).draw(np.full(count, intent), np.full(count, time_ms), rng.random((count, 128)))
+        seen = np.arange(24) < pages_of(log).depth(rng.random(count))[:, None]
         examined = np.bincount(
             pages[pages >= 0],
-            (seen * log.pages.examination())[pages >= 0] / count,
+            (seen * pages_of(log).examination())[pages >= 0] / count,
             minlength=len(log.assortment.launch_ms),
         )
-        products, chances = log.pages.candidates(intent, time_ms)
+        products, chances = pages_of(log).candidates(intent, time_ms)
         assert chances.sum() == pytest.approx(examined.sum(), rel=0.02)
         assert np.corrcoef(chances, examined[products])[0, 1] > 0.97
         assert set(np.nonzero(examined)[0]) <= set(products.tolist())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from models.evaluation.numbered_log import read_log
 from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions, read_impressions
-from models.sample_store import SampleStore, write_sample_log
-from models.studies.oracle_ranker import TruthError
+from models.sample_store import EVENTS, FAMILIES, TRUTH, LogParameters, SampleStore, parameters_of, write_sample_log
+from models.studies.oracle_ranker import TruthError, load_simulated_log
 from models.studies.ranking.segments import HISTORY, QUERY, SHOPPER, page_segments, query_segments, searches_before
 from models.studies.ranking.truth import FIT, QUALITY, TASTE, StoreTruth
 from models.unified.history import HistoryItem, HistoryKind
@@ -48,7 +51,7 @@ def test_chances_are_those_that_the_log_was_drawn_by(truth: StoreTruth, shown: I
     chances = truth.for_pages(shown)
     assert (np.diff(chances, axis=1) <= 0).all()
     assert (chances > 0).all()
-    looked = chances[:, 0] * shown.position**-truth.log.parameters.look_exponent
+    looked = chances[:, 0] * shown.position ** -LogParameters().look_exponent
     assert shown.labels[:, 0].mean() == pytest.approx(looked.mean(), rel=0.1)
     likely = looked > np.quantile(looked, 0.95)
     assert shown.labels[likely, 0].mean() == pytest.approx(looked[likely].mean(), rel=0.15)
@@ -106,3 +109,21 @@ def test_shoppers_and_histories_are_told_apart(shown: Impressions) -> None:
     assert named[HISTORY] == ["nothing", "1 to 4", "20 or more", "1 to 4"]
     assert named[SHOPPER] == ["new", "returning", "returning", "anonymous"]
     assert named[QUERY] == ["unseen"] * 4
+
+
+def test_the_truth_of_each_family_makes_its_events_again(tmp_path: Path) -> None:
+    for family in FAMILIES:
+        parameters = parameters_of(family, {"anonymous_share": 0.5})
+        write_sample_log(tmp_path, 300, 40, 4_000, 1, lambda *_: None, parameters=parameters)
+        again = load_simulated_log(tmp_path / TRUTH)
+        assert again.parameters == parameters
+        assert pa.Table.from_batches(again.batches()) == pq.read_table(tmp_path / EVENTS)
+
+
+def test_a_truth_without_a_family_is_of_another_version(tmp_path: Path) -> None:
+    write_sample_log(tmp_path, 300, 40, 4_000, 1, lambda *_: None)
+    truth = json.loads((tmp_path / TRUTH).read_text())
+    del truth["family"]
+    (tmp_path / TRUTH).write_text(json.dumps(truth))
+    with pytest.raises(TruthError, match="is no truth of this version's simulated logs: 'family'"):
+        load_simulated_log(tmp_path / TRUTH)

@@ -49,7 +49,7 @@ def test_exact_products_are_what_the_simulation_calls_a_full_fit(folder: Path, j
     every = np.arange(NUM_PRODUCTS)
     for query in range(0, len(ranking.queries), 37):
         intents = np.flatnonzero(np.array([key == plain_key(ranking.queries[query]) for key in keys]))
-        fit = simulation.engagement.relevance(intents[:, None], every[None, :]).max(axis=0)
+        fit = simulation.family.engagement.relevance(intents[:, None], every[None, :]).max(axis=0)
         of_query = ranking.query_rows == query
         exact = ranking.product_rows[of_query & (ranking.gains == 1.0)]
         partial = ranking.product_rows[of_query & (ranking.gains == 0.5)]
