@@ -33,7 +33,7 @@ from models.train_all.newest import Newest, learn_newest
 from models.train_all.recipe import LoopRecipe
 from models.train_all.shop import Shop
 from models.train_all.stages import Makers
-from models.train_all.train import BUNDLE, LOG, WORK, put_bundle
+from models.train_all.train import BUNDLE, LOG, WORK, measured_of, put_bundle
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import read_spec
 
@@ -46,6 +46,9 @@ _REPORT_TITLE = "The bundle before the update, on searches that came after its t
 _REPORT_NOTE = (
     "These are the figures of the bundle before the update, which is called new in the tables. The updated bundle has learned from these "
     "pages: it can be measured on later ones."
+)
+_MEASURED_NOTE = (
+    "The one called before is the measured bundle of its training, so that the difference is what it has learned since."
 )
 
 
@@ -243,11 +246,13 @@ def _report(
 ) -> Path:
     """Measures the bundle before the update on the new pages."""
     since_ms = known_until(looked.start)
+    measured = measured_of(looked.start)
+    is_other = measured.manifest.version != looked.start.manifest.version
 
     def write(folder: Path, tell: Progress) -> None:
         compare_bundles(
             looked.start,
-            None,
+            measured if is_other else None,
             make.shop.logs,
             make.log,
             since_ms,
@@ -259,11 +264,11 @@ def _report(
             command=command,
             seed=make.seed,
             max_pages=make.recipe.report_pages,
-            notes=[_REPORT_NOTE],
+            notes=[_REPORT_NOTE, *([_MEASURED_NOTE] if is_other else [])],
             title=_REPORT_TITLE,
         )
 
-    made = stages.run(UPDATE_REPORT, [inputs, make.recipe.report_pages], write)
+    made = stages.run(UPDATE_REPORT, [inputs, measured.manifest.version, make.recipe.report_pages], write)
     for path in sorted(made.iterdir()):
         (out / path.name).write_bytes(path.read_bytes())
     return out / "report.html"

@@ -385,7 +385,8 @@ def train_all(
 
     With --update retrieval starts from OUT/bundle and learns the new events beside as many older ones; types and all counts are those of
     the whole log, products those of the catalogue; ranker, teacher and text encoder stay. The report then measures the bundle before the
-    update on the new searches. Train in full from time to time: that is what measures a recipe, and what trains the ranker.
+    update on the new searches, next to the measured one of its training. Train in full from time to time: that is what measures a recipe,
+    and what trains the ranker.
     """
     if update and not refit:
         fail("--no-refit has no meaning with --update, which always learns from the whole log; leave one of them out")

@@ -230,6 +230,8 @@ def test_an_update_learns_new_events_and_products_and_keeps_what_is_the_same(
     report = json.loads((kept / "report.json").read_text())
     assert "bundle before the update" in report["facts"]["notes"][0]
     assert before.manifest.version in report["facts"]["data"]["bundle"]
+    assert Bundle(trained.measured).manifest.version in report["facts"]["data"]["before"]
+    assert not [note for note in report["facts"]["notes"] if "too high" in note]
     again = look_at_update(grown, tiny_loop, kept, stages)
     assert again.nothing
 
