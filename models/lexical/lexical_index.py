@@ -50,7 +50,6 @@ MAX_KEPT = 4_096  # queries whose words are kept, a few kB each
 MAX_KEPT_CHARS = 64  # longer queries seldom recur
 _STEP = np.float32(1 / 65_535)
 _NAMING = np.uint8(~(1 << FIELDS.index("description")) & 0xFF)  # bits of the fields that say what a product is
-_WHOLE = 0.999  # parts of a compound sum to 1, but for rounding
 _BLOCK = 32  # products whose best score bounds the k-th best
 
 
@@ -247,14 +246,6 @@ class LexicalIndex:
         if not len(query.hashes) or not len(rows):
             zeros = np.zeros(len(rows), np.float32)
             return LexicalMatch(zeros, zeros, zeros)
-        weights, words = self._held(query, rows)
-        coverage, named = (query.word_weights @ words.reshape(len(words), -1)).astype(np.float32).reshape(2, len(rows))
-        scores = ((query.weights * _STEP) @ weights).astype(np.float32)
-        return LexicalMatch(scores, coverage, named)
-
-    def _held(self, query: LexicalQuery, rows: npt.NDArray[np.integer]) -> tuple[Floats, Floats]:
-        """Returns (terms, rows) the weights of postings, and (words, 2, rows) how much of each word a product holds: in any field, and in
-        those that say what it is."""
         weights = np.zeros((len(query.hashes), len(rows)), np.float32)
         fields = np.zeros((len(query.hashes), len(rows)), np.uint8)
         wanted = rows.astype(np.uint32)
@@ -263,7 +254,9 @@ class LexicalIndex:
                 _add_matches(part, wanted, weights[at], fields[at])
         held = np.concatenate([fields > 0, fields & _NAMING > 0], axis=1, dtype=np.float32)  # (terms, 2 * rows)
         words = np.maximum(np.minimum(query.wholes @ held, 1), query.parts @ held)
-        return weights, words.reshape(len(query.words), 2, len(rows))
+        coverage, named = (query.word_weights @ words).astype(np.float32).reshape(2, len(rows))
+        scores = ((query.weights * _STEP) @ weights).astype(np.float32)
+        return LexicalMatch(scores, coverage, named)
 
     def holding(self, text: str) -> Ints:
         """Returns the rows of the living products that hold all words of a text, ascending; of a compound that no product has, all parts.
@@ -281,15 +274,23 @@ class LexicalIndex:
     def naming(self, query: LexicalQuery) -> Ints:
         """Returns the rows, ascending, of all products that hold every word of the query in a field that says what they are: not in the
         description alone. Those of removed products are among them. Nothing for a query without words."""
-        parts = map(self._postings.parts, query.hashes.tolist())
-        sizes = np.array([sum(len(part.rows) for part in of_term) for of_term in parts], np.int64)
-        terms = [np.flatnonzero(query.wholes[at] + query.parts[at]) for at in range(len(query.words))]
-        if not terms:
+        if not query.words:
             return np.zeros(0, np.int64)
-        rarest = min(terms, key=lambda of_word: int(sizes[of_word].sum()))
-        rows = self._rows_of_any(query.hashes[rarest])
-        _, words = self._held(query, rows)
-        return rows[(words[:, 1] > _WHOLE).all(axis=0)]
+        holds_all = np.ones(self.num_products, np.bool_)
+        for at in range(len(query.words)):
+            holds = np.zeros(self.num_products, np.bool_)
+            for term in np.flatnonzero(query.wholes[at]).tolist():
+                holds |= self._named_by(query.hashes[term])
+            parts = [self._named_by(query.hashes[term]) for term in np.flatnonzero(query.parts[at]).tolist()]
+            holds_all &= holds | np.logical_and.reduce(parts) if parts else holds
+        return np.flatnonzero(holds_all)
+
+    def _named_by(self, hashed: np.uint64) -> Bools:
+        """Returns (products,) True for those that hold a term in a field that says what they are."""
+        named = np.zeros(self.num_products, np.bool_)
+        for part in self._postings.parts(int(hashed)):
+            named[part.rows[part.fields & _NAMING > 0]] = True
+        return named
 
     def _rows_of_any(self, hashes: UInt64s) -> Ints:
         parts = [part for hashed in hashes.tolist() for part in self._postings.parts(hashed)]

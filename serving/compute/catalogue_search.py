@@ -135,18 +135,21 @@ class CatalogueSearch:
             return None
         facets = tuple(self._count(item, vectors, rows, question) for question in item.facets)
         num_matching = len(rows)
-        order = self._order.sorted(by, rows)
-        groups: dict[int, Group] = {}
+        mask = np.zeros(len(self._masks), np.bool_)
+        mask[rows] = True
+        shown = self._order.first(by, mask, num_matching if item.group_by else item.k)
+        total, groups = num_matching, dict[int, Group]()
         if item.group_by:
-            kept, groups = self._order.groups(item.group_by, rows[order], self._masks.mask(item.filter))
-            order = order[kept]
-        shown = order[: item.k]
-        candidates = self._with_evidence(item, vectors, rows[shown], readings[shown])
+            kept, groups = self._order.groups(item.group_by, shown, self._masks.mask(item.filter))
+            shown, total = shown[kept][: item.k], len(kept)
+        by_row = np.argsort(rows) if item.others else np.arange(len(rows))
+        places = by_row[np.searchsorted(rows, shown, sorter=by_row)]
+        candidates = self._with_evidence(item, vectors, shown, readings[places])
         return Found(
             candidates=dataclasses.replace(candidates, groups=groups),
             num_matching=num_matching,
             num_considered=num_matching,
-            sorted=Sorted(Scope.MATCHING, len(order), is_exact=True),
+            sorted=Sorted(Scope.MATCHING, total, is_exact=True),
             facets=facets,
         )
 

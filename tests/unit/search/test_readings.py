@@ -17,7 +17,7 @@ from models.text_encoder.spec import Text
 from serving.catalogue.open_catalogue import Catalogue
 from serving.catalogue.stages import load_retriever, open_search
 from serving.compute.facets import FacetQuestion, Scope
-from serving.compute.filter_masks import ProductFilter
+from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.query_typer import TypeQuestion
 from serving.compute.retrieval import EncodedQuery, GivenCandidates, ScoredCandidates, SearchItem, Weights
 from serving.compute.retriever import Retriever, RetrieverItem, RetrieverResult
@@ -47,6 +47,11 @@ def bundle(build_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("kettles") / "bundle"
     build_tiny(folder, PRODUCTS)
     return Bundle(folder)
+
+
+@pytest.fixture(scope="session")
+def masks(bundle: Bundle) -> FilterMasks:
+    return FilterMasks(bundle.products(), bundle.attributes())
 
 
 @pytest.fixture
