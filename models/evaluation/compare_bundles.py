@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,13 @@ from models.evaluation.bundle_figures import (
     BundleFigures,
     bundle_figures,
 )
+from models.evaluation.learned_until import learned_until, utc
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.run_facts import RunFacts
 from models.events.event_log import EventLog
 from models.ranking.tasks import TASKS
 from models.unified.bundle_part import UNIFIED_PART
-from models.unified.light_tower import read_spec
 
 NEW, BEFORE = "new", "before"
 
@@ -81,7 +80,7 @@ def compare_bundles(
             "before": f"{before.folder}, version {before.manifest.version}" if before else "none",
             "products": new.manifest.products,
             "pages": len(figures[NEW].pages),
-            "pages from": f"{_day(since_ms)} UTC",
+            "pages from": utc(since_ms),
         },
         seeds={"pages and intervals": seed},
         notes=notes,
@@ -106,19 +105,13 @@ def _warnings(before: Bundle, since_ms: int) -> list[str]:
     """Returns the reasons why figures of the previous bundle are too high."""
     if not UNIFIED_PART.is_in(before):
         return []  # `bundle_figures` refuses it
-    ranker = before.manifest.ranker
-    last = max(int(ranker.get("last_page_ms", 0)), int(ranker.get("clicks_until_ms", 0)) - 1)
-    last = max(last, int(read_spec(UNIFIED_PART.open(before))["until_ms"]))
-    if last < since_ms:
+    learned = learned_until(before)
+    if learned <= since_ms:
         return []
     return [
-        f"The previous bundle was trained on the log up to {_day(last)} UTC, which includes pages that it is measured on: its figures are "
+        f"The previous bundle was trained on the log up to {utc(learned)}, which includes pages that it is measured on: its figures are "
         "too high."
     ]
-
-
-def _day(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _aligned(figures: Mapping[str, BundleFigures]) -> dict[str, BundleFigures]:

@@ -17,6 +17,7 @@ from serving.cli.options import (
     CatalogueColumns,
     Device,
     Events,
+    Logs,
     RecipeName,
     Report,
     Seed,
@@ -27,6 +28,7 @@ from serving.cli.options import (
     TypesRecipeName,
     as_command,
     choice,
+    log_paths,
     shop_data,
 )
 from serving.cli.terminal import command_line, fail, out, progress_bars
@@ -42,7 +44,9 @@ evaluate_app = Typer(no_args_is_help=True, help="Train models, compare them with
 Encoders = Annotated[
     list[str], Option("--encoder", help=f"{ENCODER_NAME} Repeatable: all are compared with the first.")
 ]
-UnifiedBundle = Annotated[Path, Option("--bundle", help="A bundle that 'aisle train unified' made of the store.")]
+UnifiedBundle = Annotated[
+    Path, Option("--bundle", help="A bundle of 'aisle train', measured on what came after its training.")
+]
 
 
 @contextmanager
@@ -195,16 +199,22 @@ def evaluate_query_paths(
 
 @evaluate_app.command("type-use")
 @as_command
-def evaluate_type_use(bundle: UnifiedBundle, store: SimulatedStore, out_folder: Report, seed: Seed = 0) -> None:
+def evaluate_type_use(
+    *, bundle: UnifiedBundle, store: Store = None, events: Logs = None, out_folder: Report, seed: Seed = 0
+) -> None:
     """Searches with product types as a boost of several weights and as a filter; counts hits of the right type and target products found.
 
-    Figures are given for the catalogue's language and for other locales, and separately for wrong predictions of the classifier.
+    The searches are those of the log that began after what the bundle learned from. Figures are given for the bundle's first locale, for
+    other locales of its language and for other languages, and separately for wrong predictions of the classifier.
     """
+    logs = log_paths(store, events)
     with study(out_folder) as progress:
         from models.bundles.bundle import Bundle
         from models.studies.types.search_effect import evaluate_type_use as evaluate
 
-        evaluate(Bundle(bundle), store, out_folder, progress, command=command_line(), seed=seed)
+        evaluate(
+            Bundle(bundle), logs, out_folder, progress, simulated=store is not None, command=command_line(), seed=seed
+        )
 
 
 @evaluate_app.command("text-encoder")
