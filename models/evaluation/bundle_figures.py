@@ -12,7 +12,7 @@ import numpy as np
 from models.arrays import Doubles, Floats, Ints, Progress
 from models.bundles.bundle import INDEX, Bundle
 from models.bundles.manifest import BundleError
-from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
+from models.evaluation.metrics import Relevance, ndcg_at, places, places_by_score, recall_at
 from models.evaluation.ranked_types import rank_types
 from models.evaluation.type_metrics import QUERY_METRICS, CalibrationError, query_metrics
 from models.events.event_log import EventLog
@@ -49,6 +49,7 @@ SEARCH_METRICS = ("recall@10", "recall@100", "ndcg@10")
 TEACHER_PAGES = 800  # the most pages that the teacher ranks: it takes milliseconds per product
 DEPTH = 200  # candidates that are ranked, as in a search
 _BLOCK = 128
+_NOWHERE = -1e9  # score of a product of which the log does not say where it was shown: behind all others
 
 PageKey = tuple[int, str, str]
 
@@ -110,7 +111,7 @@ def bundle_figures(
     )
     rows = ranker_rows(features, shown, progress)
     page_scores = {
-        SHOWN: _same_for_all_tasks(-shown.position.astype(np.float32)),
+        SHOWN: _same_for_all_tasks(np.where(shown.position > 0, -shown.position, _NOWHERE).astype(np.float32)),
         RETRIEVED: _same_for_all_tasks(rows.features[:, FEATURES.index("search_cosine")]),
     }
     calibration: dict[str, tuple[float, ...]] = {}
@@ -133,7 +134,7 @@ def bundle_figures(
         units=shown.shopper.astype(np.int64),
         target=TASKS[target],
         search=_search(bundle, features, ranker, shown, target, progress),
-        ranking={name: _page_ndcg(scores, shown) for name, scores in page_scores.items()} if has_pages else {},
+        ranking={name: page_ndcg(scores, shown) for name, scores in page_scores.items()} if has_pages else {},
         calibration=calibration if has_pages else {},
         types=_types(bundle, logs, since_ms, progress),
         sizes=_sizes(bundle),
@@ -168,13 +169,11 @@ def _calibration(probabilities: Floats, shown: Impressions) -> tuple[float, ...]
     )
 
 
-def _page_ndcg(scores: Floats, shown: Impressions) -> Doubles:
-    """Returns (pages, TASKS) NDCG@10 of each page ordered by `scores` (rows, TASKS); NaN where a score is NaN."""
+def page_ndcg(scores: Floats, shown: Impressions) -> Doubles:
+    """Returns (pages, TASKS) NDCG@10 of each page ordered by `scores` (rows, TASKS), equal ones at random; NaN where a score is NaN."""
     by_task = []
     for task in range(len(TASKS)):
-        order = np.lexsort((-scores[:, task], shown.page))
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order)) - shown.offsets[shown.page[order]]
+        place = places_by_score(scores[:, task], shown.page)
         positive = np.flatnonzero(shown.labels[:, task] > 0)
         relevance = Relevance(
             shown.page[positive].astype(np.int64),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from models.evaluation.buckets import Bucket
+from models.evaluation.metrics import tie_breakers
 from models.evaluation.page import Section
 from models.evaluation.plots import groups_plot, reliability_plot
 from models.ranking.tasks import TASKS
@@ -139,5 +140,6 @@ def _calibration_section(ranked: Ranked) -> Section:
 def _points(ranked: Ranked, task: str, groups: int = 10) -> list[tuple[float, float]]:
     """Returns the mean probability and the observed share of groups of equally many rows."""
     probabilities, labels = ranked.scores[MULTI_TASK].for_task(task), ranked.rows.labels[:, TASKS.index(task)]
-    parts = np.array_split(np.argsort(probabilities, kind="stable"), groups)
+    order = np.lexsort((tie_breakers(len(probabilities)), probabilities))
+    parts = np.array_split(order, groups)
     return [(float(probabilities[rows].mean()), float(labels[rows].mean())) for rows in parts if len(rows)]
