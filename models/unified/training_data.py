@@ -89,14 +89,16 @@ def prepare(
             cache / f"graph-{data_key}-{recipe.graph_dim}-{recipe.folds}.npy",
             lambda: _graphs(log, until_ms, queries, folds, recipe, seed),
         )
-    vocabulary = _vocabulary(book, features.words, queries, recipe.query_generation.vocabulary)
+    vocabulary = _vocabulary(
+        book, features.words, queries.take(_asked_before(log, until_ms)), recipe.query_generation.vocabulary
+    )
     text: npt.NDArray[np.generic] = np.zeros((len(table), 0), np.float32)
     reader: TextReader | None = None
     if recipe.products.text != "none":
         writing = recipe.query_generation
         tokens = text_tokens(features.words, book, vocabulary, writing.max_product_words)
         query_tokens = text_tokens(queries, book, vocabulary, writing.max_query_words)
-        kept = cache / f"reader-{data_key}-{_digest(asdict(writing))}.safetensors"
+        kept = cache / f"reader-{data_key}-{_digest([asdict(writing), vocabulary.words])}.safetensors"
         reader = _cached_reader(kept, tokens, query_tokens, examples, writing, seed, progress, device)
         if recipe.products.text == "tuned":
             text = tokens
@@ -134,7 +136,7 @@ def prepare(
         categories=categories,
         vocabulary=vocabulary,
         reader=reader,
-        fingerprint=_digest([data_key, asdict(recipe)]),
+        fingerprint=_digest([data_key, asdict(recipe), vocabulary.words]),
     )
 
 
@@ -200,6 +202,11 @@ def _graphs(log: ShoppingLog, until_ms: int, queries: Ragged, folds: Codes, reci
     return graph_vectors(
         log.query[events], log.product[events], weight, queries, log.num_products, recipe.graph_dim, seed, left_out
     )
+
+
+def _asked_before(log: ShoppingLog, until_ms: int) -> Codes:
+    """Returns the queries that were asked before a time, each once: a vocabulary of later ones would know what is measured."""
+    return np.unique(log.query[log.time_ms < until_ms])
 
 
 def _vocabulary(book: WordBook, products: Ragged, queries: Ragged, size: int) -> Vocabulary:
