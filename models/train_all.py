@@ -31,6 +31,9 @@ from models.bundles.source import Source
 from models.bundles.work_folder import check_replaceable
 from models.devices import check_training_device
 from models.evaluation.compare_bundles import compare_bundles
+from models.evaluation.gate import METRICS, OPEN, Gate, GateError
+from models.evaluation.page import JSON_FILE
+from models.evaluation.whole_catalogue import OpenSearch
 from models.events.event_log import EventLog, log_digests, open_log
 from models.needs.look_at_shop import SeenShop, look_at_shop
 from models.needs.matrix import RANKER, REPORT, STAGES, TEACHER, TEXT, TYPES, UNIFIED
@@ -138,11 +141,12 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class TrainedAll:
-    bundle: Path
+    bundle: Path  # in the work folder where the gate holds it back
     report: Path | None  # None: no later part of the log to measure on
     version: str
     seconds: dict[str, float]  # by stage that was trained, interruptions included
     plan: Plan
+    missed: tuple[str, ...] = ()  # the conditions of the gate that the report does not meet
 
 
 def look(shop: Shop, recipe: LoopRecipe, progress: Progress) -> Look:
@@ -169,9 +173,12 @@ def train_all(
     device: str = "cpu",
     command: str = "",
     looked: Look | None = None,
+    served: OpenSearch | None = None,
+    gate: Gate = OPEN,
 ) -> TrainedAll:
     """Writes `out/bundle` (replacing an earlier one), `out/work` and, if there is something to measure on, `out/report.html` and
-    `out/report.json`.
+    `out/report.json`. A report that misses a condition of `gate` leaves `out/bundle` as it is; the new bundle stays in the work folder.
+    `served` opens a bundle as a service searches it, for the report.
 
     Stages that lack what they need are left out, see `look`, whose result `looked` is. Text encoder, unified model and teacher are trained
     on `device`, "cpu" or "cuda". The report compares with the bundle `before`, by default with the earlier `out/bundle`. Raises LogError
@@ -182,15 +189,25 @@ def train_all(
     earlier = check_before(before, out)
     looked = looked or look(shop, recipe, progress)
     looked.plan.check()
+    check_gate(gate, looked.plan)
     with resumable_stages(out / WORK, progress) as stages:
         logs = looked.seen.write_logs(out / WORK / LOG)
-        loop = _Loop(replace(shop, logs=logs), recipe, looked, seed, device, stages, progress)
+        loop = _Loop(replace(shop, logs=logs), recipe, looked, seed, device, stages, progress, served)
         bundle = loop.train()
         report = loop.report(bundle, earlier, out, command) if looked.plan.trains(REPORT) else None
+        missed = tuple(gate.missed(out / JSON_FILE)) if report else ()
+        seconds = {name: stages.seconds(name) for name in STAGES if looked.plan.trains(name)}
+        if missed:
+            return TrainedAll(bundle.folder, report, bundle.manifest.version, seconds, looked.plan, missed)
         if not (out / BUNDLE).exists() or Bundle(out / BUNDLE).manifest.version != bundle.manifest.version:
             link_bundle(bundle, out / BUNDLE, replace=True)
-        seconds = {name: stages.seconds(name) for name in STAGES if looked.plan.trains(name)}
         return TrainedAll(out / BUNDLE, report, bundle.manifest.version, seconds, looked.plan)
+
+
+def check_gate(gate: Gate, plan: Plan) -> None:
+    """Raises GateError for conditions on a report that the plan leaves out."""
+    if not gate.is_open and not plan.trains(REPORT):
+        raise GateError("no report is made of this log, so no figure can be required; leave --fail-below out")
 
 
 def check_before(before: Path | None, out: Path) -> Bundle | None:
@@ -215,7 +232,9 @@ class _Loop:
         device: str,
         stages: ResumableStages,
         progress: Progress,
+        served: OpenSearch | None,
     ) -> None:
+        self._served = served
         self._shop, self._recipe, self._seed, self._device = shop, recipe, seed, device
         self._plan, self._stages, self._progress = looked.plan, stages, progress
         self._hashes = [log_digests(log) for log in shop.logs]
@@ -282,10 +301,13 @@ class _Loop:
                 command=command,
                 seed=self._seed,
                 max_pages=self._recipe.report_pages,
+                served=self._served,
             )
             return {"new": new, "before": named}
 
-        made = self._stages.run(REPORT, [new, named, self._hashes, self._second_ms, self._recipe.report_pages], write)
+        made = self._stages.run(
+            REPORT, [new, named, self._hashes, self._second_ms, self._recipe.report_pages, METRICS], write
+        )
         for path in sorted(made.iterdir()):
             (out / path.name).write_bytes(path.read_bytes())
         return out / "report.html"

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from models.arrays import Progress
     from models.query_types.recipe import TypesRecipe
 
+NOT_RELEASED = 3  # exit code of a training whose report misses a condition; 1 is an error, 2 a wrong option
+
 train_app = Typer(no_args_is_help=True, help="Train models from a shopping log and put them into a bundle.")
 
 
@@ -347,6 +349,16 @@ def train_all(
     before: Annotated[Path | None, Option(help="Bundle to compare with. Default: the one in --out, if any.")] = None,
     seed: Seed = 0,
     device: Annotated[str, Option(help="Device of text encoder, retrieval and teacher: cpu or cuda.")] = "cpu",
+    fail_below: Annotated[
+        list[str] | None,
+        Option(
+            metavar="METRIC=VALUE",
+            help="Replace no bundle, and end with exit code 3, if the report's figure is below the value: search.recall@10, "
+            "search.recall@100, search.ndcg@10 (as served), vectors.recall@10, vectors.recall@100, vectors.ndcg@10, "
+            "ranking.click.ndcg@10, ranking.cart.ndcg@10, ranking.purchase.ndcg@10 (of shown pages), types.accuracy@1, "
+            "types.accuracy@3. 'before': if a figure is below that of the previous bundle by its whole interval. Repeatable.",
+        ),
+    ] = None,
     check: Annotated[bool, Option("--check", help="Only say what would be trained, and what is missing.")] = False,
     columns: CatalogueColumns,
     bundle: BundleOptions,
@@ -361,8 +373,11 @@ def train_all(
     """
     with needs("tune", "matplotlib"):
         from models.devices import check_training_device
-        from models.train_all import RECIPES, Shop, check_before, look
+        from models.evaluation.gate import Gate
+        from models.train_all import RECIPES, Shop, check_before, check_gate, look
         from models.train_all import train_all as train
+        from serving.cli.served_search import ServedSearch
+    gate = Gate.parse(fail_below or [])
     chosen = choice("recipe", recipe, RECIPES)
     check_training_device(device)
     started = time.monotonic()
@@ -374,6 +389,7 @@ def train_all(
         looked = look(shop, chosen, progress)
     print_plan(looked.plan)
     looked.plan.check()
+    check_gate(gate, looked.plan)
     if check:
         return
     with needs("tune"), resumable(), progress_bars() as progress:
@@ -387,11 +403,19 @@ def train_all(
             device=device,
             command=command_line(),
             looked=looked,
+            served=ServedSearch,
+            gate=gate,
         )
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
     out.print(f"{trained.bundle} (version {trained.version}): {spent}", highlight=False)
     print_left_out(trained.plan)
     out.print(f"{trained.report or 'no report'}, {time.monotonic() - started:.0f} s", highlight=False)
+    if trained.missed:
+        fail(
+            f"the bundle is not released: {'; '.join(trained.missed)}. {out_folder / 'bundle'} is as it was; the new bundle is "
+            f"{trained.bundle}",
+            NOT_RELEASED,
+        )
     out.print(f"serve it with: aisle serve --bundle {trained.bundle}", highlight=False)
 
 

@@ -24,7 +24,7 @@ from serving.compute.retrieval import (
 from serving.compute.retriever import RetrieverItem, RetrieverResult
 from serving.search.request import Search, TypeUse
 from serving.search.results import PhaseTime
-from serving.search.type_use import type_boosts
+from serving.search.type_use import TypeFinding, type_boosts
 from serving.search.understand import Understanding
 from serving.stages.batcher import DEADLINE_MARGIN, Outcome
 from serving.stages.outcomes import gather_or_cancel, merge_outcomes
@@ -52,6 +52,29 @@ class Retrieval:
     phases: tuple[PhaseTime, ...]
 
 
+def search_item(search: Search, subject: Subject, types: TypeFinding, *, k: int, depth: int) -> SearchItem:
+    """Returns what the retriever stage is asked for: the best `k` products, of which the student scores `depth` if the search is ranked."""
+    return SearchItem(
+        subject=subject,
+        k=k,
+        filter=search.filter,
+        boosts=search.boosts,
+        type_boosts=type_boosts(types, search.type_boost),
+        only_types=types.use is TypeUse.FILTER,
+        depth=depth if search.is_ranked else 0,
+        weights=search.ranking.weights,
+        lexical_weight=search.lexical_weight,
+        click_weight=search.click_weight,
+        words_only=search.words_only,
+        asked_weight=search.ranking.asked_weight,
+        sort=search.sort,
+        group_by=search.group_by,
+        facets=search.facets,
+        min_similarity=search.min_similarity,
+        min_sequence=search.min_sequence,
+    )
+
+
 class Retrieve:
     """`max_results` is the number of hits that paging can reach."""
 
@@ -66,25 +89,8 @@ class Retrieve:
         types = understanding.types
         use = types.use
         has_time = deadline - time.monotonic() > STUDENT_MARGIN * self.stage.batcher.expected_s()
-        item = SearchItem(
-            subject=understanding.subject,
-            k=self._num_candidates(search, counts_facets=types.has_facets(use)),
-            filter=search.filter,
-            boosts=search.boosts,
-            type_boosts=type_boosts(types, search.type_boost),
-            only_types=use is TypeUse.FILTER,
-            depth=search.ranking.depth if search.is_ranked and has_time else 0,
-            weights=search.ranking.weights,
-            lexical_weight=search.lexical_weight,
-            click_weight=search.click_weight,
-            words_only=search.words_only,
-            asked_weight=search.ranking.asked_weight,
-            sort=search.sort,
-            group_by=search.group_by,
-            facets=search.facets,
-            min_similarity=search.min_similarity,
-            min_sequence=search.min_sequence,
-        )
+        k = self._num_candidates(search, counts_facets=types.has_facets(use))
+        item = search_item(search, understanding.subject, types, k=k, depth=search.ranking.depth if has_time else 0)
         # A query that was encoded is admitted. Where nothing came before, it is refused here when there is too much to do.
         outcome = await self._search(item, deadline, admitted=isinstance(item.subject.query, EncodedQuery))
         if item.only_types and not outcome.value.candidates.rows:

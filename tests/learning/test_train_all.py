@@ -15,6 +15,8 @@ from models.bundles.build import Recipe
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.sources import catalogue_source
+from models.evaluation.gate import METRICS, Gate
+from models.evaluation.simple_searches import CLICKED, POPULAR, WORDS
 from models.events.errors import LogError
 from models.index.tuner import IndexTarget
 from models.needs.matrix import STAGES
@@ -25,6 +27,9 @@ from models.sample_store import CATALOGUE, CURRENCY, EVENTS, SAMPLE_COLUMNS, STO
 from models.train_all import LoopRecipe, Shop, TrainedAll, train_all
 from models.unified.bundle_part import UNIFIED_PART
 from serving.cli.main import app
+from serving.cli.served_search import ServedSearch
+
+SIMPLE_ROWS = [POPULAR, CLICKED, WORDS]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +76,7 @@ def trained(shop: Shop, tiny_loop: LoopRecipe, out: Path) -> TrainedAll:
         assert dying.names == worked
         assert not (out / "bundle").exists()
     last = Stages()
-    found = train_all(shop, tiny_loop, out, last, command="aisle train all")
+    found = train_all(shop, tiny_loop, out, last, command="aisle train all", served=ServedSearch)
     assert last.names == ["report"]
     return found
 
@@ -93,9 +98,15 @@ def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Pa
     report = json.loads((out / "report.json").read_text())
     assert report["facts"]["data"]["before"] == "none"
     titles = [section["title"] for section in report["sections"]]
+    searched = [name for name, _ in report["sections"][0]["tables"][0]["rows"]]
+    assert searched == ["new: vectors alone", "new: vectors, ranked", *SIMPLE_ROWS, "new: as served"]
+    figures = report["figures"]
+    assert set(figures) == set(METRICS)
+    assert figures["search.recall@10"]["value"] == report["sections"][0]["tables"][0]["rows"][-1][1][0]["value"]
     assert titles == [
         "Search",
         "Reranking of logged pages",
+        "By kind of search",
         "Product types of queries",
         "Size and training time",
         "What was trained",
@@ -139,6 +150,20 @@ def test_another_ranker_is_compared_with_the_one_before(
         "new: teacher minus ranker, blend",
     ]
     assert differences[0][1][0]["value"] == 0
+
+
+def test_a_bundle_that_misses_a_condition_replaces_none(
+    trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path, silent: Callable[[str, int, int | None], None]
+) -> None:
+    standing = Bundle(out / "bundle").manifest.version
+    other = replace(tiny_loop, ranker=replace(tiny_loop.ranker, epochs=4))
+    held = train_all(shop, other, out, silent, gate=Gate.parse(["search.recall@10=1"]))
+    assert len(held.missed) == 1
+    assert Bundle(out / "bundle").manifest.version == standing != held.version
+    assert Bundle(held.bundle).manifest.version == held.version
+    assert held.bundle.is_relative_to(out / "work")
+    assert not train_all(shop, other, out, silent, gate=Gate.parse(["search.recall@10=0"])).missed
+    assert Bundle(out / "bundle").manifest.version == held.version
 
 
 def test_a_command_trains_the_ranker_of_a_bundle(
