@@ -50,7 +50,7 @@ class ServedSearch:
         )
         self._types = TYPES_PART.find(bundle)
         self._ranks = RANKER_PART.is_in(bundle)
-        self._locale = manifest.locales[0]
+        self._locales = manifest.locales
         self._config = AisleConfig()
 
     def __call__(self, queries: Sequence[QueryInput]) -> list[Ints]:
@@ -58,8 +58,9 @@ class ServedSearch:
         return [self._answer(query) for query in queries]
 
     def _answer(self, query: QueryInput) -> Ints:
-        search = self._request(query.text, query.locale)
-        read = self._texts.read(query.text, query.locale, NO_FILTER)
+        # The gateway refuses a locale that the bundle does not serve; callers from there state none, which is the first.
+        search = self._request(query.text, query.locale if query.locale in self._locales else self._locales[0])
+        read = self._texts.read(search.query, search.locale, NO_FILTER)
         found = self._search(reworded(search, read), query)
         if read.is_conditional and not found.candidates.holds_words:
             wider = self._search(reworded(search, read.unconditional(NO_FILTER)), query)
@@ -73,7 +74,7 @@ class ServedSearch:
     def _request(self, text: str, locale: str) -> Search:
         """Returns what the gateway makes of a call that states nothing but query, locale and shopper."""
         ranker, types = self._config.ranker, self._config.types
-        has_its_words = locale in ("", self._locale)
+        has_its_words = locale == self._locales[0]
         ranking = Ranking(
             model=RankModel.STUDENT,
             depth=ranker.depth,
