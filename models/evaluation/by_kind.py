@@ -51,8 +51,9 @@ def by_kind_section(new: BundleFigures, before: BundleFigures | None, seed: int)
     )
     return Section(
         "By kind of search",
-        f"Searches that led to a {new.target}, {way}. Head queries make up the first half of all searches before these pages, tail queries "
-        "the last fifth; unseen queries had none. There are many intervals here: even without any effect, about one in twenty excludes 0.",
+        f"Searches that led to a {new.target}, by the way '{way}'. Head queries make up the first half of all searches before these pages, "
+        "tail queries the last fifth; unseen queries had none. There are many intervals here: even without any effect, about one in "
+        "twenty excludes 0.",
         tables=tables,
         footnote=footnote,
     )

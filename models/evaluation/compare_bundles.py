@@ -201,9 +201,10 @@ def _ranking_section(figures: Mapping[str, BundleFigures], seed: int) -> Section
     for name, measured in figures.items():
         for way, values in measured.ranking.items():
             means = _means(values, measured.units, seed)
-            rows.append((f"{name}: {way}", list(means)))
+            label = way if way in SIMPLE else f"{name}: {way}"
+            rows.append((label, list(means)))
             for task, mean in zip(TASKS, means, strict=True):
-                groups[task][f"{name}: {way}"] = mean
+                groups[task][label] = mean
     if BEFORE in figures:
         for way in (RETRIEVED, STUDENT, BLEND):
             if way in figures[NEW].ranking and way in figures[BEFORE].ranking:
