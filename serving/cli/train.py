@@ -356,7 +356,8 @@ def train_all(
             help="Replace no bundle, and end with exit code 3, if the report's figure is below the value: search.recall@10, "
             "search.recall@100, search.ndcg@10 (as served), vectors.recall@10, vectors.recall@100, vectors.ndcg@10, "
             "ranking.click.ndcg@10, ranking.cart.ndcg@10, ranking.purchase.ndcg@10 (of shown pages), types.accuracy@1, "
-            "types.accuracy@3. 'before': if a figure is below that of the previous bundle by its whole interval. Repeatable.",
+            "types.accuracy@3. 'before': if a figure of search or ranking is below that of the previous bundle by its whole interval. "
+            "Repeatable.",
         ),
     ] = None,
     check: Annotated[bool, Option("--check", help="Only say what would be trained, and what is missing.")] = False,

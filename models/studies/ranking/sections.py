@@ -55,7 +55,7 @@ def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Sectio
         Section(
             "All rankers",
             "; ".join(f"{name}: {note}" for name, note in _NOTES.items()) + ".",
-            plots=[groups_plot(groups, "NDCG@10; graded: of the whole page (simulated)")],
+            plots=[groups_plot(groups, "NDCG@10; graded: of the whole page")],
             tables=[*(ranked.task_table(names, task) for task in TASKS), ranked.graded_table(names, ORACLE)],
         ),
         Section(
@@ -125,9 +125,7 @@ def _segment_section(ranked: Ranked, plotted: Sequence[str], segments: Mapping[s
 
 def _calibration_section(ranked: Ranked) -> Section:
     plots = [
-        reliability_plot(
-            {task: _points(ranked, task) for task in TASKS}, "observed share (simulated)", "predicted probability"
-        )
+        reliability_plot({task: _points(ranked, task) for task in TASKS}, "observed share", "predicted probability")
     ]
     return Section(
         "Calibration",

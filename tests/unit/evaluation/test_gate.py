@@ -25,6 +25,7 @@ def report(tmp_path: Path) -> Path:
     figures = {
         "search.recall@10": figure(0.3, -0.05, 0.01),
         "search.ndcg@10": figure(0.2, -0.05, -0.01),
+        "vectors.ndcg@10": figure(0.1, -0.05, -0.01),
         "types.accuracy@1": figure(0.9),
     }
     path = tmp_path / "report.json"
@@ -41,7 +42,7 @@ def test_what_is_below_its_value_or_not_measured_is_missed(report: Path) -> None
     ]
 
 
-def test_worse_than_before_is_worse_by_the_whole_interval(report: Path) -> None:
+def test_worse_than_before_is_worse_by_the_whole_interval_in_what_shoppers_get(report: Path) -> None:
     assert Gate.parse(["before"]).missed(report) == [
         "search.ndcg@10 is 0.200, -0.030 [-0.050, -0.010] compared with the bundle before"
     ]
