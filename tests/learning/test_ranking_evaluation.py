@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.sources import catalogue_source
+from models.events.errors import LogError
 from models.ranking.recipe import RankerRecipe
 from models.sample_store import EVENTS, SAMPLE_COLUMNS, STOREFRONTS, write_sample_log
 from models.studies.ranking.evaluate_ranking import RankingPlan, evaluate_ranking
@@ -151,9 +155,15 @@ def test_the_command_refuses_what_there_is_not(bundle: Path, store: Path, tmp_pa
         assert said in " ".join(told.stderr.split())
 
 
-def test_a_log_that_ends_too_early_is_refused(bundle: Path, store: Path, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
+def test_a_log_without_purchases_is_refused(bundle: Path, store: Path, tmp_path: Path) -> None:
+    events = pq.read_table(store / "events.parquet")
+    kept = pc.not_equal(events["kind"].cast(pa.string()), "purchase")
+    pq.write_table(events.filter(kept), tmp_path / "events.parquet")
+    with pytest.raises(LogError, match="no purchase follows"):
+        evaluate_ranking(Bundle(bundle), [tmp_path / "events.parquet"], tmp_path / "out", lambda *_: None, plan=PLAN)
 
+
+def test_a_log_that_ends_too_early_is_refused(bundle: Path, store: Path, tmp_path: Path) -> None:
     for name in ("catalogue.parquet", "storefronts.parquet", "truth.json"):
         (tmp_path / name).write_bytes((store / name).read_bytes())
     events = pq.read_table(store / "events.parquet")

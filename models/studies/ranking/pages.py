@@ -104,6 +104,11 @@ def read_pages(bundle: Bundle, logs: Sequence[Path], split: PageSplit, work: Pat
     rng = np.random.default_rng([split.seed, 0xE7])
     train = shown.take(_sample(rng, np.arange(cut), split.max_train))
     test = shown.take(_sample(rng, np.arange(cut, shown.num_pages), split.max_test))
+    if not (train.labels[:, -1].any() and test.labels[:, -1].any()):
+        raise LogError(
+            "no purchase follows from the result pages to learn from, or none from those to measure on; rankers are compared by "
+            "purchases. 'aisle train all' reports on clicks alone"
+        )
     test_since_ms = int(shown.time_ms[cut])
     events = read_numbered_log(log, [table.id(row) for row in range(len(table))], progress)
     types = _types_until(bundle, logs, since_ms, split.seed, work, progress) if TYPES_PART.is_in(bundle) else None
