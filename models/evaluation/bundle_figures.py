@@ -12,9 +12,13 @@ import numpy as np
 from models.arrays import Doubles, Floats, Ints, Progress
 from models.bundles.bundle import INDEX, Bundle
 from models.bundles.manifest import BundleError
-from models.evaluation.metrics import Relevance, ndcg_at, places, recall_at
+from models.evaluation.buckets import Bucket
+from models.evaluation.metrics import Relevance, ndcg_at, places_by_score
+from models.evaluation.page_buckets import page_buckets
 from models.evaluation.ranked_types import rank_types
+from models.evaluation.simple_searches import SimpleSearches
 from models.evaluation.type_metrics import QUERY_METRICS, CalibrationError, query_metrics
+from models.evaluation.whole_catalogue import RANKED, SERVED, VECTORS, OpenSearch, whole_catalogue
 from models.events.event_log import EventLog
 from models.events.kinds import IMPRESSION
 from models.query_types.bundle_part import TYPES_PART
@@ -45,10 +49,8 @@ SHOWN, RETRIEVED, STUDENT, BLEND, TEACHER_BLEND = (
     "ranker, blend",
     "teacher, blend",
 )
-SEARCH_METRICS = ("recall@10", "recall@100", "ndcg@10")
 TEACHER_PAGES = 800  # the most pages that the teacher ranks: it takes milliseconds per product
-DEPTH = 200  # candidates that are ranked, as in a search
-_BLOCK = 128
+_NOWHERE = -1e9  # score of a product of which the log does not say where it was shown: behind all others
 
 PageKey = tuple[int, str, str]
 
@@ -60,15 +62,19 @@ class BundleFigures:
     pages: list[PageKey]  # time, query and locale
     units: Ints  # (pages,) shoppers
     target: str  # the strongest task that pages have: what a search is to find
-    search: Mapping[
-        str, Doubles
-    ]  # RETRIEVED or BLEND -> (pages, SEARCH_METRICS) of the target's products in the whole catalogue
+    search: Mapping[str, Doubles]  # way -> (pages, SEARCH_METRICS) of the target's products in the whole catalogue
     # SHOWN, RETRIEVED ... -> (pages, TASKS) NDCG@10 over the page's products; empty for a log without impressions
     ranking: Mapping[str, Doubles]
     calibration: Mapping[str, tuple[float, ...]]  # ranker or teacher -> error by task; empty without impressions
     types: Mapping[str, float] = field(default_factory=dict)
     sizes: Mapping[str, float] = field(default_factory=dict)  # part -> MB
     notes: Sequence[str] = ()
+    buckets: Mapping[str, Bucket] = field(default_factory=dict)  # of the pages, see `page_buckets`
+
+    @property
+    def main_way(self) -> str:
+        """The way to search that shoppers get, or what comes closest to it of what was measured."""
+        return next(way for way in (SERVED, RANKED, VECTORS) if way in self.search)
 
 
 def bundle_figures(
@@ -80,10 +86,13 @@ def bundle_figures(
     *,
     max_pages: int = 3_000,
     seed: int = 0,
+    served: OpenSearch | None = None,
+    with_simple: bool = False,
 ) -> BundleFigures:
     """Measures the bundle on at most `max_pages` random pages from `since_ms` on. `log` holds the events of all `logs`.
 
-    Where the log shows no impressions there, the pages are searches that led to a click, and only search is measured.
+    `served` opens the bundle as a service searches it; None leaves this way out. `with_simple` adds searches without training. Where the
+    log shows no impressions there, the pages are searches that led to a click, and only search is measured.
 
     Raises BundleError for a bundle without the unified model, LogError if there is no page.
     """
@@ -109,10 +118,13 @@ def bundle_figures(
         clicks=CatalogueClicks(ranker.click_memory, table) if ranker else None,
     )
     rows = ranker_rows(features, shown, progress)
+    simple = SimpleSearches.before(bundle, parsed.events, since_ms) if with_simple else None
     page_scores = {
-        SHOWN: _same_for_all_tasks(-shown.position.astype(np.float32)),
+        SHOWN: _same_for_all_tasks(np.where(shown.position > 0, -shown.position, _NOWHERE).astype(np.float32)),
         RETRIEVED: _same_for_all_tasks(rows.features[:, FEATURES.index("search_cosine")]),
     }
+    if simple is not None:
+        page_scores |= {name: _same_for_all_tasks(scores) for name, scores in simple.page_scores(shown).items()}
     calibration: dict[str, tuple[float, ...]] = {}
     if ranker is not None:
         probabilities = ranker.probabilities(rows.features)
@@ -132,12 +144,22 @@ def bundle_figures(
         pages=list(zip(shown.time_ms.tolist(), shown.queries, shown.locales, strict=True)),
         units=shown.shopper.astype(np.int64),
         target=TASKS[target],
-        search=_search(bundle, features, ranker, shown, target, progress),
-        ranking={name: _page_ndcg(scores, shown) for name, scores in page_scores.items()} if has_pages else {},
+        search=whole_catalogue(
+            bundle,
+            features,
+            ranker,
+            shown,
+            target,
+            progress,
+            served=served(bundle) if served else None,
+            simple=simple,
+        ),
+        ranking={name: page_ndcg(scores, shown) for name, scores in page_scores.items()} if has_pages else {},
         calibration=calibration if has_pages else {},
         types=_types(bundle, logs, since_ms, progress),
         sizes=_sizes(bundle),
         notes=notes,
+        buckets=page_buckets(shown, parsed.events, table, since_ms, target),
     )
 
 
@@ -168,13 +190,11 @@ def _calibration(probabilities: Floats, shown: Impressions) -> tuple[float, ...]
     )
 
 
-def _page_ndcg(scores: Floats, shown: Impressions) -> Doubles:
-    """Returns (pages, TASKS) NDCG@10 of each page ordered by `scores` (rows, TASKS); NaN where a score is NaN."""
+def page_ndcg(scores: Floats, shown: Impressions) -> Doubles:
+    """Returns (pages, TASKS) NDCG@10 of each page ordered by `scores` (rows, TASKS), equal ones at random; NaN where a score is NaN."""
     by_task = []
     for task in range(len(TASKS)):
-        order = np.lexsort((-scores[:, task], shown.page))
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order)) - shown.offsets[shown.page[order]]
+        place = places_by_score(scores[:, task], shown.page)
         positive = np.flatnonzero(shown.labels[:, task] > 0)
         relevance = Relevance(
             shown.page[positive].astype(np.int64),
@@ -186,60 +206,6 @@ def _page_ndcg(scores: Floats, shown: Impressions) -> Doubles:
     ndcg = np.stack(by_task, axis=1)
     ndcg[np.unique(shown.page[np.isnan(scores).any(axis=1)])] = np.nan
     return ndcg
-
-
-def _search(
-    bundle: Bundle,
-    features: CandidateFeatures,
-    ranker: Ranker | None,
-    shown: Impressions,
-    target: int,
-    progress: Progress,
-) -> dict[str, Doubles]:
-    """Repeats the searches that led to the task `target`, by exact search over the whole catalogue.
-
-    Returns (pages, SEARCH_METRICS) by order.
-    """
-    vectors = np.asarray(bundle.unit_vectors(), np.float32)
-    bought = np.flatnonzero(shown.labels[:, target] > 0)
-    relevance = Relevance(
-        shown.page[bought].astype(np.int64),
-        shown.product[bought].astype(np.int64),
-        np.ones(len(bought)),
-        shown.num_pages,
-    )
-    searched = np.unique(shown.page[bought])
-    depth = min(DEPTH, len(vectors))
-    orders = {RETRIEVED: np.full((shown.num_pages, depth), -1, np.int64)}
-    if ranker is not None:
-        orders[BLEND] = np.full((shown.num_pages, depth), -1, np.int64)
-    for start in range(0, len(searched), _BLOCK):
-        pages = searched[start : start + _BLOCK].tolist()
-        inputs = features.inputs(
-            [shown.queries[page] for page in pages],
-            [shown.locales[page] for page in pages],
-            [shown.histories[page] for page in pages],
-        )
-        scores = np.stack([query.search for query in inputs]) @ vectors.T
-        for page, query, score in zip(pages, inputs, scores, strict=True):
-            near = np.argpartition(-score, depth - 1)[:depth]
-            near = near[np.argsort(-score[near], kind="stable")]
-            orders[RETRIEVED][page] = near
-            if ranker is not None:
-                scores_of_near = blend(ranker.probabilities(features.compute(query, near)))
-                orders[BLEND][page] = near[np.argsort(-scores_of_near, kind="stable")]
-        progress("search", min(start + _BLOCK, len(searched)), len(searched))
-    return {name: _search_metrics(places(order, relevance), relevance) for name, order in orders.items()}
-
-
-def _search_metrics(positions: Ints, relevance: Relevance) -> Doubles:
-    """Returns (pages, SEARCH_METRICS)."""
-    metrics = (
-        recall_at(positions, relevance, 10),
-        recall_at(positions, relevance, 100),
-        ndcg_at(positions, relevance, 10),
-    )
-    return np.stack(metrics, axis=1)
 
 
 def _types(bundle: Bundle, logs: Sequence[Path], since_ms: int, progress: Progress) -> dict[str, float]:

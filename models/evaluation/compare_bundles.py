@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +13,25 @@ from models.bundles.manifest import BundleError
 from models.evaluation.bootstrap import Interval, mean_intervals
 from models.evaluation.bundle_figures import (
     BLEND,
-    DEPTH,
     RETRIEVED,
-    SEARCH_METRICS,
     STUDENT,
     TEACHER_BLEND,
     TEACHER_PAGES,
     BundleFigures,
     bundle_figures,
 )
+from models.evaluation.by_kind import by_kind_section
+from models.evaluation.gate import PAGES, SEARCH, TYPES, Figure
+from models.evaluation.gate import VECTORS as VECTOR_SEARCH
+from models.evaluation.learned_until import learned_until, utc
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.run_facts import RunFacts
+from models.evaluation.simple_searches import SIMPLE
+from models.evaluation.whole_catalogue import DEPTH, RANKED, SEARCH_METRICS, SERVED, VECTORS, OpenSearch
 from models.events.event_log import EventLog
 from models.ranking.tasks import TASKS
 from models.unified.bundle_part import UNIFIED_PART
-from models.unified.light_tower import read_spec
 
 NEW, BEFORE = "new", "before"
 
@@ -51,11 +53,13 @@ def compare_bundles(
     max_pages: int = 3_000,
     notes: Sequence[str] = (),
     title: str = "New bundle compared with the previous one",
+    served: OpenSearch | None = None,
 ) -> Path:
     """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
-    Both bundles are measured on the pages of the log from `since_ms` on; `log` holds the events of all `logs`. `seconds` is the training
-    time of each stage of the new bundle, `stages` name, outcome and lacks of each, `notes` come first. Raises BundleError, LogError.
+    `served` opens a bundle as a service searches it; without it the report measures vectors and ranker alone. Both bundles are measured on
+    the pages of the log from `since_ms` on; `log` holds the events of all `logs`. `seconds` is the training time of each stage of the new
+    bundle, `stages` name, outcome and lacks of each, `notes` come first. Raises BundleError, LogError.
     """
     notes = [*notes, *([] if before else ["There was no previous bundle."])]
     figures: dict[str, BundleFigures] = {}
@@ -66,7 +70,15 @@ def compare_bundles(
             if name == BEFORE:
                 notes += known_pages(bundle, since_ms)
             figures[name] = bundle_figures(
-                bundle, logs, log, since_ms, _named(progress, name), max_pages=max_pages, seed=seed
+                bundle,
+                logs,
+                log,
+                since_ms,
+                _named(progress, name),
+                max_pages=max_pages,
+                seed=seed,
+                served=served,
+                with_simple=name == NEW,
             )
         except BundleError as error:
             if name == NEW:
@@ -83,7 +95,7 @@ def compare_bundles(
             "before": f"{before.folder}, version {before.manifest.version}" if before else "none",
             "products": new.manifest.products,
             "pages": len(figures[NEW].pages),
-            "pages from": f"{_day(since_ms)} UTC",
+            "pages from": utc(since_ms),
         },
         seeds={"pages and intervals": seed},
         notes=notes,
@@ -92,11 +104,13 @@ def compare_bundles(
     sections = [
         _search_section(both, seed),
         *([_ranking_section(both, seed)] if both[NEW].ranking else []),
+        by_kind_section(both[NEW], both.get(BEFORE), seed),
         *_types_section(figures),
         _cost_section(figures, seconds),
         *_stages_section(stages),
     ]
-    return write_sections(out, facts, _finding(both, figures, seed), sections, _METHOD)
+    named = {name: figure.to_json() for name, figure in named_figures(both, figures, seed).items()}
+    return write_sections(out, facts, _finding(both, figures, seed), sections, _METHOD, {"figures": named})
 
 
 def _named(progress: Progress, name: str) -> Progress:
@@ -108,24 +122,13 @@ def known_pages(before: Bundle, since_ms: int) -> list[str]:
     """Returns the reasons why figures of the previous bundle on pages from `since_ms` on are too high."""
     if not UNIFIED_PART.is_in(before):
         return []  # `bundle_figures` refuses it
-    until_ms = known_until(before)
-    if until_ms <= since_ms:
+    learned = learned_until(before)
+    if learned <= since_ms:
         return []
     return [
-        f"The previous bundle was trained on the log up to {_day(until_ms - 1)} UTC, which includes pages that it is measured on: its "
-        "figures are too high."
+        f"The previous bundle was trained on the log up to {utc(learned)}, which includes pages that it is measured on: its figures are "
+        "too high."
     ]
-
-
-def known_until(bundle: Bundle) -> int:
-    """Returns the time (ms) from which on a bundle with the unified model has learned nothing."""
-    ranker = bundle.manifest.ranker
-    retrieval = int(read_spec(UNIFIED_PART.open(bundle))["until_ms"])
-    return max(int(ranker.get("last_page_ms", 0)) + 1, int(ranker.get("clicks_until_ms", 0)), retrieval)
-
-
-def _day(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _aligned(figures: Mapping[str, BundleFigures]) -> dict[str, BundleFigures]:
@@ -144,6 +147,7 @@ def _aligned(figures: Mapping[str, BundleFigures]) -> dict[str, BundleFigures]:
             calibration=measured.calibration,
             types=measured.types,
             sizes=measured.sizes,
+            buckets={key: bucket.take(rows) for key, bucket in measured.buckets.items()},
         )
     return aligned
 
@@ -159,16 +163,21 @@ def _search_section(figures: Mapping[str, BundleFigures], seed: int) -> Section:
     for name, measured in figures.items():
         for way, values in measured.search.items():
             means = _means(values, measured.units, seed)
-            rows.append((f"{name}: {_WAYS[way]}", list(means)))
+            label = way if way in SIMPLE else f"{name}: {way}"
+            rows.append((label, list(means)))
             for metric, mean in zip(SEARCH_METRICS, means, strict=True):
-                groups[metric][f"{name}: {_WAYS[way]}"] = mean
-    for way, values in figures[NEW].search.items():
+                groups[metric][label] = mean
+    ours, units = figures[NEW].search, figures[NEW].units
+    for way, values in ours.items():
         if BEFORE in figures and way in figures[BEFORE].search:
             lift = values - figures[BEFORE].search[way]
-            differences.append((f"{_WAYS[way]}: new minus before", list(_means(lift, figures[NEW].units, seed))))
-        if way == BLEND:
-            lift = values - figures[NEW].search[RETRIEVED]
-            differences.append(("new: ranked minus retrieval alone", list(_means(lift, figures[NEW].units, seed))))
+            differences.append((f"{way}: new minus before", list(_means(lift, units, seed))))
+    if RANKED in ours:
+        differences.append(("new: ranked minus vectors alone", list(_means(ours[RANKED] - ours[VECTORS], units, seed))))
+    main = figures[NEW].main_way
+    differences += [
+        (f"new: {main} minus {way}", list(_means(ours[main] - ours[way], units, seed))) for way in SIMPLE if way in ours
+    ]
     columns = list(SEARCH_METRICS)
     target = figures[NEW].target
     tables = [Table(f"Products of a {target} in the ranking of the whole catalogue", "search", columns, rows)]
@@ -176,8 +185,12 @@ def _search_section(figures: Mapping[str, BundleFigures], seed: int) -> Section:
         tables.append(Table("Differences on the same searches", "search", columns, differences, signed=True))
     return Section(
         "Search",
-        f"Searches that led to a {target}, repeated with the shopper's history at that time. The ranker orders the first {DEPTH} "
-        "candidates; recall@100 of retrieval alone shows how many of these products retrieval finds among its first 100.",
+        f"Searches that led to a {target}, repeated with the shopper's history at that time. '{SERVED}' is what a service answers by "
+        "default: vectors, words, types and clicks together, ranked, with the weight of what was asked. The ranker orders the first "
+        f"{DEPTH} candidates; recall@100 of vectors alone shows how many of these products they find among their first 100. Searches "
+        "without training stand beside: words in the bundle's own index (BM25F over identifiers, title, brand, category, attributes, "
+        "description), popularity before these pages, and what was engaged with after the same query before them. All count only products "
+        "that the shop had shown: a better product that was never shown cannot count.",
         [groups_plot(groups, f"over products of a {target}")],
         tables,
     )
@@ -190,9 +203,10 @@ def _ranking_section(figures: Mapping[str, BundleFigures], seed: int) -> Section
     for name, measured in figures.items():
         for way, values in measured.ranking.items():
             means = _means(values, measured.units, seed)
-            rows.append((f"{name}: {way}", list(means)))
+            label = way if way in SIMPLE else f"{name}: {way}"
+            rows.append((label, list(means)))
             for task, mean in zip(TASKS, means, strict=True):
-                groups[task][f"{name}: {way}"] = mean
+                groups[task][label] = mean
     if BEFORE in figures:
         for way in (RETRIEVED, STUDENT, BLEND):
             if way in figures[NEW].ranking and way in figures[BEFORE].ranking:
@@ -266,28 +280,55 @@ def _stages_section(stages: Sequence[tuple[str, str, str]]) -> list[Section]:
     ]
 
 
+def named_figures(
+    figures: Mapping[str, BundleFigures], whole: Mapping[str, BundleFigures], seed: int
+) -> dict[str, Figure]:
+    """Returns the figures that a gate knows by name (`models.evaluation.gate.METRICS`) as far as they were measured."""
+    new, before = figures[NEW], figures.get(BEFORE)
+    named: dict[str, Figure] = {}
+
+    def add(names: Sequence[str], ours: Doubles, theirs: Doubles | None) -> None:
+        lifts = [None] * len(names) if theirs is None else _means(ours - theirs, new.units, seed)
+        for name, value, lift in zip(names, _means(ours, new.units, seed), lifts, strict=True):
+            if value.num_cases:
+                named[name] = Figure(value, lift)
+
+    for group, way in ((SEARCH, new.main_way), (VECTOR_SEARCH, VECTORS)):
+        theirs = before.search.get(way) if before else None
+        add([f"{group}.{metric}" for metric in SEARCH_METRICS], new.search[way], theirs)
+    ranked = BLEND if BLEND in new.ranking else RETRIEVED
+    if ranked in new.ranking:
+        theirs = before.ranking.get(ranked) if before else None
+        add([f"{PAGES}.{task}.ndcg@10" for task in TASKS], new.ranking[ranked], theirs)
+    for metric in ("accuracy@1", "accuracy@3"):
+        if whole[NEW].types:
+            count = int(whole[NEW].types["queries"])
+            named[f"{TYPES}.{metric}"] = Figure(Interval(whole[NEW].types[metric], np.nan, np.nan, count, count))
+    return named
+
+
 def _finding(figures: Mapping[str, BundleFigures], whole: Mapping[str, BundleFigures], seed: int) -> str:
     new = figures[NEW]
     at = SEARCH_METRICS.index("ndcg@10")
     parts = [f"On {len(new.pages):,} pages later than the training data:"]
     for way, values in new.search.items():
-        mean = _means(values, new.units, seed)[at]
-        parts.append(f"NDCG@10 of {new.target}s {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}], {_WAYS[way]};")
-    if BEFORE in figures and BLEND in new.search and BLEND in figures[BEFORE].search:
-        lift = _means(new.search[BLEND] - figures[BEFORE].search[BLEND], new.units, seed)[at]
+        if way not in SIMPLE:
+            mean = _means(values, new.units, seed)[at]
+            parts.append(f"NDCG@10 of {new.target}s {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}], {way};")
+    main = new.main_way
+    if BEFORE in figures and main in figures[BEFORE].search:
+        lift = _means(new.search[main] - figures[BEFORE].search[main], new.units, seed)[at]
         parts.append(
-            f"{lift.value:+.3f} [{lift.low:+.3f}, {lift.high:+.3f}] compared with the ranked search of the previous bundle;"
+            f"{lift.value:+.3f} [{lift.low:+.3f}, {lift.high:+.3f}] compared with the previous bundle, {main};"
         )
     if whole[NEW].types:
         parts.append(f"first product type correct for {whole[NEW].types['accuracy@1']:.3f} of queries.")
     return " ".join(parts).rstrip(";") + ("" if whole[NEW].types else ".")
 
 
-_WAYS = {RETRIEVED: "retrieval alone", BLEND: "ranked"}
-
 _METHOD = (
     "Every stage was trained on earlier parts of the log: text encoder, retrieval and product types on the first part, teacher and "
     "ranker on the next. These pages come last. A page is a search with the products that it showed. Intervals are 95 % bootstrap "
-    "intervals over shoppers. Retrieval is exact here; an approximate index loses a little recall. Calibration error is the mean distance "
-    "between predicted probabilities and observed shares."
+    "intervals over shoppers. Vectors alone are searched exactly; an approximate index, as it is served, loses a little recall. Products "
+    "of equal score are ordered at random. Calibration error is the mean distance between predicted probabilities and observed shares."
 )

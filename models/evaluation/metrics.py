@@ -73,6 +73,23 @@ def places(ranked: Ints, relevance: Relevance) -> Ints:
     return positions
 
 
+def places_by_score(scores: npt.NDArray[np.floating], groups: Ints) -> Ints:
+    """Returns (rows,) the place, from 0, of each row in its group by falling `scores` (rows,). `groups` (rows,) ascend.
+
+    Equal scores are ordered at random, always alike: rows lie in the order that shoppers saw, and a ranker that scores everything alike
+    must not profit from it.
+    """
+    order = np.lexsort((tie_breakers(len(scores)), -np.asarray(scores), groups))
+    places = np.empty(len(order), np.int64)
+    places[order] = _rank_in_case(groups)
+    return places
+
+
+def tie_breakers(count: int) -> Doubles:
+    """Returns (count,) numbers that order equal scores: random, and the same in every call."""
+    return np.random.default_rng(0).random(count)
+
+
 def recall_at(places: Ints, relevance: Relevance, k: int) -> Doubles:
     """Returns (num_cases,) the share of the relevant products that are among the first `k`."""
     hits = _sums(relevance.cases, (places >= 0) & (places < _checked(k)), relevance)

@@ -80,13 +80,21 @@ class Section:
         return {"title": self.title, "note": self.note, "tables": [table.to_json() for table in self.tables]}
 
 
-def write_sections(folder: Path, facts: RunFacts, finding: str, sections: Sequence[Section], method: str) -> Path:
+def write_sections(
+    folder: Path,
+    facts: RunFacts,
+    finding: str,
+    sections: Sequence[Section],
+    method: str,
+    more: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes report.json and report.html into `folder`, which is created if missing, and returns the path of the HTML file.
 
-    `finding` is the result in a few sentences, `method` explains how to read the figures; both are plain text. If `facts.simulated`, the
-    finding and every title and caption say so.
+    `more` are further values of report.json. `finding` is the result in a few sentences, `method` explains how to read the figures; both
+    are plain text. If `facts.simulated`, the finding and every title and caption say so.
     """
     values = {"facts": facts.to_json(), "finding": finding, "sections": [section.to_json() for section in sections]}
+    values |= more or {}
     if facts.simulated:
         finding = f"{finding} (simulated)"
         sections = [_marked_simulated(section) for section in sections]

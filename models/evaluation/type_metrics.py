@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.arrays import Bools, Doubles, Ints
+from models.evaluation.metrics import tie_breakers
 from models.evaluation.ranked_types import RankedTypes
 
 QUERY_METRICS = ("accuracy@1", "accuracy@3", "coverage", "precision when answering")
@@ -150,8 +151,8 @@ class RecallAtPrecision:
 class CalibrationError:
     """Expected calibration error of the most probable type (Naeini et al., 2015).
 
-    Queries are sorted by probability into `NUM_BINS` bins of equal size; the error is the mean over bins, weighted by their queries, of the
-    distance between mean probability and share of correct predictions.
+    Queries are sorted by probability, equal ones at random, into `NUM_BINS` bins of equal size; the error is the mean over bins, weighted
+    by their queries, of the distance between mean probability and share of correct predictions.
     """
 
     probabilities: Doubles  # (queries,)
@@ -162,7 +163,8 @@ class CalibrationError:
     def from_ranked(cls, ranked: RankedTypes) -> CalibrationError:
         probabilities = ranked.probabilities[:, 0].astype(np.float64)
         ranks = np.empty(len(probabilities), np.int64)
-        ranks[np.argsort(probabilities, kind="stable")] = np.arange(len(probabilities))
+        # Queries lie in order of locale: bins of equal probabilities would be bins of locales.
+        ranks[np.lexsort((tie_breakers(len(ranks)), probabilities))] = np.arange(len(probabilities))
         return cls(probabilities, accuracy_at(ranked, 1), ranks * NUM_BINS // max(1, len(probabilities)))
 
     def points(self) -> list[tuple[float, float]]:

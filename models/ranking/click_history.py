@@ -69,7 +69,7 @@ class ClickHistory:
         if start == end:
             return NOTHING
         rows, place = np.unique(self.products[start:end], return_inverse=True)
-        weights = np.bincount(place, _decayed(self.time_ms[start:end], time_ms))
+        weights = np.bincount(place, decayed(self.time_ms[start:end], time_ms))
         return Clicked(rows.astype(np.int64), weights.astype(np.float32), float(weights.sum()))
 
     def memory(self, table: ProductTable, at_ms: int) -> ClickMemory:
@@ -81,7 +81,7 @@ class ClickHistory:
         times = self.time_ms[known]
         usual_end = int(np.quantile(times, USUAL, method="lower")) if len(times) else at_ms
         end = usual_end if at_ms - usual_end > _HALF_LIFE_MS else at_ms
-        weights = np.bincount(place, _decayed(np.minimum(times, end), end), len(pair))
+        weights = np.bincount(place, decayed(np.minimum(times, end), end), len(pair))
         kept = np.flatnonzero(weights >= LEAST_WEIGHT)
         order = kept[np.lexsort((-weights[kept], pair[kept] // len(table)))]
         query, rows, weights = pair[order] // len(table), pair[order] % len(table), weights[order]
@@ -109,6 +109,7 @@ def _first(pair: Ints, shopper: Ints) -> Ints:
     return order[is_first]
 
 
-def _decayed(time_ms: Ints, at_ms: int) -> Floats:
+def decayed(time_ms: Ints, at_ms: int) -> Floats:
+    """Returns (n,) the weights of events of these times (n,): one of a half-life before `at_ms` counts half."""
     weights: Floats = np.exp2((time_ms - at_ms) / _HALF_LIFE_MS)
     return weights

@@ -17,7 +17,7 @@ interruption, and repeats only the stages whose inputs or recipe changed. `updat
 
 from models.train_all.recipe import RECIPES, LoopRecipe
 from models.train_all.shop import Look, Shop, look
-from models.train_all.train import TrainedAll, check_before, train_all
+from models.train_all.train import TrainedAll, check_before, check_gate, train_all
 from models.train_all.update import Updated, UpdateLook, look_at_update, update_all
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "UpdateLook",
     "Updated",
     "check_before",
+    "check_gate",
     "look",
     "look_at_update",
     "train_all",

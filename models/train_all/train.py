@@ -15,6 +15,9 @@ from models.bundles.resumable_stages import ResumableStages, resumable_stages
 from models.bundles.work_folder import check_replaceable
 from models.devices import check_training_device
 from models.evaluation.compare_bundles import compare_bundles
+from models.evaluation.gate import METRICS, OPEN, Gate, GateError
+from models.evaluation.page import JSON_FILE
+from models.evaluation.whole_catalogue import OpenSearch
 from models.events.event_log import log_digests
 from models.needs.matrix import RANKER, REFIT, REPORT, STAGES, TEACHER, TEXT, TYPES, UNIFIED
 from models.needs.plan import Plan
@@ -36,12 +39,13 @@ SHIPPED_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class TrainedAll:
-    bundle: Path  # to serve
+    bundle: Path  # to serve; in the work folder where the gate holds it back
     measured: Path  # the same bundle where nothing was refitted
     report: Path | None  # None: no later part of the log to measure on
     version: str
     seconds: dict[str, float]  # by stage that was trained, interruptions included
     plan: Plan
+    missed: tuple[str, ...] = ()  # the conditions of the gate that the report does not meet
 
 
 def train_all(
@@ -55,28 +59,41 @@ def train_all(
     device: str = "cpu",
     command: str = "",
     looked: Look | None = None,
+    served: OpenSearch | None = None,
+    gate: Gate = OPEN,
 ) -> TrainedAll:
     """Writes `out/bundle` and `out/measured` (replacing earlier ones), `out/work` and, if there is something to measure on,
-    `out/report.html` and `out/report.json`.
+    `out/report.html` and `out/report.json`. A report that misses a condition of `gate` leaves both bundles as they are; the new one stays in
+    the work folder, and is not refitted. `served` opens a bundle as a service searches it, for the report.
 
     Stages that lack what they need are left out, see `look`, whose result `looked` is; it also says whether the bundle is refitted. Text
     encoder, unified model and teacher are trained on `device`, "cpu" or "cuda". The report compares the measured bundle with `before`, see
     `check_before`. Raises LogError if retrieval cannot be trained, and the errors of the stages: BundleError, CatalogueError,
-    ExamplesError, TrainingError, TeacherError, DegenerateLoss, EncoderError.
+    ExamplesError, TrainingError, TeacherError, DegenerateLoss, EncoderError, GateError.
     """
     check_training_device(device)
     earlier = check_before(before, out)
     looked = looked or look(shop, recipe, progress)
     looked.plan.check()
+    check_gate(gate, looked.plan)
     with resumable_stages(out / WORK, progress) as stages:
         logs = looked.seen.write_logs(out / WORK / LOG)
-        loop = _Loop(replace(shop, logs=logs), recipe, looked, seed, device, stages, progress)
+        loop = _Loop(replace(shop, logs=logs), recipe, looked, seed, device, stages, progress, served)
         measured = loop.train()
         report = loop.report(measured, earlier, out, command) if looked.plan.trains(REPORT) else None
+        if missed := tuple(gate.missed(out / JSON_FILE)) if report else ():
+            held, version = measured.folder, measured.manifest.version
+            return TrainedAll(held, held, report, version, loop.seconds(), looked.plan, missed)
         shipped = loop.refit(measured) if looked.plan.trains(REFIT) else measured
         put_bundle(measured, out / MEASURED)
         put_bundle(shipped, out / BUNDLE)
         return TrainedAll(out / BUNDLE, out / MEASURED, report, shipped.manifest.version, loop.seconds(), looked.plan)
+
+
+def check_gate(gate: Gate, plan: Plan) -> None:
+    """Raises GateError for conditions on a report that the plan leaves out."""
+    if not gate.is_open and not plan.trains(REPORT):
+        raise GateError("no report is made of this log, so no figure can be required; leave --fail-below out")
 
 
 def check_before(before: Path | None, out: Path) -> Bundle | None:
@@ -122,7 +139,9 @@ class _Loop:
         device: str,
         stages: ResumableStages,
         progress: Progress,
+        served: OpenSearch | None,
     ) -> None:
+        self._served = served
         self._make = Makers(shop=shop, recipe=recipe, seed=seed, device=device)
         self._shop, self._recipe, self._seed = shop, recipe, seed
         self._plan, self._stages, self._progress = looked.plan, stages, progress
@@ -211,10 +230,11 @@ class _Loop:
                 seed=self._seed,
                 max_pages=self._recipe.report_pages,
                 notes=notes,
+                served=self._served,
             )
             return {"new": new, "before": named}
 
-        inputs = [new, named, self._hashes, self._second_ms, self._recipe.report_pages, notes]
+        inputs = [new, named, self._hashes, self._second_ms, self._recipe.report_pages, notes, METRICS]
         made = self._stages.run(REPORT, inputs, write)
         for path in sorted(made.iterdir()):
             (out / path.name).write_bytes(path.read_bytes())

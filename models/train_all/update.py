@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,10 @@ from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError
 from models.bundles.resumable_stages import ResumableStages, resumable_stages
 from models.bundles.work_folder import check_replaceable
 from models.devices import check_training_device
-from models.evaluation.compare_bundles import compare_bundles, known_until
+from models.evaluation.compare_bundles import compare_bundles
+from models.evaluation.gate import METRICS
+from models.evaluation.learned_until import learned_until, utc
+from models.evaluation.whole_catalogue import OpenSearch
 from models.events.errors import LogError
 from models.events.event_log import log_digests
 from models.needs.look_at_shop import SeenShop, look_at_shop
@@ -74,10 +76,10 @@ class UpdateLook:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Returns stage, what becomes of it, and why."""
-        day, has_ranker = _day(self.since_ms), RANKER_PART.is_in(self.start)
+        day, has_ranker = utc(self.since_ms), RANKER_PART.is_in(self.start)
         catalogue = "the same catalogue" if self.same_catalogue else "another catalogue: all its products are in"
         return [
-            (UNIFIED, "updated", f"{self.events:,} events from {day} UTC on; {catalogue}"),
+            (UNIFIED, "updated", f"{self.events:,} events from {day} on; {catalogue}"),
             (TYPES, "trained again" if self.plan.trains(TYPES) else "left out", "on the whole log"),
             (TEACHER, "kept" if TEACHER_PART.is_in(self.start) else "none", ""),
             (
@@ -120,7 +122,7 @@ def look_at_update(
     seen = look_at_shop(
         shop.source.products,
         shop.logs,
-        lambda _: Windows(until=None, since=since_ms, report=known_until(start)),
+        lambda _: Windows(until=None, since=since_ms, report=learned_until(start)),
         locale=shop.bundle.locales[0],
         has_text=bool(shop.source.text_attributes),
         progress=progress,
@@ -188,13 +190,9 @@ def _check_older(start: Bundle, older: int, since_ms: int) -> None:
     had = int(start.manifest.catalogue.get("learned_events", 0))
     if older < max(1, LEAST_KEPT * had):
         raise LogError(
-            f"the log has {older:,} events from before {_day(since_ms)} UTC, and the bundle was trained on {had:,}: popularity, types and "
+            f"the log has {older:,} events from before {utc(since_ms)}, and the bundle was trained on {had:,}: popularity, types and "
             "click memory are counted in the whole log; give the log with what came before, not the new events alone"
         )
-
-
-def _day(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def update_all(
@@ -207,6 +205,7 @@ def update_all(
     seed: int = 0,
     device: str = "cpu",
     command: str = "",
+    served: OpenSearch | None = None,
 ) -> Updated:
     """Replaces `out/bundle` by the bundle `looked.start` with what is new, and `out/report.*` by figures of `looked.start`.
 
@@ -218,7 +217,7 @@ def update_all(
         logs = looked.seen.write_logs(out / WORK / LOG)
         make = Makers(shop=replace(shop, logs=logs), recipe=recipe, seed=seed, device=device)
         inputs = [looked.start.manifest.version, shop.source.fingerprint, [log_digests(log) for log in logs], seed]
-        report = _report(looked, make, stages, inputs, out, command) if looked.later else None
+        report = _report(looked, make, stages, inputs, out, command, served) if looked.later else None
         newest = _newest(looked)
         made = learn_newest(newest, make, stages, inputs)
         put_bundle(made, out / BUNDLE)
@@ -242,10 +241,16 @@ def _newest(looked: UpdateLook) -> Newest:
 
 
 def _report(
-    looked: UpdateLook, make: Makers, stages: ResumableStages, inputs: list[Any], out: Path, command: str
+    looked: UpdateLook,
+    make: Makers,
+    stages: ResumableStages,
+    inputs: list[Any],
+    out: Path,
+    command: str,
+    served: OpenSearch | None,
 ) -> Path:
     """Measures the bundle before the update on the new pages."""
-    since_ms = known_until(looked.start)
+    since_ms = learned_until(looked.start)
     measured = measured_of(looked.start)
     is_other = measured.manifest.version != looked.start.manifest.version
 
@@ -266,9 +271,10 @@ def _report(
             max_pages=make.recipe.report_pages,
             notes=[_REPORT_NOTE, *([_MEASURED_NOTE] if is_other else [])],
             title=_REPORT_TITLE,
+            served=served,
         )
 
-    made = stages.run(UPDATE_REPORT, [inputs, measured.manifest.version, make.recipe.report_pages], write)
+    made = stages.run(UPDATE_REPORT, [inputs, measured.manifest.version, make.recipe.report_pages, METRICS], write)
     for path in sorted(made.iterdir()):
         (out / path.name).write_bytes(path.read_bytes())
     return out / "report.html"

@@ -54,13 +54,29 @@ def search_inputs(history: Codes, locale: npt.NDArray[np.integer], texts: Ragged
     return SearchInputs(locale.astype(np.int64), items.astype(np.int32), slots)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The distinct queries of the examples, each once in every locale that asked it."""
+
+    query: Ints  # (asked,)
+    locale: Ints  # (asked,)
+    of_example: Ints  # (examples,) positions in both
+
+    @classmethod
+    def from_examples(cls, query: Codes, locale: Codes) -> Asked:
+        num_locales = int(locale.max(initial=0)) + 1
+        pairs, of_example = np.unique(query.astype(np.int64) * num_locales + locale, return_inverse=True)
+        return cls(pairs // num_locales, pairs % num_locales, of_example)
+
+
 class BatchMaker:
-    """Cuts the training data into batches. `dynamic` (queries, n) are the hard negatives mined last, or None."""
+    """Cuts the training data into batches. `dynamic` (asked, n) are the hard negatives mined last, or None."""
 
     def __init__(self, data: TrainingData, recipe: UnifiedRecipe, seed: int) -> None:
         self._data = data
         self._recipe = recipe
         self._seed = seed
+        self.asked = Asked.from_examples(data.examples.query, data.examples.locale)
         self.dynamic: Codes | None = None
         self._epoch: Callable[[int], list[tuple[int, Ints]]] = lru_cache(maxsize=1)(self._cut)
         self._per_epoch = len(self._epoch(0))
@@ -76,7 +92,7 @@ class BatchMaker:
         weights = schedule(recipe.negatives, step / self.steps)
         hard = np.zeros(0, np.int32)
         if self.dynamic is not None and weights.dynamic > 0:
-            hard = self.dynamic[query]
+            hard = self.dynamic[self.asked.of_example[rows]]
             hard = hard[hard >= 0]
         columns = draw_columns(
             examples.product[rows],

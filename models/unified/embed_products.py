@@ -24,7 +24,7 @@ from models.products.product_table import ProductTable
 from models.text_encoder.spec import EncoderSpec
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.history import MAX_QUERY_WORDS, history_items
-from models.unified.light_tower import LightTower
+from models.unified.light_tower import LightTower, read_spec
 from models.unified.price_bands import PriceBands
 from models.unified.recipe import UnifiedRecipe
 from models.unified.signals import SavedSignals
@@ -100,11 +100,12 @@ class UnifiedEmbedding:
         return asdict(spec)
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
-        """Returns vectors of the log's queries, plain and personalised."""
+        """Returns vectors of the log's queries, plain and personalised, of the time that the model learned from."""
         tower = LightTower(folder / UNIFIED_PART.name)
         bands = PriceBands.load(folder / UNIFIED_PART.name)
         log = open_log(self.events)
-        found = np.flatnonzero((log.kind != IMPRESSION) & (log.query > 0))
+        until_ms = int(read_spec(folder / UNIFIED_PART.name)["until_ms"])
+        found = np.flatnonzero((log.kind != IMPRESSION) & (log.query > 0) & (log.time_ms < until_ms))
         rng = np.random.default_rng(0)
         chosen = log.table(np.sort(rng.permutation(found)[:TUNING_QUERIES]))
         plain = [(row["query"], row["locale"]) for row in chosen.to_pylist()]

@@ -186,20 +186,20 @@ class Training:
 
     @torch.inference_mode()
     def _hard_products(self) -> Codes:
-        """Returns (queries, n) the hardest products of every query with an example; -1 for the others."""
+        """Returns (asked, n) the hardest products of every query in the locales that asked it, see `BatchMaker.asked`."""
         data, mix = self.data, self.recipe.negatives
         self.network.eval()
         random = np.random.default_rng([self.step, 3])
         pool = np.sort(random.permutation(data.log.num_products)[: mix.dynamic_pool]).astype(np.int64)
         vectors = product_vectors(self.network, data.catalogue, data.buckets, pool)
-        queries = np.unique(data.examples.query).astype(np.int64)
-        hardest = np.full((len(data.queries), mix.dynamic_per_row), -1, np.int32)
-        for start in range(0, len(queries), 4096):
-            rows = queries[start : start + 4096]
-            bag = self.network.bags(word_batch([data.queries.take(rows)], data.buckets))
-            locale = torch.zeros(len(rows), dtype=torch.int64, device=bag.device)
-            q = self.network.search.query(bag, locale).cpu().numpy()
-            hardest[rows] = hardest_products(q, vectors, pool, data.engaged.by_query, rows, mix.dynamic_per_row)
+        asked = self.batches.asked
+        hardest = np.full((len(asked.query), mix.dynamic_per_row), -1, np.int32)
+        for start in range(0, len(asked.query), 4096):
+            rows = slice(start, start + 4096)
+            queries = asked.query[rows]
+            bag = self.network.bags(word_batch([data.queries.take(queries)], data.buckets))
+            q = self.network.search.query(bag, torch.from_numpy(asked.locale[rows]).to(bag.device)).cpu().numpy()
+            hardest[rows] = hardest_products(q, vectors, pool, data.engaged.by_query, queries, mix.dynamic_per_row)
         return hardest
 
     def save(self) -> None:

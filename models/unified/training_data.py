@@ -105,7 +105,8 @@ def prepare(
             former = SavedSignals(update.start).for_ids([table.id(row) for row in range(len(table))])
             graphs = turned_onto(graphs, former.graph)
     if update is None:
-        vocabulary = _vocabulary(book, features.words, queries, recipe.query_generation.vocabulary)
+        asked = queries.take(_asked_before(log, until_ms))
+        vocabulary = _vocabulary(book, features.words, asked, recipe.query_generation.vocabulary)
     else:
         vocabulary = load_vocabulary(update.start)
     text: npt.NDArray[np.generic] = np.zeros((len(table), 0), np.float32)
@@ -114,7 +115,7 @@ def prepare(
         writing = recipe.query_generation
         tokens = text_tokens(features.words, book, vocabulary, writing.max_product_words)
         query_tokens = text_tokens(queries, book, vocabulary, writing.max_query_words)
-        kept = cache / f"reader-{data_key}-{_digest(asdict(writing))}.safetensors"
+        kept = cache / f"reader-{data_key}-{_digest([asdict(writing), vocabulary.words])}.safetensors"
         if update is None:
             reader = _cached_reader(kept, tokens, query_tokens, examples, writing, seed, progress, device)
         else:
@@ -155,7 +156,7 @@ def prepare(
         categories=categories,
         vocabulary=vocabulary,
         reader=reader,
-        fingerprint=_digest([data_key, asdict(recipe), None if update is None else asdict(update)]),
+        fingerprint=_digest([data_key, asdict(recipe), vocabulary.words, None if update is None else asdict(update)]),
     )
 
 
@@ -221,6 +222,11 @@ def _graphs(log: ShoppingLog, until_ms: int, queries: Ragged, folds: Codes, reci
     return graph_vectors(
         log.query[events], log.product[events], weight, queries, log.num_products, recipe.graph_dim, seed, left_out
     )
+
+
+def _asked_before(log: ShoppingLog, until_ms: int) -> Codes:
+    """Returns the queries that were asked before a time, each once: a vocabulary of later ones would know what is measured."""
+    return np.unique(log.query[log.time_ms < until_ms])
 
 
 def _vocabulary(book: WordBook, products: Ragged, queries: Ragged, size: int) -> Vocabulary:

@@ -17,6 +17,7 @@ from serving.cli.options import (
     CatalogueColumns,
     Device,
     Events,
+    Logs,
     RecipeName,
     Report,
     Seed,
@@ -27,7 +28,9 @@ from serving.cli.options import (
     TypesRecipeName,
     as_command,
     choice,
+    log_paths,
     shop_data,
+    simulated_store,
 )
 from serving.cli.terminal import command_line, fail, out, progress_bars
 from serving.cli.train import types_recipe
@@ -42,7 +45,9 @@ evaluate_app = Typer(no_args_is_help=True, help="Train models, compare them with
 Encoders = Annotated[
     list[str], Option("--encoder", help=f"{ENCODER_NAME} Repeatable: all are compared with the first.")
 ]
-UnifiedBundle = Annotated[Path, Option("--bundle", help="A bundle that 'aisle train unified' made of the store.")]
+UnifiedBundle = Annotated[
+    Path, Option("--bundle", help="A bundle of 'aisle train', measured on what came after its training.")
+]
 
 
 @contextmanager
@@ -195,16 +200,22 @@ def evaluate_query_paths(
 
 @evaluate_app.command("type-use")
 @as_command
-def evaluate_type_use(bundle: UnifiedBundle, store: SimulatedStore, out_folder: Report, seed: Seed = 0) -> None:
+def evaluate_type_use(
+    *, bundle: UnifiedBundle, store: Store = None, events: Logs = None, out_folder: Report, seed: Seed = 0
+) -> None:
     """Searches with product types as a boost of several weights and as a filter; counts hits of the right type and target products found.
 
-    Figures are given for the catalogue's language and for other locales, and separately for wrong predictions of the classifier.
+    The searches are those of the log that began after what the bundle learned from. Figures are given for the bundle's first locale, for
+    other locales of its language and for other languages, and separately for wrong predictions of the classifier.
     """
+    logs = log_paths(store, events)
     with study(out_folder) as progress:
         from models.bundles.bundle import Bundle
         from models.studies.types.search_effect import evaluate_type_use as evaluate
 
-        evaluate(Bundle(bundle), store, out_folder, progress, command=command_line(), seed=seed)
+        evaluate(
+            Bundle(bundle), logs, out_folder, progress, simulated=store is not None, command=command_line(), seed=seed
+        )
 
 
 @evaluate_app.command("text-encoder")
@@ -336,8 +347,10 @@ def evaluate_known_items(
 @evaluate_app.command("ranking")
 @as_command
 def evaluate_ranking(
+    *,
     bundle: UnifiedBundle,
-    store: SimulatedStore,
+    store: Annotated[Path | None, Option(callback=simulated_store, help="Store of 'aisle simulate'.")] = None,
+    events: Logs = None,
     out_folder: Annotated[Path, Option("--out", help="Folder for two reports and the trained models.")],
     recipe: Annotated[str, Option(help="Recipe of the ranker: starter or small.")] = "starter",
     teacher: Annotated[
@@ -347,12 +360,14 @@ def evaluate_ranking(
     quick: Annotated[bool, Option("--quick", help="A minute or two: fewer pages and epochs, no teacher.")] = False,
     seed: Seed = 0,
 ) -> None:
-    """Compares rankers on later result pages of a simulated store, and search with the ranker to search without it.
+    """Compares rankers on result pages later than the bundle's retrieval has learned from, and search with the ranker to search without it.
 
-    The baselines are single-task models, other ways to share parameters and to weight tasks, LambdaMART, words, popularity and the oracle.
-    Further tables: few purchase labels; with and without personal features; position bias. Every figure has a confidence interval. If
-    interrupted, the same command resumes.
+    The baselines are single-task models, other ways to share parameters and to weight tasks, LambdaMART, words and popularity. Further
+    tables: few purchase labels; with and without personal features. With a simulated --store in place of --events also what needs its
+    truth: the oracle, position bias, expected purchases. Pages are those of the first --events, clicks of all. Every figure has a
+    confidence interval. If interrupted, the same command resumes.
     """
+    logs = log_paths(store, events)
     with study(out_folder) as progress:
         from models.bundles.bundle import Bundle
         from models.devices import check_training_device
@@ -366,5 +381,11 @@ def evaluate_ranking(
         taught = None if teacher == NO_TEACHER else TeacherPlan.named(teacher, device)
         plan = RankingPlan(chosen, taught, seed=seed)
         evaluate(
-            Bundle(bundle), store, out_folder, progress, plan=plan.quick() if quick else plan, command=command_line()
+            Bundle(bundle),
+            logs,
+            out_folder,
+            progress,
+            truth_of=store,
+            plan=plan.quick() if quick else plan,
+            command=command_line(),
         )

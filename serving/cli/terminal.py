@@ -26,10 +26,10 @@ MAX_UNREAD = 20  # columns that are named
 MAX_ATTRIBUTES = 30  # whose types are printed
 
 
-def fail(message: str) -> NoReturn:
-    """Ends the command with one line on stderr and exit code 1."""
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Ends the command with one line on stderr and an exit code."""
     err.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 @contextmanager

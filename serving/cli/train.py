@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from models.query_types.recipe import TypesRecipe
     from models.train_all import LoopRecipe, Shop
 
+NOT_RELEASED = 3  # exit code of a training whose report misses a condition; 1 is an error, 2 a wrong option
+
 train_app = Typer(no_args_is_help=True, help="Train models from a shopping log and put them into a bundle.")
 
 
@@ -370,6 +372,17 @@ def train_all(
     ] = False,
     seed: Seed = 0,
     device: Annotated[str, Option(help="Device of text encoder, retrieval and teacher: cpu or cuda.")] = "cpu",
+    fail_below: Annotated[
+        list[str] | None,
+        Option(
+            metavar="METRIC=VALUE",
+            help="Replace no bundle, and end with exit code 3, if the report's figure is below the value: search.recall@10, "
+            "search.recall@100, search.ndcg@10 (as served), vectors.recall@10, vectors.recall@100, vectors.ndcg@10, "
+            "ranking.click.ndcg@10, ranking.cart.ndcg@10, ranking.purchase.ndcg@10 (of shown pages), types.accuracy@1, "
+            "types.accuracy@3. 'before': if a figure of search or ranking is below that of the previous bundle by its whole interval. "
+            "Repeatable.",
+        ),
+    ] = None,
     check: Annotated[bool, Option("--check", help="Only say what would be trained, and what is missing.")] = False,
     columns: CatalogueColumns,
     bundle: BundleOptions,
@@ -390,11 +403,18 @@ def train_all(
     """
     if update and not refit:
         fail("--no-refit has no meaning with --update, which always learns from the whole log; leave one of them out")
+    if update and fail_below:
+        fail(
+            "--fail-below has no meaning with --update, whose report measures the bundle before it; leave one of them out"
+        )
     with needs("tune", "matplotlib"):
         from models.devices import check_training_device
         from models.evaluation.compare_bundles import known_pages
-        from models.train_all import RECIPES, Shop, check_before, look
+        from models.evaluation.gate import Gate
+        from models.train_all import RECIPES, Shop, check_before, check_gate, look
         from models.train_all import train_all as train
+        from serving.cli.served_search import ServedSearch
+    gate = Gate.parse(fail_below or [])
     chosen = choice("recipe", recipe, RECIPES)
     check_training_device(device)
     started = time.monotonic()
@@ -409,6 +429,7 @@ def train_all(
         looked = look(shop, chosen, progress, refit=refit)
     print_plan(looked.plan)
     looked.plan.check()
+    check_gate(gate, looked.plan)
     if earlier is not None and looked.seen.windows.report is not None:
         for warning in known_pages(earlier, looked.seen.windows.report):
             out.print(f"{earlier.folder}: {warning}", highlight=False)
@@ -425,12 +446,20 @@ def train_all(
             device=device,
             command=command_line(),
             looked=looked,
+            served=ServedSearch,
+            gate=gate,
         )
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in trained.seconds.items())
     out.print(f"{trained.bundle} (version {trained.version}): {spent}", highlight=False)
     print_left_out(trained.plan)
     measured = f" of {trained.measured}" if refit and trained.report else ""
     out.print(f"{trained.report or 'no report'}{measured}, {time.monotonic() - started:.0f} s", highlight=False)
+    if trained.missed:
+        fail(
+            f"the bundle is not released: {'; '.join(trained.missed)}. {out_folder / 'bundle'} is as it was; the new bundle is "
+            f"{trained.bundle}",
+            NOT_RELEASED,
+        )
     if refit:
         out.print(
             "it has also learned the rest of the log, on which the report measures; its own figures need later searches",
@@ -451,6 +480,7 @@ def _update_all(
     started: float,
 ) -> None:
     from models.train_all import look_at_update, update_all
+    from serving.cli.served_search import ServedSearch
 
     with progress_bars() as progress:
         looked = look_at_update(shop, recipe, out_folder, progress, before=before)
@@ -466,7 +496,15 @@ def _update_all(
         return
     with needs("tune"), resumable(), progress_bars() as progress:
         updated = update_all(
-            shop, recipe, out_folder, progress, looked, seed=seed, device=device, command=command_line()
+            shop,
+            recipe,
+            out_folder,
+            progress,
+            looked,
+            seed=seed,
+            device=device,
+            command=command_line(),
+            served=ServedSearch,
         )
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in updated.seconds.items())
     out.print(f"{updated.bundle} (version {updated.version}): {spent}", highlight=False)

@@ -25,7 +25,7 @@ from serving.compute.retrieval import (
 from serving.compute.retriever import RetrieverItem, RetrieverResult
 from serving.search.request import Search, TypeUse
 from serving.search.results import PhaseTime
-from serving.search.type_use import type_boosts
+from serving.search.type_use import TypeFinding, type_boosts
 from serving.search.understand import Understanding
 from serving.stages.batcher import DEADLINE_MARGIN, Outcome
 from serving.stages.outcomes import gather_or_cancel, merge_outcomes
@@ -53,6 +53,35 @@ class Retrieval:
     phases: tuple[PhaseTime, ...]
 
 
+def search_item(search: Search, asked: Sequence[tuple[Subject, TypeFinding]], *, k: int, depth: int) -> SearchItem:
+    """Returns what the retriever stage is asked for: the best `k` products, of which the student scores `depth` if the search is ranked.
+    `asked` has each reading of the query, its own first."""
+    first, *others = [
+        SearchItem(
+            subject=subject,
+            k=k,
+            filter=search.filter,
+            boosts=search.boosts,
+            type_boosts=type_boosts(types, search.type_boost),
+            only_types=types.use is TypeUse.FILTER,
+            depth=depth if search.is_ranked else 0,
+            weights=search.ranking.weights,
+            lexical_weight=search.lexical_weight,
+            click_weight=search.click_weight,
+            words_only=search.words_only,
+            asked_weight=search.ranking.asked_weight,
+            sort=search.sort,
+            group_by=search.group_by,
+            facets=search.facets,
+            min_similarity=search.min_similarity,
+            min_sequence=search.min_sequence,
+            keeps_features=search.keeps_features,
+        )
+        for subject, types in asked
+    ]
+    return dataclasses.replace(first, others=tuple(others)) if others else first
+
+
 class Retrieve:
     """`max_results` is the number of hits that paging can reach."""
 
@@ -66,37 +95,12 @@ class Retrieve:
         """Searches by the types of the query as the call says; a filter by types that leaves nothing is taken back."""
         types = understanding.types
         has_time = deadline - time.monotonic() > STUDENT_MARGIN * self.stage.batcher.expected_s()
-        item = SearchItem(
-            subject=understanding.subject,
+        item = search_item(
+            search,
+            [(reading.subject, reading.types) for reading in understanding.readings],
             k=self._num_candidates(search, understanding, types.use),
-            filter=search.filter,
-            boosts=search.boosts,
-            type_boosts=type_boosts(types, search.type_boost),
-            only_types=types.use is TypeUse.FILTER,
-            depth=search.ranking.depth if search.is_ranked and has_time else 0,
-            weights=search.ranking.weights,
-            lexical_weight=search.lexical_weight,
-            click_weight=search.click_weight,
-            words_only=search.words_only,
-            asked_weight=search.ranking.asked_weight,
-            sort=search.sort,
-            group_by=search.group_by,
-            facets=search.facets,
-            min_similarity=search.min_similarity,
-            min_sequence=search.min_sequence,
-            keeps_features=search.keeps_features,
+            depth=search.ranking.depth if has_time else 0,
         )
-        others = [
-            dataclasses.replace(
-                item,
-                subject=other.subject,
-                type_boosts=type_boosts(other.types, search.type_boost),
-                only_types=other.types.use is TypeUse.FILTER,
-            )
-            for other in understanding.others
-        ]
-        if others:
-            item = dataclasses.replace(item, others=tuple(others))
         # A query that was encoded is admitted. Where nothing came before, it is refused here when there is too much to do.
         outcome = await self._search(item, deadline, admitted=isinstance(item.subject.query, EncodedQuery))
         is_taken_back = item.only_types and not outcome.value.candidates.rows

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -33,7 +34,9 @@ from loadtest.benchmarks.service import Service, served
 from models.bundles.bundle import Bundle
 from models.products.product_table import ProductTable
 from models.ranking.feature_names import FEATURES
+from models.ranking.features import QueryInput
 from serving.cli.main import app
+from serving.cli.served_search import ServedSearch
 
 SEARCH, RANK = search_pb2.SearchRequest, ranking_pb2.RankRequest
 NONE, STUDENT, TEACHER = search_pb2.RANK_MODEL_NONE, search_pb2.RANK_MODEL_STUDENT, search_pb2.RANK_MODEL_TEACHER
@@ -56,6 +59,20 @@ def opened(ranked: Service) -> Iterator[grpc.Channel]:
 @pytest.fixture(scope="module")
 def search(opened: grpc.Channel) -> search_pb2_grpc.SearchServiceStub:
     return search_pb2_grpc.SearchServiceStub(opened)
+
+
+@pytest.mark.parametrize("locale", ["en-US", "en-GB"])
+def test_the_report_of_a_training_measures_what_is_served(
+    search: search_pb2_grpc.SearchServiceStub, ranked_folder: Path, locale: str
+) -> None:
+    bundle = Bundle(ranked_folder)
+    table, nobody = bundle.products(), np.zeros(bundle.manifest.dim, np.float32)
+    stated = locale if locale in bundle.manifest.locales else ""  # another one would be refused
+    queries = ["velvet sofa", "lamp", "velvte sofa", "lamp under 50", "rug without pattern", table.product(3).title]
+    measured = ServedSearch(bundle)([QueryInput(query, locale, nobody, None, nobody) for query in queries])
+    for query, rows in zip(queries, measured, strict=True):
+        answer = search.Search(SEARCH(query=query, locale=stated, page_size=50), timeout=30)
+        assert [hit.product_id for hit in answer.hits] == [table.id(row) for row in rows[:50].tolist()]
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
 from models.bundles.sources import catalogue_source
+from models.events.errors import LogError
 from models.ranking.recipe import RankerRecipe
-from models.sample_store import SAMPLE_COLUMNS, write_sample_log
+from models.sample_store import EVENTS, SAMPLE_COLUMNS, STOREFRONTS, write_sample_log
 from models.studies.ranking.evaluate_ranking import RankingPlan, evaluate_ranking
 from models.studies.ranking.learned import MULTI_TASK
 from models.studies.ranking.sections import ORACLE
@@ -46,7 +51,12 @@ def bundle(store: Path, tiny_recipe: UnifiedRecipe, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 def report(bundle: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return evaluate_ranking(Bundle(bundle), store, tmp_path_factory.mktemp("report"), lambda *_: None, plan=PLAN).parent
+    out = tmp_path_factory.mktemp("report")
+    return evaluate_ranking(Bundle(bundle), logs(store), out, lambda *_: None, truth_of=store, plan=PLAN).parent
+
+
+def logs(store: Path) -> list[Path]:
+    return [store / EVENTS, store / STOREFRONTS]
 
 
 def tables(folder: Path) -> dict[str, dict[str, Any]]:
@@ -105,11 +115,33 @@ def test_the_details_hold_every_ranker_and_the_oracle_leads(report: Path) -> Non
 def test_a_second_call_learns_nothing_anew(bundle: Path, store: Path, report: Path) -> None:
     before = {name: (report / name / "report.json").read_text(encoding="utf-8") for name in (".", "details")}
     told: set[str] = set()
-    evaluate_ranking(Bundle(bundle), store, report, lambda what, *_: told.add(what), plan=PLAN)
+    evaluate_ranking(Bundle(bundle), logs(store), report, lambda what, *_: told.add(what), truth_of=store, plan=PLAN)
     assert not {what for what in told if what.startswith(("train", "LambdaMART", "compute features", "BM25"))}
     for name, text in before.items():
         again = json.loads((report / name / "report.json").read_text(encoding="utf-8"))
         assert again["sections"] == json.loads(text)["sections"]
+
+
+def test_a_log_without_the_truth_behind_it_is_measured_by_its_clicks(
+    bundle: Path, store: Path, report: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    shutil.copytree(report, out)  # with what was trained
+    evaluate_ranking(Bundle(bundle), logs(store), out, lambda *_: None, plan=PLAN)
+    values = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert not values["facts"]["simulated"]
+    assert "left out are the oracles" in values["facts"]["notes"][0]
+    assert "oracle" not in values["finding"]
+    found, with_truth = tables(out), tables(report)
+    assert list(dict(found["All searches"]["rows"])) == ["retrieval alone", "retrieval + ranking"]
+    assert found["All searches"]["columns"] == ["Recall@10", "NDCG@10"]
+    ranked = dict(found["All searches"]["rows"])["retrieval + ranking"]
+    assert ranked == dict(with_truth["All searches"]["rows"])["retrieval + ranking"][:2]
+    assert not any("oracle" in name for name, _ in found["Goals"]["rows"])
+    details = tables(out / "details")
+    assert "Lift by the position in training" not in details
+    assert ORACLE not in dict(details["purchase: means over pages and rows"]["rows"])
+    assert "(simulated)" not in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_command_refuses_what_there_is_not(bundle: Path, store: Path, tmp_path: Path) -> None:
@@ -123,9 +155,15 @@ def test_the_command_refuses_what_there_is_not(bundle: Path, store: Path, tmp_pa
         assert said in " ".join(told.stderr.split())
 
 
-def test_a_log_that_ends_too_early_is_refused(bundle: Path, store: Path, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
+def test_a_log_without_purchases_is_refused(bundle: Path, store: Path, tmp_path: Path) -> None:
+    events = pq.read_table(store / "events.parquet")
+    kept = pc.not_equal(events["kind"].cast(pa.string()), "purchase")
+    pq.write_table(events.filter(kept), tmp_path / "events.parquet")
+    with pytest.raises(LogError, match="no purchase follows"):
+        evaluate_ranking(Bundle(bundle), [tmp_path / "events.parquet"], tmp_path / "out", lambda *_: None, plan=PLAN)
 
+
+def test_a_log_that_ends_too_early_is_refused(bundle: Path, store: Path, tmp_path: Path) -> None:
     for name in ("catalogue.parquet", "storefronts.parquet", "truth.json"):
         (tmp_path / name).write_bytes((store / name).read_bytes())
     events = pq.read_table(store / "events.parquet")
@@ -135,4 +173,4 @@ def test_a_log_that_ends_too_early_is_refused(bundle: Path, store: Path, tmp_pat
         ["evaluate", "ranking", "--bundle", str(bundle), "--store", str(tmp_path), "--out", str(tmp_path / "report")],
     )
     assert told.exit_code == 1
-    assert "simulate a longer log" in " ".join(told.stderr.split())
+    assert "give a longer log" in " ".join(told.stderr.split())

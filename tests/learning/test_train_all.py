@@ -18,6 +18,8 @@ from models.bundles.build import Recipe
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.sources import catalogue_source
+from models.evaluation.gate import METRICS, Gate
+from models.evaluation.simple_searches import CLICKED, POPULAR, WORDS
 from models.events.errors import LogError
 from models.events.event_log import open_log
 from models.index.tuner import IndexTarget
@@ -39,6 +41,9 @@ from models.train_all import (
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import read_spec
 from serving.cli.main import app
+from serving.cli.served_search import ServedSearch
+
+SIMPLE_ROWS = [POPULAR, CLICKED, WORDS]
 
 OLD_PRODUCTS, OLD_EVENTS = 0.98, 0.9  # of the grown shop's
 
@@ -103,11 +108,11 @@ def trained(shop: Shop, tiny_loop: LoopRecipe, out: Path) -> TrainedAll:
     ):
         dying = Stages(die_at=die_at)
         with pytest.raises(KeyboardInterrupt):
-            train_all(shop, tiny_loop, out, dying)
+            train_all(shop, tiny_loop, out, dying, served=ServedSearch)
         assert dying.names == worked
         assert not (out / "bundle").exists()
     last = Stages()
-    found = train_all(shop, tiny_loop, out, last, command="aisle train all")
+    found = train_all(shop, tiny_loop, out, last, command="aisle train all", served=ServedSearch)
     assert last.names == ["refit"]
     return found
 
@@ -178,9 +183,15 @@ def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Pa
     report = json.loads((out / "report.json").read_text())
     assert report["facts"]["data"]["before"] == "none"
     titles = [section["title"] for section in report["sections"]]
+    searched = [name for name, _ in report["sections"][0]["tables"][0]["rows"]]
+    assert searched == ["new: vectors alone", "new: vectors, ranked", *SIMPLE_ROWS, "new: as served"]
+    figures = report["figures"]
+    assert set(figures) == set(METRICS)
+    assert figures["search.recall@10"]["value"] == report["sections"][0]["tables"][0]["rows"][-1][1][0]["value"]
     assert titles == [
         "Search",
         "Reranking of logged pages",
+        "By kind of search",
         "Product types of queries",
         "Size and training time",
         "What was trained",
@@ -286,6 +297,22 @@ def test_another_ranker_is_compared_with_the_one_before(
         "new: teacher minus ranker, blend",
     ]
     assert differences[0][1][0]["value"] == 0
+
+
+def test_a_bundle_that_misses_a_condition_replaces_none(
+    trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path, silent: Callable[[str, int, int | None], None]
+) -> None:
+    standing = [Bundle(out / name).manifest.version for name in ("bundle", "measured")]
+    other = replace(tiny_loop, ranker=replace(tiny_loop.ranker, epochs=4))
+    held = train_all(shop, other, out, silent, gate=Gate.parse(["search.recall@10=1"]))
+    assert len(held.missed) == 1
+    assert [Bundle(out / name).manifest.version for name in ("bundle", "measured")] == standing
+    assert held.version not in standing
+    assert Bundle(held.bundle).manifest.version == held.version
+    assert held.bundle.is_relative_to(out / "work")
+    assert not train_all(shop, other, out, silent, gate=Gate.parse(["search.recall@10=0"])).missed
+    assert Bundle(out / "measured").manifest.version == held.version
+    assert Bundle(out / "bundle").manifest.version not in standing
 
 
 def test_a_command_trains_the_ranker_of_a_bundle(

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.numpy import load_file
 
 from models.errors import DegenerateLoss, TrainingError
+from models.events.event import EVENT_SCHEMA
 from models.products.product import Product
 from models.unified.batches import search_inputs
 from models.unified.model_files import SEARCH_FILE, SPEC_FILE, VECTORS_FILE
 from models.unified.recipe import UnifiedRecipe
 from models.unified.saved_model import ProductEncoder, export_product_vectors
+from models.unified.shopping_log import ShoppingLog
 from models.unified.train_unified import Training, train_unified
 from models.unified.training_data import TrainingData, prepare
 from models.unified.unified_model import ModelError, Search, UnifiedModel
@@ -93,6 +96,42 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     assert second.step == 5
     second.run(silent, write_nothing)
     assert same(weights(whole), weights(second))
+
+
+def test_hard_negatives_are_mined_in_the_locales_that_asked(
+    planted: Planted, short: UnifiedRecipe, tmp_path: Path, silent: Silent
+) -> None:
+    events = planted.events
+    locales = pa.array(["en-US" if number % 2 else "de-DE" for number in range(len(events))])
+    events = events.set_column(events.schema.get_field_index("locale"), "locale", locales.cast(pa.string()))
+    log = ShoppingLog.from_table(events, [planted.table.id(row) for row in range(len(planted.table))])
+    training = Training(prepare(planted.table, log, short, 0, tmp_path, silent), short, 0, tmp_path / "part.pt", "cpu")
+    torch.nn.init.normal_(training.network.search.query.locale.weight, std=3.0)
+    asked, hardest = training.batches.asked, training._hard_products()
+    assert len(hardest) == len(asked.query)
+    assert (hardest >= 0).all()
+    both = [np.flatnonzero(asked.query == query) for query in np.unique(asked.query)]
+    assert all(len(rows) == 2 for rows in both)
+    assert any(set(hardest[one]) != set(hardest[other]) for one, other in both)
+    training.batches.dynamic = hardest
+    batch = training.batches.make(training.batches.steps - 1)
+    _, rows = training.batches.rows(training.batches.steps - 1)
+    assert set(hardest[asked.of_example[rows]].ravel()) <= set(batch.columns.products)
+
+
+def test_words_of_later_queries_are_in_no_vocabulary(
+    planted: Planted, short: UnifiedRecipe, tmp_path: Path, silent: Silent
+) -> None:
+    events = planted.events.to_pylist()
+    cut = int(short.train_share * len(events))
+    for at, event in enumerate(events):
+        event["query"] += " early" if at < cut // 2 else " late" if at > cut + 10 else ""
+    log = ShoppingLog.from_table(
+        pa.Table.from_pylist(events, EVENT_SCHEMA), [planted.table.id(row) for row in range(len(planted.table))]
+    )
+    words = prepare(planted.table, log, short, 0, tmp_path, silent).vocabulary.words
+    assert "early" in words
+    assert "late" not in words
 
 
 def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(

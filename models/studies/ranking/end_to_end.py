@@ -23,7 +23,6 @@ from models.studies.ranking.truth import StoreTruth
 DEPTH, TOP = 200, 10
 ALONE, RANKED, BEST = "retrieval alone", "retrieval + ranking", "same candidates in the oracle's order"
 RECALL, NDCG, BOUGHT = f"Recall@{TOP}", f"NDCG@{TOP}", "purchases per 100 searches"
-METRICS = (RECALL, NDCG, BOUGHT)
 _BLOCK = 64
 
 
@@ -35,11 +34,17 @@ class WholeSearches:
     simulation if shoppers examine the new order as they examined the logged one.
     """
 
-    values: Mapping[str, Mapping[str, Doubles]]  # order -> metric -> (searches,)
+    values: Mapping[
+        str, Mapping[str, Doubles]
+    ]  # order -> metric -> (searches,); BOUGHT and BEST come of the simulation's truth alone
     candidate_recall: Doubles  # (searches,) share of the bought products that are candidates
     units: Ints
     segments: Mapping[str, Bucket]
     seed: int
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(self.values[ALONE])
 
     def mean(self, order: str, metric: str) -> Interval:
         return mean_interval(self.values[order][metric], self.units, seed=self.seed)
@@ -56,7 +61,7 @@ class WholeSearches:
 def whole_searches(
     bundle: Bundle,
     pages: RankingPages,
-    truth: StoreTruth,
+    truth: StoreTruth | None,
     ranker: Ranker,
     progress: Progress,
     *,
@@ -67,26 +72,21 @@ def whole_searches(
     chosen = _sample_searches(pages.test, max_searches, seed)
     shown = pages.test.take(chosen)
     candidates, blended = _retrieve(bundle, pages, shown, ranker, progress)
-    page = np.repeat(np.arange(shown.num_pages), candidates.shape[1])
-    events = truth.searches(shown.time_ms, shown.queries)
-    true = truth.oracle.chances(events, page, truth.numbers[candidates.ravel()])[:, -1].reshape(candidates.shape)
-    # Nobody buys a product before its launch, or when there is none of it.
-    is_for_sale = truth.log.family.pages.is_for_sale(truth.numbers[candidates], shown.time_ms[:, None])
-    true = np.where(is_for_sale, true, 0.0)
     orders = {
         ALONE: np.tile(np.arange(candidates.shape[1]), (shown.num_pages, 1)),
         RANKED: np.argsort(-blended, axis=1, kind="stable"),
-        BEST: np.argsort(-true, axis=1, kind="stable"),
     }
+    true = None if truth is None else _true_chances(truth, shown, candidates)
+    if true is not None:
+        orders[BEST] = np.argsort(-true, axis=1, kind="stable")
     right = np.flatnonzero(shown.labels[:, -1] > 0)
     relevance = Relevance(shown.page[right], shown.product[right], np.ones(len(right)), shown.num_pages)
-    examination = truth.log.family.pages.examined(TOP)
-    values = {
-        name: _values(
-            np.take_along_axis(candidates, order, 1), np.take_along_axis(true, order, 1), relevance, examination
-        )
-        for name, order in orders.items()
-    }
+    values = {name: _values(np.take_along_axis(candidates, order, 1), relevance) for name, order in orders.items()}
+    if truth is not None and true is not None:
+        examination = truth.log.family.pages.examined(TOP)
+        for name, order in orders.items():
+            chances = np.take_along_axis(true, order, 1)[:, : len(examination)]
+            values[name][BOUGHT] = 100 * chances @ examination
     return WholeSearches(
         values,
         recall_at(places(candidates, relevance), relevance, candidates.shape[1]),
@@ -94,6 +94,16 @@ def whole_searches(
         {name: bucket.take(chosen) for name, bucket in pages.segments.items()},
         seed,
     )
+
+
+def _true_chances(truth: StoreTruth, shown: Impressions, candidates: Ints) -> Doubles:
+    """Returns (searches, candidates) the simulation's chances of a purchase: nobody buys a product before its launch, or when there is none
+    of it."""
+    page = np.repeat(np.arange(shown.num_pages), candidates.shape[1])
+    events = truth.searches(shown.time_ms, shown.queries)
+    true = truth.oracle.chances(events, page, truth.numbers[candidates.ravel()])[:, -1].reshape(candidates.shape)
+    is_for_sale = truth.log.family.pages.is_for_sale(truth.numbers[candidates], shown.time_ms[:, None])
+    return np.where(is_for_sale, true, 0.0)
 
 
 def _sample_searches(test: Impressions, max_searches: int, seed: int) -> Ints:
@@ -130,12 +140,11 @@ def _retrieve(
     return candidates, blended
 
 
-def _values(ranked: Ints, true: Doubles, relevance: Relevance, examination: Doubles) -> dict[str, Doubles]:
+def _values(ranked: Ints, relevance: Relevance) -> dict[str, Doubles]:
     positions = places(ranked[:, :TOP], relevance)
     return {
         RECALL: recall_at(positions, relevance, TOP),
         NDCG: ndcg_at(positions, relevance, TOP),
-        BOUGHT: 100 * true[:, : len(examination)] @ examination,
     }
 
 
@@ -143,29 +152,33 @@ def end_to_end_sections(searches: WholeSearches) -> list[Section]:
     """Returns the sections for decision makers: all searches, then by segment."""
     num_bought = int(np.isfinite(searches.values[ALONE][RECALL]).sum())
     rows: list[tuple[str, Sequence[Cell]]] = [
-        (order, [searches.mean(order, metric) for metric in METRICS]) for order in searches.values
+        (order, [searches.mean(order, metric) for metric in searches.metrics]) for order in searches.values
     ]
     gains: list[tuple[str, Sequence[Cell]]] = [
-        ("with the ranker minus without", [searches.lift(metric) for metric in METRICS])
+        ("with the ranker minus without", [searches.lift(metric) for metric in searches.metrics])
     ]
+    bought = (
+        f"{BOUGHT.capitalize()}: the purchases that the simulation expects over {len(searches.units):,} searches if shoppers examine these "
+        f"first {TOP} like a logged page. "
+    )
     overall = Section(
         "Search with and without the ranker",
         f"{RECALL}: the share of the bought products that rank among the first {TOP} of the whole catalogue. {NDCG} also rewards higher "
-        f"places. Both are means over {num_bought:,} searches that led to a purchase. {BOUGHT.capitalize()}: the purchases that the "
-        f"simulation expects over {len(searches.units):,} searches if shoppers examine these first {TOP} like a logged page. The first two "
-        "metrics count only products that the shop had shown in its own order; a better product that was never shown cannot count.",
+        f"places. Both are means over {num_bought:,} searches that led to a purchase. {bought if BOUGHT in searches.metrics else ''}"
+        f"{RECALL} and {NDCG} count only products that the shop had shown in its own order; a better product that was never shown cannot "
+        "count.",
         plots=[
             groups_plot(
                 {
                     metric: {order: searches.mean(order, metric) for order in (ALONE, RANKED)}
                     for metric in (RECALL, NDCG)
                 },
-                "(simulated)",
+                "of bought products",
             )
         ],
         tables=[
-            Table("All searches", "order", METRICS, rows),
-            Table("Lift by the ranker", "", METRICS, gains, signed=True),
+            Table("All searches", "order", searches.metrics, rows),
+            Table("Lift by the ranker", "", searches.metrics, gains, signed=True),
         ],
     )
     tables = [table for name in searches.segments for table in _segment_tables(searches, name)]
@@ -182,18 +195,23 @@ def end_to_end_sections(searches: WholeSearches) -> list[Section]:
 
 def end_to_end_finding(searches: WholeSearches) -> str:
     """Returns the main results in a few sentences."""
-    recall, lift, ratio = (searches.mean(RANKED, RECALL), searches.lift(RECALL), searches.ratio(BOUGHT))
+    recall, lift = searches.mean(RANKED, RECALL), searches.lift(RECALL)
     alone = searches.mean(ALONE, RECALL)
     candidates = mean_interval(searches.candidate_recall, searches.units, seed=searches.seed)
     verb = ("raises" if lift.value > 0 else "lowers") if lift.excludes_zero else "does not clearly change"
-    return (
+    found = (
         f"Ranking the {DEPTH} candidates of a search {verb} the share of bought products among the first {TOP}: "
         f"{alone.value:.0%} without the ranker, {recall.value:.0%} with it (difference {100 * lift.value:+.1f} points, "
         f"{100 * lift.low:+.1f} to {100 * lift.high:+.1f}). "
-        f"In the simulation, shoppers buy {ratio.value:.2f} times as much from the ranked first page as from the unranked one "
-        f"({ratio.low:.2f} to {ratio.high:.2f}). "
-        f"The oracle, which knows every shopper's intent, reaches {searches.mean(BEST, RECALL).value:.0%} with the same candidates; "
         f"{candidates.value:.0%} of the bought products are among the {DEPTH} candidates."
+    )
+    if BOUGHT not in searches.metrics:
+        return found
+    ratio = searches.ratio(BOUGHT)
+    return (
+        f"{found} In the simulation, shoppers buy {ratio.value:.2f} times as much from the ranked first page as from the unranked one "
+        f"({ratio.low:.2f} to {ratio.high:.2f}). "
+        f"The oracle, which knows every shopper's intent, reaches {searches.mean(BEST, RECALL).value:.0%} with the same candidates."
     )
 
 
@@ -205,10 +223,10 @@ def _segment_tables(searches: WholeSearches, name: str) -> list[Table]:
         if not is_large(searches.units[counted]):
             continue
         cells: list[Cell] = []
-        for metric in METRICS:
+        for metric in searches.metrics:
             alone = mean_interval(searches.values[ALONE][metric][at], searches.units[at], seed=searches.seed)
             ranked = mean_interval(searches.values[RANKED][metric][at], searches.units[at], seed=searches.seed)
             cells += [alone.value, ranked.value, searches.lift(metric, at)]
         rows.append((f"{value} ({len(counted):,})", cells))
-    columns = [f"{metric}: {part}" for metric in METRICS for part in ("alone", "ranked", "lift")]
+    columns = [f"{metric}: {part}" for metric in searches.metrics for part in ("alone", "ranked", "lift")]
     return [Table(f"By {name}; number of searches with a purchase in brackets", name, columns, rows)]

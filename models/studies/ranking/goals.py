@@ -31,7 +31,8 @@ class Goal:
 def check_goals(
     ranked: Ranked, oracle: str, curve: SparseCurve, taught: Distilled | None, shares: Sequence[float] = SHARES
 ) -> list[Goal]:
-    """Compares the measured values with the goals; a lead over another ranker must exclude 0 with its whole interval."""
+    """Compares the measured values with the goals; a lead over another ranker must exclude 0 with its whole interval. Without the oracle
+    among the rankers its shares are no goals."""
     goals = []
     if SPARSE_SHARE in shares:
         at = list(shares).index(SPARSE_SHARE)
@@ -40,7 +41,7 @@ def check_goals(
                 lead = curve.lead(rival, at, ours)
                 name = f"purchase NDCG@10 with {SPARSE_SHARE:.0%} of the purchase labels, {ours} minus {rival}"
                 goals.append(Goal(name, "interval above 0", lead, lead.low > 0))
-    for name in (MULTI_TASK, SERVED):
+    for name in (MULTI_TASK, SERVED) if oracle in ranked.scores else ():
         share = ranked.share(name, oracle, GRADED)
         target = f"at least {MIN_SHARE_OF_ORACLE}"
         goals.append(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Doubles, Ints
-from models.evaluation.metrics import Relevance, average_precision, ndcg_at, reciprocal_rank
+from models.evaluation.metrics import Relevance, average_precision, ndcg_at, places_by_score, reciprocal_rank
 from models.ranking.fit_ranker import RankerRows
 from models.ranking.ranker import blend
 from models.ranking.tasks import TASKS
@@ -67,7 +67,7 @@ def page_values(rows: RankerRows, scores: AnyFloats, grades: AnyFloats, k: int =
     """
     relevant = np.flatnonzero(grades > 0)
     relevance = Relevance(rows.page[relevant], relevant, np.asarray(grades[relevant], np.float64), rows.num_pages)
-    positions = page_places(rows, scores)[relevant]
+    positions = places_by_score(scores, rows.page)[relevant]
     values = np.stack(
         [
             ndcg_at(positions, relevance, k),
@@ -78,15 +78,6 @@ def page_values(rows: RankerRows, scores: AnyFloats, grades: AnyFloats, k: int =
     )
     values[np.unique(rows.page[np.isnan(scores)])] = np.nan
     return values
-
-
-def page_places(rows: RankerRows, scores: AnyFloats) -> Ints:
-    """Returns (rows,) the place of each row in its page, from 0, by falling score."""
-    tie_breaker = np.random.default_rng(0).random(len(scores))
-    order = np.lexsort((tie_breaker, -np.asarray(scores), rows.page))
-    places = np.empty(len(order), np.int64)
-    places[order] = np.arange(len(order)) - np.searchsorted(rows.page, rows.page)[order]
-    return places
 
 
 def graded(labels: AnyFloats) -> Doubles:

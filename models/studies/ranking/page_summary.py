@@ -108,12 +108,15 @@ class Ranked:
         return Table(f"{task}: means over pages and rows", "ranker", COLUMNS, rows)
 
     def graded_table(self, rankers: Sequence[str], oracle: str) -> Table:
-        """Returns NDCG of whole pages, with the share of the oracle's."""
-        rows = [(name, [self.mean(name, GRADED), self.share(name, oracle, GRADED)]) for name in rankers]
+        """Returns NDCG of whole pages, with the share of the oracle's if it is among the rankers."""
+        has_oracle = oracle in rankers
+        rows: list[tuple[str, Sequence[Cell]]] = [
+            (name, [self.mean(name, GRADED), *([self.share(name, oracle, GRADED)] if has_oracle else [])])
+            for name in rankers
+        ]
         rows.sort(key=lambda row: -_value(row[1][0]))
-        return Table(
-            "Whole page; gains: click 1, cart 2, purchase 3", "ranker", ("NDCG", "share of the oracle's"), rows
-        )
+        columns = ("NDCG", "share of the oracle's") if has_oracle else ("NDCG",)
+        return Table("Whole page; gains: click 1, cart 2, purchase 3", "ranker", columns, rows)
 
     def difference_table(self, caption: str, pairs: Sequence[tuple[str, str]]) -> Table:
         """Returns differences in NDCG@10 by task, and in NDCG of whole pages: the first of each pair minus the second."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,11 @@ from models.arrays import Floats, Ints, Progress
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.evaluation.buckets import Bucket
+from models.evaluation.learned_until import retrieval_learned_until
 from models.evaluation.numbered_log import NumberedLog
 from models.evaluation.numbered_log import read_log as read_numbered_log
 from models.events.errors import LogError
+from models.events.event_log import log_digests
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER as TYPES_STARTER
@@ -33,12 +35,10 @@ from models.ranking.parse_log import parse_log
 from models.ranking.product_columns import ProductColumns
 from models.ranking.query_attributes import QueryAttributes
 from models.ranking.train_ranker import ranker_rows
-from models.sample_store import EVENTS, STOREFRONTS
 from models.studies.ranking.segments import page_segments, searches_before
-from models.studies.types.store_queries import category_of
 from models.studies.types.trained_types import TrainedTypes
 from models.unified.bundle_part import UNIFIED_PART
-from models.unified.light_tower import LightTower, read_spec
+from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 
 MIN_PAGES = 50  # to train on, and to measure on
@@ -82,8 +82,8 @@ class RankingPages:
         return self.test_rows.features[:, FEATURES.index(feature)]
 
 
-def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progress: Progress) -> RankingPages:
-    """Reads the pages and computes their features, which are cached in `work`.
+def read_pages(bundle: Bundle, logs: Sequence[Path], split: PageSplit, work: Path, progress: Progress) -> RankingPages:
+    """Reads the pages of the first log and computes their features, which are cached in `work`. Clicks are those of all logs.
 
     Raises BundleError without a unified model, LogError if there are too few pages.
     """
@@ -91,26 +91,31 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
         raise BundleError(
             "a ranker needs the unified model, and the bundle has none; make one with 'aisle train unified'"
         )
-    log, table = store / EVENTS, bundle.products()
-    since_ms = int(read_spec(UNIFIED_PART.open(bundle))["until_ms"])
+    log, table = logs[0], bundle.products()
+    since_ms = retrieval_learned_until(bundle)
     progress("read the log", 0, None)
     shown = read_impressions(log, table, PriceBands.load(UNIFIED_PART.open(bundle)), since_ms=since_ms)
     cut = int(split.train_share * shown.num_pages)
     if min(cut, shown.num_pages - cut) < MIN_PAGES:
         raise LogError(
-            f"{shown.num_pages} result pages are later than the unified model's training window; {2 * MIN_PAGES} are needed: simulate "
+            f"{shown.num_pages} result pages are later than the unified model's training window; {2 * MIN_PAGES} are needed: give "
             "a longer log, or train the unified model with a smaller train_share"
         )
     rng = np.random.default_rng([split.seed, 0xE7])
     train = shown.take(_sample(rng, np.arange(cut), split.max_train))
     test = shown.take(_sample(rng, np.arange(cut, shown.num_pages), split.max_test))
+    if not (train.labels[:, -1].any() and test.labels[:, -1].any()):
+        raise LogError(
+            "no purchase follows from the result pages to learn from, or none from those to measure on; rankers are compared by "
+            "purchases. 'aisle train all' reports on clicks alone"
+        )
     test_since_ms = int(shown.time_ms[cut])
     events = read_numbered_log(log, [table.id(row) for row in range(len(table))], progress)
-    types = _types_until(store, since_ms, split.seed, work, progress) if TYPES_PART.is_in(bundle) else None
+    types = _types_until(bundle, logs, since_ms, split.seed, work, progress) if TYPES_PART.is_in(bundle) else None
     columns = ProductColumns.from_bundle(bundle)
     progress("learn the attributes that words name", 0, None)
-    query_attributes = learn_query_attributes(logs_of(store), table, columns, until_ms=since_ms)
-    clicks = ClickHistory.from_events(parse_log(logs_of(store), table).events, test_since_ms)
+    query_attributes = learn_query_attributes(list(logs), table, columns, until_ms=since_ms)
+    clicks = ClickHistory.from_events(parse_log(list(logs), table).events, test_since_ms)
     memory = clicks.memory(table, test_since_ms)
     learning = CandidateFeatures(
         bundle,
@@ -139,19 +144,17 @@ def read_pages(bundle: Bundle, store: Path, split: PageSplit, work: Path, progre
     )
 
 
-def logs_of(store: Path) -> list[Path]:
-    """Returns the logs of a simulated store, for all locales; older stores have only the main log."""
-    return [path for path in (store / EVENTS, store / STOREFRONTS) if path.exists()]
-
-
 def _sample(rng: np.random.Generator, pages: Ints, max_pages: int) -> Ints:
     return pages if len(pages) <= max_pages else np.sort(rng.choice(pages, max_pages, replace=False))
 
 
-def _types_until(store: Path, until_ms: int, seed: int, work: Path, progress: Progress) -> TypeModel:
+def _types_until(
+    bundle: Bundle, logs: Sequence[Path], until_ms: int, seed: int, work: Path, progress: Progress
+) -> TypeModel:
     """Trains a classifier without the clicks of these pages; the bundle's own may have been trained on the whole log."""
     progress("train the query classifier", 0, None)
-    labelled = label_log(logs_of(store), category_of(store), until=datetime.fromtimestamp(until_ms / 1000, UTC))
+    until = datetime.fromtimestamp(until_ms / 1000, UTC)
+    labelled = label_log(list(logs), bundle.products().category_by_id(), until=until)
     return TrainedTypes(work, progress).train("types", labelled.examples, TYPES_STARTER, seed)
 
 
@@ -166,6 +169,5 @@ def _rows(features: CandidateFeatures, shown: Impressions, cache: Path, progress
 
 
 def _key(bundle: Bundle, log: Path, split: PageSplit) -> str:
-    stat = log.stat()
-    key = [bundle.manifest.version, TYPES_PART.is_in(bundle), stat.st_size, stat.st_mtime_ns, repr(split), FEATURES]
+    key = [bundle.manifest.version, TYPES_PART.is_in(bundle), log_digests(log), repr(split), FEATURES]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]

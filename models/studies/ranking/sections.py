@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from models.evaluation.buckets import Bucket
+from models.evaluation.metrics import tie_breakers
 from models.evaluation.page import Section
 from models.evaluation.plots import groups_plot, reliability_plot
 from models.ranking.tasks import TASKS
@@ -54,7 +55,7 @@ def page_sections(ranked: Ranked, segments: Mapping[str, Bucket]) -> list[Sectio
         Section(
             "All rankers",
             "; ".join(f"{name}: {note}" for name, note in _NOTES.items()) + ".",
-            plots=[groups_plot(groups, "NDCG@10; graded: of the whole page (simulated)")],
+            plots=[groups_plot(groups, "NDCG@10; graded: of the whole page")],
             tables=[*(ranked.task_table(names, task) for task in TASKS), ranked.graded_table(names, ORACLE)],
         ),
         Section(
@@ -124,9 +125,7 @@ def _segment_section(ranked: Ranked, plotted: Sequence[str], segments: Mapping[s
 
 def _calibration_section(ranked: Ranked) -> Section:
     plots = [
-        reliability_plot(
-            {task: _points(ranked, task) for task in TASKS}, "observed share (simulated)", "predicted probability"
-        )
+        reliability_plot({task: _points(ranked, task) for task in TASKS}, "observed share", "predicted probability")
     ]
     return Section(
         "Calibration",
@@ -139,5 +138,6 @@ def _calibration_section(ranked: Ranked) -> Section:
 def _points(ranked: Ranked, task: str, groups: int = 10) -> list[tuple[float, float]]:
     """Returns the mean probability and the observed share of groups of equally many rows."""
     probabilities, labels = ranked.scores[MULTI_TASK].for_task(task), ranked.rows.labels[:, TASKS.index(task)]
-    parts = np.array_split(np.argsort(probabilities, kind="stable"), groups)
+    order = np.lexsort((tie_breakers(len(probabilities)), probabilities))
+    parts = np.array_split(order, groups)
     return [(float(probabilities[rows].mean()), float(labels[rows].mean())) for rows in parts if len(rows)]

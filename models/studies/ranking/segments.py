@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from models.evaluation.buckets import FREQUENCIES, Bucket, frequency_codes
+from models.evaluation.buckets import Bucket
 from models.evaluation.cases import search_keys
 from models.evaluation.numbered_log import NumberedLog
-from models.events.searches import plain_query
+from models.evaluation.page_buckets import query_bucket
 from models.ranking.impressions import Impressions
 from models.unified.history import HistoryKind
 
@@ -23,17 +23,10 @@ def page_segments(shown: Impressions, searches: Mapping[str, int]) -> dict[str, 
     """Divides the pages. `searches` is the number of searches for each query, normalised by `plain_query`, before the first page."""
     engaged = np.array([sum(item.kind != HistoryKind.SEARCH for item in history) for history in shown.histories])
     return {
-        QUERY: query_segments(shown.queries, searches),
+        QUERY: query_bucket(shown.queries, searches),
         HISTORY: Bucket(HISTORIES, np.searchsorted(_HISTORY_ENDS, engaged, side="right").astype(np.int32)),
         SHOPPER: Bucket(SHOPPERS, np.where(shown.is_anonymous, 0, np.where(engaged > 0, 2, 1)).astype(np.int32)),
     }
-
-
-def query_segments(queries: Sequence[str], searches: Mapping[str, int]) -> Bucket:
-    """Divides queries by their number of earlier searches, as `frequency_codes` does."""
-    code_of = dict(zip(searches, frequency_codes(np.array([*searches.values()], np.int64)).tolist(), strict=True))
-    codes = [code_of.get(plain_query(query), FREQUENCIES.index("unseen")) for query in queries]
-    return Bucket(FREQUENCIES, np.array(codes, np.int32))
 
 
 def searches_before(events: NumberedLog, time_ms: int) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,13 +18,19 @@ from models.ranking.recipe import RankerRecipe
 from models.ranking.train_ranker import TrainingPages, ranker_rows, train_on
 from models.ranking.unshown_pages import unshown_pages
 from models.studies.ranking.learned import fingerprint
-from models.studies.ranking.pages import RankingPages, logs_of
+from models.studies.ranking.pages import RankingPages
 
 SERVED = "multi-task, as served"
 
 
 def served_ranker(
-    bundle: Bundle, store: Path, pages: RankingPages, recipe: RankerRecipe, work: Path, progress: Progress, seed: int
+    bundle: Bundle,
+    logs: Sequence[Path],
+    pages: RankingPages,
+    recipe: RankerRecipe,
+    work: Path,
+    progress: Progress,
+    seed: int,
 ) -> Ranker:
     """Returns the trained ranker; an earlier call's is loaded from `work`."""
     key = [bundle.manifest.version, asdict(recipe), seed, fingerprint(pages.train_rows, pages.test_rows.features)]
@@ -32,7 +39,7 @@ def served_ranker(
         return Ranker.load(folder)
     except RankerError:
         progress("retrieve unshown candidates", 0, None)
-    log, unshown = open_log(logs_of(store)), None
+    log, unshown = open_log(logs), None
     for share, logged in ((recipe.found_pages, True), (recipe.clicked_pages, False)):
         candidates = unshown_pages(
             log,

@@ -127,9 +127,7 @@ def sparse_section(curve: SparseCurve, shares: Sequence[float] = SHARES) -> Sect
         "Few purchases",
         "The rankers see all clicks and carts but only a share of the purchase labels; other purchases count as carts. Below "
         f"{_FEW:.0%} of the labels, each point is the mean over {curve.num_draws} samples of them.",
-        plots=[
-            lines_plot(means, steps, "purchase NDCG@10 (simulated)", "share of the purchase labels (and their number)")
-        ],
+        plots=[lines_plot(means, steps, "purchase NDCG@10", "share of the purchase labels (and their number)")],
         tables=[
             Table("Purchase NDCG@10", "ranker", steps, list(means.items())),
             Table("Lift by also learning from clicks and carts", "rankers", steps, leads, signed=True),

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from models.arrays import Bools, Floats, Ints, Progress
+from models.evaluation.metrics import tie_breakers
 from models.studies.text_encoder.embedders import Embedder, VectorCache, checked
 
 
@@ -35,15 +36,19 @@ class VectorScorer:
 
 
 def best(scores: Floats, k: int) -> Ints:
-    """Returns (queries, k) products by falling `scores` (queries, products), ties by product number; -1 past the last above -inf."""
+    """Returns (queries, k) products by falling `scores` (queries, products), ties at random but always alike; -1 past the last above -inf.
+
+    Product numbers break no ties: a set that lists what is relevant first would reward scores that tell nothing apart.
+    """
     num_products = scores.shape[1]
     depth = min(k, num_products)
     ranked = np.full((len(scores), k), -1, np.int64)
-    # Candidates include all ties with the last one, so that the product number decides, not the partition.
+    ties = tie_breakers(num_products)
+    # Candidates include all ties with the last one, so that these numbers decide, not the partition.
     limits = -np.partition(-scores, depth - 1, axis=1)[:, depth - 1]
     for row, (values, limit) in enumerate(zip(scores, limits, strict=True)):
         candidates = np.flatnonzero((values >= limit) & (values > -np.inf))
-        order = np.argsort(-values[candidates], kind="stable")[:depth]
+        order = np.lexsort((ties[candidates], -values[candidates]))[:depth]
         ranked[row, : len(order)] = candidates[order]
     return ranked
 

@@ -1,8 +1,8 @@
 """Measures the effect of query types on a search: boosting by predicted types or filtering by them, also where the classifier is wrong.
 
-Products are ranked in memory by the bundle's own vectors, as the service does with an exact index. The classifier is trained on the first
-part of the logs; later searches are the test. A hit is good if it has the true type; including the product that the shopper engaged with
-is better.
+Products are ranked in memory by the bundle's own vectors, as the service does with an exact index. The test is searches that began after
+everything that the bundle's retrieval learned from; the classifier is trained on what came before. A hit is good if it has the true type;
+including the product that the shopper engaged with is better.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from models.arrays import Bools, Codes, Doubles, Floats, Ints, Progress
 from models.bundles.bundle import Bundle
 from models.evaluation.bootstrap import Interval, mean_interval
+from models.evaluation.learned_until import check_later, retrieval_learned_until, utc
 from models.evaluation.page import Section, Table, write_sections
 from models.evaluation.run_facts import RunFacts
+from models.events.errors import LogError
+from models.events.event_log import EventLog, open_log
+from models.events.kinds import CLICK
 from models.query_types.labels import label_log
 from models.query_types.recipe import STARTER, TypesRecipe
 from models.query_types.train_types import train_types
 from models.query_types.type_model import TypeModel
-from models.sample_store import EVENTS, MAIN_LOCALE, STOREFRONTS
-from models.studies.types.store_queries import category_of
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.light_tower import LightTower
+from models.unified.shopping_log import UNKNOWN, ShoppingLog
 
 WEIGHTS = (0.0, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 FILTER = "filter"
-TRAIN_SHARE = 0.8  # of the time
+TRAIN_SHARE = 0.8  # of the time, at the least: the classifier needs clicks
 TOP, DEPTH = 10, 24
 MAX_TYPES = 3
 _BLOCK = 256
@@ -54,45 +54,59 @@ class TestSearches:
 
 def evaluate_type_use(
     bundle: Bundle,
-    store: Path,
+    logs: Sequence[Path],
     out: Path,
     progress: Progress,
     *,
+    simulated: bool,
     recipe: TypesRecipe = STARTER,
     max_searches: int = 1_500,
     command: str = "",
     seed: int = 0,
 ) -> Path:
-    """Writes report.json and report.html into `out` and returns the path of the HTML file. All engagement is simulated.
+    """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
-    `bundle` holds the unified model of the simulated store in `store`. Repeats up to `max_searches` searches of the main locale, of other
-    locales of its language, and of other languages. Raises BundleError, OSError, ExamplesError.
+    `bundle` holds the unified model; `logs` are of its catalogue, as `open_log` opens them. Repeats up to `max_searches` searches of the
+    bundle's first locale, of other locales of its language, and of other languages. Raises BundleError, ExamplesError, and LogError if no
+    search began after what the bundle learned from.
     """
     tower = LightTower(UNIFIED_PART.open(bundle))
     vectors = np.asarray(bundle.unit_vectors(), np.float32)
     table = bundle.products()
     codes, categories = table.distinct("category")
     progress("train the query classifier", 0, None)
-    logs = [store / EVENTS, store / STOREFRONTS]
-    cut = _cut(store / EVENTS)
-    labelled = label_log(logs, category_of(store), until=cut)
-    model = train_types(labelled.examples, recipe, seed=seed)
-    row_of = {table.id(row): row for row in range(len(table))}
+    log = open_log(logs)
+    since_ms = measured_from(log, retrieval_learned_until(bundle))
+    until = datetime.fromtimestamp(since_ms / 1000, UTC)
+    model = train_types(label_log(logs, table.category_by_id(), until=until).examples, recipe, seed=seed)
+    events = ShoppingLog.from_log(log, [table.id(row) for row in range(len(table))])
     outcomes: dict[str, dict[str, _Outcome]] = {}
-    for group, searches in _groups(logs, cut, row_of, max_searches, seed).items():
+    for group, searches in later_searches(events, since_ms, bundle.manifest.locales[0], max_searches, seed).items():
         progress(f"search in {group}", 0, None)
         outcomes[group] = _search(searches, model, tower, vectors, codes, categories)
     facts = RunFacts.of_this_run(
         "Effect of query types on search",
-        simulated=True,
+        simulated=simulated,
         command=command,
         data={
-            "searches": {group: len(next(iter(by_weight.values())).right_type) for group, by_weight in outcomes.items()}
+            "bundle": f"{bundle.manifest.name}, version {bundle.manifest.version}",
+            "searches from": utc(since_ms),
+            "searches": {
+                group: len(next(iter(by_weight.values())).right_type) for group, by_weight in outcomes.items()
+            },
         },
         recipe={"top": TOP, "depth": DEPTH, "train_share": TRAIN_SHARE},
         seeds={"training, searches and intervals": seed},
     )
     return write_sections(out, facts, _finding(outcomes), _sections(outcomes, seed), _METHOD)
+
+
+def measured_from(log: EventLog, learned_until_ms: int) -> int:
+    """Returns the time (ms since 1970) from which searches are measured: after TRAIN_SHARE of the log's time, and after all that the bundle
+    learned from. Raises LogError if the log ends before it."""
+    check_later(log, learned_until_ms)
+    first, last = int(log.time_ms[0]), int(log.time_ms[-1])
+    return max(int(first + TRAIN_SHARE * (last - first)), learned_until_ms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,47 +172,38 @@ def _judge(scores: Floats, product_types: Codes, product: Ints, codes: Codes) ->
     return (codes[top[:, :TOP]] == product_types[:, None]).mean(axis=1), (top == product[:, None]).any(axis=1)
 
 
-def _groups(
-    logs: Sequence[Path], cut: datetime, row_of: Mapping[str, int], max_searches: int, seed: int
+def later_searches(
+    events: ShoppingLog, since_ms: int, main_locale: str, max_searches: int, seed: int
 ) -> dict[str, TestSearches]:
-    """Returns the searches after `cut` with the first product that each led to, by group of locales."""
-    language = MAIN_LOCALE.partition("-")[0]
-    tables = [pq.read_table(path, filters=[("time", ">=", cut)]) for path in logs]
-    table = pa.concat_tables([each.select(["session_id", "locale", "kind", "product_id", "query"]) for each in tables])
-    table = table.filter(
-        pc.and_(pc.not_equal(table["kind"].cast(pa.string()), "impression"), pc.not_equal(table["query"], ""))
-    )
-    rows: dict[str, list[tuple[str, str, int]]] = {MAIN_LOCALE: [], f"other {language}": [], "other languages": []}
-    seen: set[tuple[str, str]] = set()
-    for session, locale, product, query in zip(
-        *(table[name].to_pylist() for name in ("session_id", "locale", "product_id", "query")), strict=True
-    ):
-        if (session, query) in seen or product not in row_of:
-            continue
-        seen.add((session, query))
-        is_near = locale.partition("-")[0] == language
-        group = MAIN_LOCALE if locale == MAIN_LOCALE else f"other {language}" if is_near else "other languages"
-        rows[group].append((query, locale, row_of[product]))
+    """Returns the searches that began at `since_ms` or later with the first product that each led to, by group of locales; `max_searches`
+    of each group at random. Raises LogError if there is none."""
+    engaged = (events.kind >= CLICK) & (events.query > 0) & (events.product != UNKNOWN)
+    rows = np.flatnonzero(engaged & (events.searched_ms >= since_ms))
+    rows = rows[np.sort(np.unique(events.search[rows], return_index=True)[1])]
+    if not len(rows):
+        raise LogError(
+            f"no search from {utc(since_ms)} on led to a product of the bundle: nothing is left to measure it on"
+        )
+    language = main_locale.partition("-")[0]
+    is_main = np.array([locale == main_locale for locale in events.locales], np.bool_)[events.locale[rows]]
+    is_near = np.array([locale.partition("-")[0] == language for locale in events.locales], np.bool_)[
+        events.locale[rows]
+    ]
+    groups = {main_locale: is_main, f"other {language}": is_near & ~is_main, "other languages": ~is_near}
     rng = np.random.default_rng(seed)
     drawn = {
-        group: [pairs[at] for at in np.sort(rng.permutation(len(pairs))[:max_searches]).tolist()]
-        for group, pairs in rows.items()
+        group: rows[of_group][np.sort(rng.permutation(int(of_group.sum()))[:max_searches])]
+        for group, of_group in groups.items()
     }
     return {
         group: TestSearches(
-            [query for query, _, _ in pairs],
-            [locale for _, locale, _ in pairs],
-            np.array([product for _, _, product in pairs]),
+            [events.queries[query] for query in events.query[at].tolist()],
+            [events.locales[locale] for locale in events.locale[at].tolist()],
+            events.product[at].astype(np.int64),
         )
-        for group, pairs in drawn.items()
-        if pairs
+        for group, at in drawn.items()
+        if len(at)
     }
-
-
-def _cut(events: Path) -> datetime:
-    times = pq.read_table(events, columns=["time"])["time"].cast(pa.int64())
-    first, last = pc.min(times).as_py(), pc.max(times).as_py()
-    return datetime.fromtimestamp((first + TRAIN_SHARE * (last - first)) / 1000, UTC)
 
 
 def _sections(outcomes: Mapping[str, Mapping[str, _Outcome]], seed: int) -> list[Section]:
@@ -255,7 +260,7 @@ def _finding(outcomes: Mapping[str, Mapping[str, _Outcome]]) -> str:
 
 
 _METHOD = (
-    "The classifier was trained on the first 80 % of the time, the retrieval model on the whole log of the main locale: retrieval has seen "
-    "these searches, equally at every weight. A search is judged by the first product that it led to. Simulated shoppers sometimes click "
-    "by mistake, so no weight can reach 1."
+    "The searches began after all events that the bundle's retrieval learned from, and after 80 % of the time of the log; the classifier "
+    "was trained on the events before them. A search is judged by the first product that it led to. Shoppers sometimes click by mistake, "
+    "so no weight can reach 1."
 )

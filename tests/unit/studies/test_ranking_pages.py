@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.evaluation.metrics import places_by_score
 from models.query_types.calibration import expected_calibration_error
 from models.ranking.feature_names import FEATURES
 from models.ranking.fit_ranker import RankerRows
@@ -20,7 +21,6 @@ from models.studies.ranking.page_metrics import (
     calibration_parts,
     graded,
     log_losses,
-    page_places,
     page_values,
     take_pages,
 )
@@ -100,9 +100,9 @@ def test_the_calibration_error_of_pages_is_that_of_all_rows() -> None:
 
 def test_an_order_without_an_opinion_gains_nothing_from_how_a_page_is_kept() -> None:
     first = rows_of([*([PURCHASE, *[NOTHING] * 11] * 400)], [12] * 400)
-    places = page_places(first, np.zeros(len(first.page)))[first.labels[:, 0] > 0]
+    places = places_by_score(np.zeros(len(first.page)), first.page)[first.labels[:, 0] > 0]
     assert 4.5 < places.mean() < 6.5
-    assert sorted(page_places(first, np.zeros(len(first.page)))[:12].tolist()) == list(range(12))
+    assert sorted(places_by_score(np.zeros(len(first.page)), first.page)[:12].tolist()) == list(range(12))
 
 
 def test_an_answer_may_know_one_task_alone() -> None:

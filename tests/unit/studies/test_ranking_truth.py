@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.evaluation.numbered_log import read_log
+from models.evaluation.page_buckets import query_bucket
 from models.products.product_table import ProductTable, write_products
 from models.ranking.impressions import Impressions, read_impressions
 from models.sample_store import EVENTS, FAMILIES, TRUTH, LogParameters, SampleStore, parameters_of, write_sample_log
 from models.studies.oracle_ranker import TruthError, load_simulated_log
-from models.studies.ranking.segments import HISTORY, QUERY, SHOPPER, page_segments, query_segments, searches_before
+from models.studies.ranking.segments import HISTORY, QUERY, SHOPPER, page_segments, searches_before
 from models.studies.ranking.truth import FIT, QUALITY, TASTE, StoreTruth
 from models.unified.history import HistoryItem, HistoryKind
 from models.unified.price_bands import PriceBands
@@ -86,9 +87,9 @@ def test_a_search_that_the_log_does_not_have_is_named(truth: StoreTruth) -> None
 
 def test_queries_are_head_torso_and_tail_by_their_searches() -> None:
     counts = {"sofa": 50, "rug": 30, "lamp": 15, "bin": 5}
-    found = query_segments(["Sofa", "rug", " lamp", "bin", "kite"], counts)
+    found = query_bucket(["Sofa", "rug", " lamp", "bin", "kite"], counts)
     assert [found.values[code] for code in found.codes] == ["head", "torso", "tail", "tail", "unseen"]
-    assert query_segments(["sofa"], {}).codes.tolist() == [3]
+    assert query_bucket(["sofa"], {}).codes.tolist() == [3]
 
 
 def test_searches_before_a_moment_are_counted_once_each(store: Path, table: ProductTable, shown: Impressions) -> None:
