@@ -27,7 +27,7 @@ def bench_batcher(setup: Setup) -> None:
                 theirs.append(handle.stock.remote(setup.seconds).result())
                 idle.append(handle.idle_wait_ms.remote(2000).result())
         finally:
-            cluster.stop()
+            cluster.stop(is_own=True)
     add = setup.figures.add
     note = f"simulated device, {batching_replica.DEVICE_MS:.0f} ms a batch, {batching_replica.RATE:.0f} calls/s"
     add("batcher", "mean batch, pulled", "items", [r.mean_batch for r in ours], note=note)

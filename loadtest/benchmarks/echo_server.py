@@ -88,7 +88,7 @@ def serve_gateway(port: int) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
         ended.wait()
-        cluster.stop()
+        cluster.stop(is_own=True)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ def train_all(
     gate: Gate = OPEN,
 ) -> TrainedAll:
     """Writes `out/bundle` and `out/measured` (replacing earlier ones), `out/work` and, if there is something to measure on,
-    `out/report.html` and `out/report.json`. A report that misses a condition of `gate` leaves both bundles as they are; the new one stays in
-    the work folder, and is not refitted. `served` opens a bundle as a service searches it, for the report.
+    `out/report.html` and `out/report.json`. A report that misses a condition of `gate` leaves both bundles as they are; the new one stays
+    in the work folder, and is not refitted. `served` opens a bundle as a service searches it, for the report.
 
     Stages that lack what they need are left out, see `look`, whose result `looked` is; it also says whether the bundle is refitted. Text
     encoder, unified model and teacher are trained on `device`, "cpu" or "cuda". The report compares the measured bundle with `before`, see
