@@ -48,6 +48,13 @@ def train_unified(
     catalogue: Catalogue = None,
     events: Events = None,
     recipe: RecipeName = "small",
+    half_life_days: Annotated[
+        float,
+        Option(
+            min=0,
+            help="Days in which an event loses half its weight, for shops that sell by season, e.g. 10. Default: all count alike.",
+        ),
+    ] = 0,
     seed: Seed = 0,
     device: Device = "cpu",
     tensorboard: TensorBoard = None,
@@ -67,7 +74,7 @@ def train_unified(
         from models.needs.shop_facts import Windows
         from models.unified.embed_products import UnifiedEmbedding
         from models.unified.recipe import RECIPES
-    chosen = choice("recipe", recipe, RECIPES)
+    chosen = replace(choice("recipe", recipe, RECIPES), half_life_days=half_life_days)
     check_training_device(device)
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)
