@@ -10,5 +10,6 @@ pre-trained weights, or any Hugging Face encoder.
     losses, recipe -> fit_net -> train_types            training; train_encoder for a Hugging Face encoder
     add_locale                                          teaches a trained n-gram model one more locale
     calibration, certainty -> type_model                what serving loads: type_net on NumPy, or encoder_net on OpenVINO, each with a head
-    match_paths                                         a matching model for types that are too many or too new to be classes
+    match_paths                                         a matching model for types that are too many or too new to be classes, from
+                                                        path_table, word_lexicon, crossed_words and judged_neighbours
 """

@@ -1,8 +1,14 @@
 """Matches category paths with queries, for types that are too many or too new to be classes.
 
-`path_table` embeds queries and paths in one table of hashed tokens. Boosted trees map the cosines of query and path (before and after
-tuning; of the whole path and of its steps), with the share of judged queries that the path fits, to a probability. Their training
-features are computed out of fold, since a table that was tuned on a pair has seen its answer.
+Boosted trees map to a probability what five readers say of a query and a path:
+
+    path_table           cosines in one table of hashed tokens, before and after tuning; of the whole path and of its steps
+    Priors               the share of judged queries that the path fits
+    word_lexicon         the share of the query's words that the path has, translated by a dictionary
+    crossed_words        a linear model of which words go with which steps
+    judged_neighbours    how like queries were judged with like paths
+
+Their training features are computed out of fold, since a reader that learned from a pair has seen its answer.
 
 Needs the extra `aisle[train]` and scikit-learn.
 """
@@ -21,7 +27,11 @@ from threadpoolctl import threadpool_limits
 
 from models.arrays import Bools, Doubles, Floats, Ints, Progress
 from models.errors import InputError
+from models.query_types import judged_neighbours, word_lexicon
+from models.query_types.crossed_words import CrossedWords
+from models.query_types.judged_neighbours import JudgedNeighbours
 from models.query_types.path_table import MatchRecipe, PairTexts, Path, learn_dictionary, text_vectors, tuned_table
+from models.query_types.word_lexicon import WordLexicon
 from models.unified.words import Ragged
 
 _PRIOR_STRENGTH = 4.0  # strength of the overall share in that of a path, in judgements
@@ -51,18 +61,36 @@ class QueryPaths:
         return QueryPaths([self.queries[row] for row in at], [self.paths[row] for row in at], self.fits[at])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Dictionary:
+    """What texts of many languages, each with the path that it names, tell before any judgement."""
+
+    table: Floats  # of `path_table`
+    lexicon: WordLexicon
+
+    @classmethod
+    def learn(
+        cls,
+        entries: Sequence[tuple[str, Path]],
+        recipe: MatchRecipe,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Dictionary:
+        """Takes texts with their paths, which may be none."""
+        return cls(learn_dictionary(entries, recipe, seed=seed, progress=progress), WordLexicon.count(entries))
+
+
 class PathMatcher:
     """Predicts the probability that a path fits a query."""
 
-    def __init__(
-        self, recipe: MatchRecipe, tables: Sequence[Floats], priors: Priors, trees: HistGradientBoostingClassifier
-    ) -> None:
-        self._recipe, self._tables, self._priors, self._trees = recipe, tables, priors, trees
+    def __init__(self, recipe: MatchRecipe, readers: _Readers, trees: HistGradientBoostingClassifier) -> None:
+        self._recipe, self._readers, self._trees = recipe, readers, trees
 
     def probabilities(self, queries: Sequence[str], paths: Sequence[Path]) -> Doubles:
         """Returns (pairs,) the probability that paths[i] fits queries[i]."""
         texts = PairTexts.from_pairs(queries, paths, self._recipe)
-        features = _features(texts, self._tables, self._priors.features(paths))
+        features = self._readers.features(texts, queries, paths)
         with threadpool_limits(1, user_api="openmp"):
             return np.asarray(self._trees.predict_proba(features)[:, 1], np.float64)
 
@@ -77,18 +105,18 @@ def train_matcher(
     pairs: QueryPaths,
     recipe: MatchRecipe | None = None,
     *,
-    start: Floats | None = None,
+    dictionary: Dictionary | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> PathMatcher:
-    """Trains on judged pairs; `start` is the table of `learn_dictionary` for the same recipe, or None.
+    """Trains on judged pairs; `dictionary` was learned with the same recipe.
 
-    Raises ValueError if all pairs are judged alike.
+    Raises InputError if all pairs are judged alike.
     """
     recipe = recipe or MatchRecipe()
     if pairs.fits.all() or not pairs.fits.any():
         raise InputError(f"{len(pairs)} pairs are all judged alike: nothing can be learned from them")
-    start = learn_dictionary((), recipe, seed=seed) if start is None else start
+    dictionary = dictionary or Dictionary.learn((), recipe, seed=seed)
     texts = PairTexts.from_pairs(pairs.queries, pairs.paths, recipe)
     features = np.empty((len(pairs), _NUM_FEATURES))
     folds = _folds(pairs.queries, recipe.folds, seed)
@@ -96,9 +124,9 @@ def train_matcher(
         if progress:
             progress("train out of fold", fold, recipe.folds)
         learned, held_out = folds != fold, folds == fold
-        tables = (start, tuned_table(start, texts.take(learned), pairs.fits[learned], recipe, seed))
-        priors = Priors.count(pairs.take(learned))
-        features[held_out] = _features(texts.take(held_out), tables, priors.features(pairs.take(held_out).paths))
+        readers = _Readers.learn(pairs.take(learned), texts.take(learned), recipe, dictionary, seed)
+        asked = pairs.take(held_out)
+        features[held_out] = readers.features(texts.take(held_out), asked.queries, asked.paths)
     trees = HistGradientBoostingClassifier(
         max_iter=150,
         learning_rate=0.05,
@@ -110,7 +138,43 @@ def train_matcher(
     # One thread: trees of 10,000 rows take a second, and a minute with several threads on a busy machine.
     with threadpool_limits(1, user_api="openmp"):
         trees.fit(features, pairs.fits)
-    return PathMatcher(recipe, (start, tuned_table(start, texts, pairs.fits, recipe, seed)), Priors.count(pairs), trees)
+    return PathMatcher(recipe, _Readers.learn(pairs, texts, recipe, dictionary, seed), trees)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Readers:
+    """What was learned from judged pairs, and turns other pairs into features."""
+
+    tables: tuple[Floats, Floats]  # before and after tuning
+    priors: Priors
+    lexicon: WordLexicon
+    crossed: CrossedWords
+    neighbours: JudgedNeighbours
+
+    @classmethod
+    def learn(
+        cls, pairs: QueryPaths, texts: PairTexts, recipe: MatchRecipe, dictionary: Dictionary, seed: int
+    ) -> _Readers:
+        table, lexicon = dictionary.table, dictionary.lexicon
+        return cls(
+            (table, tuned_table(table, texts, pairs.fits, recipe, seed)),
+            Priors.count(pairs),
+            lexicon,
+            CrossedWords(pairs.queries, pairs.paths, pairs.fits, lexicon),
+            JudgedNeighbours(pairs.queries, pairs.paths, pairs.fits, recipe.hashing, lexicon),
+        )
+
+    def features(self, texts: PairTexts, queries: Sequence[str], paths: Sequence[Path]) -> Doubles:
+        """Returns (pairs, _NUM_FEATURES)."""
+        return np.concatenate(
+            [
+                _table_features(texts, self.tables, self.priors.features(paths)),
+                self.lexicon.features(queries, paths),
+                self.crossed.scores(queries, paths)[:, None],
+                self.neighbours.features(queries, paths),
+            ],
+            axis=1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +217,12 @@ class Priors:
 
 
 _KEYS: tuple[Callable[[Path], Hashable], ...] = (lambda path: path, lambda path: path[-1], lambda path: path[0])
-_NUM_FEATURES = 16
+_NUM_TABLE_FEATURES = 16
+_NUM_FEATURES = _NUM_TABLE_FEATURES + word_lexicon.NUM_FEATURES + 1 + judged_neighbours.NUM_FEATURES
 
 
-def _features(texts: PairTexts, tables: Sequence[Floats], priors: Doubles) -> Doubles:
-    """Returns features (pairs, _NUM_FEATURES)."""
+def _table_features(texts: PairTexts, tables: Sequence[Floats], priors: Doubles) -> Doubles:
+    """Returns features (pairs, _NUM_TABLE_FEATURES)."""
     columns: list[npt.NDArray[Any]] = [priors[:, 0], priors[:, 1], priors[:, 2], priors[:, 3]]
     starts = np.cumsum(texts.num_steps) - texts.num_steps
     for weights in tables:

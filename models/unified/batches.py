@@ -17,6 +17,7 @@ from models.unified.histories import NO_ITEM
 from models.unified.negatives import Columns, Negatives, NegativeWeights, draw_columns, schedule
 from models.unified.recipe import UnifiedRecipe
 from models.unified.training_data import TrainingData
+from models.unified.window_signals import recency
 from models.unified.words import Ragged, WordBatch, word_batch
 
 
@@ -78,6 +79,8 @@ class BatchMaker:
         self._seed = seed
         self.asked = Asked.from_examples(data.examples.query, data.examples.locale)
         self.dynamic: Codes | None = None
+        searched_ms = data.examples.searched_ms
+        self._recency = recency(searched_ms, data.until_ms, recipe.half_life_days).astype(np.float32)
         self._epoch: Callable[[int], list[tuple[int, Ints]]] = lru_cache(maxsize=1)(self._cut)
         self._per_epoch = len(self._epoch(0))
         steps = max(1, int(recipe.epochs * self._per_epoch)) if len(data.examples) else 0  # an update may have none
@@ -125,7 +128,7 @@ class BatchMaker:
             meets=random.random(len(columns.products)) >= recipe.signal_dropout,
             negatives=data.engaged.negatives(columns, query, shopper),
             kind=examples.kind[rows].astype(np.int64),
-            weight=np.array(recipe.kind_weights, np.float32)[examples.kind[rows]],
+            weight=np.array(recipe.kind_weights, np.float32)[examples.kind[rows]] * self._recency[rows],
             negative_weights=weights,
             prefixes=(
                 recipe.sizes.dim,

@@ -143,10 +143,14 @@ class UnifiedRecipe:
     item_dropout: float = 0.3  # share of the history tokens: a shopper must not be recognised by unique items
     weight_decay: float = 0.0
     signal_dropout: float = 0.25  # share of the products that are treated as new
+    # Days in which an event loses half its weight, as an example and in the signals, back from the end of the training window; 0: never.
+    half_life_days: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.train_share < 1:
             raise ValueError(f"train_share must be between 0 and 1, not {self.train_share}")
+        if self.half_life_days < 0:
+            raise ValueError(f"half_life_days must be 0 or more, not {self.half_life_days}")
         if self.folds < 2:
             raise ValueError(f"folds must be 2 or more, not {self.folds}")
         if self.batch < 2 or self.epochs <= 0:

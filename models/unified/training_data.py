@@ -140,9 +140,11 @@ def prepare(
         until_ms=until_ms,
         bands=bands,
         buckets=book.buckets(),
-        catalogue=CatalogueInputs(features, window_signals(log, until_ms, graphs[0]), text),
+        catalogue=CatalogueInputs(
+            features, window_signals(log, until_ms, graphs[0], half_life_days=recipe.half_life_days), text
+        ),
         crossed=tuple(
-            CatalogueInputs(features, window_signals(log, until_ms, graph, folds == fold), text)
+            CatalogueInputs(features, window_signals(log, until_ms, graph, folds == fold, recipe.half_life_days), text)
             for fold, graph in enumerate(graphs[1:])
         ),
         folds=folds,

@@ -13,15 +13,29 @@ from models.unified.shopping_log import UNKNOWN, ShoppingLog
 from models.unified.signals import ProductSignals
 
 KIND_POINTS = (0.05, 1.0, 2.0, 4.0)  # weights of an impression, a click, a cart and a purchase
+_DAY_MS = 86_400_000
 _PRIOR = 20.0  # engagements at the average rate that are added to those of each product
 
 
-def window_signals(log: ShoppingLog, until_ms: int, graph: Floats, left_out: Bools | None = None) -> ProductSignals:
-    """Computes the signals of the events before `until_ms`, without the searches that the mask `left_out` (searches,) marks."""
+def recency(times_ms: Ints, until_ms: int, half_life_days: float) -> Doubles:
+    """Returns (events,) the weight of each event: 1 at `until_ms`, half of it every `half_life_days` earlier; 1 throughout for 0 days."""
+    if not half_life_days:
+        return np.ones(len(times_ms))
+    return np.asarray(0.5 ** ((until_ms - times_ms) / (_DAY_MS * half_life_days)), np.float64)
+
+
+def window_signals(
+    log: ShoppingLog, until_ms: int, graph: Floats, left_out: Bools | None = None, half_life_days: float = 0.0
+) -> ProductSignals:
+    """Computes the signals of the events before `until_ms`, without the searches that the mask `left_out` (searches,) marks.
+
+    An event's points, from which popularity follows, are weighed by `recency`.
+    """
     within = (log.time_ms < until_ms) & (log.product != UNKNOWN)
     events = np.flatnonzero(within if left_out is None else within & ~left_out[log.search])
     product, kind = log.product[events], log.kind[events]
-    points = np.bincount(product, np.array(KIND_POINTS)[kind], log.num_products)
+    worth = np.array(KIND_POINTS)[kind] * recency(log.time_ms[events], until_ms, half_life_days)
+    points = np.bincount(product, worth, log.num_products)
     shown, clicked, _, bought = (np.bincount(product[kind == k], minlength=log.num_products) for k in range(len(KINDS)))
     shown = np.maximum(shown, clicked)  # a log need not hold impressions
     scalars = np.stack(

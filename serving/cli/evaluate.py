@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,6 +107,9 @@ def evaluate_purchases(
     data: Annotated[Path, Option(exists=True, help="online_retail_purchases.parquet (UCI Online Retail).")],
     out_folder: Report,
     recipe: RecipeName = "small",
+    half_life_days: Annotated[
+        float, Option(min=0, help="As of 'aisle train unified': days in which an event loses half its weight.")
+    ] = 0,
     max_cases: Annotated[int | None, Option(min=100, help="Number of cases to draw. Default: all.")] = None,
     seed: Seed = 0,
 ) -> None:
@@ -120,10 +124,11 @@ def evaluate_purchases(
         from models.studies.purchases.evaluate_online_retail import evaluate_online_retail, trained_rankers
         from models.unified.recipe import RECIPES
 
+        chosen = replace(choice("recipe", recipe, RECIPES), half_life_days=half_life_days)
         found = evaluate_online_retail(
             data,
             progress,
-            make_rankers=trained_rankers(choice("recipe", recipe, RECIPES), out_folder / "work", seed),
+            make_rankers=trained_rankers(chosen, out_folder / "work", seed),
             max_cases=max_cases,
             command=command_line(),
             seed=seed,

@@ -51,6 +51,13 @@ def train_unified(
     catalogue: Catalogue = None,
     events: Events = None,
     recipe: RecipeName = "small",
+    half_life_days: Annotated[
+        float,
+        Option(
+            min=0,
+            help="Days in which an event loses half its weight, for shops that sell by season, e.g. 10. Default: all count alike.",
+        ),
+    ] = 0,
     seed: Seed = 0,
     device: Device = "cpu",
     tensorboard: TensorBoard = None,
@@ -70,7 +77,7 @@ def train_unified(
         from models.needs.shop_facts import Windows
         from models.unified.embed_products import UnifiedEmbedding
         from models.unified.recipe import RECIPES
-    chosen = choice("recipe", recipe, RECIPES)
+    chosen = replace(choice("recipe", recipe, RECIPES), half_life_days=half_life_days)
     check_training_device(device)
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)
@@ -116,6 +123,13 @@ def train_types(
     ] = None,
     device: Annotated[str, Option(help="Where the model is trained with --encoder: cpu or cuda.")] = "cpu",
     min_support: Annotated[float, Option(min=0.1, help="Clicks that a query needs in its locale.")] = 1,
+    new_locales: Annotated[
+        list[str] | None,
+        Option(
+            "--add-locale",
+            help="Teach the bundle's classifier this locale of the log, and leave its answers in all others as they are. Repeatable.",
+        ),
+    ] = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -123,15 +137,22 @@ def train_types(
 
     A type is a category of the catalogue. A query is labelled with the types of the products that shoppers engaged with after it. Locales
     share parameters and keep words of their own. --out may be the bundle itself, with --force.
+
+    With --add-locale nothing is trained anew: the recipe and the types are those of the bundle's classifier, and a hundred searches of the
+    locale are enough for a dialect of a language that it knows.
     """
     with needs("train"):
         from models.bundles.bundle import Bundle
         from models.devices import check_training_device
         from models.needs.matrix import TYPES
         from models.needs.shop_facts import Windows
+        from models.query_types.add_locale import add_locale
         from models.query_types.add_to_bundle import add_types
+        from models.query_types.bundle_part import TYPES_PART
         from models.query_types.labels import LabelRule, label_log
         from models.query_types.train_types import train_types as train
+    if new_locales and encoder is not None:
+        fail("--add-locale keeps the bundle's classifier, so that --encoder has no use; leave one of them out")
     if device == "cuda" and encoder is None:
         fail("--device cuda needs --encoder: words and n-grams are trained on the CPU")
     check_training_device(device)
@@ -139,6 +160,9 @@ def train_types(
     logs = log_paths(store, events)
     started = time.monotonic()
     opened = Bundle(bundle)
+    if new_locales and not TYPES_PART.is_in(opened):
+        fail(f"{bundle} has no classifier that could learn {new_locales[0]}; train one without --add-locale")
+    known = TYPES_PART.open(opened) if new_locales else None
     table = opened.products()
     with (
         needs("train"),
@@ -155,8 +179,11 @@ def train_types(
         ) as mended,
     ):
         progress("read the log", 0, None)
-        labelled = label_log(mended, table.category_by_id(), LabelRule(min_support=min_support))
-        model = train(labelled.examples, chosen, seed=seed, progress=progress, device=device)
+        rule, types = LabelRule(min_support=min_support), known.types if known else None
+        labelled = label_log(mended, table.category_by_id(), rule, types=types)
+        model = known or train(labelled.examples, chosen, seed=seed, progress=progress, device=device)
+        for name in new_locales or ():
+            model = add_locale(model, labelled.examples, name, seed=seed, progress=progress)
         progress("write the bundle", 0, None)
         manifest = add_types(opened, model, out_folder, replace=force)
     report = asdict(labelled.report)
@@ -166,7 +193,8 @@ def train_types(
         + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report.items() if count),
         highlight=False,
     )
-    _print_added("classifies queries", manifest.version, out_folder, started)
+    does = f"classifies queries of {', '.join(new_locales)} too" if new_locales else "classifies queries"
+    _print_added(does, manifest.version, out_folder, started)
 
 
 @train_app.command("text-encoder")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from models.query_types.match_paths import QueryPaths, train_matcher
-from models.query_types.path_table import MatchRecipe, learn_dictionary
+from models.query_types.match_paths import Dictionary, QueryPaths, train_matcher
+from models.query_types.path_table import MatchRecipe
 from models.query_types.tokens import QueryHashing
 
 RECIPE = MatchRecipe(
@@ -38,8 +38,8 @@ def pairs(names: list[list[str]], paths: list[tuple[str, ...]], number: int, see
     return QueryPaths(queries, [paths[one] for one in shown], fits)
 
 
-def area(train: QueryPaths, test: QueryPaths, start: np.ndarray | None = None) -> float:
-    model = train_matcher(train, RECIPE, start=start, seed=1)
+def area(train: QueryPaths, test: QueryPaths, dictionary: Dictionary | None = None) -> float:
+    model = train_matcher(train, RECIPE, dictionary=dictionary, seed=1)
     return float(roc_auc_score(test.fits, model.probabilities(test.queries, test.paths)))
 
 
@@ -59,7 +59,7 @@ def test_a_dictionary_tells_of_words_that_no_judgement_held() -> None:
     learned, unheard = ([[word(rng) for _ in range(2)] for _ in paths] for _ in range(2))
     train, test = pairs(learned, paths, 800, 1), pairs(unheard, paths, 400, 2)
     entries = [(one, path) for names in (learned, unheard) for of, path in zip(names, paths, strict=True) for one in of]
-    with_dictionary = area(train, test, learn_dictionary(entries, RECIPE, seed=1))
+    with_dictionary = area(train, test, Dictionary.learn(entries, RECIPE, seed=1))
     without = area(train, test)
     assert without < 0.65
     assert with_dictionary > without + 0.2

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
 from models.evaluation.metrics import Relevance, places, recall_at
@@ -16,13 +16,14 @@ from models.studies.rankers import nearest
 from models.unified.examples import HeldOutSearches
 from models.unified.history import HistoryBlocks, HistoryItem, HistoryKind
 from models.unified.recipe import LossWeights, NegativeMix, UnifiedRecipe
+from models.unified.shopping_log import ShoppingLog
 from models.unified.train_unified import train_unified
 from models.unified.unified_model import Search, UnifiedModel
-
-if TYPE_CHECKING:
-    from tests.learning.conftest import Planted
+from tests.learning.conftest import BRANDS, KINDS, OF_EACH, Planted
 
 Silent = Callable[[str, int, int | None], None]
+PER_KIND = len(BRANDS) * OF_EACH
+EARLY, LATE, SEASON_DAY = 0, OF_EACH, 40  # numbers within a kind; training ends at day 51
 K = 5  # as many as there are of a kind and brand
 
 
@@ -124,3 +125,38 @@ def share_of_kind(model: UnifiedModel, planted: Planted) -> float:
     scores = model.search_vectors([Search("couch", "en-US")]) @ model.product_vectors.astype(np.float32).T
     first: npt.NDArray[np.int64] = np.argsort(-scores[0])[:20]
     return float(np.mean(["sofa" in planted.table.string("title", row) for row in first.tolist()]))
+
+
+def in_season(planted: Planted, *, shuffled: bool) -> Planted:
+    """The same searches, each for one product of its kind before SEASON_DAY of 60 days and for another from then on."""
+    events = planted.events.to_pylist()
+    rng = np.random.default_rng(0)
+    starts = {event["session_id"]: event["time"].timestamp() / 86_400 for event in events}
+    days = np.array(list(starts.values()))
+    day = dict(zip(starts, rng.permutation(days) if shuffled else days, strict=True))
+    for event in events:
+        kind = int(event["product_id"].removeprefix("P-")) // PER_KIND
+        event["product_id"] = f"P-{kind * PER_KIND + (LATE if day[event['session_id']] >= SEASON_DAY else EARLY)}"
+    table = pa.Table.from_pylist(events, planted.events.schema)
+    return Planted(planted.table, ShoppingLog.from_table(table, [f"P-{at}" for at in range(len(planted.table))]), table)
+
+
+def late_over_early(model: UnifiedModel) -> float:
+    """The share of kinds whose later product is nearer to the search for the kind than the earlier one."""
+    scores = model.search_vectors([Search(query, "en-US") for query in KINDS.values()]) @ model.product_vectors.T
+    rows = np.arange(len(KINDS))
+    return float((scores[rows, rows * PER_KIND + LATE] > scores[rows, rows * PER_KIND + EARLY]).mean())
+
+
+def test_with_a_half_life_what_is_bought_now_comes_before_what_was_bought_more(
+    plant: Callable[..., Planted], tiny_recipe: UnifiedRecipe, tmp_path: Path, silent: Silent
+) -> None:
+    """Of 51 days of training 40 are of the early product. Where seasons are shuffled there is no now."""
+    found, once = {}, plant(2400, 1)
+    for name, half_life, shuffled in (("even", 0.0, False), ("lately", 3.0, False), ("shuffled", 3.0, True)):
+        season = in_season(once, shuffled=shuffled)
+        recipe = replace(tiny_recipe, half_life_days=half_life, epochs=12)
+        train_unified(season.table, season.log, recipe, tmp_path / name, silent)
+        found[name] = late_over_early(UnifiedModel.load(tmp_path / name))
+    assert found["lately"] > 0.8
+    assert max(found["even"], found["shuffled"]) < 0.3

@@ -31,6 +31,10 @@ MAIN_METRIC = "recall@20"
 TEST_SHARE = 0.2
 MATCHING = "popular among BM25"  # the baseline that uses query and popularity, but not the customer
 
+# Days in which a purchase loses half its weight in what is bought lately. On the fifth of the log before the test (3,000 cases) Recall@20
+# is 0.669, 0.666, 0.663 and 0.642 with 5, 10, 20 and 40 days, and 0.588 where all purchases count alike.
+HALF_LIFE_DAYS = 10.0
+
 PURCHASES = HistoryBlocks(queries=8, clicks=0, brands=0, purchases=64)  # the data holds no clicks and no brands
 
 MakeRankers = Callable[[OnlineRetail, Cases, Progress], Sequence[Ranker]]
@@ -92,12 +96,16 @@ def baselines(retail: OnlineRetail, cases: Cases) -> list[Ranker]:
     bm25 = Bm25Ranker([product_text(product) for product in retail.products])
     popular = PopularRanker(cases.events, cases.split)
     matching = PopularAmongRanker(bm25, popularity(cases.events, cases.split), MATCHING)
+    lately = popularity(cases.events, cases.split, HALF_LIFE_DAYS)
+    recent = PopularAmongRanker(bm25, lately, "bought lately among BM25")
     return [
         popular,
         bm25,
         matching,
+        recent,
         BuyAgainRanker(popular, "earlier purchases, then popular", depth=len(retail.products)),
         BuyAgainRanker(matching, "earlier purchases among BM25"),
+        BuyAgainRanker(recent, "earlier purchases among BM25, then bought lately"),
     ]
 
 

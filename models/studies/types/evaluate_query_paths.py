@@ -14,8 +14,8 @@ from models.evaluation.bootstrap import Interval, statistic_intervals
 from models.evaluation.page import Cell, Section, Table, write_sections
 from models.evaluation.plots import groups_plot
 from models.evaluation.run_facts import RunFacts
-from models.query_types.match_paths import Priors, QueryPaths, shared_rows, train_matcher
-from models.query_types.path_table import MatchRecipe, learn_dictionary
+from models.query_types.match_paths import Dictionary, Priors, QueryPaths, shared_rows, train_matcher
+from models.query_types.path_table import MatchRecipe
 from models.studies.types.query_paths import JudgedQueries, folds_by_query, read_query_paths
 from models.studies.types.taxonomy import CATEGORIES, read_taxonomy_paths
 from models.studies.types.type_tables import STATISTIC_RESAMPLES, string_units
@@ -76,16 +76,16 @@ def _score(
     pairs: QueryPaths, entries: Sequence[tuple[str, tuple[str, ...]]], plan: QueryPathsPlan, progress: Progress
 ) -> PairScores:
     folds = folds_by_query(list(pairs.queries), plan.num_folds)
-    start = learn_dictionary(entries, plan.recipe, seed=plan.seed, progress=progress) if entries else None
+    learned = Dictionary.learn(entries, plan.recipe, seed=plan.seed, progress=progress) if entries else None
     scores = {MODEL: np.empty(len(pairs)), PRIOR: np.empty(len(pairs))}
-    if start is not None:
+    if learned is not None:
         scores[NO_DICTIONARY] = np.empty(len(pairs))
     for fold in range(plan.num_folds):
         progress("train and score", fold, plan.num_folds)
         training, test = pairs.take(folds != fold), pairs.take(folds == fold)
-        for name, table in ((MODEL, start), (NO_DICTIONARY, None)):
+        for name, dictionary in ((MODEL, learned), (NO_DICTIONARY, None)):
             if name in scores:
-                model = train_matcher(training, plan.recipe, start=table, seed=plan.seed)
+                model = train_matcher(training, plan.recipe, dictionary=dictionary, seed=plan.seed)
                 scores[name][folds == fold] = model.probabilities(test.queries, test.paths)
         scores[PRIOR][folds == fold] = Priors.count(training).features(test.paths)[:, 0]
     scores[OVERLAP] = shared_rows(pairs.queries, pairs.paths, plan.recipe)

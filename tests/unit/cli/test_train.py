@@ -5,11 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from models.bundles.bundle import Bundle
+from models.events.event import EVENT_SCHEMA
+from models.query_types.add_to_bundle import add_types
+from models.query_types.bundle_part import TYPES_PART
+from models.query_types.type_model import TypeModel
 from models.sample_store import write_sample_log
 from serving.cli.main import app
 
@@ -90,3 +96,35 @@ def test_what_is_no_log_or_teaches_nothing_is_refused_before_anything_is_trained
     (lone / "events.parquet").write_bytes(b"")
     assert "events.parquet is not a log in Parquet" in refused(*out)
     assert not (tmp_path / "out" / "work" / "text-encoder").exists()
+
+
+def test_a_locale_is_added_to_the_classifier_that_a_bundle_has(
+    shop_bundle: Path, shop_types: TypeModel, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.parquet"
+    searches = [
+        (f"{word} {noun}", product)
+        for word in ("red", "old", "new", "big", "low", "oak", "dark", "warm", "soft", "plain")
+        for noun, product in (("settee", "A-1001"), ("board", "A-1004"))
+    ] * 6
+    rows = [
+        {"id": str(at), "time": at, "shopper_id": "a", "session_id": str(at), "locale": "en-IE", "kind": "click"}
+        | {"product_id": product, "query": query}
+        for at, (query, product) in enumerate(searches)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, EVENT_SCHEMA), log)
+    bundle, grown = tmp_path / "typed", tmp_path / "grown"
+    add_types(Bundle(shop_bundle), shop_types, bundle)
+    asked = ("--events", log, "--out", grown, "--add-locale", "en-IE")
+    assert "has no classifier that could learn en-IE" in refused("types", "--bundle", shop_bundle, *asked)
+    assert "so that --encoder has no use" in refused("types", "--bundle", bundle, *asked, "--encoder", "minilm")
+    told = CliRunner().invoke(app, ["train", "types", "--bundle", str(bundle), *map(str, asked)])
+    assert told.exit_code == 0, told.output
+    assert "classifies queries of en-IE too" in told.output
+    before, after = (TYPES_PART.open(Bundle(folder)) for folder in (bundle, grown))
+    assert after.locales == (*before.locales, "en-IE")
+    queries, locales = ["table", "table", "sofa"], ["en-GB", "de-DE", "en-US"]
+    assert (after.probabilities(queries, locales) == before.probabilities(queries, locales)).all()
+    assert "knows the locale 'en-IE' already" in refused(
+        "types", "--bundle", grown, *asked[:2], "--out", tmp_path / "x", *asked[4:]
+    )

@@ -120,7 +120,16 @@ def test_the_real_data_gives_queries_that_fit_more_products_than_are_shown(real_
 
 def test_on_real_purchases_history_beats_popularity_and_popularity_words(real_data: Callable[[str], Path]) -> None:
     summary = evaluate_online_retail(real_data(FILE), lambda *_: None, max_cases=2_000).summary
-    words, popular, history = (
-        summary.main(name) for name in ("BM25", "popular among BM25", "earlier purchases among BM25")
+    words, popular, lately, history, both = (
+        summary.main(name)
+        for name in (
+            "BM25",
+            "popular among BM25",
+            "bought lately among BM25",
+            "earlier purchases among BM25",
+            "earlier purchases among BM25, then bought lately",
+        )
     )
     assert words.high < popular.low < popular.high < history.low
+    assert popular.high < lately.low
+    assert max(lately.high, history.high) < both.low

@@ -79,6 +79,17 @@ def test_popularity_is_learned_from_the_training_window_alone(cases: Cases) -> N
     assert ranked.tolist() == [[0, 5, 1, 2, 3, 4, -1, -1]] * 4
 
 
+def test_what_was_bought_a_half_life_ago_counts_half() -> None:
+    day = 86_400_000
+    rows = [
+        (0, "u1", "purchase", 0, "couch"),
+        (9 * day, "u2", "purchase", 1, "couch"),
+        (11 * day, "u1", "purchase", 1, "couch"),
+    ]
+    events = cases_of(rows).events
+    assert popularity(events, Split(train_end_ms=10 * day), half_life_days=1.0)[:2].tolist() == [3 / 2**10, 3 / 2]
+
+
 def test_bm25_finds_the_words_of_the_query_whatever_their_form(cases: Cases) -> None:
     ranked = Bm25(TITLES).best(["Sofas", "LAMP", "zzz", "", "the"], 8)
     assert [set(row[row >= 0].tolist()) for row in ranked] == [{0, 1, 5}, {2, 3}, set(), set(), set()]

@@ -9,7 +9,7 @@ import pytest
 from models.events.event import EVENT_SCHEMA
 from models.unified.shopping_log import ShoppingLog
 from models.unified.signals import SIGNAL_SCALARS, ProductSignals, SavedSignals
-from models.unified.window_signals import window_signals
+from models.unified.window_signals import recency, window_signals
 
 IDS = ["A", "B", "C"]
 
@@ -49,6 +49,22 @@ def test_a_search_that_is_left_out_says_nothing() -> None:
     left_out = np.ones(len(shopping.search_time_ms), bool)
     assert not window_signals(shopping, 50, np.ones((3, 2), np.float32), left_out).known.any()
     assert window_signals(shopping, 50, np.ones((3, 2), np.float32), ~left_out).known.any()
+
+
+def test_an_event_loses_half_its_weight_in_every_half_life() -> None:
+    day = 86_400_000
+    times = np.array([10 * day, 8 * day, 6 * day])
+    assert recency(times, 10 * day, 2.0).tolist() == [1.0, 0.5, 0.25]
+    assert recency(times, 10 * day, 0.0).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_what_was_engaged_with_lately_is_the_most_popular() -> None:
+    """A has a click and a purchase at 2 and 3 ms, B a click at 5 ms: after a millisecond's half-life B has more."""
+    shopping = log()
+    millisecond = 1 / 86_400_000
+    signals = window_signals(shopping, 6, np.ones((3, 2), np.float32), half_life_days=millisecond / 3)
+    popularity = signals.scalars[:, SIGNAL_SCALARS.index("popularity")]
+    assert popularity[1] > popularity[0] > 0
 
 
 def test_signals_follow_engagement_and_lie_between_0_and_1(signals: ProductSignals) -> None:
