@@ -17,11 +17,11 @@ from models.events.kinds import CLICK, PURCHASE
 from models.events.searches import plain_query
 from models.lexical.bm25 import WORD, Bm25
 from models.studies.rankers import by_query
+from models.unified.window_signals import recency
 
 # For a query with n training events, n / (n + WORDS_WEIGHT) of the category estimate comes from the query as a whole, the rest from its
 # words (choice).
 WORDS_WEIGHT = 5.0
-_DAY_MS = 86_400_000
 
 
 class Bm25Ranker:
@@ -176,18 +176,16 @@ class PopularAmongRanker:
         return ranked[:, :k]
 
 
-def popularity(events: NumberedLog, split: Split, half_life_days: float | None = None) -> Doubles:
+def popularity(events: NumberedLog, split: Split, half_life_days: float = 0.0) -> Doubles:
     """Returns (products,) weighted events of the training window: a click 1, a cart 2, a purchase 3.
 
-    With `half_life_days` an event weighs half as much for every such time that it lies before the end of the window.
+    With `half_life_days` an event weighs half as much for every such time that it lies before the end of the window; 0: never.
     """
     num_train = num_train_events(events, split)
     products, kinds = events.products[:num_train], events.kinds[:num_train]
     counts = (products >= 0) & (kinds >= CLICK)
-    weights = kinds[counts].astype(np.float64)
-    if half_life_days is not None:
-        age_ms = split.train_end_ms - events.times_ms[:num_train][counts]
-        weights *= 0.5 ** (age_ms / (half_life_days * _DAY_MS))
+    times_ms = events.times_ms[:num_train][counts]
+    weights = kinds[counts] * recency(times_ms, split.train_end_ms, half_life_days)
     return np.asarray(np.bincount(products[counts], weights, events.num_products), np.float64)
 
 

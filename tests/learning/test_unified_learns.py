@@ -151,7 +151,10 @@ def late_over_early(model: UnifiedModel) -> float:
 def test_with_a_half_life_what_is_bought_now_comes_before_what_was_bought_more(
     plant: Callable[..., Planted], tiny_recipe: UnifiedRecipe, tmp_path: Path, silent: Silent
 ) -> None:
-    """Of 51 days of training 40 are of the early product. Where seasons are shuffled there is no now."""
+    """Of 51 days of training 40 are of the early product. Where seasons are shuffled there is no now.
+
+    Shoppers search once: of two products that the same shopper chose after a query, neither is a negative of the other.
+    """
     found, once = {}, plant(2400, 1)
     for name, half_life, shuffled in (("even", 0.0, False), ("lately", 3.0, False), ("shuffled", 3.0, True)):
         season = in_season(once, shuffled=shuffled)
