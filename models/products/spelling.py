@@ -3,7 +3,8 @@
 An encoder breaks a misspelt name into subwords without meaning. A word that the catalogue, the query's language or the encoder knows is
 never mended. An unknown one is mended if one known word explains it far better than any other: by its frequency in the catalogue or the
 language, and by the number and kind of errors (a noisy channel: Kernighan, Church and Gale, 1990). Otherwise the query stays, and what else
-it may mean is given as alternatives, of which a search also searches the likeliest.
+it may mean is given as alternatives, of which a search also searches the likeliest. The rarest words of a language's list may be typing
+errors too: for one of them a word of the catalogue that is one error away, and likelier, is an alternative.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ MIN_PRODUCTS = 3  # a word of fewer may be a typing error itself, unless it name
 MAX_WORDS = 500_000  # words of the catalogue that are stored, the most frequent
 MAX_CANDIDATES = 50_000  # words of the catalogue that are compared with an unknown one
 MAX_ALTERNATIVES = 3  # readings of a query besides the one that is searched
+RARE_ZIPF = (
+    2.2  # rarer words of a language's list may be typing errors: "runing" has 1.96, "matress" 1.72, "addidas" 1.41
+)
 MIN_PART = 4  # letters of each half of a compound
 PART_ZIPF = 3.5  # frequency of each half: rarer words would make compounds of typing errors
 
@@ -98,6 +102,7 @@ class _Reading:
     score: float  # logarithm to base 10 of its likelihood, up to a constant
     distance: int
     is_odd: bool  # explained by an error that is seldom made
+    is_rival: bool = False  # of the word as typed, which is a rare word of the language
 
 
 class Speller:
@@ -188,7 +193,7 @@ class Speller:
             words = loaded_words(language)
             for match in _mendable(chunk, ()):
                 word = match.group()
-                if word not in self._correct_words and (words is None or not words.zipf(word)):
+                if word not in self._correct_words and (words is None or words.zipf(word) < RARE_ZIPF):
                     return True
         return False
 
@@ -233,18 +238,13 @@ class Speller:
         """Returns how many products contain a word in lower case."""
         return self._counts.get(word, 0)
 
-    def knows(self, word: str, language: str) -> bool:
-        """Returns whether the catalogue, the vocabulary or the language has a word in lower case, a form of it, or, in a language that
-        writes compounds as one word, both its halves."""
-        words = language_words(language)
-        return (
-            self._has(word, words)
-            or any(self._has(form, words) for form in _forms(word, words.endings))
-            or self._is_compound(word, words)
-        )
-
-    def _has(self, word: str, words: LanguageWords) -> bool:
-        return word in self._correct_words or words.zipf(word) > 0
+    def _familiarity(self, word: str, words: LanguageWords) -> float:
+        """Returns the frequency in the language of a word in lower case or a form of it; infinite if catalogue or vocabulary have one, or,
+        in a language that writes compounds as one word, both halves are known. 0: nothing knows it."""
+        forms = (word, *_forms(word, words.endings))
+        if not self._correct_words.isdisjoint(forms) or self._is_compound(word, words):
+            return math.inf
+        return max(map(words.zipf, forms))
 
     def _is_compound(self, word: str, words: LanguageWords) -> bool:
         if not words.links:
@@ -262,18 +262,24 @@ class Speller:
         return len(word) >= MIN_PART and (self._counts.get(word, 0) >= MIN_PRODUCTS or words.zipf(word) >= PART_ZIPF)
 
     def _find_readings(self, word: str, language: str) -> tuple[_Reading, ...]:
-        """Returns what an unknown word may be, likeliest first; nothing for a known word, and for one that is near nothing."""
-        if self.knows(word, language):
-            return ()
+        """Returns what an unknown word may be, likeliest first; nothing for a known word, and for one that is near nothing. A rare word
+        of the language may be one of the catalogue with one error, if that is likelier."""
         words = language_words(language)
+        familiarity = self._familiarity(word, words)
+        if familiarity >= RARE_ZIPF:
+            return ()
+        is_rare = familiarity > 0
         gain = LETTER_GAIN * min(len(word) - MIN_LETTERS, 5)
         found: dict[str, _Reading] = {}
-        for by_shape in (self._candidates, words.frequent):
+        for by_shape in (self._candidates,) if is_rare else (self._candidates, words.frequent):
             for other, distance in _near(word, by_shape):
+                if is_rare and distance > 1:
+                    continue
                 cost = _error_cost(word, other, distance)
                 score = self._frequency(other, words) + gain - cost
-                if score >= MIN_SCORE:
-                    found[other] = _Reading(other, score, distance, distance == 1 and cost >= ODD_COST)
+                if score >= max(MIN_SCORE, familiarity):
+                    is_odd = distance == 1 and cost >= ODD_COST
+                    found[other] = _Reading(other, score, distance, is_odd, is_rare)
         ordered = sorted(found.values(), key=lambda reading: (-reading.score, reading.word))
         # What is far less likely than the best is no alternative.
         return tuple(reading for reading in ordered if ordered[0].score - reading.score < RIVAL_MARGIN)
@@ -298,7 +304,7 @@ def vocabulary_words(tokenizer_file: Path) -> set[str]:
 
 def _is_certain(readings: Sequence[_Reading], counts: Mapping[str, int]) -> bool:
     best = readings[0]
-    if best.is_odd or best.score < CERTAIN_SCORE:
+    if best.is_odd or best.is_rival or best.score < CERTAIN_SCORE:
         return False
     for rival in readings[1:]:
         is_equal = rival.distance <= best.distance and best.word in counts and rival.word in counts

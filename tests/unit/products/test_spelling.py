@@ -182,6 +182,14 @@ def test_a_reading_that_is_far_from_sure_is_searched_beside_the_query() -> None:
     assert speller.mend("gizmo", "").corrections[0].certain
 
 
+def test_a_rare_word_of_the_language_may_be_a_typing_error_and_is_never_replaced() -> None:
+    speller = Speller({"running": 50, "shoes": 90, "jockeys": 40, "bidets": 30})
+    mending = speller.mend("runing shoes", "en")  # the list of the language has "runing", a little
+    assert (mending.query, mending.alternatives) == ("runing shoes", ("running shoes",))
+    for query in ("jersey shoes", "budget shoes"):  # frequent words, one error from rarer ones of the shop
+        assert speller.mend(query, "en").alternatives == ()
+
+
 @pytest.mark.parametrize("query", ["chaix2003", "CHAIX-2009", "chaix_x", "mail@chaix.de", "www.chaix.de"])
 def test_model_numbers_and_addresses_are_no_typing_errors(query: str) -> None:
     assert shop("chair").mend(query, "en") == Mending(query)
