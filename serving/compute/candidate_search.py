@@ -268,7 +268,7 @@ class CandidateSearch:
             lexical_ranks=pool.ranks(-2)[best].tolist(),
             click_ranks=pool.ranks(-3)[best].tolist() if len(clicked.rows) else [0] * len(rows),
             matched={row: matched[row] for row in rows if row in matched} if matched else {},
-            holds_words=bool(matched) or bool(evidence.any()),
+            holds_words=self._lexical is None or bool(matched) or bool(evidence.any()),
         )
 
     def _share_kept(self, text: str, rows: Ints) -> Floats | np.float32:

@@ -162,7 +162,9 @@ class Candidates:
     lexical_ranks: list[int]  # the same among the best by words
     click_ranks: list[int]  # ... among the products that most engaged with after the query
     matched: dict[int, list[str]]  # by row, the identifiers behind a boost
-    holds_words: bool = False  # the filter passes a product that holds a word or an identifier of the query
+    holds_words: bool = (
+        False  # the filter passes a product that holds a word or an identifier of the query, or words are not known
+    )
     groups: Mapping[int, Group] = field(default_factory=dict)  # by row, where the search groups
     readings: list[int] = field(
         default_factory=list

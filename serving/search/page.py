@@ -83,7 +83,7 @@ class Page:
             type_facets=counted,
             facets=retrieval.retrieved.facets,
             sorted_over=_sorted_over(search, retrieval),
-            why_empty="" if num_hits else _why_empty(search, read, retrieval.retrieved),
+            notice=_notice(search, candidates) if num_hits else _why_empty(search, read, retrieval.retrieved),
             holds_words=bool(candidates.rows) and (not search.query or candidates.holds_words),
             total=total,
             total_is_exact=is_exact,
@@ -120,6 +120,13 @@ class Page:
 def _searched(read: QueryText, candidates: Candidates) -> dict[int, str]:
     """Returns by its number each reading of the query that found a candidate; nothing where there was but one to search."""
     return {number: read.readings[number].query for number in sorted(set(candidates.readings))}
+
+
+def _notice(search: Search, candidates: Candidates) -> str:
+    """Returns what a caller should know of hits none of which holds a word of the query."""
+    if not search.query or not search.lexical_weight or candidates.holds_words:
+        return ""
+    return "no product holds a word of the query: the hits are nearest to it in meaning"
 
 
 def _why_empty(search: Search, read: QueryText, retrieved: Retrieved) -> str:

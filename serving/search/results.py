@@ -75,7 +75,7 @@ class Results:
     type_facets: tuple[tuple[str, int], ...] = ()  # categories of the first hits, the most frequent first
     facets: tuple[FacetCounts, ...] = ()  # that the call asks for, in its order
     sorted_over: Scope | None = None  # which products a value orders, where the call asks for one
-    why_empty: str = ""  # for the caller, where no page has a hit
+    notice: str = ""  # for the caller, where no page has a hit, or none holds a word of the query
     holds_words: bool = False  # a hit of some page holds a word or an identifier of the query, or there was no query
     total: int = 0  # hits of all pages
     total_is_exact: bool = False  # there may be more than `total` otherwise

@@ -761,7 +761,9 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Parts of the request that had no effect, such as a brand or category that the catalogue does not hold; and, if there are no hits, why."""
+        """Parts of the request that had no effect, such as a brand or category that the catalogue does not hold; and, if there are no hits, why,
+        or if none holds a word of the query, that.
+        """
 
     @_builtins.property
     def personalisation(self) -> Global___Personalisation: ...

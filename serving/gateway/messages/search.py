@@ -186,7 +186,7 @@ class SearchMessages:
         response = search_pb2.SearchResponse(
             bundle_version=self._manifest.version,
             index_version=self._manifest.version,
-            warnings=(*call.warnings, results.why_empty) if results.why_empty else call.warnings,
+            warnings=(*call.warnings, results.notice) if results.notice else call.warnings,
             corrected_query=results.corrected_query,
             alternative_queries=results.alternative_queries,
             searched_queries=results.searched_queries.values(),

@@ -618,7 +618,7 @@ def test_the_answer_says_over_what_a_value_orders(messages: SearchMessages, scop
 
 def test_no_hits_are_explained_beside_what_had_no_effect(messages: SearchMessages) -> None:
     call = messages.read(SEARCH(query="sofa", filter=FILTER(brands=["nobody"])))
-    answer = messages.write(call, results([], why_empty="no hits: none"))
+    answer = messages.write(call, results([], notice="no hits: none"))
     assert "nobody" in answer.warnings[0]
     assert answer.warnings[1] == "no hits: none"
 

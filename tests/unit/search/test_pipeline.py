@@ -299,8 +299,25 @@ async def test_where_there_are_no_hits_the_answer_says_why(
 ) -> None:
     pipeline = make_pipeline(lamp_encoder, retriever)
     results = await pipeline.search(Search(**({"query": "sofa", "page_size": 3} | fields)), soon())
-    assert bool(results.why_empty) == (not results.hits.rows) == bool(why)
-    assert why in results.why_empty
+    assert bool(results.notice) == (not results.hits.rows) == bool(why)
+    assert why in results.notice
+
+
+@pytest.mark.parametrize(
+    ("query", "weight", "is_told"), [("sofa", 1.0, False), ("xylophone", 1.0, True), ("xylophone", 0.0, False)]
+)
+async def test_hits_that_hold_no_word_of_the_query_are_called_so(
+    make_pipeline: MakePipeline,
+    lamp_encoder: Encoder,
+    retriever: RetrieverStage,
+    query: str,
+    weight: float,
+    is_told: bool,
+) -> None:
+    pipeline = make_pipeline(lamp_encoder, retriever)
+    results = await pipeline.search(Search(query=query, page_size=3, lexical_weight=weight), soon())
+    assert results.hits.rows
+    assert ("no product holds a word" in results.notice) == is_told
 
 
 async def test_a_sorted_query_is_paged_to_its_end_with_each_product_once(
