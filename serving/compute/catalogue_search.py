@@ -230,11 +230,16 @@ def _rows(candidates: Candidates) -> Ints:
 
 def _worth_showing(item: SearchItem, candidates: Candidates) -> list[int]:
     """Returns the places of the candidates above the item's threshold of similarity, and of those that hold an identifier of the query.
-    Where a value orders and the item has no threshold, what scores far less than the best is left out."""
+    Where a value orders and the item has no threshold, what scores far less than the best of its reading is left out: scores are comparable
+    within one reading only."""
     if item.min_similarity > -math.inf:
         pairs = zip(candidates.similarities, candidates.identifier_boosts, strict=True)
         return [at for at, (similarity, boost) in enumerate(pairs) if similarity >= item.min_similarity or boost > 0]
-    if item.sort and candidates.rows:
-        lowest = max(candidates.scores) - NEAR
-        return [at for at, score in enumerate(candidates.scores) if score >= lowest]
+    if item.sort:
+        readings = candidates.readings or [0] * len(candidates.rows)
+        best: dict[int, float] = {}
+        for reading, score in zip(readings, candidates.scores, strict=True):
+            best[reading] = max(score, best.get(reading, score))
+        pairs = zip(candidates.scores, readings, strict=True)
+        return [at for at, (score, reading) in enumerate(pairs) if score >= best[reading] - NEAR]
     return list(range(len(candidates.rows)))
