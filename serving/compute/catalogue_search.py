@@ -140,8 +140,9 @@ class CatalogueSearch:
         shown = self._order.first(by, mask, num_matching if item.group_by else item.k)
         total, groups = num_matching, dict[int, Group]()
         if item.group_by:
-            kept, groups = self._order.groups(item.group_by, shown, self._masks.mask(item.filter))
+            kept, of_all = self._order.groups(item.group_by, shown, self._masks.mask(item.filter))
             shown, total = shown[kept][: item.k], len(kept)
+            groups = {row: of_all[row] for row in shown.tolist() if row in of_all}  # no more than the answer needs
         by_row = np.argsort(rows) if item.others else np.arange(len(rows))
         places = by_row[np.searchsorted(rows, shown, sorter=by_row)]
         candidates = self._with_evidence(item, vectors, shown, readings[places])

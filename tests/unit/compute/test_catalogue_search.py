@@ -227,6 +227,9 @@ class TestSortOfAQuery:
             cheapest.setdefault(PRODUCTS[row].attributes["model"], row)
         assert found.candidates.rows == list(cheapest.values())
         assert found.sorted == Sorted(Scope.MATCHING, len(cheapest), is_exact=True)
+        page = ask(search, bundle, 3, 2, query="red thing", sort=SortBy("price"), group_by="model")
+        assert page.sorted == found.sorted
+        assert list(page.candidates.groups) == page.candidates.rows == found.candidates.rows[:2]
 
     def test_a_product_that_holds_an_identifier_of_the_query_is_sorted_too(
         self, search: CatalogueSearch, bundle: Bundle
