@@ -241,6 +241,6 @@ def _worth_showing(item: SearchItem, candidates: Candidates) -> list[int]:
         best: dict[int, float] = {}
         for reading, score in zip(readings, candidates.scores, strict=True):
             best[reading] = max(score, best.get(reading, score))
-        pairs = zip(candidates.scores, readings, strict=True)
-        return [at for at, (score, reading) in enumerate(pairs) if score >= best[reading] - NEAR]
+        scored = enumerate(zip(readings, candidates.scores, strict=True))
+        return [at for at, (reading, score) in scored if score >= best[reading] - NEAR]
     return list(range(len(candidates.rows)))
