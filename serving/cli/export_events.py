@@ -49,10 +49,10 @@ def export_events(
     from serving.request_log.page_files import pages_folder
     from serving.shoppers.stored_events import stored_events
 
-    if out_file.exists() and not force:
-        fail(f"{out_file} exists; give --force to replace it, or another --out")
     if out_file.is_dir():
         fail(f"{out_file} is a folder; --out is a file")
+    if out_file.exists() and not force:
+        fail(f"{out_file} exists; give --force to replace it, or another --out")
     since_ms, until_ms = _time_ms("--since", since), _time_ms("--until", until)
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         fail(f"--since {since} must be before --until {until}")

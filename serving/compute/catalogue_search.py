@@ -140,8 +140,9 @@ class CatalogueSearch:
         shown = self._order.first(by, mask, num_matching if item.group_by else item.k)
         total, groups = num_matching, dict[int, Group]()
         if item.group_by:
-            kept, groups = self._order.groups(item.group_by, shown, self._masks.mask(item.filter))
+            kept, of_all = self._order.groups(item.group_by, shown, self._masks.mask(item.filter))
             shown, total = shown[kept][: item.k], len(kept)
+            groups = {row: of_all[row] for row in shown.tolist() if row in of_all}  # no more than the answer needs
         by_row = np.argsort(rows) if item.others else np.arange(len(rows))
         places = by_row[np.searchsorted(rows, shown, sorter=by_row)]
         candidates = self._with_evidence(item, vectors, shown, readings[places])
@@ -230,11 +231,16 @@ def _rows(candidates: Candidates) -> Ints:
 
 def _worth_showing(item: SearchItem, candidates: Candidates) -> list[int]:
     """Returns the places of the candidates above the item's threshold of similarity, and of those that hold an identifier of the query.
-    Where a value orders and the item has no threshold, what scores far less than the best is left out."""
+    Where a value orders and the item has no threshold, what scores far less than the best of its reading is left out: scores are comparable
+    within one reading only."""
     if item.min_similarity > -math.inf:
         pairs = zip(candidates.similarities, candidates.identifier_boosts, strict=True)
         return [at for at, (similarity, boost) in enumerate(pairs) if similarity >= item.min_similarity or boost > 0]
-    if item.sort and candidates.rows:
-        lowest = max(candidates.scores) - NEAR
-        return [at for at, score in enumerate(candidates.scores) if score >= lowest]
+    if item.sort:
+        readings = candidates.readings or [0] * len(candidates.rows)
+        best: dict[int, float] = {}
+        for reading, score in zip(readings, candidates.scores, strict=True):
+            best[reading] = max(score, best.get(reading, score))
+        scored = enumerate(zip(readings, candidates.scores, strict=True))
+        return [at for at, (reading, score) in scored if score >= best[reading] - NEAR]
     return list(range(len(candidates.rows)))

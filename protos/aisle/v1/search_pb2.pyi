@@ -523,7 +523,7 @@ class Sort(_message.Message):
     With a query, the products are ordered that match it, all of them: a product matches if it holds every word of the query in its ids, title,
     brand, category or attributes (the description alone does not count), and states no other value in the place of one that the query names
     (Faux Leather for "leather"), unless all do; or if it holds an identifier of the query. Where none matches, or where words do not count
-    (`lexical_weight` 0), those of the best `Limits.max_results` candidates are ordered whose `Hit.score` is at most 0.1 below the best.
+    (`lexical_weight` 0), those of the best `Limits.max_results` candidates are ordered whose `Hit.score` is at most 0.1 below the best of its reading.
     `min_similarity` and `relevant_only` leave out what they say of both, and take the place of the 0.1. `SearchResponse.sorted_over` tells
     which it was; `total`, `facets` and `group_by` are of the same products, of which paging reaches `Limits.max_results`.
     """

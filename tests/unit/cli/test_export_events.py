@@ -109,6 +109,7 @@ def test_what_cannot_be_exported_is_said_in_a_line(aisle: Aisle, tmp_path: Path)
     assert "exists; give --force to replace it" in aisle("--out", file, exit_code=1)
     assert file.read_text() == "mine"
     assert "is a folder" in aisle("--out", tmp_path, "--force", exit_code=1)
+    assert "is a folder" in aisle("--out", tmp_path, exit_code=1)
 
 
 def test_files_that_are_not_whole_are_named(aisle: Aisle, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -165,6 +166,24 @@ class TestSortOfAQuery:
         cut = ask(search, bundle, 3, 2, sort=SortBy("price"), **fields)
         assert cut.sorted == Sorted(Scope.BEST, 2, is_exact=False)
 
+    def test_what_scores_near_the_best_of_its_own_reading_is_sorted(
+        self, search: CatalogueSearch, bundle: Bundle
+    ) -> None:
+        unit = np.asarray(bundle.unit_vectors(), np.float32)
+        vectors = np.zeros((2, search.index.width), np.float32)
+        for number, (row, length) in enumerate(((3, 5.0), (40, 0.5))):  # all of the second reading score less
+            away = unit[row] - unit[43 - row]
+            vectors[number, : unit.shape[1]] = length * away / np.linalg.norm(away)
+
+        def asked(query: str, vector: Any) -> SearchItem:
+            return SearchItem(subject=Subject(query=EncodedQuery(query, vector=vector)), k=40, sort=SortBy("price"))
+
+        first, second = map(asked, ("violet thing", "purple thing"), vectors)
+        (found,) = search.search([dataclasses.replace(first, others=(second,))], vectors)
+        assert found.sorted is not None
+        assert found.sorted.scope is Scope.BEST
+        assert set(found.candidates.readings) == {0, 1}
+
     def test_what_is_not_similar_is_left_out_before(self, search: CatalogueSearch, bundle: Bundle) -> None:
         plain = ask(search, bundle, 3, 120, query="red thing").candidates
         red = [similarity for row, similarity in zip(plain.rows, plain.similarities, strict=True) if row in RED]
@@ -208,6 +227,9 @@ class TestSortOfAQuery:
             cheapest.setdefault(PRODUCTS[row].attributes["model"], row)
         assert found.candidates.rows == list(cheapest.values())
         assert found.sorted == Sorted(Scope.MATCHING, len(cheapest), is_exact=True)
+        page = ask(search, bundle, 3, 2, query="red thing", sort=SortBy("price"), group_by="model")
+        assert page.sorted == found.sorted
+        assert list(page.candidates.groups) == page.candidates.rows == found.candidates.rows[:2]
 
     def test_a_product_that_holds_an_identifier_of_the_query_is_sorted_too(
         self, search: CatalogueSearch, bundle: Bundle
