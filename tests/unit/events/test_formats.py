@@ -345,6 +345,26 @@ def test_a_table_without_kinds_or_orders_is_clicks(tmp_path: Path) -> None:
     assert "each is taken for a click" in suggested.assumed[0]
 
 
+def test_views_with_the_order_that_some_led_to_or_a_place_in_a_list_are_no_order_lines(tmp_path: Path) -> None:
+    file = tmp_path / "views.csv"
+    rows = [
+        f"u{n % 3},p{n % 4},{1_714_557_600 + n},{n % 5},{f'o{n // 6}' if n % 3 == 0 else ''},9.50" for n in range(30)
+    ]
+    file.write_text("user,item,ts,sort_order,order_id,sale_price\n" + "\n".join(rows) + "\n")
+    text = suggest_mapping([file]).toml
+    assert 'kind = "=click"' in text
+    assert "session =" not in text
+
+
+def test_a_visit_is_an_order_by_its_number_alone(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    rows = [f"{20 + n // 2},{'open' if n % 2 else 'paid'},{n % 11},p{n % 4},{1_714_557_600 + n}" for n in range(30)]
+    file.write_text("orderid,order_status,order_line,item,ts\n" + "\n".join(rows) + "\n")
+    text = suggest_mapping([file]).toml
+    assert 'kind = "=purchase"' in text
+    assert 'session = "orderid"' in text
+
+
 def test_the_catalogue_tells_which_column_is_the_product(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("item_id,thing,ts,action\n1,A-1.0,1714557600,view\n2,7.0,1714557601,view\n")
