@@ -69,10 +69,10 @@ _WORDS = {
     "quantity": ("quantity qty", "stock available min max"),
 }
 # Of columns that only order lines have; with the last ones it is another thing, as "sort_order" and "sale_price".
-_NUMBER_WORDS = set("id no number nr num code key ref reference".split())  # of an order's number
-_ORDERS = set("order invoice receipt purchase sale transaction bill".split())
+_NUMBER_WORDS = {"id", "no", "number", "nr", "num", "code", "key", "ref", "reference"}  # of an order's number
+_ORDERS = {"order", "invoice", "receipt", "purchase", "sale", "transaction", "bill"}
 _ORDER_WORDS = _ORDERS | {f"{order}{number}" for order in _ORDERS for number in _NUMBER_WORDS}  # "orderid" is one word
-_NO_ORDER_WORDS = set("sort display page list rank by price on is has flag count".split())
+_NO_ORDER_WORDS = {"sort", "display", "page", "list", "rank", "by", "price", "on", "is", "has", "flag", "count"}
 _ALWAYS = 0.95  # share of the rows in which a column of order lines is filled: events have an order on purchases alone
 _KIND_WORDS = {  # of names of kinds, the first that fits
     "": "remove removed delete scroll refund return wish wishlist favourite favorite",
@@ -110,7 +110,7 @@ _PURPOSES = {
     "price": "of one item then",
     "locale": "language and region, as en-US: without, `locale` above is that of all events",
     "id": "a unique id: without, events that are equal in everything count once",
-    "quantity": "of an order line: rows with 0 or less, returns, are left out",
+    "quantity": "of what was bought: purchases of 0 or less, returns, are left out",
 }
 
 

@@ -337,6 +337,15 @@ def test_a_table_of_order_lines_is_purchases_without_returns_and_an_order_is_a_v
     assert log.shopper.tolist() == [0, 0, -1, -1]
 
 
+def test_a_view_without_a_quantity_is_no_return(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    rows = ("view,0,1714557600", "view,0,1714557601", "purchase,2,1714557602", "purchase,-2,1714557603")
+    file.write_text("action,quantity,ts,user,item\n" + "".join(f"{row},ada,A\n" for row in rows))
+    (tmp_path / "mapping.toml").write_text(suggest_mapping([file]).toml)
+    report = imported([file], tmp_path / "log", LogMapping.load(tmp_path / "mapping.toml"))
+    assert (report.kinds["click"], report.kinds["purchase"], report.returned) == (2, 1, 1)
+
+
 def test_a_table_without_kinds_or_orders_is_clicks(tmp_path: Path) -> None:
     file = tmp_path / "views.csv"
     file.write_text("user,item,ts\nada,A,1714557600\nada,B,1714557601\n")
