@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -56,7 +57,8 @@ def parameters_of(name: str, values: object) -> SharedParameters:
     if name not in FAMILIES:
         raise ParametersError(f"there is no family {name!r} of simulations; there are {', '.join(FAMILIES)}")
     try:
-        return TypeAdapter(FAMILIES[name]).validate_python(values)
+        # As JSON, where strict types refuse true and "5" for a number, and still take a list for a tuple.
+        return TypeAdapter(FAMILIES[name]).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"])

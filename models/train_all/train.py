@@ -234,7 +234,8 @@ class _Loop:
             )
             return {"new": new, "before": named}
 
-        inputs = [new, named, self._hashes, self._second_ms, self._recipe.report_pages, notes, METRICS]
+        shown = [self._served is not None, self._shop.simulated]
+        inputs = [new, named, self._hashes, self._second_ms, self._recipe.report_pages, notes, METRICS, shown]
         made = self._stages.run(REPORT, inputs, write)
         for path in sorted(made.iterdir()):
             (out / path.name).write_bytes(path.read_bytes())

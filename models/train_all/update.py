@@ -274,7 +274,10 @@ def _report(
             served=served,
         )
 
-    made = stages.run(UPDATE_REPORT, [inputs, measured.manifest.version, make.recipe.report_pages, METRICS], write)
+    shown = [served is not None, make.shop.simulated]
+    made = stages.run(
+        UPDATE_REPORT, [inputs, measured.manifest.version, make.recipe.report_pages, METRICS, shown], write
+    )
     for path in sorted(made.iterdir()):
         (out / path.name).write_bytes(path.read_bytes())
     return out / "report.html"

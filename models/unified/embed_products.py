@@ -54,9 +54,9 @@ class UnifiedEmbedding:
         return STATIC_FEATURES
 
     def fingerprint(self) -> str:
-        update = None if self.update is None else asdict(self.update)
+        update = None if self.update is None else self.update.fingerprint()
         inputs = [log_digests(self.events), asdict(self.recipe), self.seed, self.until_ms, update]
-        return hashlib.sha256(json.dumps(inputs, default=str).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
     def prepare(self, work: WorkFolder, progress: Progress) -> None:
         """Does nothing: the model needs the products."""

@@ -158,7 +158,9 @@ def prepare(
         categories=categories,
         vocabulary=vocabulary,
         reader=reader,
-        fingerprint=_digest([data_key, asdict(recipe), vocabulary.words, None if update is None else asdict(update)]),
+        fingerprint=_digest(
+            [data_key, asdict(recipe), vocabulary.words, None if update is None else update.fingerprint()]
+        ),
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from models.arrays import Floats
 from models.unified.examples import Examples
+from models.unified.model_files import PRODUCT_FILE, SEARCH_FILE
 from models.unified.recipe import UnifiedRecipe
 
 
@@ -25,6 +28,11 @@ class Update:
     replay: float = 1.0  # older examples for each new one, so that nothing is forgotten
     epochs: float = 2.0  # of the new and the older examples
     rate: float = 0.25  # of the recipe's learning rate
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns what decides the result, with the content of the model in place of its folder: a bundle is replaced where it stands."""
+        weights = [hashlib.sha256((self.start / name).read_bytes()).hexdigest() for name in (SEARCH_FILE, PRODUCT_FILE)]
+        return {**asdict(self), "start": weights}
 
     def of(self, recipe: UnifiedRecipe) -> UnifiedRecipe:
         """Returns the recipe of the update. It needs no warm-up: the model knows what is easy."""

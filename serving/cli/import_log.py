@@ -62,7 +62,7 @@ class EventColumns:
     currency_column: Annotated[str | None, Option(metavar="COLUMN", help="Currency of the price.")] = None
     locale_column: Annotated[str | None, Option(metavar="COLUMN", help="Language and region.")] = None
     quantity: Annotated[
-        str | None, Option(metavar="COLUMN", help="Of an order line: rows with 0 or less, returns, are left out.")
+        str | None, Option(metavar="COLUMN", help="Of what was bought: purchases of 0 or less, returns, are left out.")
     ] = None
     event_id: Annotated[
         str | None, Option(metavar="COLUMN", help="An id of the event, by which duplicates are known.")

@@ -22,6 +22,7 @@ from models.ranking.recipe import RankerRecipe
 from models.sample_store import EVENTS, SAMPLE_COLUMNS, STOREFRONTS, write_sample_log
 from models.studies.ranking.evaluate_ranking import RankingPlan, evaluate_ranking
 from models.studies.ranking.learned import MULTI_TASK
+from models.studies.ranking.pages import PageSplit, read_pages
 from models.studies.ranking.sections import ORACLE
 from models.unified.embed_products import UnifiedEmbedding
 from models.unified.recipe import UnifiedRecipe
@@ -174,3 +175,10 @@ def test_a_log_that_ends_too_early_is_refused(bundle: Path, store: Path, tmp_pat
     )
     assert told.exit_code == 1
     assert "give a longer log" in " ".join(told.stderr.split())
+
+
+def test_features_are_computed_again_when_a_log_is_added(bundle: Path, store: Path, tmp_path: Path) -> None:
+    split = PageSplit(max_train=60, max_test=60)
+    for given in (logs(store)[:1], logs(store), logs(store)):
+        read_pages(Bundle(bundle), given, split, tmp_path, lambda *_: None)
+    assert len(list(tmp_path.glob("features-test-*.npy"))) == 2

@@ -42,9 +42,9 @@ FORMATS = Path(__file__).parents[1] / "formats"
 class SourceMapping:
     """The files of one kind, and their columns.
 
-    A column is a name, or a path into nested values as "item.id"; "=click" is a constant. A row whose `quantity` is 0 or less, a return, is
-    left out. `rows` is SQL that makes rows from `input`,
-    the file's `read` columns as text with `row_number`, and from tables by their names: it passes `row_number` on.
+    A column is a name, or a path into nested values as "item.id"; "=click" is a constant. A purchase whose `quantity` is 0 or less, a
+    return, is left out. `rows` is SQL that makes rows from `input`, the file's `read` columns as text with `row_number`, and from tables by
+    their names: it passes `row_number` on.
     """
 
     files: str = "*"  # pattern of their names

@@ -67,7 +67,7 @@ class ImportReport:
     bad: dict[str, int] = field(default_factory=dict)  # rows by reason
     lost: dict[str, int] = field(default_factory=dict)  # events that lost a value, by reason
     left_out: int = 0  # rows of kinds that are left out on purpose
-    returned: int = 0  # rows with a quantity of 0 or less
+    returned: int = 0  # purchases with a quantity of 0 or less
     unknown_kinds: dict[str, int] = field(default_factory=dict)  # the most frequent
     duplicates: int = 0
     repeated_files: dict[str, str] = field(default_factory=dict)  # not read: the same as another

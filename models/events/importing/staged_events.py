@@ -29,6 +29,7 @@ from models.events.importing.cells import (
 from models.events.importing.mapping import FIELDS, FLAGS, LogMapping, SourceMapping
 from models.events.importing.report import MAX_QUERY_CHARS, Fault
 from models.events.importing.source_files import SourceFile, cell_of, is_time, open_file, rows_of, top_column
+from models.events.kinds import PURCHASE
 from models.products.product import MAX_ID_CHARS
 
 Run = Callable[[str], Any]  # runs a long statement, with progress
@@ -261,7 +262,7 @@ def _staged(relation: str, source: SourceMapping, mapping: LogMapping, types: di
     FROM (SELECT *,
         CASE WHEN is_unreadable THEN {Fault.UNREADABLE:d}
             WHEN kind = {LEFT_OUT_KIND} THEN {Fault.LEFT_OUT:d}
-            WHEN is_returned THEN {Fault.RETURNED:d}
+            WHEN kind = {PURCHASE} AND is_returned THEN {Fault.RETURNED:d}
             WHEN kind_cell = {literal(_UNCLEAR_FLAG)} THEN {Fault.UNCLEAR_FLAG:d}
             WHEN kind = {UNKNOWN_KIND} THEN {Fault.UNKNOWN_KIND:d}
             WHEN product = '' THEN {Fault.NO_PRODUCT:d}

@@ -68,15 +68,12 @@ _WORDS = {
     "locale": ("locale language lang", ""),
     "quantity": ("quantity qty", "stock available min max"),
 }
-_ORDER_WORDS = {
-    "order",
-    "invoice",
-    "receipt",
-    "purchase",
-    "sale",
-    "transaction",
-    "bill",
-}  # of columns that only order lines have
+# Of columns that only order lines have; with the last ones it is another thing, as "sort_order" and "sale_price".
+_NUMBER_WORDS = {"id", "no", "number", "nr", "num", "code", "key", "ref", "reference"}  # of an order's number
+_ORDERS = {"order", "invoice", "receipt", "purchase", "sale", "transaction", "bill"}
+_ORDER_WORDS = _ORDERS | {f"{order}{number}" for order in _ORDERS for number in _NUMBER_WORDS}  # "orderid" is one word
+_NO_ORDER_WORDS = {"sort", "display", "page", "list", "rank", "by", "price", "on", "is", "has", "flag", "count"}
+_ALWAYS = 0.95  # share of the rows in which a column of order lines is filled: events have an order on purchases alone
 _KIND_WORDS = {  # of names of kinds, the first that fits
     "": "remove removed delete scroll refund return wish wishlist favourite favorite",
     "impression": "impression impressions shown list listing exposure exposed",
@@ -113,7 +110,7 @@ _PURPOSES = {
     "price": "of one item then",
     "locale": "language and region, as en-US: without, `locale` above is that of all events",
     "id": "a unique id: without, events that are equal in everything count once",
-    "quantity": "of an order line: rows with 0 or less, returns, are left out",
+    "quantity": "of what was bought: purchases of 0 or less, returns, are left out",
 }
 
 
@@ -226,14 +223,23 @@ def _find_product(sample: _Sample, looked: _Looked, *, has_catalogue: bool) -> N
 
 
 def _assume_kind(sample: _Sample, looked: _Looked) -> None:
-    """Takes the rows of a table without kinds for purchases if only order lines have its columns, else for clicks. The lines of an order
-    are a visit: so those of guests belong together."""
-    orders = [one for one in looked.file.columns if _words(one) & _ORDER_WORDS]
+    """Takes the rows of a table without kinds for purchases if it has columns that only order lines have, filled in each row, else for
+    clicks. The lines of an order are a visit: so those of guests belong together."""
+    orders = [
+        one for one in looked.file.columns if (words := _words(one)) & _ORDER_WORDS and not words & _NO_ORDER_WORDS
+    ]
     telling = [*orders, *(looked.columns[name] for name in ("quantity",) if name in looked.columns)]
+    telling = [one for one in telling if sample.filled(one) > _ALWAYS * sample.rows]
     if telling:
         why = f"no column says what a row is: each is taken for a purchase, an order line, because of {telling[0]}"
         looked.columns["kind"] = "=purchase"
-        numbers = [one for one in sample.others() if one in orders and sample.distinct(one) < sample.filled(one)]
+        numbers = [
+            one
+            for one in sample.others()
+            if one in telling
+            and _words(one) <= _ORDER_WORDS | _NUMBER_WORDS
+            and sample.distinct(one) < sample.filled(one)
+        ]
         if "session" not in looked.columns and numbers:
             looked.columns["session"] = max(numbers, key=sample.distinct)
             looked.notes["session"] = (

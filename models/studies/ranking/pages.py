@@ -126,7 +126,7 @@ def read_pages(bundle: Bundle, logs: Sequence[Path], split: PageSplit, work: Pat
         clicks=clicks,
     )
     features = learning.with_clicks(CatalogueClicks(memory, table))
-    key = _key(bundle, log, split)
+    key = _key(bundle, logs, split)
     return RankingPages(
         train=train,
         train_rows=_rows(learning, train, work / f"features-train-{key}.npy", progress),
@@ -168,6 +168,8 @@ def _rows(features: CandidateFeatures, shown: Impressions, cache: Path, progress
     return rows
 
 
-def _key(bundle: Bundle, log: Path, split: PageSplit) -> str:
-    key = [bundle.manifest.version, TYPES_PART.is_in(bundle), log_digests(log), repr(split), FEATURES]
+def _key(bundle: Bundle, logs: Sequence[Path], split: PageSplit) -> str:
+    """Clicks of all logs are in the features."""
+    digests = [log_digests(log) for log in logs]
+    key = [bundle.manifest.version, TYPES_PART.is_in(bundle), digests, repr(split), FEATURES]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]

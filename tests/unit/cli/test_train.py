@@ -84,6 +84,7 @@ def test_an_update_needs_a_bundle_that_can_learn(shop_bundle: Path, store: Path,
     assert "so there is nothing to update; train in full: the same command without --update" in refused(*out)
     assert "has no unified model, which is what learns" in refused(*out, "--before", shop_bundle)
     assert "--no-refit has no meaning with --update" in refused(*out, "--no-refit")
+    assert "--fail-below has no meaning with --update" in refused(*out, "--fail-below", "before")
     assert not (tmp_path / "out").exists()
 
 

@@ -337,12 +337,41 @@ def test_a_table_of_order_lines_is_purchases_without_returns_and_an_order_is_a_v
     assert log.shopper.tolist() == [0, 0, -1, -1]
 
 
+def test_a_view_without_a_quantity_is_no_return(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    rows = ("view,0,1714557600", "view,0,1714557601", "purchase,2,1714557602", "purchase,-2,1714557603")
+    file.write_text("action,quantity,ts,user,item\n" + "".join(f"{row},ada,A\n" for row in rows))
+    (tmp_path / "mapping.toml").write_text(suggest_mapping([file]).toml)
+    report = imported([file], tmp_path / "log", LogMapping.load(tmp_path / "mapping.toml"))
+    assert (report.kinds["click"], report.kinds["purchase"], report.returned) == (2, 1, 1)
+
+
 def test_a_table_without_kinds_or_orders_is_clicks(tmp_path: Path) -> None:
     file = tmp_path / "views.csv"
     file.write_text("user,item,ts\nada,A,1714557600\nada,B,1714557601\n")
     suggested = suggest_mapping([file])
     assert 'kind = "=click"' in suggested.toml
     assert "each is taken for a click" in suggested.assumed[0]
+
+
+def test_views_with_the_order_that_some_led_to_or_a_place_in_a_list_are_no_order_lines(tmp_path: Path) -> None:
+    file = tmp_path / "views.csv"
+    rows = [
+        f"u{n % 3},p{n % 4},{1_714_557_600 + n},{n % 5},{f'o{n // 6}' if n % 3 == 0 else ''},9.50" for n in range(30)
+    ]
+    file.write_text("user,item,ts,sort_order,order_id,sale_price\n" + "\n".join(rows) + "\n")
+    text = suggest_mapping([file]).toml
+    assert 'kind = "=click"' in text
+    assert "session =" not in text
+
+
+def test_a_visit_is_an_order_by_its_number_alone(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    rows = [f"{20 + n // 2},{'open' if n % 2 else 'paid'},{n % 11},p{n % 4},{1_714_557_600 + n}" for n in range(30)]
+    file.write_text("orderid,order_status,order_line,item,ts\n" + "\n".join(rows) + "\n")
+    text = suggest_mapping([file]).toml
+    assert 'kind = "=purchase"' in text
+    assert 'session = "orderid"' in text
 
 
 def test_the_catalogue_tells_which_column_is_the_product(tmp_path: Path) -> None:

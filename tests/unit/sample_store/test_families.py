@@ -49,6 +49,8 @@ def test_a_file_states_what_differs(tmp_path: Path) -> None:
         ("casc", {}, "there is no family 'casc' of simulations; there are additive, cascade"),
         ("cascade", {"patience": 1.5}, "patience is 1.5: Input should be less than or equal to 1"),
         ("cascade", {"patience": float("nan")}, "patience is nan"),
+        ("cascade", {"patience": True}, "patience is True: Input should be a valid number"),
+        ("additive", {"change_days": "30"}, "change_days is '30': Input should be a valid number"),
         (
             "cascade",
             {"look_exponent": 1},

@@ -11,7 +11,9 @@ import pytest
 
 from models.events.errors import LogError
 from models.events.event import EVENT_SCHEMA
+from models.unified.embed_products import UnifiedEmbedding
 from models.unified.examples import Examples
+from models.unified.model_files import PRODUCT_FILE, SEARCH_FILE
 from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import ShoppingLog
 from models.unified.update import Update, turned_onto
@@ -32,6 +34,23 @@ def test_new_examples_all_count_and_as_many_older_ones_are_drawn() -> None:
     assert np.count_nonzero(~is_new) == 100
     assert len(np.unique(drawn.searched_ms)) == 200
     assert (np.diff(drawn.searched_ms) > 0).all()
+
+
+def test_what_an_update_starts_from_is_known_by_its_content_not_by_its_place(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "events.parquet"
+    log.write_bytes(b"a log")
+
+    def fingerprint(folder: str, weights: bytes) -> str:
+        (start := tmp_path / folder).mkdir(exist_ok=True)
+        for name in (SEARCH_FILE, PRODUCT_FILE):
+            (start / name).write_bytes(weights)
+        return UnifiedEmbedding(log, UnifiedRecipe("tiny"), update=Update(start, SINCE_MS)).fingerprint()
+
+    first = fingerprint("bundle", b"first")
+    assert fingerprint("moved", b"first") == first
+    assert fingerprint("bundle", b"second") != first
 
 
 def test_where_all_is_new_or_nothing_is_there_is_no_more_to_draw() -> None:
