@@ -56,7 +56,11 @@ def typed_time(cell: str, of_type: str, timezone: str) -> str:
 
 
 def time_ms(cell: str, mapping: LogMapping) -> str:
-    """Returns ms since 1970 of a cell of text: a number, a date as 20250131, or ISO 8601; NULL if it is none of them."""
+    """Returns ms since 1970 of a cell of text: in the format of the mapping, else a number, a date as 20250131, or ISO 8601; NULL if it is
+    none of them."""
+    if mapping.time_format:
+        read = f"try_strptime({cell}, {literal(mapping.time_format)})"
+        return f"epoch_ms({read if mapping.timezone == 'UTC' else f'timezone({literal(mapping.timezone)}, {read})'})"
     local = f"try_cast({cell} AS TIMESTAMP)"
     if mapping.timezone != "UTC":
         local = f"timezone({literal(mapping.timezone)}, {local})"

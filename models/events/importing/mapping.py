@@ -73,6 +73,7 @@ class LogMapping:
     description: str = ""
     lacks: tuple[str, ...] = ()  # what training will miss
     time_unit: str = "auto"  # of times that are numbers; auto: by their size
+    time_format: str = ""  # of times that are text, as %m/%d/%Y %H:%M; "": ISO 8601, or numbers
     timezone: str = "UTC"  # of times without a zone
     price_unit: str = "main"
     decimal: str = "point"

@@ -25,6 +25,13 @@ from models.events.kinds import KINDS
 _SAMPLE_ROWS = 50_000
 _FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # 2000 and 2100
 _MOST_KINDS = 60
+# Formats of times that ISO 8601 does not have, those with the month first before those with the day first: where all days are below 13, a
+# column reads as both, and nobody can tell.
+_TIME_FORMATS = tuple(
+    f"{date}{clock}"
+    for date in ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m/%d/%y", "%d/%m/%y")
+    for clock in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+)
 _KNOWN_SHARE = 0.3  # of the distinct values of a column, from which on it is the product's
 _NAMES = {
     "time": "time timestamp event_time eventtime event_timestamp ts datetime date_time created_at server_timestamp_epoch_ms "
