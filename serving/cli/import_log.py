@@ -106,6 +106,10 @@ class EventSettings:
     time_unit: Annotated[
         str | None, Option(help="Of times that are numbers: s, ms, us, ns, or auto (default): by their size.")
     ] = None
+    time_format: Annotated[
+        str | None,
+        Option(help="Of times that are text: '%m/%d/%Y %H:%M', '%d.%m.%Y' ... Default: ISO 8601, or numbers."),
+    ] = None
     timezone: Annotated[str | None, Option(help="Of times without a zone, as Europe/Berlin. Default: UTC.")] = None
     price_unit: Annotated[str | None, Option(help="main (default): 9.50, or minor: 950.")] = None
     decimal: Annotated[str | None, Option(help="point (default): 1,299.00, or comma: 1.299,00.")] = None

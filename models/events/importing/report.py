@@ -35,7 +35,7 @@ FAULTS = {
     Fault.NO_PRODUCT: "no product",
     Fault.LONG_ID: f"id over {MAX_ID_CHARS} characters",
     Fault.NO_TIME: "no time",
-    Fault.UNCLEAR_TIME: "time not understood",
+    Fault.UNCLEAR_TIME: "time not understood; --time-format says how times are written",
     Fault.EARLY_TIME: "time before 2000; is the time unit right?",
     Fault.FUTURE_TIME: "time in the future",
     Fault.UNCLEAR_FLAG: "flag is neither true nor false",

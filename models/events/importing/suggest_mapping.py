@@ -25,6 +25,7 @@ from models.events.kinds import KINDS
 _SAMPLE_ROWS = 50_000
 _FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # 2000 and 2100
 _MOST_KINDS = 60
+_TIME_SHARE = 0.9  # of the cells of a column of times must read as times
 # Formats of times that ISO 8601 does not have, those with the month first before those with the day first: where all days are below 13, a
 # column reads as both, and nobody can tell.
 _TIME_FORMATS = tuple(
@@ -256,7 +257,8 @@ def _assume_kind(sample: _Sample, looked: _Looked) -> None:
     else:
         why = 'no column says what a row is: each is taken for a click, or a view; "=purchase" if it is an order line'
         looked.columns["kind"] = "=click"
-    looked.assumed = looked.notes["kind"] = why
+    looked.notes["kind"] = why
+    looked.assumed = "; ".join(filter(None, (looked.assumed, why)))
 
 
 class _Sample:
@@ -343,24 +345,48 @@ def _words(name: str) -> set[str]:
 
 
 def _find_time(sample: _Sample, looked: _Looked) -> None:
-    mapping = LogMapping(sources=(SourceMapping(columns={"time": "t", "product": "p", "kind": "k"}),))
-    for column in dict.fromkeys([*sample.columns_for("time"), *sample.others()]):
-        of_type = looked.file.columns[column]
-        typed = f"{quoted(column)}::{of_type}"
-        parsed = typed_time(typed, of_type, "UTC") if is_time(of_type) else time_ms(text(quoted(column)), mapping)
-        share = sample.share(f"({parsed}) BETWEEN {_FIRST_MS} AND {_LAST_MS}", column)
-        if share > 0.9:
-            sample.take(column)
-            looked.columns["time"] = column
-            looked.notes["time"] = f"{share:.0%} of the cells read as times, as {sample.examples(column)}"
-            size = sample.value(f"median(abs(try_cast({quoted(column)} AS DOUBLE)))")
-            if size is not None and not is_time(of_type) and size > 1e8 + 3e7:
-                unit = next(
-                    name for name, most in (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", 1e30)) if size < most
-                )
-                looked.settings["time_unit"] = unit
-                looked.notes["time"] += f": {unit} since 1970, by their size"
-            return
+    columns = dict.fromkeys([*sample.columns_for("time"), *sample.others()])
+    found = next((column for column in columns if _time_share(sample, looked, column) > _TIME_SHARE), None)
+    formats: list[str] = []
+    if found is None:
+        texts = [column for column in columns if looked.file.columns[column] == "VARCHAR"]
+        read = ((column, _time_formats(sample, looked, column)) for column in texts)
+        found, formats = next(((column, fitting) for column, fitting in read if fitting), (None, formats))
+    if found is None:
+        return
+    sample.take(found)
+    looked.columns["time"] = found
+    share = _time_share(sample, looked, found, formats[0] if formats else "")
+    looked.notes["time"] = f"{share:.0%} of the cells read as times, as {sample.examples(found)}"
+    if formats:
+        looked.settings["time_format"] = formats[0]
+        if len(formats) > 1:
+            looked.assumed = (
+                f"{found} reads as {' and as '.join(formats)}: the first is taken; correct time_format if it is wrong"
+            )
+    size = sample.value(f"median(abs(try_cast({quoted(found)} AS DOUBLE)))")
+    if size is not None and not is_time(looked.file.columns[found]) and size > 1e8 + 3e7:
+        unit = next(name for name, most in (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", 1e30)) if size < most)
+        looked.settings["time_unit"] = unit
+        looked.notes["time"] += f": {unit} since 1970, by their size"
+
+
+def _time_share(sample: _Sample, looked: _Looked, column: str, time_format: str = "") -> float:
+    """Returns the share of the cells that read as times between 2000 and 2100."""
+    source = SourceMapping(columns={"time": "t", "product": "p", "kind": "k"})
+    of_type = looked.file.columns[column]
+    if is_time(of_type):
+        parsed = typed_time(f"{quoted(column)}::{of_type}", of_type, "UTC")
+    else:
+        parsed = time_ms(text(quoted(column)), LogMapping(sources=(source,), time_format=time_format))
+    return sample.share(f"({parsed}) BETWEEN {_FIRST_MS} AND {_LAST_MS}", column)
+
+
+def _time_formats(sample: _Sample, looked: _Looked, column: str) -> list[str]:
+    """Returns the formats that read the most cells of a column, if they read nearly all."""
+    shares = {one: _time_share(sample, looked, column, one) for one in _TIME_FORMATS}
+    most = max(shares.values())
+    return [one for one, share in shares.items() if share == most] if most > _TIME_SHARE else []
 
 
 def _find_kind(sample: _Sample, looked: _Looked) -> None:
@@ -446,6 +472,7 @@ def _toml(usable: Sequence[_Looked], others: Sequence[_Looked]) -> str:
     lines += [f"# Not used: {_missing(looked)}" for looked in others]
     told = {
         "time_unit": ("auto", "of times that are numbers: s, ms, us, ns, or auto (by their size)"),
+        "time_format": ("", "of times that are text, as %m/%d/%Y %H:%M; empty: ISO 8601, or numbers"),
         "timezone": ("UTC", "of times without a zone, as Europe/Berlin"),
         "price_unit": ("main", "main (9.50) or minor (950)"),
         "decimal": ("point", "point (1,299.00) or comma (1.299,00)"),

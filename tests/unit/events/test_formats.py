@@ -388,3 +388,24 @@ def test_a_mapping_without_kinds_says_what_to_name() -> None:
         InputError, match=r'a row needs its kind: the column of kinds, or "=purchase" where every row is an order line'
     ):
         LogMapping(sources=(SourceMapping(columns=columns),))
+
+
+@pytest.mark.parametrize(
+    ("cells", "time_format", "is_told"),
+    [
+        (("12/1/2010 8:26", "12/13/2010 17:05"), "%m/%d/%Y %H:%M", False),
+        (("1/12/2010 8:26", "13/12/2010 17:05"), "%d/%m/%Y %H:%M", False),
+        (("1.12.2010", "13.12.2010"), "%d.%m.%Y", False),
+        (("1/12/2010", "2/12/2010"), "%m/%d/%Y", True),
+    ],
+)
+def test_times_in_the_notation_of_a_country_are_found_by_their_days(
+    tmp_path: Path, cells: tuple[str, str], time_format: str, is_told: bool
+) -> None:
+    file = tmp_path / "views.csv"
+    file.write_text("user,item,seen,what\n" + "".join(f"ada,A,{cell},view\n" for cell in cells))
+    suggested = suggest_mapping([file])
+    assert f'time_format = "{time_format}"' in suggested.toml
+    assert any("reads as %m/%d/%Y and as %d/%m/%Y" in one for one in suggested.assumed) == is_told
+    (tmp_path / "mapping.toml").write_text(suggested.toml)
+    assert imported([file], tmp_path / "log", LogMapping.load(tmp_path / "mapping.toml")).events == 2
