@@ -76,9 +76,11 @@ def test_a_service_that_joins_a_cluster_ends_alone(cluster: Cluster, shop_bundle
             while says not in (text := (tmp_path / "log").read_text()) and time.monotonic() < give_up:
                 time.sleep(0.2)
             assert says in text
+            if code == 0:
+                process.terminate()
+            assert process.wait(timeout=120) == code, (tmp_path / "log").read_text()
         finally:
-            process.terminate()
-        assert process.wait(timeout=120) == code, (tmp_path / "log").read_text()
+            process.kill()
         assert greets(cluster)
 
 
