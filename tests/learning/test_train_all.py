@@ -273,7 +273,7 @@ def test_what_cannot_be_updated_is_refused_with_what_differs(
 def test_nothing_is_done_twice(trained: TrainedAll, shop: Shop, tiny_loop: LoopRecipe, out: Path) -> None:
     before = (out / "report.json").read_text()
     stages = Stages()
-    again = train_all(shop, tiny_loop, out, stages)
+    again = train_all(shop, tiny_loop, out, stages, served=ServedSearch)
     assert stages.names == []
     assert again.version == trained.version
     assert (out / "report.json").read_text() == before
