@@ -157,9 +157,8 @@ class TestSearch:
         for locale, kind in (("en-US", TROUSERS), ("en-GB", UNDERWEAR)):
             answer = self.ask(search, "pants", locale, product_types=FILTER)
             assert answer.product_types.used == FILTER
-            assert {hit.product.category for hit in answer.hits} == {
-                one.type for one in answer.product_types.query.types
-            }
+            types = {one.type for one in answer.product_types.query.types}
+            assert {hit.product.category for hit in answer.hits} <= types  # a page of twenty need not hold each
             assert answer.hits[0].product.category == kind
 
     def test_a_boost_adds_what_it_says(self, search: search_pb2_grpc.SearchServiceStub) -> None:
