@@ -51,7 +51,7 @@ def run(code: str, service: Service) -> list[str]:
     "page", [ROOT / "README.md", ROOT / "protos/README.md", ROOT / "docs/contract.md"], ids=lambda page: page.name
 )
 def test_the_python_examples_find_products(service: Service, page: Path) -> None:
-    examples = [code for code in python_examples(page) if "SearchRequest" in code]
+    examples = [code for code in python_examples(page) if "SearchRequest" in code and "RecordEventsRequest" not in code]
     assert examples
     for code in examples:
         assert len(run(code, service)) == 10
@@ -64,8 +64,10 @@ def test_the_example_of_the_contract_changes_the_catalogue(service: Service) -> 
 
 def test_the_tutorial_records_an_event_that_personalises_the_next_search(personal_folder: Path) -> None:
     (code,) = python_examples(ROOT / "docs/tutorial.md")
+    (click,) = (code for code in python_examples(ROOT / "docs/contract.md") if "RecordEventsRequest" in code)
     with served(personal_folder, "[shoppers]\nmax_wait_ms = 10000\n[catalogue]\nmax_wait_ms = 10000\n") as running:
         reason, *lines = run(code, running)
+        assert run(click, running) == []
     assert reason
     assert lines == ["1 recorded", "1 in the history", "1 used by the next search"]
 
