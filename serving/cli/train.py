@@ -488,7 +488,7 @@ def train_all(
             f"{trained.bundle}",
             NOT_RELEASED,
         )
-    if refit:
+    if refit and trained.report:
         out.print(
             "it has also learned the rest of the log, on which the report measures; its own figures need later searches",
             highlight=False,
