@@ -135,10 +135,10 @@ class Gateway:
         await edge.drain()
         for stage in self._stages:
             await stage.close()
+        if self._request_log:  # first: no store that fails to close may cost its pages
+            await asyncio.to_thread(self._request_log.close)
         if self._shoppers:
             await self._shoppers.close()
         if self._follower:
             await self._follower.close()
-        if self._request_log:
-            await asyncio.to_thread(self._request_log.close)
         log.info("gateway stopped", extra={"fields": {"replica": self._replica_id, "calls": self._guard.log.codes()}})

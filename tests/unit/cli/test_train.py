@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from models.bundles.bundle import Bundle
+from models.evaluation.gate import METRICS
 from models.events.event import EVENT_SCHEMA
 from models.query_types.add_to_bundle import add_types
 from models.query_types.bundle_part import TYPES_PART
@@ -129,3 +130,8 @@ def test_a_locale_is_added_to_the_classifier_that_a_bundle_has(
     assert "knows the locale 'en-IE' already" in refused(
         "types", "--bundle", grown, *asked[:2], "--out", tmp_path / "x", *asked[4:]
     )
+
+
+def test_the_help_names_every_figure_that_can_be_required() -> None:
+    told = CliRunner().invoke(app, ["train", "all", "--help"], env={"COLUMNS": "400"}).output
+    assert [name for name in METRICS if name not in told] == []
