@@ -53,7 +53,8 @@ class Retriever:
         self.backend = f"faiss {index.device} {index.spec.kind}"
 
     def warm_up(self) -> None:
-        self._search.warm_up()
+        with self._catalogue.lock:
+            self._search.warm_up()
 
     def compute(self, items: Sequence[RetrieverItem]) -> list[RetrieverResult | Exception]:
         self._catalogue.catch_up(max((item.min_sequence for item in items), default=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from models.text_encoder.bundle_part import TEXT_ENCODER_PART
 from models.text_encoder.embed_products import TextEmbedding
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.spec import Text
-from serving.catalogue.stages import load_retriever
+from serving.catalogue.open_catalogue import Catalogue
+from serving.catalogue.stages import load_retriever, open_retriever
 from serving.compute.filter_masks import NO_FILTER, ProductFilter
 from serving.compute.retrieval import Candidates, EncodedQuery, Retrieved, SearchItem, Subject
 from serving.compute.retriever import Retriever
@@ -211,3 +213,14 @@ def test_weights_add_features_to_the_score_and_leave_the_similarity(featured: Bu
     assert weighed.similarities == pytest.approx([similarity[row] for row in weighed.rows], abs=1e-5)
     assert weighed.feature_boosts == [tuple(added[row].tolist()) for row in weighed.rows]
     assert weighed.identifier_boosts == [identifier[row] for row in weighed.rows]
+
+
+def test_it_warms_up_between_changes(bundle: Bundle) -> None:
+    """A stage in a process of its own follows the log before it warms up."""
+    catalogue = Catalogue.open(bundle)
+    warming = threading.Thread(target=open_retriever(catalogue).warm_up)
+    with catalogue.live.lock:
+        warming.start()
+        warming.join(0.3)
+        assert warming.is_alive()
+    warming.join()
