@@ -231,6 +231,7 @@ def build_app(bundle: Bundle, config: AisleConfig, log_socket: str = "") -> serv
         max_surge_percent=25,
         health_check_period_s=0.5,  # a killed replica is noticed by it: with 2 seconds its place was empty half a second longer
         max_constructor_retry_count=1,  # what fails once at a rollout fails again; a replica that is lost later is always replaced
+        graceful_shutdown_wait_loop_s=0.1,  # Serve sees no calls that it might wait for, and would wait 2 seconds before it drains
         graceful_shutdown_timeout_s=NOTICE_S + config.server.drain_s + 5,
     )
     return gateway.bind(generation_of(bundle), config, plan_stages(bundle, config), wire, log_socket)
