@@ -23,9 +23,10 @@ from models.text_encoder.spec import Text
 from serving.catalogue.follower import Follower
 from serving.compute.query_typer import TypeQuestion
 from serving.errors import AisleError, Unavailable
+from serving.search.failure import reason_of
 from serving.search.page import Page, degraded_inputs
 from serving.search.product_vectors import PRODUCT_COST, ProductVectors
-from serving.search.query_text import QueryText, reworded
+from serving.search.query_text import QueryText, Reading, reworded
 from serving.search.ranker import Ranker
 from serving.search.readers import ORDINARY_TOKENS, TextStage
 from serving.search.request import Caller, RankCall, Search, TypeUse
@@ -93,20 +94,36 @@ class SearchPipeline:
         return await self._follower.reached(sequence, min(MAX_CATALOGUE_WAIT_S, left_s / 2))
 
     async def _search(self, search: Search, read: QueryText, deadline: float) -> Results:
-        understanding = NOTHING_ASKED
+        understanding: Understanding = NOTHING_ASKED
+        lost: tuple[Degradation, ...] = ()
         if search.query:
-            with Background() as background:
-                reading = [background.begin(self._read(search, other.text, deadline)) for other in read.readings[1:]]
-                understanding = await self._read(search, search.query, deadline)
-                others = tuple([await one for one in reading])
-            understanding = dataclasses.replace(understanding, others=others) if others else understanding
+            understanding, read, lost = await self._read_all(search, read, deadline)
         retrieval = await self._retrieve(search, understanding, deadline)
         # A remote retriever may know rows that this process does not.
         known = retrieval.retrieved.sequence
         if known > self.catalogue_sequence and not await self._caught_up(known, deadline):
             raise Unavailable("this gateway has yet to learn of changes that the answer holds; send the call again")
         ranked = await self._rank(search, understanding, retrieval, deadline)
-        return await self._page(search, read, understanding, retrieval, ranked, deadline)
+        results = await self._page(search, read, understanding, retrieval, ranked, deadline)
+        return dataclasses.replace(results, degradations=(*results.degradations, *lost)) if lost else results
+
+    async def _read_all(
+        self, search: Search, read: QueryText, deadline: float
+    ) -> tuple[Understanding, QueryText, tuple[Degradation, ...]]:
+        """Understands the query and its other readings. One of these that fails is left out, and said to be."""
+        others: dict[Reading, Understanding] = {}
+        lost: tuple[Degradation, ...] = ()
+        with Background() as background:
+            begun = [(one, background.begin(self._read(search, one.text, deadline))) for one in read.readings[1:]]
+            understanding = await self._read(search, search.query, deadline)
+            for reading, other in begun:
+                try:
+                    others[reading] = await other
+                except Exception as error:
+                    lost = (Degradation("readings", reason_of("another reading of the query", error)),)
+        if lost:
+            read = dataclasses.replace(read, readings=(read.readings[0], *others) if others else ())
+        return dataclasses.replace(understanding, others=tuple(others.values())), read, lost
 
     async def _read(self, search: Search, text: str, deadline: float) -> Understanding:
         classifies = search.type_use is not TypeUse.OFF or search.is_ranked  # the ranker reads the types too

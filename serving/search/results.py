@@ -36,7 +36,7 @@ class PhaseTime:
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """A part of the answer that is less than the call requested: "shopper", "types", "rank", "teacher" or "catalogue", and why."""
+    """A part of the answer that is less than the call requested: "shopper", "types", "readings", "rank", "teacher" or "catalogue", and why."""
 
     part: str
     reason: str

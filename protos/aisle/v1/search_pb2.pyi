@@ -1341,8 +1341,8 @@ class Degradation(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     part: _builtins.str
-    """"shopper" (the result is the plain one), "types" (the query was not classified), "rank" (hits are in the order of retrieval) or
-    "teacher" (hits are in the student's order).
+    """"shopper" (the result is the plain one), "types" (the query was not classified), "readings" (not all that the query may mean was
+    searched), "rank" (hits are in the order of retrieval) or "teacher" (hits are in the student's order).
     """
     reason: _builtins.str
     """What happened, for a person."""

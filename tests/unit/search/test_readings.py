@@ -24,6 +24,7 @@ from serving.compute.retriever import Retriever, RetrieverItem, RetrieverResult
 from serving.compute.student import ScoringFailed, Student, StudentInput, StudentOutput
 from serving.compute.teacher import Chunk
 from serving.compute.value_order import SortBy
+from serving.errors import Overloaded
 from serving.search.pipeline import SearchPipeline
 from serving.search.request import Ranking, RankModel, Search, TypeUse
 from serving.search.teacher_stage import TeacherStage
@@ -120,6 +121,25 @@ async def test_a_query_of_known_words_is_searched_alone(
     assert isinstance(item, SearchItem)
     assert not item.others
     assert (results.searched_queries, results.hits.readings) == ({}, [])
+
+
+@pytest.mark.parametrize("refused", [(NOKIRA,), (NIKORA, NOKIRA)])
+async def test_a_reading_that_is_refused_is_left_out_and_told(
+    pipeline: SearchPipeline, encoder: Encoder, refused: Sequence[str]
+) -> None:
+    read = encoder.work
+
+    def overloaded(text: Text) -> Floats:
+        if text.text in refused:
+            raise Overloaded(0.1)
+        return read(text)
+
+    encoder.work = overloaded
+    results = await pipeline.search(Search(query=TYPED, page_size=6), soon())
+    assert len(results.hits.rows) == 6
+    assert not set(refused) & set(results.searched_queries.values())
+    assert [degradation.part for degradation in results.degradations] == ["readings"]
+    assert results.degradations[0].reason.startswith("another reading of the query failed: ")
 
 
 async def test_a_verbatim_query_is_searched_as_typed(pipeline: SearchPipeline, encoder: Encoder) -> None:
