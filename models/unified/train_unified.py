@@ -96,6 +96,9 @@ def train_unified(
         data = prepare(table, log, recipe, seed, frozen, progress, device, until_ms=until_ms, update=update)
         training = Training(data, recipe, seed, work / _CHECKPOINT, device, update)
         last_loss = training.run(progress, write)
+    if update is None:  # an update keeps the locales that it has no example of
+        of_locale = np.bincount(data.examples.locale, minlength=len(log.locales))
+        training.network.search.query.average_untrained(torch.from_numpy(of_locale))
     progress("write the model", 0, None)
     made = work / "model"
     shutil.rmtree(made, ignore_errors=True)

@@ -17,7 +17,6 @@ from serving.cli.options import (
     Catalogue,
     CatalogueColumns,
     Device,
-    Events,
     Logs,
     RecipeName,
     Report,
@@ -67,7 +66,7 @@ def evaluate_unified(
     out_folder: Report,
     store: Store = None,
     catalogue: Catalogue = None,
-    events: Events = None,
+    events: Logs = None,
     recipe: RecipeName = "small",
     variant: Annotated[
         list[str] | None, Option(help="Compare with this variant only, or with 'none'. Repeatable. Default: all.")
@@ -92,7 +91,7 @@ def evaluate_unified(
         variants = None if variant is None else tuple(name for name in variant if name != "none")
         evaluate(
             data.source,
-            data.log,
+            data.logs,
             out_folder,
             progress,
             plan=UnifiedEvaluation(chosen, variants, text_encoder or None, max_cases, seed),

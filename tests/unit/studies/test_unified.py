@@ -69,7 +69,7 @@ def run(simulated: Path, out: Path, *, plan: UnifiedEvaluation = PLAN) -> tuple[
     told: list[str] = []
     page = evaluate_unified(
         source,
-        simulated / "events.parquet",
+        (simulated / "events.parquet", simulated / "storefronts.parquet"),
         out,
         lambda what, *_: told.append(what),
         plan=plan,
