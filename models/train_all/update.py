@@ -168,7 +168,10 @@ def _check_same(start: Bundle, spec: dict[str, Any], shop: Shop, recipe: LoopRec
         )
     if differing := {name: value for name, value in stated.items() if spec["recipe"].get(name) != value}:
         told = ", ".join(f"{name} was {spec['recipe'].get(name)} and is {value}" for name, value in differing.items())
-        raise BundleError(f"{start.folder}: recipe {trained_by} has changed since its training: {told}; {IN_FULL}")
+        raise BundleError(
+            f"{start.folder}: recipe {trained_by} has changed since its training: {told}; give the "
+            f"options of its training, or {IN_FULL}"
+        )
     built = json.loads(json.dumps(asdict(shop.bundle)))
     pairs = {
         "columns of text": (list(manifest.text_attributes), list(shop.source.text_attributes)),

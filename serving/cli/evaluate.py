@@ -17,6 +17,7 @@ from serving.cli.options import (
     Catalogue,
     CatalogueColumns,
     Device,
+    HalfLifeDays,
     Logs,
     RecipeName,
     Report,
@@ -106,9 +107,7 @@ def evaluate_purchases(
     data: Annotated[Path, Option(exists=True, help="online_retail_purchases.parquet (UCI Online Retail).")],
     out_folder: Report,
     recipe: RecipeName = "small",
-    half_life_days: Annotated[
-        float, Option(min=0, help="As of 'aisle train unified': days in which an event loses half its weight.")
-    ] = 0,
+    half_life_days: HalfLifeDays = 0,
     max_cases: Annotated[int | None, Option(min=100, help="Number of cases to draw. Default: all.")] = None,
     seed: Seed = 0,
 ) -> None:

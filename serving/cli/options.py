@@ -47,6 +47,13 @@ SimulatedStore = Annotated[Path, Option("--store", callback=simulated_store, hel
 Report = Annotated[Path, Option("--out", help="Folder for report.html, report.json and the trained models.")]
 RecipeName = Annotated[str, Option("--recipe", help="starter (a minute), small (CPU, minutes) or full (for a GPU).")]
 TypesRecipeName = Annotated[str, Option("--recipe", help="starter (seconds), small (minutes) or full (large logs).")]
+HalfLifeDays = Annotated[
+    float,
+    Option(
+        min=0,
+        help="Days in which an event loses half its weight in retrieval, for shops that sell by season, e.g. 10. Default: all count alike.",
+    ),
+]
 Device = Annotated[str, Option(help="Where the model is trained: cpu or cuda.")]
 TensorBoard = Annotated[Path | None, Option(help="Folder for TensorBoard logs.")]
 Seed = Annotated[int, Option(help="The same seed gives the same weights on the same machine.")]

@@ -18,6 +18,7 @@ from serving.cli.options import (
     CatalogueColumns,
     Device,
     Force,
+    HalfLifeDays,
     Logs,
     Out,
     RecipeName,
@@ -50,13 +51,7 @@ def train_unified(
     catalogue: Catalogue = None,
     events: Logs = None,
     recipe: RecipeName = "small",
-    half_life_days: Annotated[
-        float,
-        Option(
-            min=0,
-            help="Days in which an event loses half its weight, for shops that sell by season, e.g. 10. Default: all count alike.",
-        ),
-    ] = 0,
+    half_life_days: HalfLifeDays = 0,
     seed: Seed = 0,
     device: Device = "cpu",
     tensorboard: TensorBoard = None,
@@ -366,6 +361,7 @@ def train_all(
     recipe: Annotated[
         str, Option(help="starter (minutes), small (half an hour on two cores) or full (for a GPU).")
     ] = "small",
+    half_life_days: HalfLifeDays = 0,
     before: Annotated[
         Path | None,
         Option(
@@ -435,6 +431,7 @@ def train_all(
         from serving.cli.served_search import ServedSearch
     gate = Gate.parse(fail_below or [])
     chosen = choice("recipe", recipe, RECIPES)
+    chosen = replace(chosen, unified=replace(chosen.unified, half_life_days=half_life_days))
     check_training_device(device)
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)

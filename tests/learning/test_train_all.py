@@ -203,6 +203,9 @@ def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Pa
     teacher, ranker = rows["new: teacher, blend"][2], rows["new: ranker, blend"][2]
     assert gain[0] == "new: teacher minus ranker, blend"
     assert gain[1][2]["value"] == pytest.approx(teacher["value"] - ranker["value"])
+    by_kind = json.dumps(report["sections"][2])
+    assert "en-US" in by_kind
+    assert "locale de-DE" in by_kind or "locale en-GB" in by_kind  # a few searches, of which no page is logged
     page = trained.report.read_text()
     assert "(simulated)" in page
     assert page.count("<svg") == 2

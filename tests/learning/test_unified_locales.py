@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -74,6 +75,14 @@ def found(bundle: Bundle, words: dict[str, str], locale: str) -> dict[str, float
     }
 
 
+def nearness(bundle: Bundle, word: str, locale: str, kind: str) -> float:
+    """Returns the mean cosine of a word with products of the kind, less that with all products."""
+    (vector,) = LightTower(UNIFIED_PART.open(bundle)).encode_queries([(word, locale)])
+    scores = np.asarray(bundle.unit_vectors(), np.float32) @ vector
+    is_kind = [category.endswith(f"> {kind}") for category in bundle.products().category_by_id().values()]
+    return float(scores[is_kind].mean() - scores.mean())
+
+
 @pytest.fixture(scope="module")
 def bundle(
     shop: Shop, tiny_loop: LoopRecipe, tiny_recipe: UnifiedRecipe, tmp_path_factory: pytest.TempPathFactory
@@ -91,12 +100,37 @@ def test_a_word_of_two_locales_means_what_each_says(bundle: Bundle) -> None:
     assert found(bundle, {"bin": "light"}, "de-DE")["light"] > 0.8
 
 
+def test_all_locales_are_served(bundle: Bundle) -> None:
+    assert bundle.manifest.locales == ("en-US", "de-DE")
+
+
+def test_an_update_keeps_all_locales_and_learns_their_new_events(
+    bundle: Bundle, shop: Shop, tiny_loop: LoopRecipe, tiny_recipe: UnifiedRecipe, tmp_path: Path
+) -> None:
+    """From UNTIL_MS on shoppers of the second locale call sofas by a new word."""
+    log = pq.read_table(shop.logs[1])
+    is_new = pc.and_(pc.greater_equal(log["time"].cast(pa.int64()), UNTIL_MS), pc.equal(log["query"], GERMAN["sofa"]))
+    at = log.schema.get_field_index("query")
+    pq.write_table(log.set_column(at, "query", pc.if_else(is_new, "Ottomane", log["query"])), tmp_path / "de.parquet")
+    later = replace(shop, logs=(shop.logs[0], tmp_path / "de.parquet"))
+    update = Update(UNIFIED_PART.open(bundle), UNTIL_MS)
+    updated = retrieval(later, tiny_loop, tiny_recipe, tmp_path / "updated", update)
+    assert nearness(updated, "Ottomane", "de-DE", "sofa") > nearness(bundle, "Ottomane", "de-DE", "sofa") + 0.05
+    assert min(found(updated, GERMAN, "de-DE").values()) > 0.8
+    assert min(found(updated, KINDS, "en-US").values()) > 0.8
+
+
 def test_without_its_log_or_with_its_clicks_shuffled_a_locales_words_find_nothing(
     shop: Shop, tiny_loop: LoopRecipe, tiny_recipe: UnifiedRecipe, tmp_path: Path
 ) -> None:
     """The control."""
     alone = retrieval(replace(shop, logs=shop.logs[:1]), tiny_loop, tiny_recipe, tmp_path / "alone")
     assert np.mean([*found(alone, GERMAN, "de-DE").values()]) < CHANCE + 0.15
+    tower = LightTower(UNIFIED_PART.open(alone))  # its words are still its words where the locale is not known
+    known, unknown = (
+        tower.encode_queries([(word, locale) for word in KINDS.values()]) for locale in ("en-US", "de-DE")
+    )
+    np.testing.assert_allclose(known, unknown, atol=1e-6)
     log = pq.read_table(shop.logs[1])
     products = np.random.default_rng(0).permutation(log["product_id"].to_numpy(zero_copy_only=False))
     at = log.schema.get_field_index("product_id")
