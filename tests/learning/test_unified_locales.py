@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from models.arrays import silent
 from models.bundles.build import Recipe
@@ -20,9 +21,13 @@ from models.products.product_table import ProductTable
 from models.train_all import LoopRecipe, Shop
 from models.train_all.stages import Makers
 from models.unified.bundle_part import UNIFIED_PART
+from models.unified.history import query_words
 from models.unified.light_tower import LightTower
+from models.unified.load_model import load_weights
+from models.unified.network import UnifiedNetwork
 from models.unified.recipe import UnifiedRecipe
 from models.unified.update import Update
+from models.unified.words import Ragged, WordBook, locale_tokens, word_batch
 from tests.learning.conftest import DAY_MS, KINDS, make_events
 
 # No word of a title or of the first locale, and no n-gram of one. "light" is a lamp in the first locale, and a bin in the second.
@@ -98,6 +103,23 @@ def test_words_of_each_locale_find_what_its_log_says(bundle: Bundle) -> None:
 def test_a_word_of_two_locales_means_what_each_says(bundle: Bundle) -> None:
     assert found(bundle, {"lamp": "light"}, "en-US")["light"] > 0.8
     assert found(bundle, {"bin": "light"}, "de-DE")["light"] > 0.8
+
+
+def test_the_light_tower_is_the_network_in_every_locale(bundle: Bundle, tiny_recipe: UnifiedRecipe) -> None:
+    folder, book = UNIFIED_PART.open(bundle), WordBook(tiny_recipe.hashing)
+    asked = [("light", "en-US"), ("light", "de-DE"), ("light", "fr-FR"), ("Kanapee light", "DE-de"), ("", "de-DE")]
+    words = [query_words(text) for text, _ in asked]
+    numbers = torch.tensor([0, 1, 2, 1, 1])  # 2 is any other
+    own = [locale_tokens(row, ("en-US", "de-DE")[at]) if at < 2 else [] for row, at in zip(words, numbers, strict=True)]
+    network = UnifiedNetwork(tiny_recipe, 2, tiny_recipe.graph_dim, locale_words=True)
+    network.load_state_dict(load_weights(folder))
+    rows = Ragged.from_rows(book.numbers(row) for row in words)
+    with torch.inference_mode():
+        bags = network.bags(word_batch([rows], book.buckets()))
+        in_locales = Ragged.from_rows([book.hashing.bucket(token) for token in row] for row in own)
+        vectors = network.search.query(network.in_locales(bags, in_locales), numbers).numpy()
+    np.testing.assert_allclose(LightTower(folder).encode_queries(asked), vectors, atol=1e-4)
+    assert vectors[0] @ vectors[1] < 0.5
 
 
 def test_all_locales_are_served(bundle: Bundle) -> None:
