@@ -147,6 +147,9 @@ class KeptVectors:
         sync_files(work.folder, [work.folder / VECTORS])
         return manifest.encoder
 
+    def locales(self, _folder: Path, /) -> tuple[str, ...]:
+        return self.bundle.manifest.locales
+
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Returns the vectors of titles, and of their first two or three words, which are nearer to what shoppers type."""
         rng = np.random.default_rng(0)

@@ -27,7 +27,7 @@ from models.bundles.bundle import ATTRIBUTES, INDEX, LEXICAL, PRODUCTS, VECTORS
 from models.bundles.commit import checkout_commit
 from models.bundles.embedding import Embedding
 from models.bundles.files import record_files, sync_files, write_manifest
-from models.bundles.manifest import FORMAT_VERSION, BundleError, Manifest
+from models.bundles.manifest import FORMAT_VERSION, BundleError, Manifest, with_locales
 from models.bundles.source import Source
 from models.bundles.work_folder import PROGRESS, WorkFolder, check_replaceable, move_into_place, open_work_folder
 from models.errors import InputError
@@ -216,7 +216,7 @@ def _write_manifest(
         dim=encoder["dim"],
         currency=recipe.currency,
         currency_digits=currency_digits(recipe.currency),
-        locales=recipe.locales,
+        locales=with_locales(recipe.locales, embedding.locales(work.folder)),
         text_attributes=source.text_attributes,
         catalogue={
             "source": source.name,

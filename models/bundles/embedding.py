@@ -30,6 +30,9 @@ class Embedding(Protocol):
         """Writes `vectors.npy`, (products, num_columns) float16 with unit vectors and static features, and the part that encodes queries.
         Returns the manifest's facts of the encoder, `dim` among them."""
 
+    def locales(self, folder: Path, /) -> tuple[str, ...]:
+        """Returns the locales that the part in `folder` has learned from a log; the bundle serves them beside those of its recipe."""
+
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Returns unit vectors (queries, dim) of typical searches, to tune the index with."""
 

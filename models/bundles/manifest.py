@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -111,6 +112,12 @@ class Manifest:
             if path.is_absolute() or ".." in path.parts:
                 raise BundleError(f"{MANIFEST}: the file {name!r} lies outside the bundle")
         return manifest
+
+
+def with_locales(served: Sequence[str], learned: Sequence[str]) -> tuple[str, ...]:
+    """Returns the locales that are served, then those learned ones that are not among them in any case of letters."""
+    present = {locale.casefold() for locale in served}
+    return (*served, *(locale for locale in learned if locale and locale.casefold() not in present))
 
 
 # What a client may cache until the version changes. When, where and how fast the bundle was built is left out.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from models.evaluation.type_metrics import QUERY_METRICS, CalibrationError, quer
 from models.evaluation.whole_catalogue import RANKED, SERVED, VECTORS, OpenSearch, whole_catalogue
 from models.events.event_log import EventLog
 from models.events.kinds import IMPRESSION
+from models.products.product_table import ProductTable
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.calibration import expected_calibration_error
 from models.query_types.examples import ExamplesError
@@ -91,8 +93,9 @@ def bundle_figures(
 ) -> BundleFigures:
     """Measures the bundle on at most `max_pages` random pages from `since_ms` on. `log` holds the events of all `logs`.
 
-    `served` opens the bundle as a service searches it; None leaves this way out. `with_simple` adds searches without training. Where the
-    log shows no impressions there, the pages are searches that led to a click, and only search is measured.
+    `served` opens the bundle as a service searches it; None leaves this way out. `with_simple` adds searches without training. Searches
+    that led to a click and of which the log shows no page, as of a locale that logs no impressions, are drawn beside, as many: on them only
+    search is measured.
 
     Raises BundleError for a bundle without the unified model, LogError if there is no page.
     """
@@ -102,11 +105,15 @@ def bundle_figures(
     folder = UNIFIED_PART.open(bundle)
     table, bands = bundle.products(), PriceBands.load(folder)
     parsed = parse_log(log, table)
-    has_pages = _has_pages(parsed.events, since_ms)
-    shown = read_impressions(
-        parsed, table, bands, since_ms=since_ms, max_pages=max_pages, seed=seed, needs_impressions=has_pages
-    )
-    target = max((task for task in range(len(TASKS)) if shown.labels[:, task].any()), default=0)
+    read = partial(read_impressions, parsed, table, bands, since_ms=since_ms, max_pages=max_pages, seed=seed)
+    shown = read() if _has_searches(parsed.events, since_ms, logged=True) else None
+    if shown is None:
+        every = read(logged=False)
+    elif _has_searches(parsed.events, since_ms, logged=False):
+        every = shown.with_pages(read(logged=False))
+    else:
+        every = shown
+    target = max((task for task in range(len(TASKS)) if every.labels[:, task].any()), default=0)
     model = TYPES_PART.find(bundle)
     notes: list[str] = []
     ranker = _ranker(bundle, notes)
@@ -117,8 +124,45 @@ def bundle_figures(
         query_attributes=ranker.query_attributes if ranker else None,
         clicks=CatalogueClicks(ranker.click_memory, table) if ranker else None,
     )
-    rows = ranker_rows(features, shown, progress)
     simple = SimpleSearches.before(bundle, parsed.events, since_ms) if with_simple else None
+    ranking, calibration = (
+        ({}, {}) if shown is None else _ranked_pages(bundle, features, ranker, shown, simple, table, bands, progress)
+    )
+    return BundleFigures(
+        pages=list(zip(every.time_ms.tolist(), every.queries, every.locales, strict=True)),
+        units=every.shopper.astype(np.int64),
+        target=TASKS[target],
+        search=whole_catalogue(
+            bundle,
+            features,
+            ranker,
+            every,
+            target,
+            progress,
+            served=served(bundle) if served else None,
+            simple=simple,
+        ),
+        ranking={name: _of_logged_pages(ndcg, every.num_pages) for name, ndcg in ranking.items()},
+        calibration=calibration,
+        types=_types(bundle, logs, since_ms, progress),
+        sizes=_sizes(bundle),
+        notes=notes,
+        buckets=page_buckets(every, parsed.events, table, since_ms, target),
+    )
+
+
+def _ranked_pages(
+    bundle: Bundle,
+    features: CandidateFeatures,
+    ranker: Ranker | None,
+    shown: Impressions,
+    simple: SimpleSearches | None,
+    table: ProductTable,
+    bands: PriceBands,
+    progress: Progress,
+) -> tuple[dict[str, Doubles], dict[str, tuple[float, ...]]]:
+    """Returns the fields `ranking`, of the logged pages alone, and `calibration` of BundleFigures."""
+    rows = ranker_rows(features, shown, progress)
     page_scores = {
         SHOWN: _same_for_all_tasks(np.where(shown.position > 0, -shown.position, _NOWHERE).astype(np.float32)),
         RETRIEVED: _same_for_all_tasks(rows.features[:, FEATURES.index("search_cosine")]),
@@ -130,7 +174,7 @@ def bundle_figures(
         probabilities = ranker.probabilities(rows.features)
         page_scores |= {STUDENT: probabilities, BLEND: _same_for_all_tasks(blend(probabilities))}
         calibration["ranker"] = _calibration(probabilities, shown)
-    if TEACHER_PART.is_in(bundle) and has_pages:
+    if TEACHER_PART.is_in(bundle):
         teacher = Teacher.load(TEACHER_PART.open(bundle), features=FEATURES)
         count = min(TEACHER_PAGES, shown.num_pages)
         pages = np.unique(np.linspace(0, shown.num_pages - 1, count).astype(np.int64))
@@ -140,33 +184,20 @@ def bundle_figures(
         teacher_scores[at] = blend(probabilities)
         page_scores[TEACHER_BLEND] = _same_for_all_tasks(teacher_scores)
         calibration["teacher"] = _calibration(probabilities, sample)
-    return BundleFigures(
-        pages=list(zip(shown.time_ms.tolist(), shown.queries, shown.locales, strict=True)),
-        units=shown.shopper.astype(np.int64),
-        target=TASKS[target],
-        search=whole_catalogue(
-            bundle,
-            features,
-            ranker,
-            shown,
-            target,
-            progress,
-            served=served(bundle) if served else None,
-            simple=simple,
-        ),
-        ranking={name: page_ndcg(scores, shown) for name, scores in page_scores.items()} if has_pages else {},
-        calibration=calibration if has_pages else {},
-        types=_types(bundle, logs, since_ms, progress),
-        sizes=_sizes(bundle),
-        notes=notes,
-        buckets=page_buckets(shown, parsed.events, table, since_ms, target),
-    )
+    return {name: page_ndcg(scores, shown) for name, scores in page_scores.items()}, calibration
 
 
-def _has_pages(events: ShoppingLog, since_ms: int) -> bool:
-    """Whether the log shows a product of the catalogue in answer to a later search."""
-    shown = (events.kind == IMPRESSION) & (events.query > 0) & (events.product != UNKNOWN)
-    return bool((shown & (events.searched_ms >= since_ms)).any())
+def _of_logged_pages(values: Doubles, num_pages: int) -> Doubles:
+    """Returns (num_pages, TASKS): the values of the logged pages, which come first, and NaN for the others."""
+    return np.concatenate([values, np.full((num_pages - len(values), values.shape[1]), np.nan)])
+
+
+def _has_searches(events: ShoppingLog, since_ms: int, *, logged: bool) -> bool:
+    """Whether the log has a later search that led to a product of the catalogue, with a page or, without `logged`, with none."""
+    used = np.flatnonzero((events.query > 0) & (events.product != UNKNOWN) & (events.searched_ms >= since_ms))
+    has_page = np.zeros(len(events.search_time_ms), np.bool_)
+    has_page[events.search[used[events.kind[used] == IMPRESSION]]] = True
+    return bool((has_page[events.search[used]] == logged).any())
 
 
 def _ranker(bundle: Bundle, notes: list[str]) -> Ranker | None:

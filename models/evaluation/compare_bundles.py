@@ -185,7 +185,8 @@ def _search_section(figures: Mapping[str, BundleFigures], seed: int) -> Section:
         tables.append(Table("Differences on the same searches", "search", columns, differences, signed=True))
     return Section(
         "Search",
-        f"Searches that led to a {target}, repeated with the shopper's history at that time. '{SERVED}' is what a service answers by "
+        f"Searches that led to a {target}, repeated with the shopper's history at that time; those of locales without "
+        f"logged pages too. '{SERVED}' is what a service answers by "
         "default: vectors, words, types and clicks together, ranked, with the weight of what was asked. The ranker orders the first "
         f"{DEPTH} candidates; recall@100 of vectors alone shows how many of these products they find among their first 100. Searches "
         "without training stand beside: words in the bundle's own index (BM25F over identifiers, title, brand, category, attributes, "

@@ -47,10 +47,10 @@ class NumberedLog:
         return np.where(self.shoppers >= 0, self.shoppers, session_owners)
 
 
-def read_log(log: Path, product_ids: Sequence[str], progress: Progress = silent) -> NumberedLog:
-    """Reads a log as `open_log` does. `product_ids` are the catalogue's, in order of row. Raises LogError."""
+def read_log(logs: Path | Sequence[Path], product_ids: Sequence[str], progress: Progress = silent) -> NumberedLog:
+    """Reads one log or several as `open_log` does. `product_ids` are the catalogue's, in order of row. Raises LogError."""
     progress("read events", 0, None)
-    return numbered_log(open_log(log), product_ids)
+    return numbered_log(open_log(logs), product_ids)
 
 
 def numbered_log(log: EventLog | pa.Table, product_ids: Sequence[str]) -> NumberedLog:

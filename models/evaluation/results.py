@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from models.arrays import Doubles, Ints, Progress, silent
+from models.arrays import Bools, Doubles, Ints, Progress, silent
 from models.evaluation.buckets import Bucket
 from models.evaluation.cases import Cases
 from models.evaluation.metrics import average_precision, ndcg_at, places, recall_at, reciprocal_rank
@@ -42,6 +42,14 @@ class Results:
     def values(self, ranker: str, metric: str) -> Doubles:
         """Returns one metric of one ranker (cases,)."""
         return self.scores[ranker][:, self.metrics.index(metric)]
+
+    def without(self, rankers: Sequence[str], cases: Bools) -> Results:
+        """Returns these results, in which the `rankers` have no figure of the marked `cases` (cases,)."""
+        left = {
+            name: np.where(cases[:, None], np.nan, scores) if name in rankers else scores
+            for name, scores in self.scores.items()
+        }
+        return Results(self.metrics, left, self.rank_s, self.units, self.buckets)
 
     def with_rankers_of(self, other: Results) -> Results:
         """Returns the rankers of both results on the same cases, so that models can be evaluated one at a time."""

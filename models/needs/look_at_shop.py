@@ -45,15 +45,14 @@ def look_at_shop(
     cut: Cut,
     *,
     locale: str,
-    first_alone: bool = True,
     has_text: bool = True,
     progress: Progress = silent,
 ) -> SeenShop:
     """Reads catalogue and logs and counts what the stages need.
 
-    Retrieval learns from the first log, with `first_alone`; without it, from all. `cut` says which windows the stages learn from, and
-    `locale` is that of events without one. Where retrieval's log has fewer than LEAST_PAIRS engagements after a query, queries are taken
-    from titles. Raises LogError for a log that cannot be read, and the errors of the catalogue.
+    All stages learn from all logs. `cut` says which windows of them, and `locale` is that of events without one. Where a log has fewer
+    than LEAST_PAIRS engagements after a query, its queries are taken from titles. Raises LogError for a log that cannot be read, and the
+    errors of the catalogue.
     """
     if not logs:
         raise LogError("no log is given; name at least one with --events")
@@ -61,21 +60,18 @@ def look_at_shop(
     catalogue = CatalogueFacts.from_products(products())
     progress("look at the log", 0, None)
     opened = [_read(path) for path in logs]
-    titles = None
-    if sum(map(_num_asked, opened[:1] if first_alone else opened)) < LEAST_PAIRS:
-        titles = {product.id: product.title for product in products()}
-    mended = tuple(mend_log(log, locale, titles) for log in opened)
+    unasked = [_num_asked(log) < LEAST_PAIRS for log in opened]
+    titles = {product.id: product.title for product in products()} if any(unasked) else None
+    mended = tuple(mend_log(log, locale, titles if lacks else None) for log, lacks in zip(opened, unasked, strict=True))
     whole = mended[0].log if len(mended) == 1 else joined_log([one.log for one in mended])
-    every = main = ShoppingLog.from_log(whole, catalogue.ids)
-    if first_alone and len(mended) > 1:
-        main = ShoppingLog.from_log(mended[0].log, catalogue.ids)
-    windows = cut(main)
+    every = ShoppingLog.from_log(whole, catalogue.ids)
+    windows = cut(every)
     counts = MendedCounts(
         sessions=sum(log.without_session for log in mended),
         locales=sum(log.without_locale for log in mended),
         queries=sum(log.titled for log in mended),
     )
-    facts = ShopFacts.count(catalogue, main, every, windows, mended=counts, default_locale=locale, has_text=has_text)
+    facts = ShopFacts.count(catalogue, every, windows, mended=counts, default_locale=locale, has_text=has_text)
     return SeenShop(facts=facts, windows=windows, paths=tuple(logs), mended=mended)
 
 

@@ -97,7 +97,6 @@ class ShopFacts:
     def count(
         cls,
         catalogue: CatalogueFacts,
-        main: ShoppingLog,
         every: ShoppingLog,
         windows: Windows,
         *,
@@ -105,7 +104,7 @@ class ShopFacts:
         default_locale: str = "en-US",
         has_text: bool = True,
     ) -> ShopFacts:
-        """Counts. Retrieval learns from the log `main`, the other stages from `every`, which holds the events of all logs."""
+        """Counts the events of all logs, `every`."""
         within = _engaged(every) & _before(every.time_ms, windows.until)
         category = catalogue.category[every.product[within]]
         typed = np.flatnonzero(within)[category >= 0]
@@ -135,7 +134,7 @@ class ShopFacts:
             engaged=int((every.kind >= CLICK).sum()),
             locales=tuple(every.locales),
             default_locale=default_locale,
-            pairs=_num_pairs(main, _engaged(main) & _before(main.time_ms, windows.until)),
+            pairs=_num_pairs(every, within),
             typed_queries=len(np.unique(query_in_locale)),
             types=len(np.unique(category[category >= 0])),
             pages=len(pages),

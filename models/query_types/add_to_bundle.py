@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.bundles.bundle import Bundle
 from models.bundles.extend import replace_parts
-from models.bundles.manifest import BundleError, Manifest
+from models.bundles.manifest import BundleError, Manifest, with_locales
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.type_model import TypeModel
 
@@ -24,12 +24,8 @@ def add_types(bundle: Bundle, model: TypeModel, out: Path, *, replace: bool = Fa
             f"{bundle.folder} sells nothing of the {len(model.types)} types that the model knows, as {model.types[0]!r}; "
             f"its categories are {', '.join(sorted(name for name in sold if name)[:3]) or 'empty'}"
         )
-    present = {locale.casefold() for locale in bundle.manifest.locales}
     facts = {
-        "locales": (
-            *bundle.manifest.locales,
-            *(locale for locale in model.locales if locale.casefold() not in present),
-        ),
+        "locales": with_locales(bundle.manifest.locales, model.locales),
         "query_types": {
             "types": len(sellable),
             "locales": list(model.locales),

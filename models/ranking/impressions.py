@@ -38,7 +38,7 @@ class Impressions:
     labels: Floats  # (rows, TASKS) 0 or 1
     queries: list[str]  # by page, as are all below
     locales: list[str]
-    time_ms: Ints  # (pages,) time of the search, ascending
+    time_ms: Ints  # (pages,) time of the search, ascending unless pages were joined
     shopper: Codes  # (pages,)
     is_anonymous: Bools  # (pages,)
     histories: list[list[HistoryItem]]  # the shopper's items before the search, in order of time
@@ -75,6 +75,21 @@ class Impressions:
             histories=[self.histories[page] for page in chosen],
         )
 
+    def with_pages(self, more: Impressions) -> Impressions:
+        """Returns these pages and then `more`, which are of the same log."""
+        return Impressions(
+            page=np.concatenate([self.page, self.num_pages + more.page]),
+            product=np.concatenate([self.product, more.product]),
+            position=np.concatenate([self.position, more.position]),
+            labels=np.concatenate([self.labels, more.labels]),
+            queries=[*self.queries, *more.queries],
+            locales=[*self.locales, *more.locales],
+            time_ms=np.concatenate([self.time_ms, more.time_ms]),
+            shopper=np.concatenate([self.shopper, more.shopper]),
+            is_anonymous=np.concatenate([self.is_anonymous, more.is_anonymous]),
+            histories=[*self.histories, *more.histories],
+        )
+
     def before(self, time_ms: int) -> tuple[Impressions, Impressions]:
         """Splits the pages into those searched before a time, and those at it or later."""
         cut = int(np.searchsorted(self.time_ms, time_ms))
@@ -90,13 +105,13 @@ def read_impressions(
     until_ms: int | None = None,
     max_pages: int | None = None,
     seed: int = 0,
-    needs_impressions: bool = True,
+    logged: bool = True,
 ) -> Impressions:
     """Returns the pages searched from `since_ms` on and before `until_ms` (None: no limit), of which `max_pages` are drawn.
 
     `log` has EVENT_SCHEMA. Events at `until_ms` or later are ignored: a cart before it that became a purchase after it is a cart. A
     page needs a product of the catalogue and an impression: where only clicks were logged, nobody knows which products were skipped.
-    Without `needs_impressions` every search is a page, which then may hold nothing but what was clicked: good for measuring where a
+    Without `logged` the pages are the other searches, of which the log shows nothing but what was clicked: good for measuring where a
     search finds it, not for learning. Raises LogError if no page is left.
     """
     if max_pages is not None and max_pages < 1:
@@ -110,8 +125,9 @@ def read_impressions(
     if since_ms is not None:
         is_used &= events.searched_ms >= since_ms
     used = np.flatnonzero(is_used)
-    shown = used[events.kind[used] == IMPRESSION] if needs_impressions else used
-    search = _searches_of(events, shown, max_pages, seed)
+    has_page = np.zeros(len(events.search_time_ms), np.bool_)
+    has_page[events.search[used[events.kind[used] == IMPRESSION]]] = True
+    search = _searches_of(events, used[has_page[events.search[used]] == logged], max_pages, seed)
     if not len(search):
         raise LogError("the log shows no product of the catalogue in answer to a search in the given time")
     page_of = np.full(len(events.search_time_ms), -1, np.int64)

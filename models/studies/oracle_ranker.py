@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from models.arrays import Ints
+from models.arrays import Bools, Ints
 from models.errors import InputError
 from models.evaluation.cases import Cases
-from models.sample_store import Oracle, ParametersError, SampleStore, SimulatedLog, parameters_of
+from models.sample_store import MAIN_LOCALE, Oracle, ParametersError, SampleStore, SimulatedLog, parameters_of
 
 ORACLES = ("oracle", "oracle without the shopper")
 
@@ -41,9 +41,19 @@ class OracleRanker:
             raise TruthError(
                 "the log has no ids, by which the oracle knows its events; give the Parquet file of 'aisle simulate'"
             )
+        known = known_to_oracles(cases)
+        first = first[known]
         times = pa.array(cases.events.times_ms[first], pa.timestamp("ms", tz="UTC"))
         events = pa.table({"id": cases.events.ids.take(pa.array(first)), "time": times})
-        return np.asarray(self._oracle.best(events, k, knows_shopper=self._knows_shopper).products, np.int64)
+        ranked = np.full((len(cases), k), -1, np.int64)
+        ranked[known] = self._oracle.best(events, k, knows_shopper=self._knows_shopper).products
+        return ranked
+
+
+def known_to_oracles(cases: Cases) -> Bools:
+    """Returns (cases,) which are of the log of the main locale, whose truth an oracle knows; of others it ranks nothing."""
+    locales = cases.events.locales[cases.first_events]
+    return np.array([name == MAIN_LOCALE for name in cases.events.locale_names], np.bool_)[locales]
 
 
 def load_oracles(truth: Path) -> list[OracleRanker]:

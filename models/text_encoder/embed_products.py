@@ -135,6 +135,10 @@ class TextEmbedding:
             block = table.products(first, min(first + ENCODE_BLOCK, len(table)))
             yield [Text(product_text(product, self.text_attributes), "product") for product in block]
 
+    def locales(self, _folder: Path, /) -> tuple[str, ...]:
+        """Returns none: an encoder of texts knows no locale."""
+        return ()
+
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Returns the vectors of titles, and of their first two or three words: short queries lie farther from products than products lie
         from each other."""

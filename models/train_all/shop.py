@@ -17,7 +17,7 @@ from models.train_all.recipe import HELD_OUT, LoopRecipe
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """The training data. `logs` are what `open_log` opens; retrieval is trained on the first. Events without a locale have the first of
+    """The training data. `logs` are what `open_log` opens; every stage is trained on all. Events without a locale have the first of
     `bundle`."""
 
     source: Source

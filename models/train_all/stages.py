@@ -49,7 +49,7 @@ class Makers:
     def text(self, until_ms: int, out: Path, progress: Progress) -> dict[str, Any]:
         trained = train_text_encoder(
             self.shop.source,
-            [self.shop.logs[0]],
+            self.shop.logs,
             out,
             self.recipe.text,
             TEXT_STAGES,
@@ -72,9 +72,9 @@ class Makers:
     ) -> None:
         """Builds a bundle with the unified model; `training` is the plan that its manifest shows."""
         embedding = UnifiedEmbedding(
-            self.shop.logs[0], self.recipe.unified, self.seed, self.device, until_ms=until_ms, update=update
+            self.shop.logs, self.recipe.unified, self.seed, self.device, until_ms=until_ms, update=update
         )
-        learned = int(np.searchsorted(open_log(self.shop.logs[0]).time_ms, until_ms))
+        learned = int(np.searchsorted(self.log.time_ms, until_ms))
         facts: Mapping[str, Any] = {"catalogue": {"training": training, "learned_events": learned}}
         build_bundle(self.shop.source, self.shop.bundle, out, progress, embedding=embedding, facts=facts)
 

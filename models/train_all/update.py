@@ -127,17 +127,18 @@ def look_at_update(
         has_text=bool(shop.source.text_attributes),
         progress=progress,
     )
-    main = seen.mended[0].log
-    if new := [name for name in main.locales.to_pylist() if name not in spec["locales"]]:
+    logs = [one.log for one in seen.mended]
+    locales = dict.fromkeys(name for log in logs for name in log.locales.to_pylist())
+    if new := [name for name in locales if name not in spec["locales"]]:
         raise LogError(
             f"the log has events in {', '.join(new)}, which the bundle's retrieval has not learned; {IN_FULL}"
         )
-    _check_older(start, int(np.searchsorted(main.time_ms, since_ms)), since_ms)
+    _check_older(start, sum(int(np.searchsorted(log.time_ms, since_ms)) for log in logs), since_ms)
     return UpdateLook(
         start=start,
         seen=seen,
         since_ms=since_ms,
-        events=sum(int(np.count_nonzero(one.log.time_ms >= since_ms)) for one in seen.mended),
+        events=sum(int(np.count_nonzero(log.time_ms >= since_ms)) for log in logs),
         same_catalogue=start.manifest.catalogue.get("fingerprint") == shop.source.fingerprint,
         plan=plan_training(seen.facts, (UNIFIED, TYPES)),
     )
@@ -167,7 +168,10 @@ def _check_same(start: Bundle, spec: dict[str, Any], shop: Shop, recipe: LoopRec
         )
     if differing := {name: value for name, value in stated.items() if spec["recipe"].get(name) != value}:
         told = ", ".join(f"{name} was {spec['recipe'].get(name)} and is {value}" for name, value in differing.items())
-        raise BundleError(f"{start.folder}: recipe {trained_by} has changed since its training: {told}; {IN_FULL}")
+        raise BundleError(
+            f"{start.folder}: recipe {trained_by} has changed since its training: {told}; give the "
+            f"options of its training, or {IN_FULL}"
+        )
     built = json.loads(json.dumps(asdict(shop.bundle)))
     pairs = {
         "columns of text": (list(manifest.text_attributes), list(shop.source.text_attributes)),

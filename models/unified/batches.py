@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from models.arrays import Bools, Codes, Floats, Ints
 from models.unified.histories import NO_ITEM
+from models.unified.history import query_words
 from models.unified.negatives import Columns, Negatives, NegativeWeights, draw_columns, schedule
 from models.unified.recipe import UnifiedRecipe
 from models.unified.training_data import TrainingData
 from models.unified.window_signals import recency
-from models.unified.words import Ragged, WordBatch, word_batch
+from models.unified.words import MOST_LOCALE_WORD_BITS, Ragged, WordBatch, WordHashing, locale_tokens, word_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Batch:
     fold: int  # of the examples; their signals come from the other folds
     words: WordBatch  # texts: the rows' queries, then the columns' products, then the history items
     searches: SearchInputs
+    locale_words: Ragged | None  # buckets of the rows' query words, see `LocaleWords`; None for a log of one locale
     strength: Floats  # (rows,) 0 if the history is dropped
     columns: Columns
     meets: Bools  # (columns,)
@@ -78,6 +80,7 @@ class BatchMaker:
         self._recipe = recipe
         self._seed = seed
         self.asked = Asked.from_examples(data.examples.query, data.examples.locale)
+        self.locale_words = _locale_words(self.asked, data, recipe) if len(data.log.locales) > 1 else None
         self.dynamic: Codes | None = None
         searched_ms = data.examples.searched_ms
         self._recency = recency(searched_ms, data.until_ms, recipe.half_life_days).astype(np.float32)
@@ -123,6 +126,7 @@ class BatchMaker:
             fold=fold,
             words=words,
             searches=searches,
+            locale_words=None if self.locale_words is None else self.locale_words.take(self.asked.of_example[rows]),
             strength=(random.random(len(rows)) >= recipe.history_dropout).astype(np.float32),
             columns=columns,
             meets=random.random(len(columns.products)) >= recipe.signal_dropout,
@@ -162,6 +166,15 @@ class BatchMaker:
         order = np.lexsort((random.random(len(rows)), random.permutation(int(category.max()) + 1)[category]))
         groups = np.array_split(rows[order], np.arange(kin, len(rows), kin))
         return np.concatenate([groups[at] for at in random.permutation(len(groups))])
+
+
+def _locale_words(asked: Asked, data: TrainingData, recipe: UnifiedRecipe) -> Ragged:
+    """Returns (asked,) the buckets of each query's words in its locale."""
+    hashing, log = WordHashing(bits=min(recipe.hashing.bits, MOST_LOCALE_WORD_BITS)), data.log
+    return Ragged.from_rows(
+        [hashing.bucket(token) for token in locale_tokens(query_words(log.queries[query]), log.locales[locale])]
+        for query, locale in zip(asked.query.tolist(), asked.locale.tolist(), strict=True)
+    )
 
 
 def _parts(rows: Ints, size: int) -> list[Ints]:

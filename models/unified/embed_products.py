@@ -39,9 +39,9 @@ TUNING_EVENTS = 32  # of one shopper
 
 @dataclass(frozen=True, slots=True)
 class UnifiedEmbedding:
-    """Trains on the log `events`, as `open_log` opens it, and embeds. Raises LogError for a log without examples."""
+    """Trains on the logs `events`, as `open_log` opens them, and embeds. Raises LogError for logs without examples."""
 
-    events: Path
+    events: tuple[Path, ...]
     recipe: UnifiedRecipe
     seed: int = 0
     device: str = "cpu"
@@ -55,7 +55,7 @@ class UnifiedEmbedding:
 
     def fingerprint(self) -> str:
         update = None if self.update is None else self.update.fingerprint()
-        inputs = [log_digests(self.events), asdict(self.recipe), self.seed, self.until_ms, update]
+        inputs = [[log_digests(log) for log in self.events], asdict(self.recipe), self.seed, self.until_ms, update]
         return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
     def prepare(self, work: WorkFolder, progress: Progress) -> None:
@@ -98,6 +98,9 @@ class UnifiedEmbedding:
             max_product_tokens=self.recipe.query_generation.max_product_words,
         )
         return asdict(spec)
+
+    def locales(self, folder: Path, /) -> tuple[str, ...]:
+        return tuple(read_spec(folder / UNIFIED_PART.name)["locales"])
 
     def tuning_queries(self, table: ProductTable, folder: Path) -> Floats:
         """Returns vectors of the log's queries, plain and personalised, of the time that the model learned from."""

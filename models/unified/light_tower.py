@@ -18,10 +18,10 @@ from safetensors.numpy import load_file
 from models.arrays import Bools, Floats, Ints
 from models.errors import InputError
 from models.unified.history import HistoryBlocks, HistoryItem, block_items, query_words
-from models.unified.model_files import FORMAT_VERSION, SEARCH_FILE, SPEC_FILE, VOCABULARY_FILE
+from models.unified.model_files import FORMAT_VERSION, LOCALE_WORDS, SEARCH_FILE, SPEC_FILE, VOCABULARY_FILE
 from models.unified.numpy_layers import Layers, silu, unit
 from models.unified.word_vectors import WordVectors
-from models.unified.words import WordHashing
+from models.unified.words import WordHashing, locale_tokens
 
 __all__ = ["SPEC_FILE", "LightSpec", "LightTower", "ModelError", "log_words", "read_spec"]
 
@@ -80,16 +80,18 @@ class LightTower:
         weights = load_file(folder / SEARCH_FILE)
         self.tokens = weights.pop("tokens.weight")  # (buckets, token_dim) of words, which the product tower shares
         self._words = WordVectors(self.tokens, self.spec.hashing)
+        self._locale_words = _LocaleWords(weights.pop(LOCALE_WORDS)) if LOCALE_WORDS in weights else None
         self._layers = Layers(weights)
-        self._locale = {name: at for at, name in enumerate(self.spec.locales)}
+        self._locale = {name.casefold(): at for at, name in enumerate(self.spec.locales)}
 
     def encode_queries(self, queries: Sequence[tuple[str, str]]) -> Floats:
         """Maps (text, locale) to unit vectors (queries, dim). A locale that was not trained counts as "other"."""
-        bags = self._words.bags([query_words(text) for text, _ in queries])
-        other = len(self.spec.locales)
-        locale = self._layers.weight("search.query.locale.weight").T[
-            [self._locale.get(name, other) for _, name in queries]
-        ]
+        words = [query_words(text) for text, _ in queries]
+        bags = self._words.bags(words)
+        numbers = [self._locale.get(name.casefold(), len(self.spec.locales)) for _, name in queries]
+        if self._locale_words is not None:
+            bags += self._locale_words.bags(words, [(*self.spec.locales, None)[number] for number in numbers])
+        locale = self._layers.weight("search.query.locale.weight").T[numbers]
         inputs = np.concatenate([bags, locale], axis=1)
         return unit(self._layers.dense("search.query.dense", inputs))
 
@@ -157,6 +159,23 @@ class LightTower:
         readouts = self._layers.weight("search.shopper.readouts")
         readouts = readouts.reshape(len(readouts), self.spec.heads, -1)
         return np.einsum("nhd,rhd->nhr", by_head, readouts) / np.float32(by_head.shape[-1] ** 0.5)
+
+
+class _LocaleWords:
+    """What words mean in one locale, as `models.unified.towers.LocaleWords` learned it."""
+
+    def __init__(self, table: Floats) -> None:
+        self._table = table  # (2**bits, token_dim)
+        self._hashing = WordHashing(bits=len(table).bit_length() - 1)
+
+    def bags(self, texts: Sequence[Sequence[str]], locales: Sequence[str | None]) -> Floats:
+        """Returns (texts, token_dim) the means of the words of each text in its locale; 0 for None."""
+        means = np.zeros((len(texts), self._table.shape[1]), np.float32)
+        for row, (words, locale) in enumerate(zip(texts, locales, strict=True)):
+            if words and locale is not None:
+                buckets = [self._hashing.bucket(token) for token in locale_tokens(words, locale)]
+                means[row] = self._table[buckets].mean(axis=0)
+        return means
 
 
 def log_words(folder: Path) -> set[str]:

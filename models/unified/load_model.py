@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.unified.model_files import PRODUCT_FILE, READER_FILE, SEARCH_FILE, VOCABULARY_FILE
+from models.unified.model_files import LOCALE_WORDS, PRODUCT_FILE, READER_FILE, SEARCH_FILE, VOCABULARY_FILE
 from models.unified.query_generation import TextReader
 from models.unified.recipe import UnifiedRecipe
 from models.unified.vocabulary import Vocabulary
@@ -17,6 +18,11 @@ from models.unified.vocabulary import Vocabulary
 def load_weights(folder: Path) -> dict[str, Tensor]:
     """Returns the weights of the whole network, by name."""
     return {**load_file(folder / SEARCH_FILE), **load_file(folder / PRODUCT_FILE)}
+
+
+def has_locale_words(weights: Mapping[str, Tensor]) -> bool:
+    """Whether a network learned what words mean in single locales; one of a single locale did not."""
+    return LOCALE_WORDS in weights
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:

@@ -11,3 +11,4 @@ VECTORS_FILE = "product_vectors.npy"
 IDS_FILE = "product_ids.parquet"
 
 FORMAT_VERSION = 2
+LOCALE_WORDS = "search.query.words.weight"  # a tensor of SEARCH_FILE, see `LocaleWords`

@@ -14,7 +14,7 @@ from models.unified.features import CATALOGUE_SCALARS, ProductFeatures
 from models.unified.recipe import UnifiedRecipe
 from models.unified.signals import SIGNAL_SCALARS, ProductSignals
 from models.unified.towers import ProductInputs, ProductTower, SearchTower, TokenTable
-from models.unified.words import Ragged, WordBatch, word_batch
+from models.unified.words import MOST_LOCALE_WORD_BITS, Ragged, WordBatch, word_batch
 
 FIRST_SCALE = 20.0  # of the softmax's logits, before training
 MAX_SCALE = 60.0
@@ -25,10 +25,11 @@ FIRST_TASTE = 0.1  # share of the shopper's vector added to the query's unit vec
 class UnifiedNetwork(nn.Module):
     """Both towers, their shared table, and the parameters of the losses: the softmax's scale and the pruning threshold."""
 
-    def __init__(self, recipe: UnifiedRecipe, num_locales: int, graph_dim: int) -> None:
+    def __init__(self, recipe: UnifiedRecipe, num_locales: int, graph_dim: int, *, locale_words: bool = False) -> None:
         super().__init__()
         self.tokens = TokenTable(recipe.hashing.bits, recipe.sizes.token_dim)
-        self.search = SearchTower(recipe.sizes, num_locales, recipe.history.total)
+        word_bits = min(recipe.hashing.bits, MOST_LOCALE_WORD_BITS) if locale_words else 0
+        self.search = SearchTower(recipe.sizes, num_locales, recipe.history.total, word_bits)
         self.product = ProductTower(
             recipe.products,
             recipe.sizes,
@@ -63,8 +64,8 @@ class UnifiedNetwork(nn.Module):
 
     def tables(self) -> list[nn.Parameter]:
         """Returns the parameters with sparse gradients, of which a batch reads a few rows."""
-        ids = self.product.ids
-        return [self.tokens.weight, *([] if ids is None else [ids.weight])]
+        others = (self.product.ids, self.search.query.words)
+        return [self.tokens.weight, *(table.weight for table in others if table is not None)]
 
     @property
     def scale(self) -> Tensor:
@@ -74,6 +75,14 @@ class UnifiedNetwork(nn.Module):
         device = self.threshold.device
         parts = (batch.own, batch.ngrams, batch.ngram_offsets, batch.texts, batch.text_offsets)
         return self.tokens(*(torch.from_numpy(part).to(device) for part in parts))
+
+    def in_locales(self, bags: Tensor, words: Ragged | None) -> Tensor:
+        """Returns the bags of queries (rows, token_dim) with what their `words` (rows, in `LocaleWords`) mean in their locales."""
+        table = self.search.query.words
+        if table is None or words is None:
+            return bags
+        parts = (words.values.astype(np.int64), words.offsets[:-1])
+        return bags + table(*(torch.from_numpy(part).to(bags.device) for part in parts))
 
 
 @dataclass(frozen=True, slots=True)

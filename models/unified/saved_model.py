@@ -29,7 +29,7 @@ from models.products.product_table import ProductTable
 from models.unified.features import product_features
 from models.unified.history import HistoryBlocks
 from models.unified.light_tower import read_spec
-from models.unified.load_model import load_reader, load_vocabulary, load_weights
+from models.unified.load_model import has_locale_words, load_reader, load_vocabulary, load_weights
 from models.unified.model_files import (
     FORMAT_VERSION,
     IDS_FILE,
@@ -114,8 +114,11 @@ class ProductEncoder:
         self._signals = SavedSignals(folder)
         self._device = device
         self.recipe = recipe_of(spec["recipe"])
-        self._network = UnifiedNetwork(self.recipe, len(spec["locales"]), spec["graph_dim"])
-        self._network.load_state_dict(load_weights(folder))
+        weights = load_weights(folder)
+        self._network = UnifiedNetwork(
+            self.recipe, len(spec["locales"]), spec["graph_dim"], locale_words=has_locale_words(weights)
+        )
+        self._network.load_state_dict(weights)
         self._network.to(device).eval()
         self._bands = PriceBands.load(folder)
         self._vocabulary = load_vocabulary(folder)

@@ -64,9 +64,9 @@ class ShoppingLog:
         return replace(self, locale=number[self.locale], locales=list(locales))
 
     @classmethod
-    def read(cls, path: Path, product_ids: Sequence[str]) -> ShoppingLog:
-        """Reads a log as `open_log` does, with the ids of the catalogue, by row. Raises LogError."""
-        return cls.from_log(open_log(path), product_ids)
+    def read(cls, paths: Path | Sequence[Path], product_ids: Sequence[str]) -> ShoppingLog:
+        """Reads one log or several as `open_log` does, with the ids of the catalogue, by row. Raises LogError."""
+        return cls.from_log(open_log(paths), product_ids)
 
     @classmethod
     def from_table(cls, table: pa.Table, product_ids: Sequence[str]) -> ShoppingLog:

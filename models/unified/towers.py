@@ -29,11 +29,28 @@ class TokenTable(nn.Module):
         return F.embedding_bag(texts, words, text_offsets, mode="mean")
 
 
-class QueryTower(nn.Module):
-    """Maps a query's words and locale to the unit vector q, with which an anonymous shopper searches."""
+class LocaleWords(nn.Module):
+    """What words mean in one locale beyond what they mean in all: "pants" are trousers here and underwear there.
 
-    def __init__(self, sizes: TowerSizes, num_locales: int) -> None:
+    All are 0 at first: a word that a locale's log lacks means there what it means elsewhere.
+    """
+
+    def __init__(self, bits: int, dim: int) -> None:
         super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2**bits, dim))
+
+    def forward(self, words: Tensor, offsets: Tensor) -> Tensor:
+        """Maps the buckets of words, text after text, and the first of each text to (texts, dim)."""
+        return F.embedding_bag(words, self.weight, offsets, mode="mean", sparse=True)
+
+
+class QueryTower(nn.Module):
+    """Maps a query's words and locale to the unit vector q, with which an anonymous shopper searches. `word_bits` 0 is for a log of one
+    locale, where words need no second meaning."""
+
+    def __init__(self, sizes: TowerSizes, num_locales: int, word_bits: int) -> None:
+        super().__init__()
+        self.words = LocaleWords(word_bits, sizes.token_dim) if word_bits else None
         width = sizes.token_dim + sizes.locale_dim
         self.locale = nn.Embedding(num_locales + 1, sizes.locale_dim)  # the last is any other locale
         self.dense = SkipDense(width, sizes.query_hidden, sizes.dim)
@@ -41,6 +58,17 @@ class QueryTower(nn.Module):
     def forward(self, bag: Tensor, locale: Tensor) -> Tensor:
         """Maps bag (batch, token_dim) and locale (batch,) to (batch, dim)."""
         return F.normalize(self.dense(torch.cat([bag, self.locale(locale)], dim=1)), dim=1)
+
+    @torch.no_grad()
+    def average_untrained(self, examples: Tensor) -> None:
+        """Gives locales without an example, and "any other", the mean of those that were trained; `examples` (locales,) are their numbers.
+
+        A locale's first values are random: they moved the vector of a query to a cosine of 0.3 with its own, and asked in a locale that
+        the log lacked, the same searches had a Recall@100 of 0.558 instead of 0.771 (simulated).
+        """
+        counts = F.pad(examples, (0, len(self.locale.weight) - len(examples))).to(self.locale.weight)
+        mean = counts @ self.locale.weight / counts.sum()
+        self.locale.weight[counts == 0] = mean
 
 
 class ShopperTower(nn.Module):
@@ -108,9 +136,9 @@ class SkipDense(nn.Module):
 class SearchTower(nn.Module):
     """Maps query and shopper to the search vector."""
 
-    def __init__(self, sizes: TowerSizes, num_locales: int, num_slots: int) -> None:
+    def __init__(self, sizes: TowerSizes, num_locales: int, num_slots: int, word_bits: int) -> None:
         super().__init__()
-        self.query = QueryTower(sizes, num_locales)
+        self.query = QueryTower(sizes, num_locales, word_bits)
         self.shopper = ShopperTower(sizes, num_slots) if num_slots else None
         self.mix = SkipDense(2 * sizes.dim, sizes.mix_hidden, sizes.dim)
         self.most_taste = sizes.most_taste

@@ -20,7 +20,7 @@ from models.errors import TrainingError
 from models.events.kinds import IMPRESSION
 from models.products.product_table import ProductTable
 from models.unified.batches import Batch, BatchMaker
-from models.unified.load_model import load_weights
+from models.unified.load_model import has_locale_words, load_weights
 from models.unified.losses import (
     NegativeSets,
     finite_or_raise,
@@ -96,6 +96,9 @@ def train_unified(
         data = prepare(table, log, recipe, seed, frozen, progress, device, until_ms=until_ms, update=update)
         training = Training(data, recipe, seed, work / _CHECKPOINT, device, update)
         last_loss = training.run(progress, write)
+    if update is None:  # an update keeps the locales that it has no example of
+        of_locale = np.bincount(data.examples.locale, minlength=len(log.locales))
+        training.network.search.query.average_untrained(torch.from_numpy(of_locale))
     progress("write the model", 0, None)
     made = work / "model"
     shutil.rmtree(made, ignore_errors=True)
@@ -129,11 +132,14 @@ class Training:
         self.recipe = recipe = recipe if update is None else update.of(recipe)
         self.batches = BatchMaker(data, recipe, seed)
         graph_dim = data.catalogue.signals.graph.shape[1]
-        self.network = UnifiedNetwork(recipe, len(data.log.locales), graph_dim)
+        start = None if update is None else load_weights(update.start)
+        num_locales = len(data.log.locales)
+        locale_words = num_locales > 1 if start is None else has_locale_words(start)
+        self.network = UnifiedNetwork(recipe, num_locales, graph_dim, locale_words=locale_words)
         if self.network.product.reader is not None and data.reader is not None:
             self.network.product.reader.load_state_dict(data.reader.state_dict())
-        if update is not None:
-            self.network.load_state_dict(load_weights(update.start))
+        if start is not None:
+            self.network.load_state_dict(start)
         self.network.to(device)
         # A separate optimizer for the tables: a batch reads few of their rows, and only those are updated.
         tables = self.network.tables()
@@ -198,6 +204,8 @@ class Training:
             rows = slice(start, start + 4096)
             queries = asked.query[rows]
             bag = self.network.bags(word_batch([data.queries.take(queries)], data.buckets))
+            words = self.batches.locale_words
+            bag = self.network.in_locales(bag, None if words is None else words.take(np.arange(len(words))[rows]))
             q = self.network.search.query(bag, torch.from_numpy(asked.locale[rows]).to(bag.device)).cpu().numpy()
             hardest[rows] = hardest_products(q, vectors, pool, data.engaged.by_query, queries, mix.dynamic_per_row)
         return hardest
@@ -242,7 +250,7 @@ def objective(
     rows, columns = len(batch.kind), len(batch.columns.products)
     bags = network.bags(batch.words)
     searches = network.search(
-        bags[:rows],
+        network.in_locales(bags[:rows], batch.locale_words),
         tensor(batch.searches.locale),
         bags[rows + columns :],
         tensor(batch.searches.slots),

@@ -20,6 +20,7 @@ from models.arrays import Codes, Ints
 _WORD = re.compile(r"[^\W_]+")
 _MAX_WORD_CHARS = 32  # a longer word is cut, which bounds its cost
 _GOLDEN = 0x9E3779B1
+MOST_LOCALE_WORD_BITS = 16  # of the table of words by locale: 27 locales of 2,000 words each
 
 
 def words_of(text: str, limit: int) -> list[str]:
@@ -35,6 +36,11 @@ def field_token(name: str, value: object) -> str:
     """Returns the token of a whole value: "brand=halden" for ("brand", "Halden"); "" for an empty value."""
     text = str(value).strip().casefold()
     return f"{name}={text}" if text else ""
+
+
+def locale_tokens(words: Iterable[str], locale: str) -> list[str]:
+    """Returns a field token for each word of a query in a locale."""
+    return [field_token(locale, word) for word in words]
 
 
 def category_tokens(category: str) -> list[str]:

@@ -17,7 +17,7 @@ from serving.cli.options import (
     Catalogue,
     CatalogueColumns,
     Device,
-    Events,
+    HalfLifeDays,
     Logs,
     RecipeName,
     Report,
@@ -67,7 +67,7 @@ def evaluate_unified(
     out_folder: Report,
     store: Store = None,
     catalogue: Catalogue = None,
-    events: Events = None,
+    events: Logs = None,
     recipe: RecipeName = "small",
     variant: Annotated[
         list[str] | None, Option(help="Compare with this variant only, or with 'none'. Repeatable. Default: all.")
@@ -92,7 +92,7 @@ def evaluate_unified(
         variants = None if variant is None else tuple(name for name in variant if name != "none")
         evaluate(
             data.source,
-            data.log,
+            data.logs,
             out_folder,
             progress,
             plan=UnifiedEvaluation(chosen, variants, text_encoder or None, max_cases, seed),
@@ -107,9 +107,7 @@ def evaluate_purchases(
     data: Annotated[Path, Option(exists=True, help="online_retail_purchases.parquet (UCI Online Retail).")],
     out_folder: Report,
     recipe: RecipeName = "small",
-    half_life_days: Annotated[
-        float, Option(min=0, help="As of 'aisle train unified': days in which an event loses half its weight.")
-    ] = 0,
+    half_life_days: HalfLifeDays = 0,
     max_cases: Annotated[int | None, Option(min=100, help="Number of cases to draw. Default: all.")] = None,
     seed: Seed = 0,
 ) -> None:

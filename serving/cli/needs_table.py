@@ -52,7 +52,6 @@ def looked_at(
     *,
     locale: str,
     beside: Path,
-    first_alone: bool = True,
     has_text: bool = True,
 ) -> Iterator[tuple[Path, ...]]:
     """Looks at a shop for one stage and yields the logs to train it on, until the block ends: the originals, or mended copies next to
@@ -63,9 +62,7 @@ def looked_at(
     from models.needs.look_at_shop import look_at_shop
     from models.needs.plan import plan_training
 
-    seen = look_at_shop(
-        products, logs, cut, locale=locale, first_alone=first_alone, has_text=has_text, progress=progress
-    )
+    seen = look_at_shop(products, logs, cut, locale=locale, has_text=has_text, progress=progress)
     plan = plan_training(seen.facts, (stage,))
     plan.check(stage)
     for lack in plan.lacks:

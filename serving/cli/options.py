@@ -30,8 +30,7 @@ Catalogue = Annotated[
     Path | None, Option(help="Products: .csv, .tsv, .jsonl, .json (or .gz of them), .parquet, or a folder of .parquet.")
 ]
 _LOG = "a folder of 'aisle import', or Parquet in the schema of models/events/event.py"
-Events = Annotated[Path | None, Option(help=f"The shopping log: {_LOG}.")]
-Logs = Annotated[list[Path] | None, Option(help=f"A shopping log: {_LOG}. Repeatable.")]
+Logs = Annotated[list[Path] | None, Option(help=f"A shopping log: {_LOG}. Repeatable: all are learned from.")]
 Store = Annotated[Path | None, Option(help="Store of 'aisle simulate', instead of --catalogue and --events.")]
 
 
@@ -48,6 +47,13 @@ SimulatedStore = Annotated[Path, Option("--store", callback=simulated_store, hel
 Report = Annotated[Path, Option("--out", help="Folder for report.html, report.json and the trained models.")]
 RecipeName = Annotated[str, Option("--recipe", help="starter (a minute), small (CPU, minutes) or full (for a GPU).")]
 TypesRecipeName = Annotated[str, Option("--recipe", help="starter (seconds), small (minutes) or full (large logs).")]
+HalfLifeDays = Annotated[
+    float,
+    Option(
+        min=0,
+        help="Days in which an event loses half its weight in retrieval, for shops that sell by season, e.g. 10. Default: all count alike.",
+    ),
+]
 Device = Annotated[str, Option(help="Where the model is trained: cpu or cuda.")]
 TensorBoard = Annotated[Path | None, Option(help="Folder for TensorBoard logs.")]
 Seed = Annotated[int, Option(help="The same seed gives the same weights on the same machine.")]
@@ -197,32 +203,33 @@ def choice(kind: str, name: str, choices: Mapping[str, T]) -> T:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShopData:
-    """The products and the log that a model is trained on. `log` is a Parquet file or folder, `currency` that of the prices."""
+    """The products and the logs that a model is trained on; `currency` is that of the prices."""
 
     source: Source
-    log: Path
+    logs: tuple[Path, ...]
     currency: str
 
 
-def shop_data(store: Path | None, catalogue: Path | None, events: Path | None, columns: CatalogueColumns) -> ShopData:
+def shop_data(
+    store: Path | None, catalogue: Path | None, events: list[Path] | None, columns: CatalogueColumns
+) -> ShopData:
     """Returns the data of a simulated store, or of --catalogue and --events. Raises CatalogueError."""
-    from models.sample_store import CATALOGUE, CURRENCY, EVENTS, SAMPLE_COLUMNS
+    from models.sample_store import CATALOGUE, CURRENCY, SAMPLE_COLUMNS
 
     if store is None:
-        if catalogue is None or events is None:
+        if catalogue is None or not events:
             fail("give --catalogue and --events, or --store with a folder of 'aisle simulate'")
-        if not events.exists():
-            fail(f"there is no {events}")
-        return ShopData(source=columns.source(catalogue), log=events, currency=columns.currency)
+        logs = tuple(log_paths(None, events))
+        return ShopData(source=columns.source(catalogue), logs=logs, currency=columns.currency)
     if catalogue or events:
         fail("give either --store, or --catalogue and --events")
-    for name in (CATALOGUE, EVENTS):
-        if not (store / name).is_file():
-            fail(f"{store} holds no {name}; make a store with 'aisle simulate --out {store}'")
+    logs = tuple(log_paths(store, None))
+    if not (store / CATALOGUE).is_file():
+        fail(f"{store} holds no {CATALOGUE}; make a store with 'aisle simulate --out {store}'")
     simulated = CatalogueColumns(
         text=list(SAMPLE_COLUMNS.text), attribute=list(SAMPLE_COLUMNS.attributes), currency=CURRENCY
     )
-    return ShopData(source=simulated.source(store / CATALOGUE), log=store / EVENTS, currency=CURRENCY)
+    return ShopData(source=simulated.source(store / CATALOGUE), logs=logs, currency=CURRENCY)
 
 
 def log_paths(store: Path | None, events: list[Path] | None) -> list[Path]:

@@ -17,8 +17,8 @@ from serving.cli.options import (
     Catalogue,
     CatalogueColumns,
     Device,
-    Events,
     Force,
+    HalfLifeDays,
     Logs,
     Out,
     RecipeName,
@@ -49,15 +49,9 @@ def train_unified(
     out_folder: Out,
     store: Store = None,
     catalogue: Catalogue = None,
-    events: Events = None,
+    events: Logs = None,
     recipe: RecipeName = "small",
-    half_life_days: Annotated[
-        float,
-        Option(
-            min=0,
-            help="Days in which an event loses half its weight, for shops that sell by season, e.g. 10. Default: all count alike.",
-        ),
-    ] = 0,
+    half_life_days: HalfLifeDays = 0,
     seed: Seed = 0,
     device: Device = "cpu",
     tensorboard: TensorBoard = None,
@@ -90,14 +84,14 @@ def train_unified(
         looked_at(
             UNIFIED,
             data.source.products,
-            [data.log],
+            data.logs,
             lambda log: Windows(until=log.time_at(chosen.train_share)),
             progress,
             locale=made.locales[0],
             beside=out_folder,
         ) as logs,
     ):
-        embedding = UnifiedEmbedding(logs[0], chosen, seed, device, tensorboard)
+        embedding = UnifiedEmbedding(logs, chosen, seed, device, tensorboard)
         manifest = build_bundle(data.source, made, out_folder, progress, embedding=embedding, replace=force)
     print_built(manifest, out_folder, started)
 
@@ -175,7 +169,6 @@ def train_types(
             progress,
             locale=opened.manifest.locales[0],
             beside=out_folder,
-            first_alone=False,
         ) as mended,
     ):
         progress("read the log", 0, None)
@@ -204,7 +197,7 @@ def train_text_encoder(
     out_folder: Annotated[Path, Option("--out", help="Folder of the new encoder, for 'aisle build --encoder'.")],
     store: Store = None,
     catalogue: Catalogue = None,
-    events: Events = None,
+    events: Logs = None,
     stage: Annotated[
         list[str] | None,
         Option(
@@ -238,7 +231,7 @@ def train_text_encoder(
         looked_at(
             TEXT,
             data.source.products,
-            [data.log],
+            data.logs,
             lambda _: Windows(),
             progress,
             locale="en-US",  # no words of this encoder depend on it
@@ -317,7 +310,6 @@ def train_ranker(
             progress,
             locale=opened.manifest.locales[0],
             beside=out_folder,
-            first_alone=False,
         ) as mended,
     ):
         pages = read_pages(opened, mended, chosen, seed=seed, progress=progress)
@@ -365,16 +357,11 @@ def train_all(
     out_folder: Annotated[Path, Option("--out", help="Folder for the bundle, the report and resumable stages.")],
     store: Store = None,
     catalogue: Catalogue = None,
-    events: Annotated[
-        list[Path] | None,
-        Option(
-            help="A shopping log: a folder of 'aisle import', or Parquet in the schema of models/events/event.py. "
-            "Repeatable: retrieval is trained on the first; types and ranker on all."
-        ),
-    ] = None,
+    events: Logs = None,
     recipe: Annotated[
         str, Option(help="starter (minutes), small (half an hour on two cores) or full (for a GPU).")
     ] = "small",
+    half_life_days: HalfLifeDays = 0,
     before: Annotated[
         Path | None,
         Option(
@@ -444,11 +431,11 @@ def train_all(
         from serving.cli.served_search import ServedSearch
     gate = Gate.parse(fail_below or [])
     chosen = choice("recipe", recipe, RECIPES)
+    chosen = replace(chosen, unified=replace(chosen.unified, half_life_days=half_life_days))
     check_training_device(device)
     started = time.monotonic()
-    data = shop_data(store, catalogue, events[0] if events else None, columns)
-    others = [log for log in log_paths(store, events) if log != data.log]
-    shop = Shop(data.source, (data.log, *others), bundle.recipe(out_folder, data.currency), simulated=store is not None)
+    data = shop_data(store, catalogue, events, columns)
+    shop = Shop(data.source, data.logs, bundle.recipe(out_folder, data.currency), simulated=store is not None)
     if update:
         _update_all(shop, chosen, out_folder, before, seed, device, check=check, started=started)
         return

@@ -72,7 +72,7 @@ def personal_folder(personal_store: Path) -> Path:
     """A bundle of the unified model, trained for seconds on a simulated log."""
     out = personal_store.parent / "bundle"
     source = catalogue_source(personal_store / CATALOGUE, {}, SAMPLE_COLUMNS.text, (), "USD")
-    embedding = UnifiedEmbedding(personal_store / EVENTS, TINY)
+    embedding = UnifiedEmbedding((personal_store / EVENTS,), TINY)
     build_bundle(source, Recipe(name="personal"), out, lambda *_: None, embedding=embedding)
     return out
 

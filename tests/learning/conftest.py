@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,8 +71,17 @@ class Planted:
         return items
 
 
-def make_events(num_shoppers: int, searches_each: int, *, seed: int, anonymous: float = 0.0) -> pa.Table:
-    """Searches that each lead to a click and a purchase of a product of the shopper's own brand, one in ten of any."""
+def make_events(
+    num_shoppers: int,
+    searches_each: int,
+    *,
+    seed: int,
+    anonymous: float = 0.0,
+    locale: str = "en-US",
+    words: Sequence[str] = tuple(KINDS.values()),
+) -> pa.Table:
+    """Searches that each lead to a click and a purchase of a product of the shopper's own brand, one in ten of any; `words` are what
+    shoppers call the kinds."""
     random = np.random.default_rng(seed)
     rows: list[dict[str, object]] = []
     times = np.sort(random.integers(0, 60 * DAY_MS, num_shoppers * searches_each))
@@ -88,14 +97,14 @@ def make_events(num_shoppers: int, searches_each: int, *, seed: int, anonymous: 
         for event, (name, product, later) in enumerate(found):
             rows.append(
                 {
-                    "id": f"{at}-{event}",
+                    "id": f"{locale}-{at}-{event}",
                     "time": time + later,
-                    "shopper_id": f"shopper {shopper}" if is_known else "",
-                    "session_id": f"session {at}",
-                    "locale": "en-US",
+                    "shopper_id": f"{locale} shopper {shopper}" if is_known else "",
+                    "session_id": f"{locale} session {at}",
+                    "locale": locale,
                     "kind": name,
                     "product_id": f"P-{product}",
-                    "query": list(KINDS.values())[kind],
+                    "query": words[kind],
                     "position": 1,
                     "price_minor": 1000,
                 }

@@ -95,7 +95,7 @@ def bundle(
         for at, (kind, brand, copy) in enumerate((k, b, c) for k in KINDS for b in BRANDS for c in range(OF_EACH))
     ]
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    embedding = UnifiedEmbedding(events, replace(tiny_recipe, epochs=2, train_share=0.4))
+    embedding = UnifiedEmbedding((events,), replace(tiny_recipe, epochs=2, train_share=0.4))
     source = make_source(products, text=())
     build_bundle(source, Recipe(name="planted", locales=("en-US",)), folder, lambda *_: None, embedding=embedding)
     return Bundle(folder)

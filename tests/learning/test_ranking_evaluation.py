@@ -45,7 +45,7 @@ def bundle(store: Path, tiny_recipe: UnifiedRecipe, tmp_path_factory: pytest.Tem
     source = catalogue_source(
         store / "catalogue.parquet", {}, SAMPLE_COLUMNS.text, SAMPLE_COLUMNS.attributes, currency="USD"
     )
-    embedding = UnifiedEmbedding(store / "events.parquet", replace(tiny_recipe, max_steps=40))
+    embedding = UnifiedEmbedding((store / "events.parquet",), replace(tiny_recipe, max_steps=40))
     build_bundle(source, Recipe(name="toy", locales=("en-US",)), folder, lambda *_: None, embedding=embedding)
     return folder
 

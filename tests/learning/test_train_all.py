@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -203,6 +204,9 @@ def test_the_report_compares_and_calls_it_simulated(trained: TrainedAll, out: Pa
     teacher, ranker = rows["new: teacher, blend"][2], rows["new: ranker, blend"][2]
     assert gain[0] == "new: teacher minus ranker, blend"
     assert gain[1][2]["value"] == pytest.approx(teacher["value"] - ranker["value"])
+    by_kind = json.dumps(report["sections"][2])
+    assert "en-US" in by_kind
+    assert "locale de-DE" in by_kind or "locale en-GB" in by_kind  # a few searches, of which no page is logged
     page = trained.report.read_text()
     assert "(simulated)" in page
     assert page.count("<svg") == 2
@@ -258,6 +262,9 @@ def test_what_cannot_be_updated_is_refused_with_what_differs(
     other = replace(tiny_loop, unified=replace(tiny_loop.unified, epochs=3))
     with pytest.raises(BundleError, match=r"recipe tiny has changed since its training: epochs was 0\.5 and is 3"):
         look_at(grown, other)
+    other = replace(tiny_loop, unified=replace(tiny_loop.unified, half_life_days=10))
+    with pytest.raises(BundleError, match=r"half_life_days was 0\.0 and is 10; give the options of its training"):
+        look_at(grown, other)
     other = replace(tiny_loop, unified=replace(tiny_loop.unified, name="small"))
     with pytest.raises(BundleError, match=r"trained by recipe tiny, not small; name its recipe with --recipe"):
         look_at(grown, other)
@@ -267,6 +274,12 @@ def test_what_cannot_be_updated_is_refused_with_what_differs(
     pq.write_table(log.slice(int(OLD_EVENTS * len(log))), tmp_path / "day.parquet")
     with pytest.raises(LogError, match=r"the log has 0 events from before .*; give the log with what came before"):
         look_at(replace(grown, logs=(tmp_path / "day.parquet",)))
+    new = pq.read_table(grown.logs[1])
+    locale = new.schema.get_field_index("locale")
+    new = new.set_column(locale, new.schema.field(locale), pa.array(["is-IS"] * len(new)))
+    pq.write_table(new, tmp_path / "iceland.parquet")
+    with pytest.raises(LogError, match=r"events in is-IS, which the bundle's retrieval has not learned; train in full"):
+        look_at(replace(grown, logs=(grown.logs[0], tmp_path / "iceland.parquet")))
     assert look_at(shop).nothing  # type: ignore[attr-defined]
 
 

@@ -19,10 +19,11 @@ from models.evaluation.report import write_report
 from models.evaluation.results import Ranker, Results, evaluate_rankers
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
+from models.events.event_log import log_digests
 from models.products.product import product_text
 from models.products.product_table import ProductTable, write_products
 from models.studies.baselines import Bm25Ranker, BuyAgainRanker, PopularInCategoryRanker
-from models.studies.oracle_ranker import ORACLES, load_oracles
+from models.studies.oracle_ranker import ORACLES, known_to_oracles, load_oracles
 from models.studies.rankers import TextRanker, WithOthersHistories, WithoutHistories
 from models.studies.unified.unified_ranker import UnifiedRanker, history_events
 from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, Variant, choose_variants, variants_of
@@ -52,7 +53,7 @@ class UnifiedEvaluation:
 
 def evaluate_unified(
     source: Source,
-    events: Path,
+    events: Sequence[Path],
     out: Path,
     progress: Progress,
     *,
@@ -62,8 +63,9 @@ def evaluate_unified(
 ) -> Path:
     """Writes report.json and report.html into `out` and returns the path of the HTML file.
 
-    `truth` is the truth file of a simulated log: the report then calls all figures simulated and includes the oracle. Trained models stay
-    in `out/work`, so an interrupted call can be repeated and resumes.
+    Models learn from all logs `events`, and the cases are searches of all. `truth` is the truth file of a simulated log: the report then
+    calls all figures simulated and includes the oracle. Trained models stay in `out/work`, so an interrupted call can be repeated and
+    resumes.
     """
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,8 @@ def evaluate_unified(
     cases = build_cases(read_log(events, product_ids, progress), split, max_cases=plan.max_cases, seed=plan.seed)
     histories = history_events(cases.events)
     results = evaluate_rankers(_baselines(source, table, cases, plan, work, truth, progress), cases, progress=progress)
+    if truth is not None:
+        results = results.without(ORACLES, ~known_to_oracles(cases))
     for variant in [Variant(FULL, "", plan.recipe), *variants]:
         folder = _trained(variant, table, log, plan, work, progress)
         results = results.with_rankers_of(_ranked(variant.name, folder, table, histories, cases, progress))
@@ -85,11 +89,10 @@ def evaluate_unified(
     return write_report(out, summary, facts)
 
 
-def _product_table(source: Source, events: Path, work: Path, progress: Progress) -> ProductTable:
-    """Writes the product table once for a catalogue and a log; deletes the work of earlier calls with other data."""
+def _product_table(source: Source, events: Sequence[Path], work: Path, progress: Progress) -> ProductTable:
+    """Writes the product table once for a catalogue and its logs; deletes the work of earlier calls with other data."""
     path, mark = work / "products.arrow", work / "made_from.json"
-    files = sorted(events.rglob("*.parquet")) if events.is_dir() else [events]
-    made_from = [source.fingerprint, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
+    made_from = [source.fingerprint, *map(log_digests, events)]
     if not mark.exists() or json.loads(mark.read_text(encoding="utf-8")) != made_from:
         progress("read products", 0, source.num_products)
         shutil.rmtree(work)

@@ -17,10 +17,12 @@ from models.arrays import silent
 from models.bundles import files
 from models.bundles.build import Recipe, build_bundle
 from models.bundles.bundle import Bundle
+from models.bundles.extend import replace_parts
 from models.bundles.manifest import BundleError
 from models.bundles.source import Source
 from models.products.attributes.spec import AttributeSpec
 from models.products.product import Product
+from models.query_types.bundle_part import TYPES_PART
 from models.text_encoder.embed_products import TextEmbedding
 from serving.catalogue.change import Delete, Upsert
 from serving.catalogue.generation import next_of, previous_of
@@ -294,3 +296,14 @@ def test_a_full_disk_is_said_and_changes_nothing(typed_bundle: Path, log: Sqlite
     assert Bundle(mine).manifest == before
     filler.unlink()
     assert compact(mine, log, silent)
+
+
+def test_locales_that_a_model_learned_are_served_by_the_next_generation(typed_bundle: Path, tmp_path: Path) -> None:
+    learned, mine = ("en-US", "en-GB"), tmp_path / "mine"
+    replace_parts(Bundle(typed_bundle), (TYPES_PART,), lambda _: None, {"locales": learned}, mine, replace=False)
+    log = SqliteLog(tmp_path / "changes.db", Bundle(mine).manifest.line, "normal")
+    delete(log, mine, "last")
+    compact(mine, log, silent)
+    log._close()
+    assert Bundle(mine).manifest.sequence == 1
+    assert Bundle(mine).manifest.locales == learned

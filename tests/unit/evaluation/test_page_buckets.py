@@ -57,7 +57,8 @@ def log(events: pa.Table) -> ShoppingLog:
 @pytest.fixture
 def shown(events: pa.Table, table: ProductTable) -> Impressions:
     bands = PriceBands.from_products(table.products())
-    return read_impressions(events, table, bands, since_ms=SINCE, needs_impressions=False)
+    logged = read_impressions(events, table, bands, since_ms=SINCE)
+    return read_impressions(events, table, bands, since_ms=SINCE, logged=False).with_pages(logged)
 
 
 def test_counts_and_products_are_those_before_the_time(

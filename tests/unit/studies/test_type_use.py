@@ -81,7 +81,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def unified_bundle(store: Path, out: Path, train_share: float) -> Bundle:
     source = catalogue_source(store / CATALOGUE, {}, tuple(SAMPLE_COLUMNS.text), (), "USD")
-    embedding = UnifiedEmbedding(store / EVENTS, replace(TINY, train_share=train_share))
+    embedding = UnifiedEmbedding((store / EVENTS,), replace(TINY, train_share=train_share))
     recipe = Recipe(name="shop", index=IndexTarget(latency_ms=100))
     build_bundle(source, recipe, out, lambda *_: None, embedding=embedding)
     return Bundle(out)

@@ -69,7 +69,7 @@ def run(simulated: Path, out: Path, *, plan: UnifiedEvaluation = PLAN) -> tuple[
     told: list[str] = []
     page = evaluate_unified(
         source,
-        simulated / "events.parquet",
+        (simulated / "events.parquet", simulated / "storefronts.parquet"),
         out,
         lambda what, *_: told.append(what),
         plan=plan,
@@ -95,6 +95,9 @@ def test_one_call_reports_model_ablations_baselines_control_and_oracle(simulated
         "no graph",
         "trained without history",
     ]
+    asked = summary["overall"]["unified"]["recall@10"]["num_cases"]  # type: ignore[index,call-overload]
+    known = summary["overall"]["oracle"]["recall@10"]["num_cases"]  # type: ignore[index,call-overload]
+    assert 0 < known < asked  # the oracle knows nothing of other locales
     titles = [one["comparison"]["title"] for one in summary["differences"]]  # type: ignore[index,call-overload]
     assert titles == [
         "Compared with the unified model",

@@ -46,7 +46,7 @@ def test_what_an_update_starts_from_is_known_by_its_content_not_by_its_place(
         (start := tmp_path / folder).mkdir(exist_ok=True)
         for name in (SEARCH_FILE, PRODUCT_FILE):
             (start / name).write_bytes(weights)
-        return UnifiedEmbedding(log, UnifiedRecipe("tiny"), update=Update(start, SINCE_MS)).fingerprint()
+        return UnifiedEmbedding((log,), UnifiedRecipe("tiny"), update=Update(start, SINCE_MS)).fingerprint()
 
     first = fingerprint("bundle", b"first")
     assert fingerprint("moved", b"first") == first
