@@ -27,6 +27,7 @@ import numpy as np
 from serving.errors import DeadlineExceeded, Overloaded, Unavailable
 from serving.stages.caller import CALLER
 from serving.stages.fair_queue import FairQueue
+from serving.stages.stage_metrics import StageMetrics
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -101,7 +102,7 @@ class Batcher(Generic[Item, Result]):
     `compute` gets a list of items and returns as many results; a result that is an exception fails its item alone.
     `slots()` says how many batches may be in flight now: 1 for a stage in this process, more for remote replicas.
     `max_wait_s` bounds the queue of a stage that is never free: it holds no more work than the stage does in that time, at its measured
-    speed.
+    speed. `metrics` are those of the stage, if it has a name.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Batcher(Generic[Item, Result]):
         slots: Callable[[], int] = lambda: 1,
         max_wait_s: float = 0.25,
         clock: Callable[[], float] = time.monotonic,
+        metrics: StageMetrics | None = None,
     ) -> None:
         if max_batch_cost < 1:
             raise ValueError(f"max_batch_cost is {max_batch_cost}; it must be at least 1")
@@ -131,6 +133,7 @@ class Batcher(Generic[Item, Result]):
         self._items = self._batches = self._batched_cost = self._failed = 0
         self._refused: Counter[str] = Counter()
         self._recent = _Recent()
+        self._metrics = metrics
 
     async def submit(
         self, item: Item, *, cost: int = 1, deadline: float = math.inf, admitted: bool = False
@@ -154,17 +157,17 @@ class Batcher(Generic[Item, Result]):
         except asyncio.CancelledError:
             if entry.queued:  # its place is free at once, its entry is dropped when it surfaces
                 self._queue.give_up(entry)
-                self._refused["cancelled"] += 1
+                self._count_refusal("cancelled")
             raise
 
     def check_admission(self, cost: int = 1, deadline: float = math.inf, *, admitted: bool = False) -> None:
         """Raises the error with which `submit` would refuse an item. Cheap: a call can be refused before any other work."""
         if self._closed:
-            self._refused["closed"] += 1
+            self._count_refusal("closed")
             raise Unavailable("the server is shutting down; send the call to another replica")
         now = self._clock()
         if deadline <= now:
-            self._refused["expired"] += 1
+            self._count_refusal("expired")
             raise DeadlineExceeded("the deadline had passed before any work was done")
         if self._queue.items == 0:
             return
@@ -176,7 +179,7 @@ class Batcher(Generic[Item, Result]):
         too_long = is_over and not (is_short or is_burst)
         hopeless = now + DEADLINE_MARGIN * self.expected_s() > deadline
         if too_long or hopeless:
-            self._refused["full" if too_long else "hopeless"] += 1
+            self._count_refusal("full" if too_long else "hopeless")
             excess_s = wait_s - min(self.max_wait_s, max(deadline - now, 0.0)) / 2
             raise Overloaded(max(MIN_RETRY_S, excess_s))
 
@@ -197,6 +200,11 @@ class Batcher(Generic[Item, Result]):
         """Returns how long the oldest queued item has waited; 0 with an empty queue."""
         now = self._clock()
         return max((now - entry.arrived for entry in self._queue), default=0.0)
+
+    def show(self, replicas: int) -> None:
+        """Tells the metrics how the queue is now."""
+        if self._metrics:
+            self._metrics.set_queue(self._queue.items, self._queue.cost, self.oldest_wait_s(), replicas)
 
     def wake(self) -> None:
         """Starts batches if there are slots for them. Call it when `slots()` may have grown."""
@@ -260,7 +268,7 @@ class Batcher(Generic[Item, Result]):
         while (entry := self._queue.next()) is not None:
             if entry.deadline <= now + self._batch_s / 2:  # the answer would be late
                 self._queue.pop()
-                self._refused["expired"] += 1
+                self._count_refusal("expired")
                 entry.future.set_exception(DeadlineExceeded("the deadline passed while the call was queued"))
                 continue
             if batch and (len(batch) + 1) * max(widest, entry.cost) > self._budget(max(widest, entry.cost)):
@@ -281,19 +289,20 @@ class Batcher(Generic[Item, Result]):
         results = await self._compute_or_bisect([entry.item for entry in batch])
         seconds = self._clock() - started
         cost = sum(entry.cost for entry in batch)
-        self._count(cost, seconds, len(batch))
+        waits = [started - entry.arrived for entry in batch]
+        self._count(cost, seconds, waits)
         if not all(isinstance(result, BaseException) for result in results):  # a lost batch says nothing of the speed
             self._measure(cost, seconds, backlog)
-        for entry, result in zip(batch, results, strict=True):
-            queue_ms = (started - entry.arrived) * 1000
-            self._recent.queue_ms.append(queue_ms)
+        for entry, result, wait_s in zip(batch, results, waits, strict=True):
             if entry.future.done():
                 continue
             if isinstance(result, BaseException):
                 self._failed += 1
+                if self._metrics:
+                    self._metrics.failed()
                 entry.future.set_exception(result)
             else:
-                entry.future.set_result(Outcome(result, queue_ms, seconds * 1000, len(batch)))
+                entry.future.set_result(Outcome(result, wait_s * 1000, seconds * 1000, len(batch)))
 
     async def _compute_or_bisect(self, items: list[Item]) -> Sequence[Result | BaseException]:
         """Returns as many results as items. A failing batch is halved until the items that make it fail stand alone."""
@@ -313,11 +322,19 @@ class Batcher(Generic[Item, Result]):
             return [*left, *await self._compute_or_bisect(items[middle:])]
         return results
 
-    def _count(self, cost: int, seconds: float, num_items: int) -> None:
-        self._items += num_items
+    def _count(self, cost: int, seconds: float, waits: Sequence[float]) -> None:
+        self._items += len(waits)
         self._batches += 1
         self._batched_cost += cost
         self._recent.compute_ms.append(seconds * 1000)
+        self._recent.queue_ms.extend(wait_s * 1000 for wait_s in waits)
+        if self._metrics:
+            self._metrics.batch_ended(seconds, cost, waits)
+
+    def _count_refusal(self, reason: str) -> None:
+        self._refused[reason] += 1
+        if self._metrics:
+            self._metrics.refused(reason)
 
     def _measure(self, cost: int, seconds: float, backlog: bool) -> None:
         speed = cost / max(seconds, 1e-6)
