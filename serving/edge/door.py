@@ -41,6 +41,7 @@ from serving.errors import (
     Unavailable,
     Violation,
 )
+from serving.traces.trace import read_traceparent
 
 # Messages that are on their way at a time: what callers that nobody has heard out can make this process keep.
 MAX_READS = 64
@@ -102,12 +103,13 @@ class Door:
                 self._admit(caller, key, method, deadline - now)
             except AisleError as error:
                 name = method.name if method else "unknown"
-                self._log.done(name, error.code, request_id, now, error)
+                self._log.done(name, error.code, request_id, now, error, read_traceparent(call.metadata))
                 self._metrics.refused(call.method, error, error.code, time.monotonic() - now)
                 status = error_status(error, request_id)
                 call.refuse(status.code, status.message, status.trailers)
                 return
             opened = OpenCall(next(self._numbers), call, method, caller, key, request_id, now, deadline)
+            opened.traceparent = read_traceparent(call.metadata)
             self._calls[opened.number] = opened
             self._admission.begin(caller, method.stages, opened.cost)
             self._metrics.began(method.path)
@@ -184,7 +186,7 @@ class Door:
             if opened.link:
                 self._send(opened.link, Kind.CANCEL, (opened.number,))  # it counts the call
             else:
-                self._log.done(opened.method.name, "CANCELLED", opened.request_id, opened.started)
+                self._log_end(opened, "CANCELLED")
             self._finish(opened, "CANCELLED")
 
     # Called by the thread of the links.
@@ -326,9 +328,12 @@ class Door:
 
     def _fail(self, opened: OpenCall, error: AisleError) -> None:
         self._finish(opened, error.code)
-        self._log.done(opened.method.name, error.code, opened.request_id, opened.started, error)
+        self._log_end(opened, error.code, error)
         status = error_status(error, opened.request_id)
         opened.call.fail(status.code, status.message, status.trailers)
+
+    def _log_end(self, opened: OpenCall, code: str, error: AisleError | None = None) -> None:
+        self._log.done(opened.method.name, code, opened.request_id, opened.started, error, opened.traceparent)
 
     def _finish(self, opened: OpenCall, code: str) -> None:
         now = time.monotonic()

@@ -37,6 +37,7 @@ from serving.shoppers.store import ShopperStore
 from serving.stages.local import LocalStage
 from serving.stages.remote import RemoteStage
 from serving.stages.stage import Stage, StagePlan
+from serving.traces.open_tracer import open_tracer
 
 # A search passes between the event loop and the threads of the stages some ten times. While another thread runs Python, as for a Rank call
 # of thousands of products, each of these waits this long for the interpreter.
@@ -94,9 +95,11 @@ class Gateway:
         }
         self._stages = list(stages.values())
         manifest = Bundle(bundle_folder).manifest
+        self._replica_id = serve.get_replica_context().replica_id.unique_id
+        facts = {"service.instance.id": self._replica_id, "aisle.bundle": manifest.version}
+        guard.tracer = open_tracer(config.traces, facts)
         store = await open_shoppers(config.shoppers, manifest.name)
         self._shoppers = CountedStore(store) if store else None
-        self._replica_id = serve.get_replica_context().replica_id.unique_id
         wired = await asyncio.to_thread(wire, bundle_folder, config, stages, self._shoppers, guard, self._replica_id)
         self._follower, self._request_log = wired.follower, wired.request_log
         edge = Edge(
@@ -152,4 +155,6 @@ class Gateway:
             await self._shoppers.close()
         if self._follower:
             await self._follower.close()
+        if self._guard.tracer:
+            await asyncio.to_thread(self._guard.tracer.close)
         log.info("gateway stopped", extra={"fields": {"replica": self._replica_id, "calls": self._guard.log.codes()}})

@@ -224,3 +224,9 @@ def _stamp(response: search_pb2.SearchResponse | ranking_pb2.RankResponse, call:
     response.request_id = call.request_id
     response.timing.phases.add(name="fetch", compute_ms=(now - fetched) * 1000, batch_size=1)
     response.timing.total_ms = (now - call.started) * 1000
+    if call.trace:
+        call.trace.phase("fetch", fetched, now)
+        call.trace.describe(
+            bundle=response.bundle_version,
+            degraded=[degradation.part for degradation in response.degradations],
+        )

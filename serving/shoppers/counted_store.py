@@ -1,4 +1,4 @@
-"""A shopper store whose operations are timed, and counted where they fail."""
+"""A shopper store whose operations are timed and traced, and counted where they fail."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeVar
 from models.events.event import Event
 from serving.metrics import table
 from serving.shoppers.store import History, Recorded, ShopperStore
+from serving.traces.trace import TRACE
 
 OPERATIONS = ("record", "history", "version", "forget")
 Answer = TypeVar("Answer")
@@ -55,4 +56,7 @@ class CountedStore:
             self._failed[op].inc()
             raise
         finally:
-            self._seconds[op].observe(time.monotonic() - started)
+            ended = time.monotonic()
+            self._seconds[op].observe(ended - started)
+            if trace := TRACE.get():
+                trace.phase(f"store {op}", started, ended)

@@ -27,7 +27,8 @@ import numpy as np
 from serving.errors import DeadlineExceeded, Overloaded, Unavailable
 from serving.stages.caller import CALLER
 from serving.stages.fair_queue import FairQueue
-from serving.stages.stage_metrics import StageMetrics
+from serving.stages.stage_observer import StageObserver
+from serving.traces.trace import TRACE, CallTrace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -83,6 +84,7 @@ class _Entry(Generic[Item, Result]):
     arrived: float
     future: asyncio.Future[Outcome[Result]]
     caller: str
+    trace: CallTrace | None
     queued: bool = True
 
 
@@ -102,7 +104,7 @@ class Batcher(Generic[Item, Result]):
     `compute` gets a list of items and returns as many results; a result that is an exception fails its item alone.
     `slots()` says how many batches may be in flight now: 1 for a stage in this process, more for remote replicas.
     `max_wait_s` bounds the queue of a stage that is never free: it holds no more work than the stage does in that time, at its measured
-    speed. `metrics` are those of the stage, if it has a name.
+    speed. `observer` is told what happens.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class Batcher(Generic[Item, Result]):
         slots: Callable[[], int] = lambda: 1,
         max_wait_s: float = 0.25,
         clock: Callable[[], float] = time.monotonic,
-        metrics: StageMetrics | None = None,
+        observer: StageObserver | None = None,
     ) -> None:
         if max_batch_cost < 1:
             raise ValueError(f"max_batch_cost is {max_batch_cost}; it must be at least 1")
@@ -133,7 +135,7 @@ class Batcher(Generic[Item, Result]):
         self._items = self._batches = self._batched_cost = self._failed = 0
         self._refused: Counter[str] = Counter()
         self._recent = _Recent()
-        self._metrics = metrics
+        self._observer = observer
 
     async def submit(
         self, item: Item, *, cost: int = 1, deadline: float = math.inf, admitted: bool = False
@@ -146,7 +148,7 @@ class Batcher(Generic[Item, Result]):
         """
         self.check_admission(cost, deadline, admitted=admitted)
         future: asyncio.Future[Outcome[Result]] = asyncio.get_running_loop().create_future()
-        entry = _Entry(item, cost, deadline, self._clock(), future, CALLER.get())
+        entry = _Entry(item, cost, deadline, self._clock(), future, CALLER.get(), TRACE.get())
         if not self._queue.items and len(self._in_flight) < self._slots():
             self._burst_cost = 0
         self._burst_cost += cost
@@ -202,9 +204,9 @@ class Batcher(Generic[Item, Result]):
         return max((now - entry.arrived for entry in self._queue), default=0.0)
 
     def show(self, replicas: int) -> None:
-        """Tells the metrics how the queue is now."""
-        if self._metrics:
-            self._metrics.set_queue(self._queue.items, self._queue.cost, self.oldest_wait_s(), replicas)
+        """Tells the observer how the queue is now."""
+        if self._observer:
+            self._observer.set_queue(self._queue.items, self._queue.cost, self.oldest_wait_s(), replicas)
 
     def wake(self) -> None:
         """Starts batches if there are slots for them. Call it when `slots()` may have grown."""
@@ -291,6 +293,9 @@ class Batcher(Generic[Item, Result]):
         cost = sum(entry.cost for entry in batch)
         waits = [started - entry.arrived for entry in batch]
         self._count(cost, seconds, waits)
+        if self._observer:
+            traced = [(entry.trace, wait_s) for entry, wait_s in zip(batch, waits, strict=True) if entry.trace]
+            self._observer.batch_ended(started, seconds, cost, waits, traced)
         if not all(isinstance(result, BaseException) for result in results):  # a lost batch says nothing of the speed
             self._measure(cost, seconds, backlog)
         for entry, result, wait_s in zip(batch, results, waits, strict=True):
@@ -298,8 +303,8 @@ class Batcher(Generic[Item, Result]):
                 continue
             if isinstance(result, BaseException):
                 self._failed += 1
-                if self._metrics:
-                    self._metrics.failed()
+                if self._observer:
+                    self._observer.failed()
                 entry.future.set_exception(result)
             else:
                 entry.future.set_result(Outcome(result, wait_s * 1000, seconds * 1000, len(batch)))
@@ -328,13 +333,11 @@ class Batcher(Generic[Item, Result]):
         self._batched_cost += cost
         self._recent.compute_ms.append(seconds * 1000)
         self._recent.queue_ms.extend(wait_s * 1000 for wait_s in waits)
-        if self._metrics:
-            self._metrics.batch_ended(seconds, cost, waits)
 
     def _count_refusal(self, reason: str) -> None:
         self._refused[reason] += 1
-        if self._metrics:
-            self._metrics.refused(reason)
+        if self._observer:
+            self._observer.refused(reason)
 
     def _measure(self, cost: int, seconds: float, backlog: bool) -> None:
         speed = cost / max(seconds, 1e-6)

@@ -153,7 +153,9 @@ def test_a_taken_port_is_refused_with_the_name_of_its_key(tmp_path: Path) -> Non
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(MetricsError, match=rf"metrics\.port: cannot listen on 127\.0\.0\.1:{port}: Address already"):
+        with pytest.raises(
+            MetricsError, match=rf"metrics\.port: cannot listen on 127\.0\.0\.1:{port}: Address already"
+        ):
             Exporter(MetricsConfig(port=port), tmp_path)
 
 

@@ -1,18 +1,20 @@
-"""The metrics of one stage, as the gateway in front of it sees them."""
+"""What is told of one stage, as the gateway in front of it sees it: its metrics, and the spans of its batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from serving.metrics import table
+from serving.traces.trace import CallTrace
 
 REASONS = ("full", "hopeless", "expired", "cancelled", "closed")
 
 
-class StageMetrics:
+class StageObserver:
     """Belongs to the event loop of the stage's batcher."""
 
     def __init__(self, stage: str, placement: str) -> None:
+        self._stage = stage
         self._queue_seconds = table.STAGE_QUEUE_SECONDS.labels(stage, placement)
         self._compute_seconds = table.STAGE_COMPUTE_SECONDS.labels(stage, placement)
         self._batch_items = table.STAGE_BATCH_ITEMS.labels(stage)
@@ -24,14 +26,23 @@ class StageMetrics:
         self._queue_age = table.STAGE_QUEUE_AGE.labels(stage)
         self._replicas = table.STAGE_REPLICAS.labels(stage)
 
-    def batch_ended(self, seconds: float, cost: int, waits: Sequence[float]) -> None:
-        """Takes a batch, and the seconds that each of its items waited."""
+    def batch_ended(
+        self,
+        started: float,
+        seconds: float,
+        cost: int,
+        waits: Sequence[float],
+        traced: Sequence[tuple[CallTrace, float]],
+    ) -> None:
+        """Takes a batch, and the seconds that each of its items waited; `traced` has those of traced calls."""
         self._compute_seconds.observe(seconds)
         self._batch_items.observe(len(waits))
         self._batch_cost.observe(cost)
         observe = self._queue_seconds.observe
         for wait_s in waits:
             observe(wait_s)
+        if traced:
+            traced[0][0].batch(self._stage, traced, started, seconds, len(waits), cost)
 
     def refused(self, reason: str) -> None:
         self._refused[reason].inc()
