@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -102,7 +103,7 @@ class Exporter:
         counts: dict[str, int] = {}
         for process, pid in running:
             counts[process] = counts.get(process, 0) + 1
-            for read in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():
+            for read in ProcessCollector(pid=partial(int, pid), registry=None).collect():
                 family = families.setdefault(read.name, Family(read.name, read.documentation, read.type))
                 for sample in read.samples:
                     family.add_sample(sample.name, {"process": process, "pid": str(pid)}, sample.value)

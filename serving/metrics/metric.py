@@ -36,7 +36,7 @@ class NumberSeries:
 
     __slots__ = ("_at", "_values")
 
-    def __init__(self, values: memoryview, at: int, _: Sequence[float]) -> None:
+    def __init__(self, values: memoryview[float], at: int, _: Sequence[float]) -> None:
         self._values, self._at = values, at
 
     def inc(self, amount: float = 1.0) -> None:
@@ -51,7 +51,7 @@ class HistogramSeries:
 
     __slots__ = ("_at", "_bounds", "_sum_at", "_values")
 
-    def __init__(self, values: memoryview, at: int, bounds: Sequence[float]) -> None:
+    def __init__(self, values: memoryview[float], at: int, bounds: Sequence[float]) -> None:
         self._values, self._at, self._bounds = values, at, bounds
         self._sum_at = at + len(bounds) + 1
 

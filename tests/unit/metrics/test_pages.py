@@ -67,7 +67,8 @@ def counting(tmp_path: Path, exporter: Exporter) -> Iterator[list[subprocess.Pop
     ]
     try:
         for process in running:
-            assert process.stdout and process.stdout.readline() == "counted\n"
+            assert process.stdout
+            assert process.stdout.readline() == "counted\n"
         yield running
     finally:
         for process in running:
