@@ -15,12 +15,11 @@ class CallMetrics:
         names = {path: path.lstrip("/") for path in paths}
         self._names = names
         self._in_flight = {path: table.IN_FLIGHT.labels(name) for path, name in names.items()}
-        self._remaining = {path: table.DEADLINE_SECONDS.labels(name) for path, name in names.items()}
         self._ready = table.GATEWAYS_READY.labels()
 
     def arrived(self, path: str, remaining_s: float) -> None:
         """Takes the time that a call of a known method and caller has left."""
-        self._remaining[path].observe(remaining_s)
+        table.DEADLINE_SECONDS.labels(self._names[path]).observe(remaining_s)
 
     def began(self, path: str) -> None:
         self._in_flight[path].inc()
