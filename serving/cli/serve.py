@@ -98,17 +98,17 @@ def _run(
     signals = _Signals()
     with run_folder(server.port if is_own else 0) as folder, ExitStack() as held:
         claim = PortClaim(server.host, server.port) if is_own else None
-        from serving import cluster  # loads Ray: seconds
-        from serving.cli.compaction import Compaction
-
-        collector = LineCollector(folder / "log.sock", terminal.err)
-        held.callback(collector.close)
         exporter = None
         if settings.metrics.port:
             from serving.metrics.exporter import Exporter
 
             exporter = Exporter(settings.metrics, folder)
             held.callback(exporter.close)
+        from serving import cluster  # loads Ray: seconds
+        from serving.cli.compaction import Compaction
+
+        collector = LineCollector(folder / "log.sock", terminal.err)
+        held.callback(collector.close)
         cluster.check(bundle, settings)
         log.info("starting", extra={"fields": {"bundle": str(bundle), "port": server.port}})
         held.callback(cluster.stop, is_own=is_own)

@@ -27,7 +27,7 @@ class SelfWatch:
         self._stages, self._follower = stages, follower
         self._built = datetime.fromisoformat(manifest.created).timestamp()
         self._lag = table.LOOP_LAG.labels()
-        self._collections = [table.GC_SECONDS.labels(str(number)) for number in range(3)]
+        self._collections = {number: table.GC_SECONDS.labels(str(number)) for number in (1, 2)}
         self._collecting = 0.0
         self._age = table.GENERATION_AGE.labels()
         kind = str(manifest.index["spec"]["kind"])
@@ -69,7 +69,10 @@ class SelfWatch:
             table.CATALOGUE_LAG.labels().set(max(0, head - slowest))
 
     def _collected(self, phase: str, info: dict[str, int]) -> None:
-        """Takes the begin and the end of a garbage collection: there is one at a time."""
+        """Takes the begin and the end of a garbage collection: there is one at a time. Those of the youngest come with every search, and
+        take microseconds."""
+        if info["generation"] == 0:
+            return
         if phase == "start":
             self._collecting = time.perf_counter()
         else:

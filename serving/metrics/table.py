@@ -102,5 +102,8 @@ BUNDLE_INFO = Gauge(
 # The gateways themselves.
 LOOP_LAG = Histogram("aisle_event_loop_lag_seconds", "How late a gateway's event loop is.", bounds=SECONDS)
 GC_SECONDS = Histogram(
-    "aisle_gc_seconds", "Time of a garbage collection, in which nothing else runs.", ("generation",), bounds=SECONDS
+    "aisle_gc_seconds",
+    "Time of a garbage collection but of the youngest, in which no other Python runs.",
+    ("generation",),
+    bounds=SECONDS,
 )

@@ -1,4 +1,5 @@
-"""`/metrics` of a running service: what boards and rules ask for is there, calls count once, and nothing that dies takes counts along."""
+"""Metrics and traces of a running service: what boards and rules ask for is there, calls count once, nothing that dies takes counts along,
+and a traced search shows its stages."""
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ from aisle.v1 import catalogue_pb2, product_pb2, query_pb2, ranking_pb2, search_
 from loadtest.benchmarks.service import Service, free_port, served
 from serving.edge.keys import new_key
 from serving.metrics.metric import METRICS
+from tests.otlp_collector import NOT_SAMPLED, SAMPLED, TRACE, Collector, collecting
 
 ROOT = Path(__file__).parents[2]
 BOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
@@ -43,6 +45,7 @@ class Metered:
     url: str
     key: str  # of a caller that may search, record and change
     reader: str  # of one that may only search
+    collector: Collector
 
     def scrape(self) -> Samples:
         with urllib.request.urlopen(self.url, timeout=5) as answer:  # noqa: S310
@@ -57,15 +60,16 @@ class Metered:
             if found == name and labels.items() <= dict(of_sample).items()
         )
 
-    def call(self, method: str, request: object = None, key: str | None = None, timeout: float = 20) -> str:
+    def call(self, method: str, request: object = None, key: str | None = None, traceparent: str = "") -> str:
         """Calls a method of `aisle.v1`; returns the name of its code."""
         data = request.SerializeToString() if request is not None else b""  # type: ignore[attr-defined]
         metadata = [("authorization", f"Bearer {self.key if key is None else key}")]
+        metadata += [("traceparent", traceparent)] if traceparent else []
         with grpc.insecure_channel(
             self.service.address, [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         ) as channel:
             try:
-                channel.unary_unary(f"/aisle.v1.{method}")(data, timeout=timeout, metadata=metadata)
+                channel.unary_unary(f"/aisle.v1.{method}")(data, timeout=20, metadata=metadata)
             except grpc.RpcError as error:
                 return str(error.code().name)
         return "OK"
@@ -77,10 +81,12 @@ def metered(personal_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"{line}\n{reader_line} calls_per_s=1\n")
     port = free_port()
+    traces = free_port()
     config = f'[server]\nreplicas = 2\n[metrics]\nport = {port}\n[auth]\nkeys_file = "{keys}"\n'
-    with served(personal_folder, config) as service:
+    config += f'[traces]\nendpoint = "http://127.0.0.1:{traces}"\nshare = 0\n'
+    with collecting(traces) as collector, served(personal_folder, config) as service:
         service.wait_for("gateway ready", 2)
-        metered = Metered(service, f"http://127.0.0.1:{port}/metrics", key, reader)
+        metered = Metered(service, f"http://127.0.0.1:{port}/metrics", key, reader, collector)
         use_everything(metered)
         time.sleep(1.5)  # a gateway looks at itself each second
         yield metered
@@ -168,6 +174,34 @@ def test_answers_events_and_changes_are_told_apart(metered: Metered) -> None:
     assert metered.value("aisle_catalogue_sequence") == metered.value("aisle_catalogue_commit_seconds_count") >= 1
     assert metered.value("aisle_catalogue_overlay_rows") >= 1
     assert metered.value("aisle_stage_batch_items_sum", stage="retriever") >= 3
+
+
+def test_a_traced_search_shows_its_stages_and_nobody_else_s_words(metered: Metered) -> None:
+    search = search_pb2.SearchRequest(query="grey sofa", shopper_id="anna")
+    assert metered.call("SearchService/Search", search, traceparent=SAMPLED) == "OK"
+    collector = metered.collector
+    wait_until(lambda: collector.named("aisle.v1.SearchService/Search"), 20)
+    time.sleep(0.2)  # it comes with the others of its batch
+    server = collector.one("aisle.v1.SearchService/Search")
+    names = {span.name for span in collector.spans if span.trace_id.hex() == TRACE}
+    assert {"stage retriever", "fetch"} <= names
+    assert all(span.parent_span_id == server.span_id for span in collector.spans if span.name.startswith("stage"))
+    assert collector.one("batch retriever").links[0].span_id == collector.one("stage retriever").span_id
+    sent = b"".join(span.SerializeToString() for span in collector.spans)
+    assert b"anna" not in sent
+    assert b"sofa" not in sent
+
+
+def test_lines_of_failed_calls_name_the_trace_whoever_refused_them(metered: Metered) -> None:
+    bad = search_pb2.SearchRequest(page_size=-1)
+    assert metered.call("SearchService/Search", bad, traceparent=NOT_SAMPLED) == "INVALID_ARGUMENT"  # by a gateway
+    assert metered.call("SearchService/Search", bad, key="wrong", traceparent=NOT_SAMPLED) == "UNAUTHENTICATED"
+    wait_until(
+        lambda: (
+            {line["code"] for line in metered.service.events("call") if line.get("trace_id") == TRACE}
+            == {"INVALID_ARGUMENT", "UNAUTHENTICATED"}
+        )
+    )
 
 
 @contextmanager
