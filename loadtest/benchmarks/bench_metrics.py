@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 import urllib.request
@@ -11,13 +12,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from loadtest.benchmarks.floor import METHOD, search_messages
 from loadtest.benchmarks.service import Service, bundle_queries, free_port, served
 from loadtest.benchmarks.setup import PATIENT, Setup, ratios
 from loadtest.h2load import h2load
+from serving.metrics.metric import FOLDER, close_metrics, open_metrics
+from serving.metrics.table import CALL_SECONDS
 
 CLIENTS = 32
 SCRAPE_EVERY_S = 1.0  # Prometheus does so every 15 s
+GAUGES = 2  # times that a call moves a gauge
+REPEATS = 100_000
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -30,6 +37,8 @@ class Side:
     rates: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)  # of gateway and edge, for each search
     scrapes_ms: list[float] = field(default_factory=list)
+    observations: list[float] = field(default_factory=list)  # of a search
+    observation_us: list[float] = field(default_factory=list)
 
 
 def bench_metrics(setup: Setup) -> None:
@@ -60,16 +69,25 @@ def bench_metrics(setup: Setup) -> None:
     add("metrics", "CPU of a search, metrics on / off", "ratio", ratios(on.cpu_ms, off.cpu_ms), goal="<= 1.01")
     add("metrics", "CPU of a search, traces on / off", "ratio", ratios(traced.cpu_ms, off.cpu_ms), goal="<= 1.01")
     add("metrics", "a scrape of a saturated service", "ms", on.scrapes_ms)
+    add("metrics", "numbers counted for a search", "", on.observations)
+    add("metrics", "one of them, in a histogram with labels", "us", on.observation_us)
+    counting = [count * us / 1000 for count, us in zip(on.observations, on.observation_us, strict=True)]
+    add("metrics", "all of them / CPU of a search", "ratio", ratios(counting, off.cpu_ms), goal="<= 0.01")
 
 
 def _measure(side: Side, messages: list[bytes], seconds: float) -> None:
     pids = [line["pid"] for name in ("gateway ready", "edge ready") for line in side.service.events(name)]
+    if side.url:
+        side.observation_us.append(_observation_us())
+    counted = _counted(side)
     with _scraped(side):
         before = sum(map(_cpu_s, pids))
         report = h2load(side.service.address, METHOD, messages, clients=CLIENTS, seconds=seconds, warm_up_s=0.0)
         spent = sum(map(_cpu_s, pids)) - before
     side.rates.append(report.goodput)
     side.cpu_ms.append(1000 * spent / max(1, report.codes["OK"]))
+    if side.url:
+        side.observations.append((_counted(side) - counted) / max(1, report.codes["OK"]) + GAUGES)
 
 
 @contextmanager
@@ -97,6 +115,33 @@ def _scraped(side: Side) -> Iterator[None]:
         if side.url:
             thread.join()
             side.scrapes_ms.append(sum(taken) / len(taken))
+
+
+def _counted(side: Side) -> float:
+    """Returns how many numbers a service has counted; 0 if it has no metrics."""
+    if not side.url:
+        return 0.0
+    with urllib.request.urlopen(side.url, timeout=30) as answer:  # noqa: S310 - our own service
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.endswith(("_count", "_total")) and not sample.name.startswith("process_")
+    )
+
+
+def _observation_us() -> float:
+    """Returns what the costliest way to count takes, in microseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / FOLDER).mkdir()
+        open_metrics("bench", str(Path(folder) / "log.sock"))
+        began = time.perf_counter()
+        for _ in range(REPEATS):
+            CALL_SECONDS.labels("aisle.v1.SearchService/Search", "OK").observe(0.01)
+        taken_s = time.perf_counter() - began
+        close_metrics()
+    return 1e6 * taken_s / REPEATS
 
 
 def _cpu_s(pid: int) -> float:
