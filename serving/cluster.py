@@ -31,6 +31,7 @@ from serving.request_log.page_files import check_request_log
 from serving.run_folder import RAY
 from serving.shoppers.open_store import check_shoppers
 from serving.stages.remote import STAGE_APPS
+from serving.traces.open_tracer import check_traces
 
 APP = "aisle"
 STATUS_POLL_S = 0.2
@@ -85,6 +86,7 @@ def check(bundle_folder: Path, config: AisleConfig) -> None:
 
     Raises ConfigError, BundleError.
     """
+    check_traces(config.traces)
     if config.auth.keys_file:
         read_keys(config.auth.keys_file)
     bundle = Bundle(bundle_folder)

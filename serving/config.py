@@ -312,6 +312,30 @@ class LogConfig(_Section):
     requests: Literal["all", "failed", "off"] = Field("failed", description="Calls that get a line.")
 
 
+class MetricsConfig(_Section):
+    """What Prometheus scrapes: one page for all processes of this machine. Read at start alone."""
+
+    port: int = Field(0, ge=0, le=65535, description="Port of http://HOST:PORT/metrics; 9464 is usual. 0: no metrics.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Whoever reaches it reads it, without a key.")
+
+
+class TracesConfig(_Section):
+    """Where spans of calls are sent, by OTLP over gRPC. Needs the extra 'otel'."""
+
+    endpoint: str = Field(
+        "", description="Of a collector, as http://127.0.0.1:4317; https:// for TLS. Empty: no traces."
+    )
+    share: float = Field(
+        0.01, ge=0, le=1, description="Share of the calls that are traced, of those whose caller has not decided it."
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> TracesConfig:
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"endpoint must begin with http:// or https:// (it is '{self.endpoint}')")
+        return self
+
+
 class AisleConfig(_Section):
     """All of `aisle.toml`."""
 
@@ -330,6 +354,8 @@ class AisleConfig(_Section):
     catalogue: CatalogueConfig = CatalogueConfig()
     request_log: RequestLogConfig = RequestLogConfig()
     log: LogConfig = LogConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    traces: TracesConfig = TracesConfig()
 
     @model_validator(mode="after")
     def _ranks_what_it_may(self) -> AisleConfig:
@@ -346,6 +372,12 @@ class AisleConfig(_Section):
                 f"request_log.shoppers = 'pseudonym' needs shoppers.store = 'sqlite' (it is '{self.shoppers.store}'): only there has each "
                 "shopper a key, without which a forgotten shopper's pages lead nowhere"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_two_ports(self) -> AisleConfig:
+        if self.metrics.port == self.server.port:
+            raise ValueError(f"metrics.port and server.port are both {self.server.port}")
         return self
 
     @model_validator(mode="after")

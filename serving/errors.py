@@ -61,13 +61,14 @@ class Unauthenticated(AisleError):
 
 
 class NotPermitted(AisleError):
-    """The API key lacks a scope. If only one `field` of the request needs it, the error names it."""
+    """The API key `key_name` lacks a scope. If only one `field` of the request needs it, the error names it."""
 
     code = Code.PERMISSION_DENIED
     reason = "SCOPE_MISSING"
 
-    def __init__(self, message: str, field: str = "", purpose: str = "") -> None:
+    def __init__(self, message: str, field: str = "", purpose: str = "", key_name: str = "") -> None:
         super().__init__(f"{message}, which {field} needs: {purpose}" if field else message)
+        self.key_name = key_name
         self.violations = (Violation(field, purpose),) if field else ()
 
 
@@ -108,6 +109,7 @@ class QuotaExceeded(AisleError):
     def __init__(self, key_name: str, limit: str, rate: float, retry_after_s: float) -> None:
         said = f"the API key '{key_name}' has used up its {limit} of {rate:g}; try again after the given delay"
         super().__init__(said, retry_after_s=retry_after_s)
+        self.key_name = key_name
         self.quota = (f"key:{key_name}", f"{limit} is {rate:g}")  # who, and what is used up
 
 

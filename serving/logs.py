@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ MAX_EXCEPTION_CHARS = (
 )
 
 log = logging.getLogger(LOGGER)
+# Of the call whose work this is, if its caller named one or it is traced.
+TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -43,6 +46,8 @@ class LineFormat(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         fields: dict[str, object] = {name: _bounded(value) for name, value in getattr(record, "fields", {}).items()}
+        if trace_id := TRACE_ID.get():
+            fields["trace_id"] = trace_id
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)[-MAX_EXCEPTION_CHARS:]
         if self._json:

@@ -15,6 +15,7 @@ from loadtest.benchmarks.bench_echo import bench_echo
 from loadtest.benchmarks.bench_encoder import bench_encoder
 from loadtest.benchmarks.bench_encoder_service import bench_encoder_service
 from loadtest.benchmarks.bench_index import bench_index
+from loadtest.benchmarks.bench_metrics import bench_metrics
 from loadtest.benchmarks.bench_overload import bench_overload
 from loadtest.benchmarks.bench_personal import bench_personal
 from loadtest.benchmarks.bench_ranking import bench_ranking
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "shoppers": bench_shoppers,
     "rolling": bench_rolling,
     "catalogue": bench_catalogue,
+    "metrics": bench_metrics,
 }
 
 

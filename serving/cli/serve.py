@@ -98,6 +98,12 @@ def _run(
     signals = _Signals()
     with run_folder(server.port if is_own else 0) as folder, ExitStack() as held:
         claim = PortClaim(server.host, server.port) if is_own else None
+        exporter = None
+        if settings.metrics.port:
+            from serving.metrics.exporter import Exporter
+
+            exporter = Exporter(settings.metrics, folder)
+            held.callback(exporter.close)
         from serving import cluster  # loads Ray: seconds
         from serving.cli.compaction import Compaction
 
@@ -121,12 +127,16 @@ def _run(
         held.callback(compaction.stop)
         compaction.serves(settings.catalogue)
         while not signals.stop.wait(POLL_S):
+            if exporter:
+                exporter.sweep()
             was_built = compaction.poll()
             if was_built or signals.reload.is_set():
                 signals.reload.clear()
                 claim, rolled_out = _roll_out(bundle, load, claim, str(collector.path), signals.stop.is_set)
                 if rolled_out:
                     compaction.serves(rolled_out.catalogue)
+                    if rolled_out.metrics != settings.metrics:
+                        log.warning("[metrics] is read at start alone; it stays as it was")
                 elif was_built:
                     compaction.failed("it was built, and could not be rolled out")
 

@@ -24,6 +24,7 @@ from serving.edge.http2 import Http2Server
 from serving.edge.keys import server_credentials
 from serving.edge.links import Link, Method
 from serving.logs import configure_logging, log
+from serving.metrics.metric import open_metrics
 
 TICK_S = 0.25
 SWITCH_S = 0.0002  # the two threads take turns often: each has little to do and much to wait for
@@ -123,6 +124,7 @@ class EdgeProcess:
         if self._door is None:
             config = AisleConfig.model_validate(settings["config"])
             configure_logging(config.log.format, config.log.level, settings["log_socket"])
+            open_metrics("edge", settings["log_socket"])
             try:
                 self._listen(config, services, [Method(*method) for method in methods])
             except OSError as error:

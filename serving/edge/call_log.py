@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 
 from serving.config import LogConfig
 from serving.errors import Code, Overloaded, QuotaExceeded
 from serving.logs import log
+from serving.traces.trace import trace_id_of
 
 REFUSALS_LOG_S = 1.0
 
@@ -31,9 +31,10 @@ class CallLog:
         request_id: str,
         started: float,
         error: BaseException | None = None,
-        more: Mapping[str, object] | None = None,
+        traceparent: str = "",
     ) -> None:
-        """Counts and logs the end of a call. `code` is the name of a gRPC status, `started` a time of `time.monotonic`."""
+        """Counts and logs the end of a call. `code` is the name of a gRPC status, `started` a time of `time.monotonic`, `traceparent` the
+        caller's where the log does not know the call's trace by itself."""
         self.ended[method, code] += 1
         if self._requests == "off" or (self._requests == "failed" and error is None):
             return
@@ -45,8 +46,9 @@ class CallLog:
             "code": str(code),
             "request_id": request_id,
             "ms": (time.monotonic() - started) * 1000,
-            **(more or {}),
         }
+        if traceparent:
+            fields["trace_id"] = trace_id_of(traceparent)
         if error is not None:
             fields["error"] = str(error)
         if code == Code.INTERNAL:

@@ -24,6 +24,7 @@ import grpc
 from serving.config import AisleConfig
 from serving.edge.admission import Admission
 from serving.edge.call_log import CallLog
+from serving.edge.call_metrics import CallMetrics
 from serving.edge.frames import Kind
 from serving.edge.health import LOCAL_METHODS, Health, Reflection
 from serving.edge.http2 import ServerCall
@@ -40,6 +41,7 @@ from serving.errors import (
     Unavailable,
     Violation,
 )
+from serving.traces.trace import read_traceparent
 
 # Messages that are on their way at a time: what callers that nobody has heard out can make this process keep.
 MAX_READS = 64
@@ -68,6 +70,7 @@ class Door:
         self._keys = KeyRing(config.auth.keys_file) if config.auth.keys_file else None
         self._quotas = Quotas()
         self._log = CallLog(config.log)
+        self._metrics = CallMetrics([method.path for method in methods])
         self._admission = Admission()
         self._health = Health(services)
         self._reflection = Reflection(services) if config.server.reflection else None
@@ -96,16 +99,20 @@ class Door:
                     raise NotImplementedHere(f"there is no method '{name}' in the service '{service}'")
                 caller, key = self._identify(call, method)
                 deadline = min(call.deadline, now + self._max_deadline_s)
+                self._metrics.arrived(method.path, deadline - now)
                 self._admit(caller, key, method, deadline - now)
             except AisleError as error:
                 name = method.name if method else "unknown"
-                self._log.done(name, error.code, request_id, now, error)
+                self._log.done(name, error.code, request_id, now, error, read_traceparent(call.metadata))
+                self._metrics.refused(call.method, error, error.code, time.monotonic() - now)
                 status = error_status(error, request_id)
                 call.refuse(status.code, status.message, status.trailers)
                 return
             opened = OpenCall(next(self._numbers), call, method, caller, key, request_id, now, deadline)
+            opened.traceparent = read_traceparent(call.metadata)
             self._calls[opened.number] = opened
             self._admission.begin(caller, method.stages, opened.cost)
+            self._metrics.began(method.path)
             heapq.heappush(self._by_deadline, (deadline, opened.number))
             call.watch(lambda _: self._closed(opened))
             if method.is_stream:
@@ -179,8 +186,8 @@ class Door:
             if opened.link:
                 self._send(opened.link, Kind.CANCEL, (opened.number,))  # it counts the call
             else:
-                self._log.done(opened.method.name, "CANCELLED", opened.request_id, opened.started)
-            self._finish(opened)
+                self._log_end(opened, "CANCELLED")
+            self._finish(opened, "CANCELLED")
 
     # Called by the thread of the links.
 
@@ -211,14 +218,16 @@ class Door:
             if kind == Kind.ANSWER:
                 opened = self._calls.get(values[0])
                 if opened and opened.link is link:
-                    self._finish(opened)
+                    self._finish(opened, "OK")
                     opened.call.answer(body, ((REQUEST_ID, opened.request_id),))
                     self.say_if_gone(link)
             elif kind == Kind.FAIL:
                 number, code, message, trailers = values
                 opened = self._calls.get(number)
                 if opened and opened.link is link:
-                    self._finish(opened)
+                    if opened.key and _CODES[code] is grpc.StatusCode.PERMISSION_DENIED:
+                        self._metrics.not_permitted(opened.key.name)
+                    self._finish(opened, _CODES[code].name)
                     opened.call.fail(_CODES[code], message, trailers)
                     self.say_if_gone(link)
             elif kind == Kind.COST:
@@ -318,19 +327,24 @@ class Door:
         opened.cost = cost
 
     def _fail(self, opened: OpenCall, error: AisleError) -> None:
-        self._finish(opened)
-        self._log.done(opened.method.name, error.code, opened.request_id, opened.started, error)
+        self._finish(opened, error.code)
+        self._log_end(opened, error.code, error)
         status = error_status(error, opened.request_id)
         opened.call.fail(status.code, status.message, status.trailers)
 
-    def _finish(self, opened: OpenCall) -> None:
+    def _log_end(self, opened: OpenCall, code: str, error: AisleError | None = None) -> None:
+        self._log.done(opened.method.name, code, opened.request_id, opened.started, error, opened.traceparent)
+
+    def _finish(self, opened: OpenCall, code: str) -> None:
+        now = time.monotonic()
+        self._metrics.ended(opened.method.path, code, now - opened.started)
         del self._calls[opened.number]
         if opened.link:
             opened.link.calls.pop(opened.number, None)
         if opened in self._unread:
             self._unread.remove(opened)
         self._stop_reading(opened)
-        self._admission.end(opened.caller, opened.method.stages, opened.cost, time.monotonic())
+        self._admission.end(opened.caller, opened.method.stages, opened.cost, now)
 
     def _send(self, link: Link, kind: Kind, values: tuple[Any, ...] = (), body: bytes = b"") -> None:
         if not link.send(kind, values, body):
@@ -340,6 +354,7 @@ class Door:
         """Health and the expected speeds follow the gateways that take calls."""
         ready = [link for link in self.links if link.takes_calls]
         self._health.set(bool(ready) and not self.stopping)
+        self._metrics.set_ready(len(ready))
         for number in {number for link in ready for number in link.speeds}:
             told = [link.speeds[number] for link in ready if number in link.speeds]
             known = [speed for speed, _ in told if speed]

@@ -29,7 +29,7 @@ class Kind(IntEnum):
     COST = 8  # call; what it costs, once that is known
     # From the edge.
     WELCOME = 20
-    CALL = 21  # call, method, caller, key, request id, started, deadline; the message
+    CALL = 21  # call, method, caller, key, request id, started, deadline, traceparent; the message
     MESSAGE = 22  # call; a stream's message
     END = 23  # call; the stream has no more messages
     CANCEL = 24  # call

@@ -46,7 +46,7 @@ class ApiKey:
         """Raises NotPermitted if the key has no such scope. `field` of the request is what needs it, and `purpose` says why."""
         if self.permits(scope):
             return
-        raise NotPermitted(f"the API key '{self.name}' has no scope '{scope}'", field, purpose)
+        raise NotPermitted(f"the API key '{self.name}' has no scope '{scope}'", field, purpose, self.name)
 
 
 @dataclass(frozen=True, slots=True)

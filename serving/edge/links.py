@@ -46,10 +46,20 @@ class OpenCall:
     link: Link | None = None
     tries: int = 0
     is_reading: bool = False
+    traceparent: str = ""
 
     def values(self) -> tuple[Any, ...]:
         key = (self.key.name, tuple(self.key.scopes)) if self.key else None
-        return self.number, self.method.number, self.caller, key, self.request_id, self.started, self.deadline
+        return (
+            self.number,
+            self.method.number,
+            self.caller,
+            key,
+            self.request_id,
+            self.started,
+            self.deadline,
+            self.traceparent,
+        )
 
 
 class Link:

@@ -18,6 +18,7 @@ from serving.catalogue.log import Appended
 from serving.errors import AisleError, Code, InvalidRequest, Violation
 from serving.gateway.messages.catalogue import CatalogueMessages, ChangeCall
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
+from serving.metrics import table
 from serving.search.pipeline import SearchPipeline
 from serving.search.product_vectors import PRODUCT_COST
 
@@ -54,6 +55,7 @@ class CatalogueService(Servicer):
         self._pipeline, self._encoder = pipeline, encoder
         self._bundle_version = bundle_version
         self._max_wait_s = max_wait_ms / 1000
+        self._commit_seconds = table.COMMIT_SECONDS.labels()
 
     def stages_of(self, method: str) -> tuple[int, ...]:
         return self._pipeline.product_stages if method in ("UpsertProducts", "StreamProducts") else ()
@@ -166,7 +168,9 @@ class CatalogueService(Servicer):
                 change_id=change.change_id,
                 content=change.content,
             )
+            started = time.monotonic()
             appended = await follower.log.append(batch)
+            self._commit_seconds.observe(time.monotonic() - started)
         is_visible = False
         if change.waits:
             left_s = call.deadline - time.monotonic() - ANSWER_S

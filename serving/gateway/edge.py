@@ -197,7 +197,8 @@ class _Link(asyncio.Protocol):
 
     async def _answer(self, number: int, method: int, values: Sequence[Any], body: bytes) -> None:
         run, descriptor = self._methods[method]
-        call = self._guard.begin(lambda cost: self.send(Kind.COST, (number, cost)), *values)
+        path = f"{descriptor.containing_service.full_name}/{descriptor.name}"
+        call = self._guard.begin(path, lambda cost: self.send(Kind.COST, (number, cost)), *values)
         request: bytes | Stream = body
         if descriptor.client_streaming:
             request = self._streams[number] = Stream(lambda: self.send(Kind.READ, (number,)))

@@ -25,15 +25,19 @@ from serving.config import AisleConfig
 from serving.edge.call_log import CallLog
 from serving.gateway.edge import Edge
 from serving.gateway.rpc import Guard, Servicer
+from serving.gateway.self_watch import SelfWatch
 from serving.logs import configure_logging, log, logged_failure
+from serving.metrics.metric import open_metrics
 from serving.replica_address import bind_to_loopback
 from serving.request_log.request_log import RequestLog
 from serving.search.pipeline import SearchPipeline
+from serving.shoppers.counted_store import CountedStore
 from serving.shoppers.open_store import open_shoppers
 from serving.shoppers.store import ShopperStore
 from serving.stages.local import LocalStage
 from serving.stages.remote import RemoteStage
 from serving.stages.stage import Stage, StagePlan
+from serving.traces.open_tracer import open_tracer
 
 # A search passes between the event loop and the threads of the stages some ten times. While another thread runs Python, as for a Rank call
 # of thousands of products, each of these waits this long for the interpreter.
@@ -68,6 +72,7 @@ class Gateway:
         bind_to_loopback()
         sys.setswitchinterval(SWITCH_S)
         configure_logging(config.log.format, config.log.level, log_socket)
+        open_metrics("gateway", log_socket)
         with logged_failure("gateway"), generation.named():
             await self._start(generation, config, plans, wire, log_socket)
 
@@ -89,8 +94,12 @@ class Gateway:
             for plan in plans
         }
         self._stages = list(stages.values())
-        self._shoppers = await open_shoppers(config.shoppers, Bundle(bundle_folder).manifest.name)
+        manifest = Bundle(bundle_folder).manifest
         self._replica_id = serve.get_replica_context().replica_id.unique_id
+        facts = {"service.instance.id": self._replica_id, "aisle.bundle": manifest.version}
+        guard.tracer = open_tracer(config.traces, facts)
+        store = await open_shoppers(config.shoppers, manifest.name)
+        self._shoppers = CountedStore(store) if store else None
         wired = await asyncio.to_thread(wire, bundle_folder, config, stages, self._shoppers, guard, self._replica_id)
         self._follower, self._request_log = wired.follower, wired.request_log
         edge = Edge(
@@ -103,6 +112,9 @@ class Gateway:
         )
         await edge.start()
         self._edge = edge
+        self._watch = SelfWatch(self._stages, self._follower, manifest) if config.metrics.port else None
+        if self._watch:
+            self._watch.start()
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not scan it again
         log.info(
@@ -133,6 +145,8 @@ class Gateway:
             return
         log.info("gateway draining", extra={"fields": {"replica": self._replica_id}})
         await edge.drain()
+        if self._watch:
+            self._watch.close()
         for stage in self._stages:
             await stage.close()
         if self._request_log:  # first: no store that fails to close may cost its pages
@@ -141,4 +155,6 @@ class Gateway:
             await self._shoppers.close()
         if self._follower:
             await self._follower.close()
+        if self._guard.tracer:
+            await asyncio.to_thread(self._guard.tracer.close)
         log.info("gateway stopped", extra={"fields": {"replica": self._replica_id, "calls": self._guard.log.codes()}})

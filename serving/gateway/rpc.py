@@ -22,8 +22,10 @@ from serving.edge.keys import ApiKey
 from serving.edge.trailers import ErrorStatus, error_status
 from serving.errors import AisleError, AnswerTooLarge, Code, DeadlineExceeded, InvalidRequest, Violation
 from serving.gateway.long_work import LongWork
+from serving.logs import TRACE_ID
 from serving.stages.caller import CALLER
 from serving.stages.lone_calls import LoneCalls
+from serving.traces.trace import TRACE, CallTrace, Tracer, trace_id_of
 
 LONG_BYTES = 128 * 1024  # of a message that is not parsed on the event loop
 
@@ -45,6 +47,7 @@ class Call:
     key: ApiKey | None = None
     caller: str = ""
     set_cost: Callable[[float], None] = lambda _: None  # tells the edge what the call costs; 1 is an ordinary search
+    trace: CallTrace | None = None  # None if the call is not traced
 
     def require(self, scope: str, field: str, purpose: str) -> None:
         """Raises NotPermitted if the call needs a key and its key lacks `scope`, which a field of its request needs."""
@@ -87,20 +90,34 @@ class Guard:
     edge_ended: Mapping[tuple[str, str], int] = field(
         default_factory=dict
     )  # the calls that the edge ended itself, of all gateways
+    tracer: Tracer | None = None  # None if no call is traced
 
     def begin(
         self,
+        path: str,
         set_cost: Callable[[float], None],
         caller: str,
         key: tuple[str, tuple[str, ...]] | None,
         request_id: str,
         started: float,
         deadline: float,
+        traceparent: str,
     ) -> Call:
-        """Takes a call as the edge describes it. Belongs to the call's own task."""
+        """Takes a call as the edge describes it; `path` is its method, as "aisle.v1.SearchService/Search". Belongs to the call's own
+        task."""
         CALLER.set(caller)
         admitted = ApiKey(key[0], "", frozenset(key[1])) if key else None
-        return Call(request_id, started, deadline, admitted, caller, set_cost)
+        trace = self._begin_trace(path, traceparent, started, request_id)
+        return Call(request_id, started, deadline, admitted, caller, set_cost, trace)
+
+    def _begin_trace(self, path: str, traceparent: str, started: float, request_id: str) -> CallTrace | None:
+        trace = self.tracer.begin(path, traceparent, started, {"aisle.request_id": request_id}) if self.tracer else None
+        if trace:
+            TRACE.set(trace)
+            TRACE_ID.set(trace.trace_id)
+        elif traceparent:
+            TRACE_ID.set(trace_id_of(traceparent))
+        return trace
 
     def ended(self) -> Counts:
         """Returns how calls ended, with those that never reached this gateway."""
@@ -108,6 +125,8 @@ class Guard:
 
     def done(self, method: str, call: Call, code: str, error: BaseException | None = None) -> None:
         self.log.done(method, code, call.request_id, call.started, error)
+        if call.trace:
+            call.trace.end(code)
 
     def status(self, error: Exception, call: Call) -> ErrorStatus:
         """Returns what the caller gets. Nothing of an error that is not for callers leaves this process."""

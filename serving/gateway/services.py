@@ -20,6 +20,7 @@ from serving.search.pipeline import SearchPipeline
 from serving.search.product_vectors import PRODUCT_COST
 from serving.search.request import Caller
 from serving.search.retrieve import INLINE_PER_COST, ROWS_PER_COST
+from serving.search.search_metrics import RankMetrics, SearchMetrics
 
 EXPLAINED_COST = 8  # what the reasons for a page cost more than the page
 
@@ -35,6 +36,7 @@ class SearchService(Servicer):
         self._pipeline = pipeline
         self._messages = messages
         self._request_log = request_log
+        self._metrics = SearchMetrics()
 
     def stages_of(self, method: str) -> tuple[int, ...]:  # noqa: ARG002
         return self._pipeline.search_stages
@@ -53,6 +55,7 @@ class SearchService(Servicer):
         if shown and shown.keeps_features:
             search = dataclasses.replace(search, keeps_features=True)
         results = await self._pipeline.search(search, call.deadline)
+        self._metrics.answered(search, results)
         fetched = time.monotonic()
         response = self._messages.write(search_call, results)
         if shown:
@@ -148,6 +151,7 @@ class RankingService(Servicer):
         self.guard = guard
         self._pipeline = pipeline
         self._messages = messages
+        self._metrics = RankMetrics()
 
     def stages_of(self, method: str) -> tuple[int, ...]:  # noqa: ARG002
         return self._pipeline.search_stages
@@ -163,6 +167,8 @@ class RankingService(Servicer):
         if rank_call.num_explained:
             _check_explanation(rank_call, call)
         results = await self._pipeline.rank(rank_call, call.deadline) if len(rank_call.candidates) else None
+        if results:
+            self._metrics.answered(results)
         fetched = time.monotonic()
         answer = (rank_call, unknown, results)
         response = await long_work(call.caller, write, *answer) if is_long else write(*answer)
@@ -218,3 +224,9 @@ def _stamp(response: search_pb2.SearchResponse | ranking_pb2.RankResponse, call:
     response.request_id = call.request_id
     response.timing.phases.add(name="fetch", compute_ms=(now - fetched) * 1000, batch_size=1)
     response.timing.total_ms = (now - call.started) * 1000
+    if call.trace:
+        call.trace.phase("fetch", fetched, now)
+        call.trace.describe(
+            bundle=response.bundle_version,
+            degraded=[degradation.part for degradation in response.degradations],
+        )

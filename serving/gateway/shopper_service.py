@@ -8,8 +8,9 @@ from google.protobuf.message import DecodeError
 
 from aisle.v1 import shopper_pb2
 from serving.errors import AisleError, Code, InvalidRequest, Violation
-from serving.gateway.messages.events import EventMessages
+from serving.gateway.messages.events import Batch, EventMessages
 from serving.gateway.rpc import Call, Guard, Servicer, guarded
+from serving.metrics import table
 from serving.shoppers.store import ShopperStore
 
 MAX_STREAM_BATCHES = 1000
@@ -37,6 +38,9 @@ class ShopperService(Servicer):
         self._forget = forget
         self._configured_store = store
         self._messages = messages
+        self._recorded, self._duplicates, self._refused = (
+            table.EVENTS.labels(result) for result in ("recorded", "duplicate", "refused")
+        )
 
     @guarded("events")
     async def RecordEvents(
@@ -44,7 +48,7 @@ class ShopperService(Servicer):
     ) -> shopper_pb2.RecordEventsResponse:
         store = self._store()
         batch = self._messages.read_batch(request)
-        totals, _ = self._messages.write_totals(batch, await store.record(batch.events))
+        totals, _ = await self._record(store, batch)
         return shopper_pb2.RecordEventsResponse(
             recorded=totals.recorded,
             duplicates=totals.duplicates,
@@ -67,7 +71,7 @@ class ShopperService(Servicer):
             if len(response.batches) == MAX_STREAM_BATCHES:
                 raise InvalidRequest(Violation(path, f"is one too many; a stream has at most {MAX_STREAM_BATCHES}"))
             batch = self._messages.read_batch(request, f"{path}.")
-            totals, spent_bytes = self._messages.write_totals(batch, await store.record(batch.events), spent_bytes)
+            totals, spent_bytes = await self._record(store, batch, spent_bytes)
             response.batches.append(totals)
         return response
 
@@ -89,6 +93,16 @@ class ShopperService(Servicer):
         if self._forget:
             self._forget(shopper_id)
         return shopper_pb2.ForgetShopperResponse(forgotten=forgotten, request_id=call.request_id)
+
+    async def _record(
+        self, store: ShopperStore, batch: Batch, spent_bytes: int = 0
+    ) -> tuple[shopper_pb2.BatchTotals, int]:
+        """Records a batch. Returns what became of it, and the bytes of rejections in the whole answer."""
+        recorded = await store.record(batch.events)
+        self._recorded.inc(recorded.recorded)
+        self._duplicates.inc(recorded.duplicates)
+        self._refused.inc(len(batch.rejected))
+        return self._messages.write_totals(batch, recorded, spent_bytes)
 
     def _store(self) -> ShopperStore:
         if self._configured_store is None:

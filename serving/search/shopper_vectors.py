@@ -16,6 +16,7 @@ from models.arrays import Floats
 from models.events.event import Event, EventKind
 from models.ranking.taste import Taste
 from serving.compute.shopper_encoder import ShopperVector
+from serving.metrics import table
 from serving.search.failure import reason_of
 from serving.shoppers.store import ShopperStore
 from serving.stages.batcher import Outcome
@@ -68,6 +69,7 @@ class ShopperVectors:
         self._store = store
         self._wait_s = wait_ms / 1000
         self._cache: OrderedDict[str, _Kept] = OrderedDict()  # the oldest first
+        self._hits, self._misses = (table.SHOPPER_CACHE.labels(result) for result in ("hit", "miss"))
 
     async def from_events(self, events: tuple[Event, ...], deadline: float) -> Shopper:
         """Returns the shopper of a request's events."""
@@ -81,6 +83,7 @@ class ShopperVectors:
         stamp = self._store.stamp()
         kept = self._cache.get(shopper_id)
         if kept and kept.stamp == stamp is not None:
+            self._hits.inc()
             return kept.shopper  # nobody has recorded anything since
         wait_s = min(self._wait_s, STORE_SHARE * (deadline - time.monotonic()))
         try:
@@ -88,7 +91,9 @@ class ShopperVectors:
                 if kept and kept.version == await self._store.version(shopper_id):
                     if self._cache.get(shopper_id) is kept:  # not forgotten meanwhile
                         self._cache[shopper_id] = dataclasses.replace(kept, stamp=stamp)
+                    self._hits.inc()
                     return kept.shopper
+                self._misses.inc()
                 history = await self._store.history(shopper_id, MAX_EVENTS)
         except TimeoutError:
             return Shopper(reason=f"the shopper store did not answer within {wait_s * 1000:.0f} ms", failed=True)

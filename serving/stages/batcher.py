@@ -27,6 +27,8 @@ import numpy as np
 from serving.errors import DeadlineExceeded, Overloaded, Unavailable
 from serving.stages.caller import CALLER
 from serving.stages.fair_queue import FairQueue
+from serving.stages.stage_observer import StageObserver
+from serving.traces.trace import TRACE, CallTrace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -82,6 +84,7 @@ class _Entry(Generic[Item, Result]):
     arrived: float
     future: asyncio.Future[Outcome[Result]]
     caller: str
+    trace: CallTrace | None
     queued: bool = True
 
 
@@ -101,7 +104,7 @@ class Batcher(Generic[Item, Result]):
     `compute` gets a list of items and returns as many results; a result that is an exception fails its item alone.
     `slots()` says how many batches may be in flight now: 1 for a stage in this process, more for remote replicas.
     `max_wait_s` bounds the queue of a stage that is never free: it holds no more work than the stage does in that time, at its measured
-    speed.
+    speed. `observer` is told what happens.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Batcher(Generic[Item, Result]):
         slots: Callable[[], int] = lambda: 1,
         max_wait_s: float = 0.25,
         clock: Callable[[], float] = time.monotonic,
+        observer: StageObserver | None = None,
     ) -> None:
         if max_batch_cost < 1:
             raise ValueError(f"max_batch_cost is {max_batch_cost}; it must be at least 1")
@@ -131,6 +135,7 @@ class Batcher(Generic[Item, Result]):
         self._items = self._batches = self._batched_cost = self._failed = 0
         self._refused: Counter[str] = Counter()
         self._recent = _Recent()
+        self._observer = observer
 
     async def submit(
         self, item: Item, *, cost: int = 1, deadline: float = math.inf, admitted: bool = False
@@ -143,7 +148,7 @@ class Batcher(Generic[Item, Result]):
         """
         self.check_admission(cost, deadline, admitted=admitted)
         future: asyncio.Future[Outcome[Result]] = asyncio.get_running_loop().create_future()
-        entry = _Entry(item, cost, deadline, self._clock(), future, CALLER.get())
+        entry = _Entry(item, cost, deadline, self._clock(), future, CALLER.get(), TRACE.get())
         if not self._queue.items and len(self._in_flight) < self._slots():
             self._burst_cost = 0
         self._burst_cost += cost
@@ -154,17 +159,17 @@ class Batcher(Generic[Item, Result]):
         except asyncio.CancelledError:
             if entry.queued:  # its place is free at once, its entry is dropped when it surfaces
                 self._queue.give_up(entry)
-                self._refused["cancelled"] += 1
+                self._count_refusal("cancelled")
             raise
 
     def check_admission(self, cost: int = 1, deadline: float = math.inf, *, admitted: bool = False) -> None:
         """Raises the error with which `submit` would refuse an item. Cheap: a call can be refused before any other work."""
         if self._closed:
-            self._refused["closed"] += 1
+            self._count_refusal("closed")
             raise Unavailable("the server is shutting down; send the call to another replica")
         now = self._clock()
         if deadline <= now:
-            self._refused["expired"] += 1
+            self._count_refusal("expired")
             raise DeadlineExceeded("the deadline had passed before any work was done")
         if self._queue.items == 0:
             return
@@ -176,7 +181,7 @@ class Batcher(Generic[Item, Result]):
         too_long = is_over and not (is_short or is_burst)
         hopeless = now + DEADLINE_MARGIN * self.expected_s() > deadline
         if too_long or hopeless:
-            self._refused["full" if too_long else "hopeless"] += 1
+            self._count_refusal("full" if too_long else "hopeless")
             excess_s = wait_s - min(self.max_wait_s, max(deadline - now, 0.0)) / 2
             raise Overloaded(max(MIN_RETRY_S, excess_s))
 
@@ -197,6 +202,11 @@ class Batcher(Generic[Item, Result]):
         """Returns how long the oldest queued item has waited; 0 with an empty queue."""
         now = self._clock()
         return max((now - entry.arrived for entry in self._queue), default=0.0)
+
+    def show(self, replicas: int) -> None:
+        """Tells the observer how the queue is now."""
+        if self._observer:
+            self._observer.set_queue(self._queue.items, self._queue.cost, self.oldest_wait_s(), replicas)
 
     def wake(self) -> None:
         """Starts batches if there are slots for them. Call it when `slots()` may have grown."""
@@ -260,7 +270,7 @@ class Batcher(Generic[Item, Result]):
         while (entry := self._queue.next()) is not None:
             if entry.deadline <= now + self._batch_s / 2:  # the answer would be late
                 self._queue.pop()
-                self._refused["expired"] += 1
+                self._count_refusal("expired")
                 entry.future.set_exception(DeadlineExceeded("the deadline passed while the call was queued"))
                 continue
             if batch and (len(batch) + 1) * max(widest, entry.cost) > self._budget(max(widest, entry.cost)):
@@ -281,19 +291,23 @@ class Batcher(Generic[Item, Result]):
         results = await self._compute_or_bisect([entry.item for entry in batch])
         seconds = self._clock() - started
         cost = sum(entry.cost for entry in batch)
-        self._count(cost, seconds, len(batch))
+        waits = [started - entry.arrived for entry in batch]
+        self._count(cost, seconds, waits)
+        if self._observer:
+            traced = [(entry.trace, wait_s) for entry, wait_s in zip(batch, waits, strict=True) if entry.trace]
+            self._observer.batch_ended(started, seconds, cost, waits, traced)
         if not all(isinstance(result, BaseException) for result in results):  # a lost batch says nothing of the speed
             self._measure(cost, seconds, backlog)
-        for entry, result in zip(batch, results, strict=True):
-            queue_ms = (started - entry.arrived) * 1000
-            self._recent.queue_ms.append(queue_ms)
+        for entry, result, wait_s in zip(batch, results, waits, strict=True):
             if entry.future.done():
                 continue
             if isinstance(result, BaseException):
                 self._failed += 1
+                if self._observer:
+                    self._observer.failed()
                 entry.future.set_exception(result)
             else:
-                entry.future.set_result(Outcome(result, queue_ms, seconds * 1000, len(batch)))
+                entry.future.set_result(Outcome(result, wait_s * 1000, seconds * 1000, len(batch)))
 
     async def _compute_or_bisect(self, items: list[Item]) -> Sequence[Result | BaseException]:
         """Returns as many results as items. A failing batch is halved until the items that make it fail stand alone."""
@@ -313,11 +327,17 @@ class Batcher(Generic[Item, Result]):
             return [*left, *await self._compute_or_bisect(items[middle:])]
         return results
 
-    def _count(self, cost: int, seconds: float, num_items: int) -> None:
-        self._items += num_items
+    def _count(self, cost: int, seconds: float, waits: Sequence[float]) -> None:
+        self._items += len(waits)
         self._batches += 1
         self._batched_cost += cost
         self._recent.compute_ms.append(seconds * 1000)
+        self._recent.queue_ms.extend(wait_s * 1000 for wait_s in waits)
+
+    def _count_refusal(self, reason: str) -> None:
+        self._refused[reason] += 1
+        if self._observer:
+            self._observer.refused(reason)
 
     def _measure(self, cost: int, seconds: float, backlog: bool) -> None:
         speed = cost / max(seconds, 1e-6)

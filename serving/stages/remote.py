@@ -22,6 +22,7 @@ from ray.serve.handle import DeploymentHandle
 from serving.config import LogConfig
 from serving.errors import Unavailable
 from serving.logs import configure_logging, log, logged_failure
+from serving.metrics.metric import open_metrics
 from serving.replica_address import bind_to_loopback
 from serving.stages.stage import BatchedStage, Compute, Item, Result, StagePlan
 
@@ -93,6 +94,7 @@ class StageReplica:
     def __init__(self, name: str, load: Callable[[], Compute[Any, Any]], logging: LogConfig, log_socket: str) -> None:
         bind_to_loopback()
         configure_logging(logging.format, logging.level, log_socket)
+        open_metrics(f"stage-{name}", log_socket)
         with logged_failure(f"stage {name}"):
             self._work = load()
             self._work.warm_up()

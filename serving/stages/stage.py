@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from serving.config import LightStageConfig
 from serving.errors import Unavailable
 from serving.stages.batcher import Batcher, Outcome
+from serving.stages.stage_observer import StageObserver
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -72,6 +73,7 @@ class BatchedStage(ABC, Generic[Item, Result]):
             max_batch_cost=plan.max_batch_cost,
             slots=slots,
             max_wait_s=plan.config.max_wait_ms / 1000,
+            observer=StageObserver(self.name, self.placement),
         )
 
     async def __call__(self, item: Item, *, cost: int, deadline: float, admitted: bool = False) -> Outcome[Result]:

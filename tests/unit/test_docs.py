@@ -14,11 +14,15 @@ import click
 import pytest
 import typer
 from google.protobuf.descriptor import FileDescriptor
+from prometheus_client import ProcessCollector
 from typer.testing import CliRunner
 
 from aisle.v1 import catalogue_pb2, embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2, shopper_pb2
 from serving.cli.main import app
 from serving.edge.keys import SCOPES
+from serving.metrics import table as _table  # noqa: F401 - declares the metrics
+from serving.metrics.gpus import Gpus
+from serving.metrics.metric import METRICS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -163,6 +167,18 @@ def test_the_contract_page_has_every_limit() -> None:
     page = (DOCS / "contract.md").read_text(encoding="utf-8")
     table = page[page.index("## Limits") : page.index("## Deadlines")]
     assert len(re.findall(r"^\| (?!limit|---)", table, re.MULTILINE)) >= len(limits)
+
+
+def test_the_page_of_operations_has_every_metric_and_no_other() -> None:
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `((?:aisle|rpc|process)_\w+)` \| (\w+) \| (.*?) \| .+ \|$", page, re.MULTILINE)
+    stated = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    families = [*Gpus().collect(), *ProcessCollector(registry=None).collect()]
+    declared = {name: (str(metric.kind), metric.label_names) for name, metric in METRICS.items()}
+    assert {name: row for name, row in stated.items() if name in declared} == declared
+    by_itself = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    assert set(stated) - set(declared) <= by_itself | {"aisle_processes"}
+    assert {family.name for family in Gpus().collect()} <= set(stated)
 
 
 def words() -> list[tuple[str, str, str]]:
