@@ -28,7 +28,7 @@ import pyarrow as pa
 from models.arrays import Ints, Progress, silent
 from models.bundles.bundle import ATTRIBUTES, IDENTIFIERS, INDEX, LEXICAL, PRODUCTS, VECTORS, Bundle
 from models.bundles.files import link_file, record_files, write_manifest
-from models.bundles.manifest import MANIFEST, BundleError
+from models.bundles.manifest import BundleError
 from models.index.vector_index import LISTS_FILE
 from models.lexical.lexical_index import FACTS_FILE as LEXICAL_FACTS
 from models.lexical.postings import Postings

@@ -15,7 +15,7 @@ from typing import Any
 
 from models.bundles.bundle import Bundle
 from models.bundles.files import follow_umask, link_file, record_files, sync_files, write_manifest
-from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest
+from models.bundles.manifest import FORMAT_VERSION, MANIFEST, Manifest
 from models.bundles.part import Part
 from models.bundles.work_folder import check_replaceable, move_into_place
 
@@ -75,7 +75,7 @@ def link_bundle(
     check_replaceable(out, replace)
     partial = _link_files(bundle, bundle.manifest.files, out, "link", same_as)
     if catalogue is None:
-        _link(bundle.folder / MANIFEST, partial / MANIFEST)
+        link_file(bundle.folder / MANIFEST, partial / MANIFEST)
         follow_umask(partial)
         sync_files(partial, [partial / MANIFEST])
     else:
@@ -97,7 +97,7 @@ def _link_files(bundle: Bundle, names: Iterable[str], out: Path, what: str, same
     shutil.rmtree(partial, ignore_errors=True)
     for name in names:
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        _link((same_as if same_as is not None and name in shared else bundle).folder / name, partial / name)
+        link_file((same_as if same_as is not None and name in shared else bundle).folder / name, partial / name)
     return partial
 
 

@@ -54,7 +54,7 @@ def price_codes(table: ProductTable) -> tuple[Codes, list[int | None]]:
     return codes.astype(np.int32), [None if price < 0 else price for price in prices.tolist()]
 
 
-def renumbered(codes: Codes, own: Sequence[Key], keys: Sequence[Key]) -> tuple[Codes, Sequence[Key]]:
+def renumbered(codes: Codes, own: Sequence[Key], keys: list[Key]) -> tuple[Codes, list[Key]]:
     """Returns the codes (rows,) of `own` keys as places in `keys`, which hold all of them, and `keys`."""
     place = {key: number for number, key in enumerate(keys)}
     places = np.fromiter((place[key] for key in own), np.int32, len(own))

@@ -322,6 +322,8 @@ class Retrieved:
     facets: tuple[FacetCounts, ...] = ()
     sequence: int = 0  # of the latest change of the catalogue that was there
     num_rows: int = 0  # that there were: later ones are newer
+    coverage: float = 1.0  # the share of the rows that were searched; less where shards did not answer
+    num_lost: int = 0  # shards that did not answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
