@@ -31,9 +31,7 @@ class LocalShards:
     def __init__(self, catalogue: Catalogue, count: int) -> None:
         cut_shards(catalogue.bundle, count)
         self.merge = open_shard_merge(catalogue, count)
-        self.catalogues = [
-            Catalogue.open(open_shard(catalogue.bundle, shard), shard) for shard in shards_of(count)
-        ]
+        self.catalogues = [Catalogue.open(open_shard(catalogue.bundle, shard), shard) for shard in shards_of(count)]
         self.retrievers = [open_shard_retriever(one, threads=1) for one in self.catalogues]
         self.up = [True] * count
         self.num_asked: list[int] = []  # of each step
@@ -128,7 +126,10 @@ def searches(bundle: Bundle, vectors: Floats | None, count: int, *, ranks: bool,
     numbers = [name for name, column in attributes.items() if not column.holds_words and column.num_values]
 
     def some(values: Sequence[Any], most: int = 1) -> tuple[Any, ...]:
-        return tuple(values[at] for at in rng.choice(len(values), min(len(values), int(rng.integers(1, most + 1))), replace=False))
+        return tuple(
+            values[at]
+            for at in rng.choice(len(values), min(len(values), int(rng.integers(1, most + 1))), replace=False)
+        )
 
     def query_of(row: int) -> Subject:
         product = table.product(row)
@@ -191,7 +192,11 @@ def searches(bundle: Bundle, vectors: Floats | None, count: int, *, ranks: bool,
             if rng.random() < 0.8:
                 fields["sort"] = SortBy(some(["price", *numbers, *boosts])[0], bool(rng.random() < 0.5))
         elif ranks and rng.random() < 0.7:
-            fields |= {"depth": int(some([10, 100, 200])[0]), "asked_weight": 6.0, "keeps_features": bool(rng.random() < 0.3)}
+            fields |= {
+                "depth": int(some([10, 100, 200])[0]),
+                "asked_weight": 6.0,
+                "keeps_features": bool(rng.random() < 0.3),
+            }
         if kind >= 0.2:
             if rng.random() < 0.2 and boosts:
                 fields["boosts"] = tuple(rng.random(len(boosts)).round(2).tolist())

@@ -59,15 +59,15 @@ class Pool:
         ranks[positions] = np.arange(1, len(positions) + 1)
         return ranks
 
-    def best(self, k: int) -> Ints:
+    def best(self, k: int, levels: Sequence[int] = LEVELS) -> Ints:
         """Returns the positions of the k best, best first, equals by row; level by level, see LEVELS."""
-        places = np.full(len(self.rows), LEVELS[-1])  # the best of each in a leg, from 0
+        places = np.full(len(self.rows), levels[-1])  # the best of each in a leg, from 0
         for leg in self.legs:
             places[leg.positions] = np.minimum(places[leg.positions], np.arange(len(leg.positions)))
         order = np.lexsort((self.rows, -self.totals))
         chosen = np.zeros(len(order), np.bool_)
         best: list[Ints] = []
-        for level in LEVELS:
+        for level in levels:
             added = order[~chosen[order] & (places[order] < level)][: min(k, level) - int(chosen.sum())]
             chosen[added] = True
             best.append(added)

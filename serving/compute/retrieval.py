@@ -81,6 +81,7 @@ class SearchItem:
     min_sequence: int = 0  # of the latest change that must be there, if it is in the log
     others: tuple[SearchItem, ...] = ()  # the same for other readings of its query
     keeps_features: bool = False  # the answer has what the student read
+    deadline: float = math.inf  # of the call, by the clock of the process that makes the item
 
     @property
     def readings(self) -> tuple[SearchItem, ...]:
@@ -135,6 +136,7 @@ class ScoreItem:
     weights: Weights = DEFAULT_BLEND
     explains: bool = False
     min_sequence: int = 0  # as in `SearchItem`
+    deadline: float = math.inf  # the same
 
     @property
     def readings(self) -> tuple[ScoreItem, ...]:

@@ -17,7 +17,7 @@ from models.lexical.lexical_index import LexicalQuery
 from models.products.identifiers import IdentifierMatch
 from serving.compute.filter_masks import Column
 from serving.compute.named_values import NamedQuery
-from serving.compute.pool import Pool
+from serving.compute.pool import LEVELS, Pool
 from serving.compute.retrieval import ScoreItem, SearchItem
 
 
@@ -33,12 +33,14 @@ class ReadText:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ShardItem:
-    """An item in the rows of a shard. A search takes `leg_depth` products of each leg, and scores the best `num_scored`."""
+    """An item in the rows of a shard. A search takes `leg_depth` products of each leg, and scores the best `num_scored` of
+    them, level by level (`serving.compute.pool.LEVELS`) of a shard."""
 
     item: SearchItem | ScoreItem
     texts: Mapping[str, ReadText]
     leg_depth: int = 0
     num_scored: int = 0
+    levels: tuple[int, ...] = LEVELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -31,7 +31,7 @@ from serving.compute.catalogue_state import CatalogueState
 from serving.compute.facets import FacetCounter, FacetCounts, FacetQuestion, Scope, answer
 from serving.compute.filter_masks import FilterMasks
 from serving.compute.named_values import NamedValues
-from serving.compute.pool import Leg, Pool, depth_for, share_of
+from serving.compute.pool import LEVELS, Leg, Pool, depth_for, share_of
 from serving.compute.readings import merged
 from serving.compute.retrieval import (
     NOT_SCORED,
@@ -142,6 +142,7 @@ class ShardMerge:
         self._masks, self._identifiers, self._lexical, self._catalogue = masks, identifiers, lexical, catalogue
         self._named_values = NamedValues(masks, lexical.analyzer) if lexical else None
         self._facets = FacetCounter(masks)
+        self._levels = {among: tuple(share_of(level, among) for level in LEVELS) for among in range(1, rows.count + 1)}
         self._lock: threading.Lock = catalogue.lock
 
     def steps(self, items: Sequence[RetrieverItem], up: Sequence[bool]) -> Steps:
@@ -175,15 +176,15 @@ class ShardMerge:
         for at, item in enumerate(batch.items):
             if isinstance(item, SearchItem):
                 batch.found[at] = {}
-                depth = share_of(depth_for(item.k), self.rows.count)
-                scored = share_of(item.depth, self.rows.count)
                 for shard in set(range(self.rows.count)) - batch.lost:
-                    asked[shard].append(self._search(batch, item, shard, depth, scored))
+                    asked[shard].append(self._search(batch, item, shard))
                     of[shard].append(at)
         self._score(batch, asked, of)
         return asked, of
 
-    def _search(self, batch: _Batch, item: SearchItem, shard: int, depth: int, scored: int) -> ShardItem:
+    def _search(self, batch: _Batch, item: SearchItem, shard: int, *, is_whole: bool = False) -> ShardItem:
+        """Asks for a share of what the search needs, or for as much as if no other shard were there."""
+        among = 1 if is_whole else self.rows.count - len(batch.lost)
         own = dataclasses.replace(item, min_sequence=max(item.min_sequence, batch.sequence))
         if item.filter.before_row is not None:
             before = self.rows.num_before(shard, item.filter.before_row)
@@ -191,7 +192,13 @@ class ShardMerge:
         texts = {reading.subject.query.text for reading in item.readings}
         read = {text: self._read(text, shard) for text in texts if text}
         read |= {words: ReadText(words=self._words(words)) for words in item.filter.excluded_words if words not in read}
-        return ShardItem(item=own, texts=read, leg_depth=depth, num_scored=scored)
+        return ShardItem(
+            item=own,
+            texts=read,
+            leg_depth=share_of(depth_for(item.k), among),
+            num_scored=share_of(item.depth, among),
+            levels=self._levels[among],
+        )
 
     def _read(self, text: str, shard: int, *, has_products: bool = False) -> ReadText:
         matches = []
@@ -252,12 +259,8 @@ class ShardMerge:
         for at, found in batch.found.items():
             item = batch.items[at]
             assert isinstance(item, SearchItem)  # noqa: S101 - only these are found
-            depth, scored = depth_for(item.k), share_of(item.depth, self.rows.count)
-            share = share_of(depth, self.rows.count)
-            if share == depth:
-                continue
-            for shard in _short(found, share, depth):
-                asked[shard].append(self._search(batch, item, shard, depth, scored))
+            for shard in _short(found, depth_for(item.k)):
+                asked[shard].append(self._search(batch, item, shard, is_whole=True))
                 of[shard].append(at)
         return asked, of
 
@@ -552,8 +555,8 @@ class ShardMerge:
         return _Merged(retrieved=retrieved, chances=chances, features=features, missing=np.flatnonzero(~is_there))
 
 
-def _short(found: Mapping[int, ShardFound], share: int, depth: int) -> list[int]:
-    """Returns the shards that may hold more of the first `depth` products of a leg than their `share`."""
+def _short(found: Mapping[int, ShardFound], depth: int) -> list[int]:
+    """Returns the shards that may hold more of the first `depth` products of a leg than they gave."""
     short: set[int] = set()
     shards = list(found)
     searches = [[found[shard].pools] for shard in shards if found[shard].ordered is None]
@@ -568,15 +571,13 @@ def _short(found: Mapping[int, ShardFound], share: int, depth: int) -> list[int]
             for leg in range(len(pools[0].legs)):
                 legs = [pool.legs[leg] for pool in pools]
                 rows = [pool.rows[one.positions] for pool, one in zip(pools, legs, strict=True)]
-                short.update(there[one][0] for one in _cut(legs, rows, share, depth))
+                short.update(there[one][0] for one in _cut(legs, rows, depth))
     return sorted(short)
 
 
-def _cut(legs: Sequence[Leg], rows: Sequence[Ints], share: int, depth: int) -> list[int]:
-    """Returns which of the legs end, for having their share, before the last of the first `depth` products of all of them."""
-    if not legs[0].depth:
-        return []
-    full = [number for number, leg in enumerate(legs) if leg.depth == share and len(leg.keys) == share]
+def _cut(legs: Sequence[Leg], rows: Sequence[Ints], depth: int) -> list[int]:
+    """Returns which of the legs were cut before the last of the first `depth` products of all of them."""
+    full = [number for number, leg in enumerate(legs) if 0 < leg.depth < depth and len(leg.keys) == leg.depth]
     if not full:
         return []
     keys, every = np.concatenate([leg.keys for leg in legs]), np.concatenate(rows)

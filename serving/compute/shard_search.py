@@ -202,7 +202,7 @@ class ShardRetriever:
         parts = self._search.search_shard([asked[at] for at in searches], list(searches.values()), encoded.of(searches))
         found = dict(zip(searches, parts, strict=True))
         to_score = {
-            at: best_of(found[at].pools, asked[at].num_scored)
+            at: best_of(found[at].pools, asked[at])
             for at, item in searches.items()
             if asked[at].num_scored and found[at].ordered is None
         }
@@ -217,15 +217,16 @@ class ShardRetriever:
         return results
 
 
-def best_of(pools: Sequence[Pool], count: int) -> ToScore:
-    """Returns the best `count` of a shard."""
+def best_of(pools: Sequence[Pool], asked: ShardItem) -> ToScore:
+    """Returns the best of a shard."""
+    count, levels = asked.num_scored, asked.levels
     if len(pools) == 1:
         (pool,) = pools
-        best = pool.best(count)
+        best = pool.best(count, levels)
         return ToScore(pool.rows[best], pool.evidence[best])
     found = []
     for pool in pools:
-        best = pool.best(count)
+        best = pool.best(count, levels)
         found.append(pool.candidates(best, *pool.split_scores(best)))
     candidates = merged(found, count)
     return ToScore(np.array(candidates.rows, np.int64), candidates.words, np.array(candidates.readings, np.int64))
