@@ -91,12 +91,12 @@ class ShardedStage(BatchedStage[Item, Result]):
         now = time.monotonic()
         urgent = min((getattr(item, "deadline", math.inf) for item in items), default=math.inf) - DEADLINE_MARGIN_S
         give_up = min(now + self._wait_s, max(urgent, now + MIN_WAIT_S))
-        is_first = True
+        is_patient = give_up >= now + self._wait_s  # one that is late then is lost; one that misses a tight deadline is not
         steps = self._merge.steps(items, [shard.is_up for shard in self._shards])
         asked, results = await self._advance(steps, None)
         while asked is not None:
-            answers = await self._ask(asked, give_up, queue_age_ms, is_first=is_first)
-            is_first = False
+            answers = await self._ask(asked, give_up, queue_age_ms, is_patient=is_patient)
+            is_patient = False
             asked, results = await self._advance(steps, answers)
             # If a shard was waited for, the others are asked for what it leaves open: that takes its time too.
             give_up = max(give_up, time.monotonic() + LATER_WAIT_S)
@@ -114,10 +114,10 @@ class ShardedStage(BatchedStage[Item, Result]):
         return await asyncio.get_running_loop().run_in_executor(self._thread, advance)
 
     async def _ask(
-        self, asked: Sequence[list[Any]], give_up: float, queue_age_ms: float, *, is_first: bool
+        self, asked: Sequence[list[Any]], give_up: float, queue_age_ms: float, *, is_patient: bool
     ) -> list[Any]:
-        """Returns what each shard answers; None for one that was not asked or does not answer in time. Such a one is not asked again if it
-        had the whole time."""
+        """Returns what each shard answers; None for one that was not asked or does not answer in time. With `is_patient` such a
+        one is lost."""
         calls = {
             number: asyncio.ensure_future(
                 call_replicas(shard.handle, shard.name, items, queue_age_ms, repeats=shard.live > 1)
@@ -136,7 +136,7 @@ class ShardedStage(BatchedStage[Item, Result]):
         for number, call in calls.items():
             shard = self._shards[number]
             if not call.done() or call.cancelled():
-                if is_first:
+                if is_patient:
                     shard.set_up(False, "it did not answer in time")
             elif error := call.exception():
                 if not isinstance(error, AisleError):
