@@ -20,9 +20,19 @@ import pytest
 from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
 
-from aisle.v1 import ranking_pb2, ranking_pb2_grpc, search_pb2, search_pb2_grpc, shopper_pb2
+from aisle.v1 import (
+    catalogue_pb2,
+    catalogue_pb2_grpc,
+    product_pb2,
+    ranking_pb2,
+    ranking_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
+    shopper_pb2,
+)
 from loadtest.benchmarks.service import Service, free_port, is_serving, served
 from models.bundles.bundle import Bundle
+from models.shards import shard_of
 from serving.catalogue.open_catalogue import Catalogue
 from serving.catalogue.stages import open_retriever
 from tests.shards import LocalShards, batches, differences, retrieved, searches
@@ -37,10 +47,12 @@ shards = {shards}
 [shoppers]
 store = "off"
 [catalogue]
-log = "off"
+max_wait_ms = 30000
 """
 NUM_REQUESTS = 60
 PATIENCE_S = 60
+# A service, and its answers before and after the index was divided.
+Served = tuple[Service, list[list[search_pb2.SearchResponse]], list[ranking_pb2.RankResponse]]
 
 
 def requests(bundle: Bundle) -> list[search_pb2.SearchRequest]:
@@ -156,9 +168,7 @@ class TestService:
     """A service that goes over from one index to two shards of it, and loses one."""
 
     @pytest.fixture(scope="class")
-    def before_and_after(
-        self, bundle: Bundle
-    ) -> Iterator[tuple[Service, list[list[search_pb2.SearchResponse]], list[ranking_pb2.RankResponse]]]:
+    def before_and_after(self, bundle: Bundle) -> Iterator[Served]:
         asked = requests(bundle)
         with served(bundle.folder, CONFIG.format(shards=1, cpus=0.5)) as service:
             found, orders = [answers(service.address, asked)], [ranked(service.address, bundle)]
@@ -170,10 +180,7 @@ class TestService:
             yield service, found, orders
             assert service.process.poll() is None
 
-    def test_answers_stay(
-        self,
-        before_and_after: tuple[Service, list[list[search_pb2.SearchResponse]], list[ranking_pb2.RankResponse]],
-    ) -> None:
+    def test_answers_stay(self, before_and_after: Served) -> None:
         _, (before, after), orders = before_and_after
         assert len(before) == len(after) > NUM_REQUESTS
         num_moved = 0
@@ -194,10 +201,21 @@ class TestService:
         assert num_moved <= len(before) / 20
         assert [hit.product_id for hit in orders[0].products] == [hit.product_id for hit in orders[1].products]
 
-    def test_a_killed_shard_costs_its_part_alone(
-        self,
-        before_and_after: tuple[Service, list[list[search_pb2.SearchResponse]], list[ranking_pb2.RankResponse]],
-    ) -> None:
+    def test_changes_reach_the_shards_of_their_products(self, before_and_after: Served) -> None:
+        service = before_and_after[0]
+        new = {f"quokka-{number}": f"Quokka hammock {number}" for number in range(6)}
+        assert {shard_of(product_id, 2) for product_id in new} == {0, 1}
+        with grpc.insecure_channel(service.address) as channel:
+            stub, search = catalogue_pb2_grpc.CatalogueServiceStub(channel), search_pb2_grpc.SearchServiceStub(channel)
+            products = [product_pb2.Product(id=product_id, title=title) for product_id, title in new.items()]
+            stub.UpsertProducts(catalogue_pb2.UpsertProductsRequest(products=products), timeout=60)
+            last = stub.DeleteProducts(catalogue_pb2.DeleteProductsRequest(product_ids=["quokka-3"]), timeout=60)
+            request = search_pb2.SearchRequest(query="quokka hammock", min_sequence=last.sequence)
+            answer = search.Search(request, timeout=20)
+            assert answer.catalogue_sequence == last.sequence == 7
+            assert {hit.product_id for hit in answer.hits[:5]} == new.keys() - {"quokka-3"}
+
+    def test_a_killed_shard_costs_its_part_alone(self, before_and_after: Served) -> None:
         service = before_and_after[0]
         (shard,) = {line["pid"] for line in service.events("stage ready") if line["stage"] == "retriever-1"}
         with Load(service.address) as load:
@@ -205,6 +223,10 @@ class TestService:
             os.kill(shard, signal.SIGKILL)
             load.wait_for(complete=False)
             load.wait_for(complete=True)
+            with grpc.insecure_channel(service.address) as channel:
+                request = search_pb2.SearchRequest(query="quokka hammock")
+                answer = search_pb2_grpc.SearchServiceStub(channel).Search(request, timeout=20)
+            assert {hit.product_id for hit in answer.hits[:5]} == {f"quokka-{number}" for number in (0, 1, 2, 4, 5)}
         assert load.failures == []
         assert 0.3 < min(load.coverages) < 0.7
         assert load.slowest_s < 5
