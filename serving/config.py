@@ -163,7 +163,7 @@ class RetrieverConfig(StageConfig):
         description="remote only: parts of the index, each with replicas of its own. 1: all of it in one.",
     )
     max_shard_wait_ms: float = Field(
-        500, gt=0, le=60_000, description="Longest wait of a search for a shard; after it the others answer."
+        500, gt=0, le=60_000, description="Longest wait of a search for a shard after another has answered."
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """A stage whose data is divided among shards, each a stage in Ray Serve replicas of its own. A batch goes to all shards at once.
 
-A shard that does not answer costs searches one bounded wait. From then on nobody waits for it: it is left out until it answers a probe, and
-the results say that they lack its part.
+A shard that does not answer while another does costs searches one bounded wait. From then on nobody waits for it: it is left out until it
+answers a probe, and the results say that they lack its part.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from serving.stages.stage import BatchedStage, Item, Result, StagePlan, Steps
 DEADLINE_MARGIN_S = (
     0.015  # before the deadline of the most urgent item of a batch, for what is left to do with its results
 )
-MIN_WAIT_S = 0.05
-LATER_WAIT_S = 0.25  # at least, of every step but the first
+MIN_WAIT_S = 0.25
+MAX_WAIT_S = 60.0
 PROBE_S = 0.5
 PROBE_TIMEOUT_S = 1.0
 START_WAIT_S = 60.0  # for a shard that is not up when a gateway starts
@@ -89,17 +89,14 @@ class ShardedStage(BatchedStage[Item, Result]):
     async def _compute(self, items: list[Item]) -> Sequence[Result | Exception]:
         queue_age_ms = self.batcher.oldest_wait_s() * 1000
         now = time.monotonic()
-        urgent = min((getattr(item, "deadline", math.inf) for item in items), default=math.inf) - DEADLINE_MARGIN_S
-        give_up = min(now + self._wait_s, max(urgent, now + MIN_WAIT_S))
-        is_patient = give_up >= now + self._wait_s  # one that is late then is lost; one that misses a tight deadline is not
+        deadline = min(getattr(item, "deadline", math.inf) for item in items) - DEADLINE_MARGIN_S
+        give_up = min(max(deadline, now + MIN_WAIT_S), now + MAX_WAIT_S)
         steps = self._merge.steps(items, [shard.is_up for shard in self._shards])
         asked, results = await self._advance(steps, None)
         while asked is not None:
-            answers = await self._ask(asked, give_up, queue_age_ms, is_patient=is_patient)
-            is_patient = False
+            answers = await self._ask(asked, give_up, queue_age_ms)
             asked, results = await self._advance(steps, answers)
-            # If a shard was waited for, the others are asked for what it leaves open: that takes its time too.
-            give_up = max(give_up, time.monotonic() + LATER_WAIT_S)
+            give_up = max(give_up, time.monotonic() + MIN_WAIT_S)  # what a lost shard leaves open takes its time too
         return results
 
     async def _advance(self, steps: Steps[Result], answers: Any) -> tuple[Any, Sequence[Result | Exception]]:
@@ -113,38 +110,42 @@ class ShardedStage(BatchedStage[Item, Result]):
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, advance)
 
-    async def _ask(
-        self, asked: Sequence[list[Any]], give_up: float, queue_age_ms: float, *, is_patient: bool
-    ) -> list[Any]:
-        """Returns what each shard answers; None for one that was not asked or does not answer in time. With `is_patient` such a
-        one is lost."""
+    async def _ask(self, asked: Sequence[list[Any]], give_up: float, queue_age_ms: float) -> list[Any]:
+        """Returns what each shard answers; None for one that was not asked or does not answer in time."""
         calls = {
-            number: asyncio.ensure_future(
+            asyncio.ensure_future(
                 call_replicas(shard.handle, shard.name, items, queue_age_ms, repeats=shard.live > 1)
-            )
+            ): number
             for number, (shard, items) in enumerate(zip(self._shards, asked, strict=True))
             if items and shard.is_up
         }
         answers: list[Any] = [None] * len(self._shards)
-        if not calls:
-            return answers
+        waiting, until = set(calls), give_up
         try:
-            await asyncio.wait(calls.values(), timeout=max(0.0, give_up - time.monotonic()))
+            while waiting and (left_s := until - time.monotonic()) > 0:
+                done, waiting = await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                for call in done:
+                    number = calls[call]
+                    answers[number] = self._answer(self._shards[number], call)
+                    if answers[number] is not None:  # from now on the others are late
+                        until = min(until, time.monotonic() + self._wait_s)
         finally:
-            for call in calls.values():
+            for call in waiting:
                 call.cancel()
-        for number, call in calls.items():
-            shard = self._shards[number]
-            if not call.done() or call.cancelled():
-                if is_patient:
-                    shard.set_up(False, "it did not answer in time")
-            elif error := call.exception():
-                if not isinstance(error, AisleError):
-                    raise error  # the stage's own code failed: no shard does better
-                shard.set_up(False, error.message)
-            else:
-                answers[number] = call.result()
+        if until < give_up:  # others had answered: these are lost, and not merely slow or asked too late
+            for call in waiting:
+                self._shards[calls[call]].set_up(False, "it did not answer in time")
         return answers
+
+    def _answer(self, shard: _Shard, call: asyncio.Future[Any]) -> Any:
+        """Returns the answer of a shard, None if it was lost. Raises what the stage's own code raised: no other shard does better."""
+        error = call.exception()
+        if error is None:
+            return call.result()
+        if not isinstance(error, AisleError):
+            raise error
+        shard.set_up(False, error.message)
+        return None
 
     async def _probe(self) -> None:
         """Asks shards that did not answer whether they do again."""

@@ -164,74 +164,76 @@ def test_all_shards_rank_as_the_whole_does(bundle: Bundle, count: int) -> None:
     assert num_ranked > 20
 
 
-class TestService:
-    """A service that goes over from one index to two shards of it, and loses one."""
+@pytest.fixture(scope="module")
+def before_and_after(bundle: Bundle) -> Iterator[Served]:
+    """A service goes over from one index to two shards of it."""
+    asked = requests(bundle)
+    shutil.rmtree(bundle.folder / "shards", ignore_errors=True)
+    with served(bundle.folder, CONFIG.format(shards=1, cpus=0.5)) as service:
+        found, orders = [answers(service.address, asked)], [ranked(service.address, bundle)]
+        service.config.write_text(CONFIG.format(shards=2, cpus=0.5))
+        service.update()
+        assert service.events("shards cut")
+        found.append(answers(service.address, asked))
+        orders.append(ranked(service.address, bundle))
+        yield service, found, orders
+        assert service.process.poll() is None
 
-    @pytest.fixture(scope="class")
-    def before_and_after(self, bundle: Bundle) -> Iterator[Served]:
-        asked = requests(bundle)
-        with served(bundle.folder, CONFIG.format(shards=1, cpus=0.5)) as service:
-            found, orders = [answers(service.address, asked)], [ranked(service.address, bundle)]
-            service.config.write_text(CONFIG.format(shards=2, cpus=0.5))
-            service.update()
-            assert service.events("shards cut")
-            found.append(answers(service.address, asked))
-            orders.append(ranked(service.address, bundle))
-            yield service, found, orders
-            assert service.process.poll() is None
 
-    def test_answers_stay(self, before_and_after: Served) -> None:
-        _, (before, after), orders = before_and_after
-        assert len(before) == len(after) > NUM_REQUESTS
-        num_moved = 0
-        for one, other in zip(before, after, strict=True):
-            assert other.coverage == 1
-            assert not other.degradations
-            assert (one.total, one.total_meaning, one.ranked_depth) == (
-                other.total,
-                other.total_meaning,
-                other.ranked_depth,
-            )
-            assert list(one.facets) == list(other.facets)
-            ids = [[hit.product_id for hit in answer.hits] for answer in (one, other)]
-            if ids[0] != ids[1]:  # only equals may change places: the last bits of a chance depend on its batch
-                num_moved += 1
-                blends = [sorted(hit.score for hit in answer.hits) for answer in (one, other)]
-                assert np.allclose(*blends, atol=1e-4)
-        assert num_moved <= len(before) / 20
-        assert [hit.product_id for hit in orders[0].products] == [hit.product_id for hit in orders[1].products]
+def test_answers_stay(before_and_after: Served) -> None:
+    _, (before, after), orders = before_and_after
+    assert len(before) == len(after) > NUM_REQUESTS
+    num_moved = 0
+    for one, other in zip(before, after, strict=True):
+        assert other.coverage == 1
+        assert not other.degradations
+        assert (one.total, one.total_meaning, one.ranked_depth) == (
+            other.total,
+            other.total_meaning,
+            other.ranked_depth,
+        )
+        assert list(one.facets) == list(other.facets)
+        ids = [[hit.product_id for hit in answer.hits] for answer in (one, other)]
+        if ids[0] != ids[1]:  # only equals may change places: the last bits of a chance depend on its batch
+            num_moved += 1
+            blends = [sorted(hit.score for hit in answer.hits) for answer in (one, other)]
+            assert np.allclose(*blends, atol=1e-4)
+    assert num_moved <= len(before) / 20
+    assert [hit.product_id for hit in orders[0].products] == [hit.product_id for hit in orders[1].products]
 
-    def test_changes_reach_the_shards_of_their_products(self, before_and_after: Served) -> None:
-        service = before_and_after[0]
-        new = {f"quokka-{number}": f"Quokka hammock {number}" for number in range(6)}
-        assert {shard_of(product_id, 2) for product_id in new} == {0, 1}
+
+def test_changes_reach_the_shards_of_their_products(before_and_after: Served) -> None:
+    service = before_and_after[0]
+    new = {f"quokka-{number}": f"Quokka hammock {number}" for number in range(6)}
+    assert {shard_of(product_id, 2) for product_id in new} == {0, 1}
+    with grpc.insecure_channel(service.address) as channel:
+        stub, search = catalogue_pb2_grpc.CatalogueServiceStub(channel), search_pb2_grpc.SearchServiceStub(channel)
+        products = [product_pb2.Product(id=product_id, title=title) for product_id, title in new.items()]
+        stub.UpsertProducts(catalogue_pb2.UpsertProductsRequest(products=products), timeout=60)
+        last = stub.DeleteProducts(catalogue_pb2.DeleteProductsRequest(product_ids=["quokka-3"]), timeout=60)
+        request = search_pb2.SearchRequest(query="quokka hammock", min_sequence=last.sequence)
+        answer = search.Search(request, timeout=20)
+        assert answer.catalogue_sequence == last.sequence == 7
+        assert {hit.product_id for hit in answer.hits[:5]} == new.keys() - {"quokka-3"}
+
+
+def test_a_killed_shard_costs_its_part_alone(before_and_after: Served) -> None:
+    service = before_and_after[0]
+    (shard,) = {line["pid"] for line in service.events("stage ready") if line["stage"] == "retriever-1"}
+    with Load(service.address) as load:
+        load.wait_for(complete=True)
+        os.kill(shard, signal.SIGKILL)
+        load.wait_for(complete=False)
+        load.wait_for(complete=True)
         with grpc.insecure_channel(service.address) as channel:
-            stub, search = catalogue_pb2_grpc.CatalogueServiceStub(channel), search_pb2_grpc.SearchServiceStub(channel)
-            products = [product_pb2.Product(id=product_id, title=title) for product_id, title in new.items()]
-            stub.UpsertProducts(catalogue_pb2.UpsertProductsRequest(products=products), timeout=60)
-            last = stub.DeleteProducts(catalogue_pb2.DeleteProductsRequest(product_ids=["quokka-3"]), timeout=60)
-            request = search_pb2.SearchRequest(query="quokka hammock", min_sequence=last.sequence)
-            answer = search.Search(request, timeout=20)
-            assert answer.catalogue_sequence == last.sequence == 7
-            assert {hit.product_id for hit in answer.hits[:5]} == new.keys() - {"quokka-3"}
-
-    def test_a_killed_shard_costs_its_part_alone(self, before_and_after: Served) -> None:
-        service = before_and_after[0]
-        (shard,) = {line["pid"] for line in service.events("stage ready") if line["stage"] == "retriever-1"}
-        with Load(service.address) as load:
-            load.wait_for(complete=True)
-            os.kill(shard, signal.SIGKILL)
-            load.wait_for(complete=False)
-            load.wait_for(complete=True)
-            with grpc.insecure_channel(service.address) as channel:
-                request = search_pb2.SearchRequest(query="quokka hammock")
-                answer = search_pb2_grpc.SearchServiceStub(channel).Search(request, timeout=20)
-            assert {hit.product_id for hit in answer.hits[:5]} == {f"quokka-{number}" for number in (0, 1, 2, 4, 5)}
-        assert load.failures == []
-        assert 0.3 < min(load.coverages) < 0.7
-        assert load.slowest_s < 5
-        assert service.events("shard lost")
-        assert service.events("shard is back")
+            request = search_pb2.SearchRequest(query="quokka hammock")
+            answer = search_pb2_grpc.SearchServiceStub(channel).Search(request, timeout=20)
+        assert {hit.product_id for hit in answer.hits[:5]} == {f"quokka-{number}" for number in (0, 1, 2, 4, 5)}
+    assert load.failures == []
+    assert 0.3 < min(load.coverages) < 0.7
+    assert load.slowest_s < 5
+    assert service.events("shard lost")
+    assert service.events("shard is back")
 
 
 @contextmanager
