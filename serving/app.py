@@ -1,7 +1,7 @@
 """All the wiring on one screen: a bundle and a configuration become a Ray Serve application.
 
 gateway (grpc.aio) -> understand: encoder stage, shopper stage, types stage
-                   -> retrieve: retriever stage, with its student
+                   -> retrieve: retriever stage, with its student; or its shards, and what brings them together
                    -> rank: teacher stage
                    -> page
                    products stage, of the unified model: products to vectors
@@ -10,6 +10,7 @@ gateway (grpc.aio) -> understand: encoder stage, shopper stage, types stage
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,18 @@ from models.products.scripts import KnownScripts
 from models.query_types.bundle_part import TYPES_PART
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.teacher.bundle_part import TEACHER_PART
+from models.shards import shards_of
 from models.text_encoder.spec import EncoderSpec
 from models.unified.bundle_part import UNIFIED_PART
 from serving.catalogue.generation import Generation
 from serving.catalogue.open_catalogue import shared_catalogue
-from serving.catalogue.stages import load_retriever, load_shopper_encoder, load_teacher_reader
+from serving.catalogue.stages import (
+    load_retriever,
+    load_shard,
+    load_shard_merge,
+    load_shopper_encoder,
+    load_teacher_reader,
+)
 from serving.compute import teacher as teacher_compute
 from serving.compute import text_encoder
 from serving.compute.product_encoder import ProductEncoder, product_cost
@@ -66,10 +74,10 @@ from serving.search.teacher_stage import TeacherStage
 from serving.search.understand import Understand
 from serving.shoppers.store import ShopperStore, now_ms
 from serving.stages.remote import stage_app, stage_app_name
-from serving.stages.stage import Compute, Stage, StagePlan
+from serving.stages.stage import Stage, StagePlan
 
 Stages = Mapping[str, Stage[Any, Any]]
-Load = Callable[[Path], Compute[Any, Any]]
+Load = Callable[[Path], Any]
 
 
 def plan_stages(bundle: Bundle, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
@@ -99,12 +107,15 @@ def plan_stages(bundle: Bundle, config: AisleConfig) -> tuple[StagePlan[Any, Any
         tokens = text_encoder.CUDA_BATCH_TOKENS if _on_cuda(encoder) else text_encoder.CPU_BATCH_TOKENS
         encode = partial(TextStageEncoder, device=encoder.device, threads=encoder.threads, max_batch_tokens=tokens)
         plan("encoder", encoder, encode, tokens)
-    plan(
-        "retriever",
-        retriever,
-        partial(load_retriever, device=retriever.device, threads=retriever.threads, follows=follows(retriever)),
-        MAX_BATCH,
-    )
+    devices: dict[str, Any] = {"device": retriever.device, "threads": retriever.threads, "follows": follows(retriever)}
+    plan("retriever", retriever, partial(load_retriever, **devices), MAX_BATCH)
+    if retriever.shards > 1:
+        whole = plans.pop()
+        for shard in shards_of(retriever.shards):
+            plan(f"retriever-{shard.number}", retriever, partial(load_shard, shard=shard, **devices), MAX_BATCH)
+        shards = tuple(plans[-retriever.shards :])
+        merge = partial(_load, partial(load_shard_merge, count=retriever.shards), generation)
+        plans[-retriever.shards :] = [replace(whole, shards=shards, load_merge=merge)]
     if TYPES_PART.is_in(bundle):
         plan("types", config.types, QueryTyper, QueryTyper.max_batch_cost)
     if TEACHER_PART.is_in(bundle):
@@ -213,9 +224,10 @@ def build_stages(bundle: Bundle, config: AisleConfig, log_socket: str = "") -> d
     """Returns the Serve applications of the remote stages by their names. Each generation has its own: gateways of two generations, as
     there are while one is rolled out, never ask the other's."""
     return {
-        stage_app_name(plan, bundle.manifest.version): stage_app(plan, config.log, log_socket)
+        stage_app_name(one, bundle.manifest.version): stage_app(one, config.log, log_socket)
         for plan in plan_stages(bundle, config)
         if plan.config.placement == "remote"
+        for one in plan.shards or (plan,)
     }
 
 
@@ -241,7 +253,7 @@ def generation_of(bundle: Bundle) -> Generation:
     return Generation(bundle.folder, bundle.manifest.version)
 
 
-def _load(load: Load, generation: Generation) -> Compute[Any, Any]:
+def _load(load: Load, generation: Generation) -> Any:
     with generation.named():
         return load(generation.path())
 

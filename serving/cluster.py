@@ -20,7 +20,9 @@ from ray.serve.schema import ApplicationStatus, DeploymentStatus, LoggingConfig
 
 from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
+from models.bundles.manifest import BundleError
 from models.ranking.teacher.bundle_part import TEACHER_PART
+from models.shards import cut_shards, has_shards
 from serving.app import build_app, build_stages
 from serving.catalogue.open_log import check_log
 from serving.config import AisleConfig, ConfigError
@@ -82,7 +84,7 @@ def _init(**options: object) -> None:
 
 def check(bundle_folder: Path, config: AisleConfig) -> None:
     """Refuses at start what would fail later: reads the keys and every file of the bundle, opens the shopper store, the log of the
-    catalogue's changes and the folder of the request log.
+    catalogue's changes and the folder of the request log. Cuts the bundle into the shards that the configuration asks for, if it is not.
 
     Raises ConfigError, BundleError.
     """
@@ -91,6 +93,8 @@ def check(bundle_folder: Path, config: AisleConfig) -> None:
         read_keys(config.auth.keys_file)
     bundle = Bundle(bundle_folder)
     verify_bundle(bundle)
+    if config.retriever.shards > 1:
+        _cut(bundle, config.retriever.shards)
     if config.ranker.model == "teacher" and not TEACHER_PART.is_in(bundle):
         raise ConfigError(
             f"ranker.model is 'teacher', and {bundle_folder} holds none: set 'student' or 'none', or train one into the bundle with "
@@ -99,6 +103,16 @@ def check(bundle_folder: Path, config: AisleConfig) -> None:
     check_shoppers(config.shoppers, bundle.manifest.name)
     check_request_log(config.request_log, bundle.manifest.name)
     check_log(config.catalogue, bundle.manifest.name, bundle.manifest.line, bundle.manifest.sequence)
+
+
+def _cut(bundle: Bundle, count: int) -> None:
+    started, are_new = time.monotonic(), not has_shards(bundle, count)
+    try:
+        cut_shards(bundle, count)
+    except BundleError as error:
+        raise ConfigError(f"retriever.shards is {count}: {error}") from None
+    if are_new:
+        messages.info("shards cut", extra={"fields": {"shards": count, "seconds": time.monotonic() - started}})
 
 
 def deploy(

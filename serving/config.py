@@ -153,6 +153,28 @@ class StageConfig(LightStageConfig):
         return self
 
 
+class RetrieverConfig(StageConfig):
+    """The index, and the ranker's student. `shards` divides the products among machines: each holds and searches a part of them."""
+
+    shards: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="remote only: parts of the index, each with replicas of its own. 1: all of it in one.",
+    )
+    max_shard_wait_ms: float = Field(
+        500, gt=0, le=60_000, description="Longest wait of a search for a shard after another has answered."
+    )
+
+    @model_validator(mode="after")
+    def _shards_are_remote(self) -> RetrieverConfig:
+        if self.shards > 1 and self.placement == "local":
+            raise ValueError(
+                f"shards = {self.shards} needs placement = 'remote': a local retriever holds all products in each gateway"
+            )
+        return self
+
+
 class TypesConfig(LightStageConfig):
     """The query classifier, if the bundle holds one, and what a search does by default with the types of its query."""
 
@@ -346,7 +368,7 @@ class AisleConfig(_Section):
     encoder: StageConfig = StageConfig()
     shopper_encoder: LightStageConfig = LightStageConfig()
     product_encoder: LightStageConfig = LightStageConfig()
-    retriever: StageConfig = StageConfig()
+    retriever: RetrieverConfig = RetrieverConfig()
     types: TypesConfig = TypesConfig()
     ranker: RankerConfig = RankerConfig()
     teacher: TeacherConfig = TeacherConfig()

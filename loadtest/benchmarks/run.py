@@ -21,6 +21,7 @@ from loadtest.benchmarks.bench_personal import bench_personal
 from loadtest.benchmarks.bench_ranking import bench_ranking
 from loadtest.benchmarks.bench_rolling import bench_rolling
 from loadtest.benchmarks.bench_search import bench_search
+from loadtest.benchmarks.bench_shards import bench_shards
 from loadtest.benchmarks.bench_shoppers import bench_shoppers
 from loadtest.benchmarks.bench_stock import bench_stock
 from loadtest.benchmarks.bench_types import bench_types
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "ranking": bench_ranking,
     "shoppers": bench_shoppers,
     "rolling": bench_rolling,
+    "shards": bench_shards,
     "catalogue": bench_catalogue,
     "metrics": bench_metrics,
 }

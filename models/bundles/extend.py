@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from models.bundles.bundle import Bundle
-from models.bundles.files import file_sha256, follow_umask, record_files, sync_files, write_manifest
-from models.bundles.manifest import FORMAT_VERSION, MANIFEST, BundleError, Manifest
+from models.bundles.files import follow_umask, link_file, record_files, sync_files, write_manifest
+from models.bundles.manifest import FORMAT_VERSION, MANIFEST, Manifest
 from models.bundles.part import Part
 from models.bundles.work_folder import check_replaceable, move_into_place
 
@@ -76,7 +75,7 @@ def link_bundle(
     check_replaceable(out, replace)
     partial = _link_files(bundle, bundle.manifest.files, out, "link", same_as)
     if catalogue is None:
-        _link(bundle.folder / MANIFEST, partial / MANIFEST)
+        link_file(bundle.folder / MANIFEST, partial / MANIFEST)
         follow_umask(partial)
         sync_files(partial, [partial / MANIFEST])
     else:
@@ -98,7 +97,7 @@ def _link_files(bundle: Bundle, names: Iterable[str], out: Path, what: str, same
     shutil.rmtree(partial, ignore_errors=True)
     for name in names:
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        _link((same_as if same_as is not None and name in shared else bundle).folder / name, partial / name)
+        link_file((same_as if same_as is not None and name in shared else bundle).folder / name, partial / name)
     return partial
 
 
@@ -108,13 +107,4 @@ def link_folder(source: Path, target: Path) -> None:
         if path.is_file():
             linked = target / path.relative_to(source)
             linked.parent.mkdir(parents=True, exist_ok=True)
-            _link(path, linked)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        shutil.copyfile(source, target)
-        if file_sha256(source) != file_sha256(target):
-            raise BundleError(f"{target} differs from {source}: the disk does not keep what is written") from None
+            link_file(path, linked)

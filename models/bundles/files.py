@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from models.bundles.manifest import MANIFEST, FileRecord, Manifest, content_version
+from models.bundles.manifest import MANIFEST, BundleError, FileRecord, Manifest, content_version
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -67,6 +68,16 @@ def sync_files(folder: Path, files: Iterable[Path]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Links a file, or copies it where the disk has no links. Raises BundleError for a copy that differs."""
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+        if file_sha256(source) != file_sha256(target):
+            raise BundleError(f"{target} differs from {source}: the disk does not keep what is written") from None
 
 
 def exchange(one: Path, other: Path) -> None:

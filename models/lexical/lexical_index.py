@@ -109,6 +109,9 @@ class LexicalIndex:
         self.lengths = tuple(lengths)  # mean words of each field
         self.attributes = dict(attributes)  # the field of each
         self.version = 0  # raised by each change of products: what was read from the index before may be otherwise now
+        # Queries as the index of a whole catalogue reads them, where this one is of a shard: how specific a word is, and whether it is a
+        # compound, is counted over all products.
+        self.given: Mapping[str, LexicalQuery] = {}
         self._parameters = parameters
         self._postings = GrowingPostings(postings, analyzer, parameters, self.lengths)
         self._new = Prepared(self._read)
@@ -214,6 +217,8 @@ class LexicalIndex:
     def query(self, text: str) -> LexicalQuery:
         """Returns the query, cut to MAX_QUERY_CHARS characters and MAX_QUERY_WORDS distinct words. Stop words are left out unless there is
         nothing else."""
+        if (given := self.given.get(text)) is not None:
+            return given
         return self._queries(text, self.version) if len(text) <= MAX_KEPT_CHARS else self._read_query(text)
 
     def _read_query(self, text: str) -> LexicalQuery:

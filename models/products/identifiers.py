@@ -20,7 +20,7 @@ import itertools
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -174,6 +174,9 @@ class IdentifierIndex:
         self._added: dict[int, array[int]] = {}  # hash -> rows, ascending
         self._new = Prepared(self._read)
         self._removed = RemovedRows()
+        # By query, where this is the index of a shard: how specific an identifier is, is counted over all products.
+        self.given: Mapping[str, Sequence[IdentifierMatch]] = {}
+        self.given_keys: Mapping[str, set[str]] = {}
         # Several steps of a search look for the same. What was found in former versions leaves the cache as what is used least.
         self._matches = lru_cache(MAX_KEPT)(lambda query, _version: self._find(query))
 
@@ -244,6 +247,8 @@ class IdentifierIndex:
 
         Of identifiers that overlap the longest counts: "HX 4210 B" is not also "HX 4210". A title counts beside the identifiers in it.
         """
+        if (given := self.given.get(query)) is not None:
+            return list(given)
         return list(self._matches(query, self.version) if len(query) <= MAX_KEPT_CHARS else self._find(query))
 
     def _find(self, query: str) -> tuple[IdentifierMatch, ...]:
@@ -273,6 +278,8 @@ class IdentifierIndex:
 
     def specific_keys(self, query: str) -> set[str]:
         """Returns the keys of a query that at most MAX_PRODUCTS products have, or none, to be compared with `product_keys` of others."""
+        if (given := self.given_keys.get(query)) is not None:
+            return given
         keys = _query_keys(query)
         frequent = {key.key for key, rows in self._look_up(keys) if len(rows) > MAX_PRODUCTS}
         return {key.key for key in keys} - frequent

@@ -68,6 +68,7 @@ class LiveCatalogue:
         self.sequence = self.base_sequence = sequence
         self.num_base_rows = len(table)
         self.num_changed_offers = 0
+        self.owns: Callable[[str], bool] = lambda _: True  # says whether it takes the changes of a product
         self.holder: object = None  # what shares it with others lives as long as one of them
         self.on_demand: Callable[[int], None] | None = None  # brings it up to a sequence, if the log has it
         self._rows, self._dim, self._encoder = rows, dim, encoder
@@ -172,6 +173,10 @@ class _Step:
         self._gone: RemovedProducts | None = None
 
     def add(self, change: Change) -> None:
+        if not self._catalogue.owns(change.product_id):
+            if isinstance(change, Upsert):
+                next(self._upserted)
+            return
         row = (
             self._rows[change.product_id] if change.product_id in self._rows else self._table.row_of(change.product_id)
         )

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from models.bundles.bundle import Bundle
+from models.bundles.bundle import Bundle, reading
 from models.index.product_vectors import ProductVectors
 from models.lexical.lexical_index import LexicalIndex
 from models.product_rows import ProductRows
 from models.products.attributes.columns import AttributeColumns
+from models.products.filter_keys import FILTER_KEYS, FilterKeys
 from models.products.identifiers import IdentifierIndex
 from models.products.product_table import ProductTable
+from models.shards import ShardOf
 from serving.catalogue.follower import Follower
 from serving.catalogue.live_catalogue import ChangeFailed, LiveCatalogue
 from serving.catalogue.log import LogEnded
@@ -38,11 +40,17 @@ class Catalogue:
     live: LiveCatalogue
 
     @classmethod
-    def open(cls, bundle: Bundle) -> Catalogue:
-        """Raises BundleError."""
+    def open(cls, bundle: Bundle, shard: ShardOf | None = None) -> Catalogue:
+        """Opens a bundle, or one that is a shard of another. Raises BundleError."""
         live = open_catalogue(bundle)
         lexical, identifiers = bundle.lexical(), bundle.identifiers()
-        masks = FilterMasks(live.table, live.attributes, lexical)
+        keys = None
+        if shard:
+            live.owns = shard.holds
+            bundle.verify(FILTER_KEYS)
+            with reading(bundle.folder / FILTER_KEYS):
+                keys = FilterKeys.load(bundle.folder)
+        masks = FilterMasks(live.table, live.attributes, lexical, keys)
         live.attach(*([lexical] if lexical else []), identifiers, masks)
         catalogue = cls(
             bundle=bundle,

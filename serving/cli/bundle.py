@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from rich.markup import escape
 from rich.table import Table
-from typer import Argument, Typer
+from typer import Argument, Option, Typer
 
 from serving.cli.terminal import out, print_report
 
@@ -53,6 +53,22 @@ def verify(bundle: Folder) -> None:
     opened = Bundle(bundle)
     verify_bundle(opened)
     out.print(f"{bundle}: {len(opened.manifest.files)} files as the manifest says (version {opened.manifest.version})")
+
+
+@bundle_app.command()
+def shard(
+    bundle: Folder, shards: Annotated[int, Option(help="How many: 'retriever.shards' of the configuration.")]
+) -> None:
+    """Cuts a bundle into shards in its own folder. 'aisle serve' does so itself where it may write there."""
+    from models.bundle_parts import verify_bundle
+    from models.bundles.bundle import Bundle
+    from models.shards import cut_shards, open_shard, shards_of
+
+    opened = Bundle(bundle)
+    verify_bundle(opened)
+    folder = cut_shards(opened, shards)
+    sizes = [open_shard(opened, one).manifest.products for one in shards_of(shards)]
+    out.print(f"{folder}: {', '.join(f'{size:,}' for size in sizes)} products")
 
 
 def _eight_bit(encoder: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +23,9 @@ from models.products.identifiers import IdentifierIndex, IdentifierMatch
 from models.ranking.click_memory import NOTHING, Clicked, Clicks
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.named_values import NamedValues
+from serving.compute.pool import Leg, Pool, depth_for
 from serving.compute.retrieval import Candidates, SearchItem
 
-# A search for the best k takes as many products of each leg as the next of these. Which candidates there are depends on that depth, so the
-# places up to a level stay where a search of that level puts them: pages follow each other.
-LEVELS = (200, 800, 3200, 12_800)
 # Added for a product that has all engagements after its query, half of what all words add. On a simulated log, whose purchases follow
 # taste more than the query, Recall@10 of 327 later purchase pages was .189 without it and .191, .191, .186, .194 with 0.1, 0.2, 0.4, 0.8,
 # every difference within its interval; Recall@100 fell from 0.4 on.
@@ -48,22 +46,6 @@ class _Nearest:
     scores: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pool:
-    """The products of all legs."""
-
-    rows: Ints  # (candidates,)
-    scores: Doubles  # (candidates,) in the index
-    places: Ints  # (candidates,) the best place in a leg, from 0
-    positions: list[Ints]  # of each leg, (its products,) where they are among the candidates
-
-    def ranks(self, leg: int) -> Ints:
-        """Returns (candidates,) the rank of each product in a leg, from 1; 0 where the leg did not find it."""
-        ranks = np.zeros(len(self.rows), np.int64)
-        ranks[self.positions[leg]] = np.arange(1, len(self.positions[leg]) + 1)
-        return ranks
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Asked:
     """What a query asks for beside its vector. Products are those within its filter."""
@@ -73,10 +55,6 @@ class _Asked:
     named: Ints  # rows of the products that hold an identifier
     identifier_boosts: dict[int, float]  # by row
     matched: dict[int, list[str]]  # by row, the identifiers
-
-    @property
-    def most_clicked(self) -> Ints:
-        return self.clicked.rows[np.argsort(-self.clicked.weights, kind="stable")]
 
 
 _NO_ROWS = np.zeros(0, np.int64)
@@ -104,7 +82,7 @@ class CandidateSearch:
         self._identifiers = identifiers
         self._lexical = lexical
         self._clicks = clicks
-        self._named_values = NamedValues(masks, lexical.analyzer) if lexical else None
+        self.named_values = NamedValues(masks, lexical.analyzer) if lexical else None
         self._place = np.empty(0, np.int64)  # of each product, whatever the last use left there
 
     def warm_up(self) -> None:
@@ -117,22 +95,28 @@ class CandidateSearch:
 
     def search(self, items: Sequence[SearchItem], vectors: Floats) -> list[Candidates]:
         """Returns the candidates of each item; `vectors` (items, width) are its search vectors."""
-        results: dict[int, Candidates] = {}
+        pools = self.pools(items, vectors, [depth_for(item.k) for item in items])
+        return [self._candidates(item, pool, pool.best(item.k)) for item, pool in zip(items, pools, strict=True)]
+
+    def pools(self, items: Sequence[SearchItem], vectors: Floats, depths: Sequence[int]) -> list[Pool]:
+        """Returns what the legs of each item find, of each as many products as its depth."""
+        results: dict[int, Pool] = {}
         groups: dict[tuple[ProductFilter, int], list[int]] = defaultdict(list)
         for at, item in enumerate(items):
             if item.words_only:
-                results[at] = self._merge(item, vectors[at], _NOTHING, self._masks.mask(item.filter))
+                mask = self._masks.mask(item.filter)
+                results[at] = self._pool(item, vectors[at], _NOTHING, mask, depths[at])
             elif item.only_types:
-                results[at] = self._merge(item, vectors[at], _NOTHING, self._mask_of_types(item))
+                results[at] = self._pool(item, vectors[at], _NOTHING, self._mask_of_types(item), depths[at])
             else:
-                groups[item.filter, _depth(item.k)].append(at)
+                groups[item.filter, depths[at]].append(at)
         for (product_filter, depth), members in groups.items():
             mask = self._masks.mask(product_filter)
             found = self.index.search(vectors[members], min(_more(depth), self.index.size), mask, self._threads)
             for n, at in enumerate(members):
                 neighbours = Neighbours(found.ids[n : n + 1], found.scores[n : n + 1])
                 nearest = self._break_ties(depth, vectors[at], neighbours, mask)
-                results[at] = self._merge(items[at], vectors[at], nearest, mask)
+                results[at] = self._pool(items[at], vectors[at], nearest, mask, depth)
         return [results[at] for at in range(len(items))]
 
     def num_matching(self, item: SearchItem) -> int:
@@ -178,41 +162,51 @@ class CandidateSearch:
 
         Nothing where words do not count.
         """
+        return self.matching_and_fit(item)[0]
+
+    def matching_and_fit(self, item: SearchItem) -> tuple[Ints, bool]:
+        """Returns these rows, and whether all of them but those with an identifier state another value: then they are left out if a product
+        elsewhere does not."""
         text = item.subject.query.text
         if self._lexical is None or not (item.lexical_weight or item.words_only) or not text:
-            return _NO_ROWS
+            return _NO_ROWS, False
         mask = self._mask_of_types(item) if item.only_types else self._masks.mask(item.filter)
         rows = self._lexical.naming(self._lexical.query(text))
         rows = rows if mask is None else rows[mask[rows]]
-        mismatch = self._named_values.mismatch(text, rows) if self._named_values and len(rows) else None
-        if mismatch is not None and not mismatch.all():
+        mismatch = self.named_values.mismatch(text, rows) if self.named_values and len(rows) else None
+        is_unfit = mismatch is not None and bool(mismatch.all())
+        if mismatch is not None and not is_unfit:
             rows = rows[mismatch == 0]
         named, _ = _boosts_of(self._identifiers.find(text), mask)
-        return np.union1d(rows, np.fromiter(named, np.int64, len(named))) if named else rows
+        return np.union1d(rows, np.fromiter(named, np.int64, len(named))) if named else rows, is_unfit
+
+    def named(self, item: SearchItem) -> Ints:
+        """Returns the rows, ascending, of the products that pass the filter and hold an identifier of the query."""
+        boosts, _ = _boosts_of(self._identifiers.find(item.subject.query.text), self._masks.mask(item.filter))
+        return np.fromiter(sorted(boosts), np.int64, len(boosts))
 
     def of_rows(self, item: SearchItem, vector: Floats, rows: Ints) -> Candidates:
         """Returns given products in their order, with the evidence that a search would find for them. No leg has ranked them."""
+        return self._candidates(item, self.pool_of(item, vector, rows), np.arange(len(rows)), is_ranked=False)
+
+    def pool_of(self, item: SearchItem, vector: Floats, rows: Ints) -> Pool:
+        """Returns given products with the evidence that a search would find for them."""
         within = np.zeros(self.index.size, np.bool_)
         within[rows] = True
         asked = self._ask(item, within)
-        given = _Nearest(rows, self.similarities(vector, rows))
-        pool = self._unite([given], [asked.most_clicked, _NO_ROWS, asked.named], vector)
-        candidates = self._candidates(item, asked, pool, lambda _: np.arange(len(rows)))
-        return dataclasses.replace(candidates, vector_ranks=[0] * len(rows), click_ranks=[0] * len(rows))
+        return self._weigh(item, asked, vector, [_Nearest(rows, self.similarities(vector, rows))], _NO_HITS, 0)
 
     def similarities(self, vector: Floats, rows: Ints) -> Floats:
         """Returns (rows,) the scores of products in the index."""
         scores: Floats = to_float32(self._vectors.take(rows)) @ vector
         return scores
 
-    def _merge(self, item: SearchItem, vector: Floats, nearest: _Nearest, mask: Bools | None) -> Candidates:
-        """Returns the best `item.k` of the candidates of all legs. Those of `nearest` come best first."""
+    def _pool(self, item: SearchItem, vector: Floats, nearest: _Nearest, mask: Bools | None, depth: int) -> Pool:
+        """Returns the products of all legs. Those of `nearest` come best first."""
         asked = self._ask(item, mask)
-        hits = self._lexical_hits(item, asked.words, mask)
-        legs = [nearest, *self._nearest_of_types(item, vector, mask)]
-        pool = self._unite(legs, [asked.most_clicked, hits.rows, asked.named], vector)
-        candidates = self._candidates(item, asked, pool, lambda totals: _best(pool, totals, item.k))
-        return dataclasses.replace(candidates, holds_words=candidates.holds_words or bool(len(hits.rows)))
+        hits = self._lexical_hits(item, asked.words, mask, depth)
+        legs = [nearest, *self._nearest_of_types(item, vector, mask, depth)]
+        return self._weigh(item, asked, vector, legs, hits, depth)
 
     def _ask(self, item: SearchItem, mask: Bools | None) -> _Asked:
         """Returns what a query asks for beside its vector."""
@@ -226,55 +220,81 @@ class CandidateSearch:
             matched=matched,
         )
 
-    def _candidates(
-        self, item: SearchItem, asked: _Asked, pool: _Pool, chosen: Callable[[Doubles], Ints]
-    ) -> Candidates:
-        """Weighs the evidence of the products of a pool. `chosen` returns the positions of those to return, from the scores (pool,)."""
-        text = item.subject.query.text
-        boosts = np.zeros(len(pool.rows))
+    def _weigh(
+        self,
+        item: SearchItem,
+        asked: _Asked,
+        vector: Floats,
+        nearest: Sequence[_Nearest],
+        hits: LexicalHits,
+        depth: int,
+    ) -> Pool:
+        """Unites the products of all legs, and weighs the evidence of each."""
+        text, clicked = item.subject.query.text, asked.clicked
+        by_clicks = np.argsort(-clicked.weights, kind="stable")
+        ordered = [
+            *((leg.rows, leg.scores, depth) for leg in nearest),
+            (clicked.rows[by_clicks], clicked.weights[by_clicks], 0),
+            (hits.rows, hits.scores, depth),
+            (asked.named, np.zeros(len(asked.named), np.float32), 0),
+        ]
+        rows, scores, positions = self._unite(nearest, [leg_rows for leg_rows, _, _ in ordered], vector)
+        totals = scores.copy()
+        identifier_boosts, type_boosts, click_boosts = None, None, None
         if asked.identifier_boosts:
-            boosts[pool.positions[-1]] = [asked.identifier_boosts[row] for row in asked.named.tolist()]
-        type_boosts = self._masks.type_boosts(item.type_boosts, pool.rows)
-        lexical_boosts, coverage = np.zeros(len(pool.rows), np.float32), np.zeros(len(pool.rows), np.float32)
-        evidence = np.zeros((len(pool.rows), 2), np.float32)
+            identifier_boosts = np.zeros(len(rows))
+            identifier_boosts[positions[-1]] = [asked.identifier_boosts[row] for row in asked.named.tolist()]
+            totals += identifier_boosts
+        if item.type_boosts:
+            type_boosts = self._masks.type_boosts(item.type_boosts, rows)
+            totals += type_boosts
+        lexical_boosts, coverages = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
+        evidence = np.zeros((len(rows), 2), np.float32)
         if asked.words is not None and self._lexical:
-            match = self._lexical.match(asked.words, pool.rows)
+            match = self._lexical.match(asked.words, rows)
             evidence = word_evidence(asked.words, match)
-            kept = self._share_kept(text, pool.rows)
+            kept = self._share_kept(text, rows)
             fitting = dataclasses.replace(match, coverage=match.coverage * kept)
             lexical_boosts = item.lexical_weight * lexical_boost(asked.words, fitting)
-            coverage = evidence[:, 0] * kept
-        clicked = asked.clicked
-        click_boosts = np.zeros(len(pool.rows), np.float32)
+            coverages = evidence[:, 0] * kept
+        totals += lexical_boosts
         if len(clicked.rows):
+            click_boosts = np.zeros(len(rows), np.float32)
             click_boosts[self._place[clicked.rows]] = np.float32(item.click_weight) * CLICK_BOOST * clicked.shares
-        totals = pool.scores + boosts + type_boosts + lexical_boosts + click_boosts
-        best = chosen(totals)
-        rows = pool.rows[best].tolist()
-        similarities, feature_boosts = self._split_scores(item, rows, pool.scores[best].tolist())
-        matched = asked.matched
-        return Candidates(
+            totals += click_boosts
+        return Pool(
             rows=rows,
-            scores=totals[best].tolist(),
-            similarities=similarities,
-            identifier_boosts=_listed(boosts, best, asked.identifier_boosts),
-            type_boosts=_listed(type_boosts, best, item.type_boosts),
-            feature_boosts=feature_boosts,
-            lexical_boosts=lexical_boosts[best].tolist(),
-            coverages=coverage[best].tolist(),
-            words=evidence[best],
-            click_boosts=_listed(click_boosts, best, clicked.rows),
-            vector_ranks=pool.ranks(0)[best].tolist(),
-            lexical_ranks=pool.ranks(-2)[best].tolist(),
-            click_ranks=pool.ranks(-3)[best].tolist() if len(clicked.rows) else [0] * len(rows),
-            matched={row: matched[row] for row in rows if row in matched} if matched else {},
-            holds_words=self._lexical is None or bool(matched) or bool(evidence.any()),
+            scores=scores,
+            totals=totals,
+            legs=tuple(Leg(at, keys, most) for at, (_, keys, most) in zip(positions, ordered, strict=True)),
+            identifier_boosts=identifier_boosts,
+            type_boosts=type_boosts,
+            click_boosts=click_boosts,
+            lexical_boosts=lexical_boosts,
+            coverages=coverages,
+            evidence=evidence,
+            matched=asked.matched,
+            holds_words=self._lexical is None or bool(len(hits.rows)),
         )
+
+    def _candidates(self, item: SearchItem, pool: Pool, best: Ints, *, is_ranked: bool = True) -> Candidates:
+        rows, scores = pool.rows[best], pool.scores[best].tolist()
+        if not item.boosts:
+            return pool.candidates(best, scores, [()] * len(scores), is_ranked=is_ranked)
+        added = self.feature_boosts(item, rows)
+        similarities = np.array(scores, np.float32) - added.sum(axis=1)
+        return pool.candidates(best, similarities.tolist(), list(map(tuple, added.tolist())), is_ranked=is_ranked)
+
+    def feature_boosts(self, item: SearchItem, rows: Ints) -> Floats:
+        """Returns (rows, weights) what each static feature adds."""
+        dim, weights = self.index.dim, np.array(item.boosts, np.float32)
+        added: Floats = self._vectors.columns(rows, dim, dim + len(weights)).astype(np.float32) * weights
+        return added
 
     def _share_kept(self, text: str, rows: Ints) -> Floats | np.float32:
         """Returns (rows,) what is left of the share of words that a product holds: less where it states another value than the query
         names."""
-        mismatch = self._named_values.mismatch(text, rows) if self._named_values else None
+        mismatch = self.named_values.mismatch(text, rows) if self.named_values else None
         return np.float32(1) if mismatch is None else 1 - OTHER_VALUE * mismatch
 
     def _clicked(self, item: SearchItem, mask: Bools | None) -> Clicked:
@@ -285,15 +305,19 @@ class CandidateSearch:
         clicked = self._clicks.find(query.text, query.locale)
         return clicked if mask is None or not len(clicked.rows) else clicked.within(mask)
 
-    def _lexical_hits(self, item: SearchItem, words: LexicalQuery | None, mask: Bools | None) -> LexicalHits:
+    def _lexical_hits(
+        self, item: SearchItem, words: LexicalQuery | None, mask: Bools | None, depth: int
+    ) -> LexicalHits:
         """Returns the best products by the words of the query."""
         if self._lexical is None or words is None or not (item.lexical_weight or item.words_only):
             return _NO_HITS
-        return self._lexical.search(words, _depth(item.k), mask)
+        return self._lexical.search(words, depth, mask)
 
-    def _unite(self, scored: Sequence[_Nearest], named: Sequence[Ints], vector: Floats) -> _Pool:
-        """Returns the products of all legs, each once. Of those in `named` alone the score is computed here."""
-        legs = [leg.rows for leg in scored] + list(named)
+    def _unite(
+        self, scored: Sequence[_Nearest], legs: Sequence[Ints], vector: Floats
+    ) -> tuple[Ints, Doubles, list[Ints]]:
+        """Returns the products of all legs, each once, their scores in the index, and the positions of those of each leg. The first legs
+        are `scored`; of products of others alone the score is computed here."""
         every = np.concatenate(legs, dtype=np.int64)
         if len(self._place) < self.index.size:  # with room, so that a catalogue that grows seldom comes here
             self._place = np.empty(self.index.size + self.index.size // 8, np.int64)
@@ -303,20 +327,16 @@ class CandidateSearch:
         rows = every[first]
         self._place[rows] = np.arange(len(rows))
         positions = [self._place[leg] for leg in legs]
-        places = np.full(len(rows), len(every))
-        for position in positions:
-            places[position] = np.minimum(places[position], np.arange(len(position)))
         scores = np.zeros(len(rows))
         num_scored = int(np.searchsorted(first, sum(len(leg.rows) for leg in scored)))
         scores[:num_scored] = np.concatenate([leg.scores for leg in scored])[first[:num_scored]]
         if num_scored < len(rows):
             scores[num_scored:] = self.similarities(vector, rows[num_scored:])
-        return _Pool(rows, scores, places, positions)
+        return rows, scores, positions
 
-    def _nearest_of_types(self, item: SearchItem, vector: Floats, mask: Bools | None) -> list[_Nearest]:
+    def _nearest_of_types(self, item: SearchItem, vector: Floats, mask: Bools | None, depth: int) -> list[_Nearest]:
         """Returns the nearest of each type, best first. All products of a type get the same boost, so that the best of a leg stay so."""
         parts = []
-        depth = _depth(item.k)
         for path, _ in item.type_boosts:
             rows = self._masks.rows_of_category(path)
             rows = rows if mask is None else rows[mask[rows]]
@@ -334,18 +354,6 @@ class CandidateSearch:
                 parts.append(self._break_ties(depth, vector, nearest, within))
         return parts
 
-    def _split_scores(
-        self, item: SearchItem, rows: list[int], scores: list[float]
-    ) -> tuple[list[float], list[tuple[float, ...]]]:
-        """Splits the index's scores into similarities and what each static feature adds."""
-        if not item.boosts:
-            return scores, [()] * len(rows)
-        dim, weights = self.index.dim, np.array(item.boosts, np.float32)
-        features = self._vectors.columns(np.array(rows, np.int64), dim, dim + len(weights))
-        added = features.astype(np.float32) * weights  # (rows, weights)
-        similarities = np.array(scores, np.float32) - added.sum(axis=1)
-        return similarities.tolist(), list(map(tuple, added.tolist()))
-
 
 def _boosts_of(matches: Sequence[IdentifierMatch], mask: Bools | None) -> tuple[dict[int, float], dict[int, list[str]]]:
     """Returns, by row, the boost of a product for the identifiers that it holds, and these identifiers."""
@@ -357,30 +365,6 @@ def _boosts_of(matches: Sequence[IdentifierMatch], mask: Bools | None) -> tuple[
                 boosts[row] += boost
                 matched[row].append(match.identifier)
     return boosts, matched
-
-
-def _listed(values: Doubles | Floats, best: Ints, because_of: Sized) -> list[float]:
-    """Returns the values of the best; zeros, which cost less, where there was nothing that they could come of."""
-    return values[best].tolist() if len(because_of) else [0.0] * len(best)
-
-
-def _best(pool: _Pool, totals: Doubles, k: int) -> Ints:
-    """Returns the positions of the k best, best first, equals by row; level by level, see LEVELS."""
-    order = np.lexsort((pool.rows, -totals))
-    chosen = np.zeros(len(order), np.bool_)
-    best: list[Ints] = []
-    for level in LEVELS:
-        added = order[~chosen[order] & (pool.places[order] < level)][: min(k, level) - int(chosen.sum())]
-        chosen[added] = True
-        best.append(added)
-        if k <= level:
-            break
-    return np.concatenate(best)
-
-
-def _depth(k: int) -> int:
-    """Returns how many products to take of each leg."""
-    return next((level for level in LEVELS if k <= level), LEVELS[-1])
 
 
 def _more(depth: int) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,10 @@ from models.ranking.click_memory import Clicks
 from serving.compute.candidate_search import CandidateSearch
 from serving.compute.facets import FacetCounter, FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import FilterMasks, ProductFilter
+from serving.compute.named_values import NamedQuery
 from serving.compute.readings import merged
 from serving.compute.retrieval import Candidates, SearchItem, Sorted
-from serving.compute.value_order import Group, SortBy, ValueOrder
+from serving.compute.value_order import Group, SortBy, ValueOrder, group_rows
 
 MAX_CACHED_FACETS = 512  # answers over all products
 MAX_GROUPED = 10_000  # products of which groups are made where there is no query
@@ -77,6 +78,11 @@ class CatalogueSearch:
         self._nearest.warm_up()
         self._masks.warm_up()
 
+    def give(self, named: Mapping[str, NamedQuery]) -> None:
+        """Takes queries as the values of the whole catalogue let them be read, if these are the products of a shard."""
+        if self._nearest.named_values:
+            self._nearest.named_values.given = named
+
     def search(self, items: Sequence[SearchItem], vectors: Floats) -> list[Found]:
         """Returns what each item found; `vectors` (readings of all items, width) are the search vectors, of which those without a query are
         not read."""
@@ -113,7 +119,7 @@ class CatalogueSearch:
         num_matching = considered if item.words_only else self._nearest.num_matching(item)
         facets = tuple(self._count(item, vectors, candidates, question) for question in item.facets)
         if item.sort or item.group_by:
-            candidates = candidates.take(_worth_showing(item, candidates))
+            candidates = candidates.take(worth_showing(item, candidates))
         near = len(candidates.rows)
         if item.sort:
             candidates = candidates.take(self._order.sorted(item.sort, _rows(candidates)).tolist())
@@ -140,7 +146,7 @@ class CatalogueSearch:
         shown = self._order.first(by, mask, num_matching if item.group_by else item.k)
         total, groups = num_matching, dict[int, Group]()
         if item.group_by:
-            kept, of_all = self._order.groups(item.group_by, shown, self._masks.mask(item.filter))
+            kept, of_all = group_rows(self._masks, item.group_by, shown, self._masks.mask(item.filter))
             shown, total = shown[kept][: item.k], len(kept)
             groups = {row: of_all[row] for row in shown.tolist() if row in of_all}  # no more than the answer needs
         by_row = np.argsort(rows) if item.others else np.arange(len(rows))
@@ -161,7 +167,7 @@ class CatalogueSearch:
         for number, (reading, vector) in enumerate(zip(item.readings, vectors, strict=True)):
             new = self._nearest.matching(reading)
             if item.min_similarity > -math.inf and len(new):
-                new = new[_worth_showing(item, self._nearest.of_rows(reading, vector, new))]
+                new = new[worth_showing(item, self._nearest.of_rows(reading, vector, new))]
             if number:
                 new = np.setdiff1d(new, rows, assume_unique=True)
             rows = np.concatenate([rows, new])
@@ -194,7 +200,7 @@ class CatalogueSearch:
         )
 
     def _grouped(self, item: SearchItem, candidates: Candidates) -> Candidates:
-        kept, groups = self._order.groups(item.group_by, _rows(candidates), self._masks.mask(item.filter))
+        kept, groups = group_rows(self._masks, item.group_by, _rows(candidates), self._masks.mask(item.filter))
         return dataclasses.replace(candidates.take(kept), groups=groups)
 
     def _count(
@@ -207,7 +213,7 @@ class CatalogueSearch:
             matching, _ = self._matching(relaxed, vectors) if item.sort else (_NO_ROWS, _NO_ROWS)
             found = matching if len(matching) else self._best([relaxed], [vectors])[0]
         if isinstance(found, Candidates):
-            return self._facets.of_rows(question, _rows(found)[_worth_showing(item, found)])
+            return self._facets.of_rows(question, _rows(found)[worth_showing(item, found)])
         return self._facets.of_rows(question, found, Scope.MATCHING)
 
     def _count_all(self, question: FacetQuestion, product_filter: ProductFilter) -> FacetCounts:
@@ -229,7 +235,7 @@ def _rows(candidates: Candidates) -> Ints:
     return np.array(candidates.rows, np.int64)
 
 
-def _worth_showing(item: SearchItem, candidates: Candidates) -> list[int]:
+def worth_showing(item: SearchItem, candidates: Candidates) -> list[int]:
     """Returns the places of the candidates above the item's threshold of similarity, and of those that hold an identifier of the query.
     Where a value orders and the item has no threshold, what scores far less than the best of its reading is left out: scores are comparable
     within one reading only."""

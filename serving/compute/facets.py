@@ -56,28 +56,33 @@ class FacetCounter:
 
     def of_all(self, question: FacetQuestion, mask: Bools | None) -> FacetCounts:
         """Counts over all living products that pass a mask (rows,) of the masks' making, None for all."""
-        column = self._column(question)
+        return answer(question, *self.counts(question.name, mask), Scope.ALL)
+
+    def counts(self, name: str, mask: Bools | None) -> tuple[Column, Ints, int]:
+        """Returns the column of a field, (values,) how many living products that pass the mask have each value, and how many pass."""
+        column = self.column(name)
         if mask is None or mask is self._masks.mask(NO_FILTER):
-            return _answer(question, column, column.counts(), self._masks.num_alive, Scope.ALL)
+            return column, column.counts(), self._masks.num_alive
         version = self._masks.version
         if self._selected is None or self._selected[0] != version or self._selected[1].mask is not mask:
             self._selected = version, Selection(mask)
         selected = self._selected[1]
-        return _answer(question, column, column.counts(selected), selected.size, Scope.ALL)
+        return column, column.counts(selected), selected.size
 
     def of_rows(self, question: FacetQuestion, rows: Ints, scope: Scope = Scope.BEST) -> FacetCounts:
         """Counts over products of a query."""
-        column = self._column(question)
-        return _answer(question, column, column.counts_among(rows), len(rows), scope)
+        column = self.column(question.name)
+        return answer(question, column, column.counts_among(rows), len(rows), scope)
 
-    def _column(self, question: FacetQuestion) -> Column:
-        column = self._masks.column(question.name)
+    def column(self, name: str) -> Column:
+        column = self._masks.column(name)
         if column is None:
-            raise KeyError(question.name)
+            raise KeyError(name)
         return column
 
 
-def _answer(question: FacetQuestion, column: Column, counts: Ints, num_products: int, scope: Scope) -> FacetCounts:
+def answer(question: FacetQuestion, column: Column, counts: Ints, num_products: int, scope: Scope) -> FacetCounts:
+    """Returns the answer of a column's counts (values,) over so many products."""
     present = np.flatnonzero(counts)
     bounds = None
     if column.type not in KEYWORD_TYPES and column.type is not AttributeType.BOOL and len(present):

@@ -15,6 +15,7 @@ from models.lexical.lexical_index import LexicalIndex
 from models.products.attributes.columns import AttributeColumn, AttributeColumns
 from models.products.attributes.spec import AttributeType
 from models.products.changes import AddedProducts, ChangedOffers, RemovedProducts
+from models.products.filter_keys import FilterKeys, category_sets, price_codes, renumbered
 from models.products.growing import GrowingArray
 from models.products.product_table import ProductTable
 from models.ranking.diversity import NO_GROUP
@@ -89,16 +90,23 @@ class FilterMasks:
     """
 
     def __init__(
-        self, table: ProductTable, attributes: AttributeColumns | None = None, lexical: LexicalIndex | None = None
+        self,
+        table: ProductTable,
+        attributes: AttributeColumns | None = None,
+        lexical: LexicalIndex | None = None,
+        keys: FilterKeys | None = None,
     ) -> None:
+        """`keys` are those of the whole catalogue where the table is a shard of it."""
         self._table = table
         self._lexical = lexical
         self.attributes = AttributeColumns.none(len(table)) if attributes is None else attributes
         self.version = 0  # of the catalogue: the number of changes
-        self._brands = Coded(*table.distinct("brand"), table.alive)
-        self._categories = Coded(
-            *_category_sets(table), table.alive
-        )  # keys: the paths of a product, its own category first
+        self._keys = keys
+        brands, categories = table.distinct("brand"), category_sets(table)
+        if keys:
+            brands, categories = renumbered(*brands, keys.brands), renumbered(*categories, keys.categories)
+        self._brands = Coded(*brands, table.alive)
+        self._categories = Coded(*categories, table.alive)  # keys: the paths of a product, its own category first
         self._prices: Coded[int | None] | None = None  # made with its column
         self._brand_codes: dict[str, list[int]] = defaultdict(list)  # by brand without case
         self._category_codes: dict[str, list[int]] = defaultdict(list)  # by prefix of a path without case
@@ -345,21 +353,11 @@ class FilterMasks:
             return CodedColumn(AttributeType.KEYWORD, self._brands, lambda brand: (brand,) if brand else ())
         if name == "category":
             return CodedColumn(AttributeType.KEYWORDS, self._categories, _forms)
-        table = self._table
-        prices, codes = np.unique(np.where(table.has_price, table.prices, -1), return_inverse=True)
-        keys = [None if price < 0 else price for price in prices.tolist()]
-        self._prices = Coded(codes.astype(np.int32), keys, table.alive)
+        codes, keys = price_codes(self._table)
+        if self._keys:
+            codes, keys = renumbered(codes, keys, self._keys.prices)
+        self._prices = Coded(codes, keys, self._table.alive)
         return CodedColumn(AttributeType.NUMBER, self._prices, lambda price: () if price is None else (float(price),))
-
-
-def _category_sets(table: ProductTable) -> tuple[Codes, list[tuple[str, ...]]]:
-    """Returns codes (rows,) and the distinct paths of products that they index."""
-    codes, paths = table.distinct("category")
-    sets: dict[tuple[str, ...], int] = {(path,): code for code, path in enumerate(paths)}
-    for row in table.rows_in_several_categories().tolist():
-        own = (paths[codes[row]], *table.other_categories(row))
-        codes[row] = sets.setdefault(own, len(sets))
-    return codes, list(sets)
 
 
 def _with_any(keys: Sized, codes_of: Mapping[str, list[int]], values: Iterable[str]) -> Bools:

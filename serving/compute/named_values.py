@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,11 +28,22 @@ MAX_CHARS = 256  # of a query that is read
 Phrase: TypeAlias = tuple[str, ...]  # stems
 
 
+class NamedPhrase(NamedTuple):
+    """A phrase of a query that names values, in words that mean the same in every process."""
+
+    phrase: Phrase
+    values: tuple[tuple[str, tuple[str, ...]], ...]  # attributes, and values of each
+    in_category: bool  # a category has a step of this name
+
+
+NamedQuery: TypeAlias = tuple[tuple[NamedPhrase, ...], int]  # the phrases, and how many words the query has
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Named:
-    """A phrase of a query: values by attribute, and (category keys,) whether a path has a step of this name."""
+    """A phrase of a query, with the values by attribute, and (category keys,) whether a path has a step of this name."""
 
-    num_words: int
+    phrase: Phrase
     values: tuple[tuple[AttributeColumn, frozenset[int]], ...]
     in_category: Bools | None
 
@@ -58,6 +70,8 @@ class NamedValues:
         self._num_keys = 0
         self._version = -1  # of the catalogue
         self._num_grown = 0  # how often names came: what was read of a query before may be otherwise
+        # Queries as the values of a whole catalogue let them be read, where these are of a shard.
+        self.given: Mapping[str, NamedQuery] = {}
         self._read = functools.lru_cache(MAX_KEPT)(lambda text, _num_grown: self._named(text))
         self._take_in()
 
@@ -65,13 +79,39 @@ class NamedValues:
         """Returns (rows,) the share of the query's words that name a value in whose place a product states another; None if no word names
         one."""
         self._take_in()
-        named, num_words = self._read(text[:MAX_CHARS], self._num_grown)
+        if (given := self.given.get(text)) is not None:
+            named, num_words = tuple(map(self._of_given, given[0])), given[1]
+        else:
+            named, num_words = self._read(text[:MAX_CHARS], self._num_grown)
         if not named:
             return None
         share = np.zeros(len(rows), np.float32)
         for phrase in named:
-            share += np.float32(phrase.num_words / num_words) * self._states_another(phrase, rows)
+            share += np.float32(len(phrase.phrase) / num_words) * self._states_another(phrase, rows)
         return share
+
+    def read(self, text: str) -> NamedQuery:
+        """Returns what a query names, for `given` elsewhere."""
+        self._take_in()
+        found, num_words = self._read(text[:MAX_CHARS], self._num_grown)
+
+        def in_words(one: _Named) -> NamedPhrase:
+            values = tuple(
+                (column.name, tuple(str(column.value(number)) for number in numbers)) for column, numbers in one.values
+            )
+            return NamedPhrase(one.phrase, values, one.in_category is not None)
+
+        return tuple(map(in_words, found)), num_words
+
+    def _of_given(self, given: NamedPhrase) -> _Named:
+        columns = {column.name: column for column in self._columns}
+        values = tuple(
+            (column, frozenset(number for text in texts if (number := column.find(text)) is not None))
+            for name, texts in given.values
+            if (column := columns.get(name)) is not None
+        )
+        in_category = self._with_step(given.phrase) if given.in_category else None
+        return _Named(given.phrase, values, in_category)
 
     def _states_another(self, named: _Named, rows: Ints) -> Bools:
         has, states = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
@@ -145,8 +185,10 @@ class NamedValues:
         values = tuple(
             (self._columns[place], frozenset(numbers)) for place, numbers in self._values.get(phrase, {}).items()
         )
-        in_category: Bools | None = None
-        if phrase in self._steps:
-            in_category = np.zeros(self._num_keys, np.bool_)
-            in_category[self._steps[phrase]] = True
-        return _Named(len(phrase), values, in_category)
+        return _Named(phrase, values, self._with_step(phrase) if phrase in self._steps else None)
+
+    def _with_step(self, phrase: Phrase) -> Bools:
+        """Returns (category keys,) True for those with a step of this name."""
+        in_category = np.zeros(self._num_keys, np.bool_)
+        in_category[self._steps.get(phrase, [])] = True
+        return in_category

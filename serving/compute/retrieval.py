@@ -81,6 +81,7 @@ class SearchItem:
     min_sequence: int = 0  # of the latest change that must be there, if it is in the log
     others: tuple[SearchItem, ...] = ()  # the same for other readings of its query
     keeps_features: bool = False  # the answer has what the student read
+    deadline: float = math.inf  # of the call, by the clock of the process that makes the item
 
     @property
     def readings(self) -> tuple[SearchItem, ...]:
@@ -135,6 +136,7 @@ class ScoreItem:
     weights: Weights = DEFAULT_BLEND
     explains: bool = False
     min_sequence: int = 0  # as in `SearchItem`
+    deadline: float = math.inf  # the same
 
     @property
     def readings(self) -> tuple[ScoreItem, ...]:
@@ -322,6 +324,8 @@ class Retrieved:
     facets: tuple[FacetCounts, ...] = ()
     sequence: int = 0  # of the latest change of the catalogue that was there
     num_rows: int = 0  # that there were: later ones are newer
+    coverage: float = 1.0  # the share of the rows that were searched; less where shards did not answer
+    num_lost: int = 0  # shards that did not answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from models.arrays import Ints
+from models.arrays import Floats, Ints
 from models.unified.light_tower import LightTower
-from serving.compute.catalogue_search import CatalogueSearch, Found
+from serving.compute.catalogue_search import CatalogueSearch
 from serving.compute.catalogue_state import FIXED, CatalogueState
 from serving.compute.query_vectors import QueryVectors, SearchVectors
 from serving.compute.readings import in_turns
@@ -30,6 +31,35 @@ from serving.compute.student import ScoringFailed, Student, StudentInput, Studen
 MAX_BATCH = 64  # searches; `serving.search.retrieve` states what candidates to score cost
 RetrieverItem = SearchItem | ScoreItem
 RetrieverResult = Retrieved | ScoredCandidates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """The vectors of the readings of all items of a batch; those of item i start at `starts[i]`."""
+
+    vectors: SearchVectors
+    starts: Sequence[int]
+
+    def of(self, items: Iterable[int]) -> Floats:
+        """Returns the search vectors (readings, width) of some items."""
+        places = [place for at in items for place in range(self.starts[at], self.starts[at + 1])]
+        searches = self.vectors.searches
+        return searches if len(places) == len(searches) else searches[places]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToScore:
+    """Candidates of a search that the student scores: rows (n,), their `word_evidence` (n, 2), and the reading that found each (n,), None
+    where there is but one."""
+
+    rows: Ints
+    words: Floats
+    readings: Ints | None = None
+
+    @classmethod
+    def first(cls, candidates: Candidates, depth: int) -> ToScore:
+        readings = np.array(candidates.readings[:depth], np.int64) if candidates.readings else None
+        return cls(np.array(candidates.rows[:depth], np.int64), candidates.words[:depth], readings)
 
 
 class Retriever:
@@ -62,18 +92,15 @@ class Retriever:
             return self._compute(items)
 
     def _compute(self, items: Sequence[RetrieverItem]) -> list[RetrieverResult | Exception]:
-        readings = [reading for item in items for reading in item.readings]
-        starts = list(itertools.accumulate((len(item.readings) for item in items), initial=0))
-        vectors = self._vectors.encode(readings)
+        encoded = self.encode(items)
         searches = {at: item for at, item in enumerate(items) if isinstance(item, SearchItem)}
-        places = [place for at in searches for place in range(starts[at], starts[at + 1])]
-        search_vectors = vectors.searches if len(places) == len(readings) else vectors.searches[places]
-        found = dict(zip(searches, self._search.search(list(searches.values()), search_vectors), strict=True))
-        scored = self._score(items, starts, vectors, found)
+        found = dict(zip(searches, self._search.search(list(searches.values()), encoded.of(searches)), strict=True))
+        to_score = {at: ToScore.first(found[at].candidates, item.depth) for at, item in searches.items() if item.depth}
+        scored = self.score(items, encoded, to_score)
         results: list[RetrieverResult | Exception] = []
         for at, item in enumerate(items):
             if isinstance(item, ScoreItem):
-                results.append(self._detail(scored[at], item))
+                results.append(self.detail(scored[at], item))
             else:
                 results.append(
                     Retrieved(
@@ -89,30 +116,36 @@ class Retriever:
                 )
         return results
 
-    def _score(
-        self, items: Sequence[RetrieverItem], starts: Sequence[int], vectors: SearchVectors, found: dict[int, Found]
-    ) -> dict[int, StudentOutput | ScoringFailed]:
-        """Scores the candidates of all items at once, each for the reading that found it; searches without a depth are left out.
+    def encode(self, items: Sequence[RetrieverItem]) -> Encoded:
+        readings = [reading for item in items for reading in item.readings]
+        starts = list(itertools.accumulate((len(item.readings) for item in items), initial=0))
+        return Encoded(self._vectors.encode(readings), starts)
 
-        `starts` are the places of the items' readings in `vectors`.
-        """
+    def score(
+        self, items: Sequence[RetrieverItem], encoded: Encoded, to_score: Mapping[int, ToScore]
+    ) -> dict[int, StudentOutput | ScoringFailed]:
+        """Scores the candidates of all items at once, each for the reading that found it. `to_score` has those of searches, by the number
+        of the item; searches that it leaves out are left out."""
         inputs: dict[int, list[StudentInput]] = {}
         order: dict[int, Ints] = {}  # of the candidates of each item that has several readings, as they are scored
         for at, item in enumerate(items):
+            start = encoded.starts[at]
             if isinstance(item, ScoreItem):
-                inputs[at] = [self._input(item.subject, vectors, starts[at], item.candidates)]
-            elif item.depth:
-                best = found[at].candidates
-                rows, words = np.array(best.rows[: item.depth], np.int64), best.words[: item.depth]
-                if not best.readings:
-                    inputs[at] = [self._input(item.subject, vectors, starts[at], GivenCandidates(rows, words=words))]
+                inputs[at] = [self._input(item.subject, encoded.vectors, start, item.candidates)]
+            elif at in to_score:
+                best = to_score[at]
+                if best.readings is None:
+                    given = GivenCandidates(best.rows, words=best.words)
+                    inputs[at] = [self._input(item.subject, encoded.vectors, start, given)]
                     continue
-                of_reading = np.array(best.readings[: item.depth])
-                places = [np.flatnonzero(of_reading == number) for number in range(len(item.readings))]
+                places = [np.flatnonzero(best.readings == number) for number in range(len(item.readings))]
                 order[at] = np.concatenate(places)
                 inputs[at] = [
                     self._input(
-                        reading.subject, vectors, starts[at] + number, GivenCandidates(rows[own], words=words[own])
+                        reading.subject,
+                        encoded.vectors,
+                        start + number,
+                        GivenCandidates(best.rows[own], words=best.words[own]),
                     )
                     for number, (reading, own) in enumerate(zip(item.readings, places, strict=True))
                 ]
@@ -130,17 +163,22 @@ class Retriever:
     def _blend(output: StudentOutput | ScoringFailed, item: SearchItem, candidates: Candidates) -> StudentScores:
         if isinstance(output, ScoringFailed):
             return StudentScores.missing(output.message)
-        coverages = candidates.coverages[: len(output.chances)]
-        features = output.features if item.keeps_features else None
-        scores = StudentScores.blend(output.chances, item.weights, item.asked_weight, coverages, features)
-        if not candidates.readings:
-            return scores
-        return dataclasses.replace(scores, by_blend=in_turns(scores.by_blend, candidates.readings))
+        return blended(item, candidates, output.chances, output.features)
 
-    def _detail(self, output: StudentOutput | ScoringFailed, item: ScoreItem) -> ScoredCandidates | ScoringFailed:
+    def detail(self, output: StudentOutput | ScoringFailed, item: ScoreItem) -> ScoredCandidates | ScoringFailed:
         if isinstance(output, ScoringFailed) or self._student is None:
             return ScoringFailed()
         return self._student.detail(output, item.weights, explains=item.explains)
+
+
+def blended(item: SearchItem, candidates: Candidates, chances: Floats, features: Floats | None) -> StudentScores:
+    """Returns the scores of the first candidates of a search, whose chances are (scored, 3)."""
+    coverages = candidates.coverages[: len(chances)]
+    kept = features if item.keeps_features else None
+    scores = StudentScores.blend(chances, item.weights, item.asked_weight, coverages, kept)
+    if not candidates.readings:
+        return scores
+    return dataclasses.replace(scores, by_blend=in_turns(scores.by_blend, candidates.readings))
 
 
 def _together(parts: Sequence[StudentOutput | ScoringFailed], order: Ints) -> StudentOutput | ScoringFailed:

@@ -146,14 +146,14 @@ class ValueOrder:
         """Returns the first `count` rows that pass a mask (rows,) in the order of a value; None for the order of the catalogue."""
         if by is None:
             return np.arange(min(count, len(self._table))) if mask is None else np.flatnonzero(mask)[:count]
-        return self._order(by).first(count, mask, lambda rows: self._keys(by, rows))
+        return self._order(by).first(count, mask, lambda rows: self.keys(by, rows))
 
     def _order(self, by: SortBy) -> _Order:
         order = self._orders.get(by)
         if order is not None and order.num_later > len(order.rows) * MAX_LATER:
             order = None
         if order is None:
-            order = self._orders[by] = _Order(self._keys(by, np.arange(len(self._table))))
+            order = self._orders[by] = _Order(self.keys(by, np.arange(len(self._table))))
             order.num_changes = len(self._changed)
             if len(self._orders) > MAX_CACHED_ORDERS:
                 self._orders.popitem(last=False)
@@ -162,7 +162,7 @@ class ValueOrder:
         changed = self._changed.values[order.num_changes :] if self._is_offer(by) else _NO_ROWS
         rows = np.concatenate([np.arange(order.num_rows, len(self._table)), changed[changed < order.num_rows]])
         if len(rows):
-            order.put(rows, self._keys(by, rows))
+            order.put(rows, self.keys(by, rows))
         order.num_rows, order.num_changes = len(self._table), len(self._changed)
         return order
 
@@ -172,9 +172,9 @@ class ValueOrder:
 
     def sorted(self, by: SortBy, rows: Ints) -> Ints:
         """Returns the places in `rows` in the order of their values, equals by row."""
-        return np.lexsort((rows, self._keys(by, rows)))
+        return np.lexsort((rows, self.keys(by, rows)))
 
-    def _keys(self, by: SortBy, rows: Ints) -> Doubles:
+    def keys(self, by: SortBy, rows: Ints) -> Doubles:
         """Returns (rows,) what ascends in the order; infinite, which sorts last, where a product has no value."""
         if by.name == "price":
             values = np.where(self._table.has_price[rows], self._table.prices[rows].astype(np.float64), np.nan)
@@ -211,25 +211,36 @@ class ValueOrder:
                 column.append(self._masks.attributes[name].by_row(start), len(self._table) - start)
         return column.values
 
-    def groups(self, name: str, rows: Ints, mask: Bools | None) -> tuple[list[int], dict[int, Group]]:
-        """Returns the places of the first product of each value of an attribute, and by row the group of each. Products without a value
-        stay by themselves; of several values the first counts. The others of a group are all products that pass the mask."""
-        column = self._masks.attributes[name]
-        value_at: dict[int, int] = {}
-        for at, value in column.values_of(rows):
-            value_at[at] = column.first((value, value_at[at])) if at in value_at else value
-        kept: list[int] = []
-        groups: dict[int, Group] = {}
-        seen: set[int] = set()
-        for at, row in enumerate(rows.tolist()):
-            number = value_at.get(at)
-            if number is None:
-                kept.append(at)
-            elif number not in seen:
-                seen.add(number)
-                kept.append(at)
-                members = column.rows_of(number)
-                members = members if mask is None else members[mask[members]]
-                others = members[members != row]
-                groups[row] = Group(str(column.value(number)), len(others), tuple(others[:MAX_OTHERS].tolist()))
-        return kept, groups
+
+def group_rows(masks: FilterMasks, name: str, rows: Ints, mask: Bools | None) -> tuple[list[int], dict[int, Group]]:
+    """Returns the places of the first product of each value of an attribute, and by row the group of each. Products without a value
+    stay by themselves; of several values the first counts. The others of a group are all products that pass the mask."""
+    column = masks.attributes[name]
+    kept, number_of = first_of_groups(masks, name, rows)
+    groups: dict[int, Group] = {}
+    for row, number in number_of.items():
+        members = column.rows_of(number)
+        members = members if mask is None else members[mask[members]]
+        others = members[members != row]
+        groups[row] = Group(str(column.value(number)), len(others), tuple(others[:MAX_OTHERS].tolist()))
+    return kept, groups
+
+
+def first_of_groups(masks: FilterMasks, name: str, rows: Ints) -> tuple[list[int], dict[int, int]]:
+    """Returns the places that `group_rows` returns, and by row the number of each group's value."""
+    column = masks.attributes[name]
+    value_at: dict[int, int] = {}
+    for at, value in column.values_of(rows):
+        value_at[at] = column.first((value, value_at[at])) if at in value_at else value
+    kept: list[int] = []
+    number_of: dict[int, int] = {}
+    seen: set[int] = set()
+    for at, row in enumerate(rows.tolist()):
+        number = value_at.get(at)
+        if number is None:
+            kept.append(at)
+        elif number not in seen:
+            seen.add(number)
+            kept.append(at)
+            number_of[row] = number
+    return kept, number_of

@@ -36,6 +36,7 @@ from serving.shoppers.open_store import open_shoppers
 from serving.shoppers.store import ShopperStore
 from serving.stages.local import LocalStage
 from serving.stages.remote import RemoteStage
+from serving.stages.sharded import ShardedStage
 from serving.stages.stage import Stage, StagePlan
 from serving.traces.open_tracer import open_tracer
 
@@ -56,6 +57,16 @@ class Wired:
 
 
 Wire = Callable[[Path, AisleConfig, Mapping[str, Stage[Any, Any]], ShopperStore | None, Guard, str], Wired]
+
+
+async def _start(
+    plan: StagePlan[Any, Any], generation: Generation, config: AisleConfig, guard: Guard
+) -> LocalStage[Any, Any] | RemoteStage[Any, Any] | ShardedStage[Any, Any]:
+    if plan.shards:
+        return await ShardedStage.start(plan, generation.version, config.retriever.max_shard_wait_ms / 1000)
+    if plan.config.placement == "remote":
+        return await RemoteStage.start(plan, generation.version)
+    return await LocalStage.start(plan, guard.lone_calls)
 
 
 class Gateway:
@@ -87,12 +98,7 @@ class Gateway:
         started = time.monotonic()
         bundle_folder = generation.path()
         self._guard = guard = Guard(CallLog(config.log), config.server.max_message_bytes)
-        stages = {
-            plan.name: await RemoteStage.start(plan, generation.version)
-            if plan.config.placement == "remote"
-            else await LocalStage.start(plan, guard.lone_calls)
-            for plan in plans
-        }
+        stages = {plan.name: await _start(plan, generation, config, guard) for plan in plans}
         self._stages = list(stages.values())
         manifest = Bundle(bundle_folder).manifest
         self._replica_id = serve.get_replica_context().replica_id.unique_id

@@ -89,7 +89,13 @@ class Page:
             total_is_exact=is_exact,
             gains=gains,
             factors=factors,
-            degradations=(*degraded_inputs(understanding), *ranked.degradations, *failures),
+            degradations=(
+                *degraded_inputs(understanding),
+                *_lost_shards(retrieval.retrieved),
+                *ranked.degradations,
+                *failures,
+            ),
+            coverage=retrieval.retrieved.coverage,
             phases=(*understanding.phases, *retrieval.phases, *ranked.phases),
             sequence=retrieval.retrieved.sequence,
             num_rows=retrieval.retrieved.num_rows,
@@ -98,6 +104,10 @@ class Page:
     def _total(self, search: Search, retrieval: Retrieval, num_candidates: int) -> tuple[int, bool]:
         """Returns the number of hits on all pages, and whether there are no more."""
         retrieved = retrieval.retrieved
+        total, is_exact = self._total_found(search, retrieved, num_candidates)
+        return total, is_exact and retrieved.coverage == 1
+
+    def _total_found(self, search: Search, retrieved: Retrieved, num_candidates: int) -> tuple[int, bool]:
         if retrieved.sorted:
             return retrieved.sorted.total, retrieved.sorted.is_exact
         if search.group_by or search.min_similarity > -math.inf:
@@ -147,6 +157,14 @@ def _sorted_over(search: Search, retrieval: Retrieval) -> Scope | None:
     if search.sort is None:
         return None
     return retrieval.retrieved.sorted.scope if retrieval.retrieved.sorted else Scope.ALL
+
+
+def _lost_shards(retrieved: Retrieved) -> tuple[Degradation, ...]:
+    """Returns a degradation if not all products were searched."""
+    if not retrieved.num_lost:
+        return ()
+    reason = f"{retrieved.num_lost} of the index's shards did not answer: {retrieved.coverage:.1%} of the products were searched"
+    return (Degradation("shards", reason),)
 
 
 def degraded_inputs(understanding: Understanding) -> tuple[Degradation, ...]:

@@ -36,7 +36,8 @@ class PhaseTime:
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """A part of the answer that is less than the call requested: "shopper", "types", "readings", "rank", "teacher" or "catalogue", and why."""
+    """A part of the answer that is less than the call requested: "shopper", "types", "readings", "shards", "rank", "teacher" or
+    "catalogue", and why."""
 
     part: str
     reason: str
@@ -89,6 +90,7 @@ class Results:
     phases: tuple[PhaseTime, ...] = ()
     sequence: int = 0  # of the latest change of the catalogue that the page knows
     num_rows: int = 0  # that the catalogue had: the next pages leave out later ones
+    coverage: float = 1.0  # the share of the products that were searched
 
     @classmethod
     def first_page(cls, candidates: Candidates, page_size: int) -> Results:

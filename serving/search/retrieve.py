@@ -101,6 +101,7 @@ class Retrieve:
             k=self._num_candidates(search, understanding, types.use),
             depth=search.ranking.depth if has_time else 0,
         )
+        item = dataclasses.replace(item, deadline=deadline)
         # A query that was encoded is admitted. Where nothing came before, it is refused here when there is too much to do.
         outcome = await self._search(item, deadline, admitted=isinstance(item.subject.query, EncodedQuery))
         is_taken_back = item.only_types and not outcome.value.candidates.rows
@@ -147,6 +148,7 @@ class Retrieve:
                 weights=weights,
                 explains=explains,
                 min_sequence=self._catalogue.sequence,
+                deadline=deadline,
             )
             cost = 1 + len(part.rows) // ROWS_PER_COST + len(part.products) // INLINE_PER_COST
             waiting.append(self.stage(item, cost=cost, deadline=deadline, admitted=admitted or start > 0))

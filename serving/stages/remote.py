@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ServeStatus
 
 from serving.config import LogConfig
 from serving.errors import Unavailable
@@ -61,31 +62,40 @@ class RemoteStage(BatchedStage[Item, Result]):
             self._poll.cancel()
 
     async def _compute(self, items: list[Item]) -> Sequence[Result | Exception]:
-        """Sends one batch, and once more if its replica was lost: the compute has no side effect, so repeating it is safe."""
-        queue_age_ms = self.batcher.oldest_wait_s() * 1000
-        for attempt in (0, 1):
-            try:
-                return await self._handle.compute.remote(items, queue_age_ms)
-            except RayTaskError as error:  # the stage's own code raised
-                raise RuntimeError(f"stage {self.name} failed") from error
-            except (RayActorError, DeploymentUnavailableError, BackPressureError, ray.exceptions.RayError) as error:
-                if attempt:
-                    raise Unavailable(f"the {self.name} stage lost a replica; send the call again") from error
-        raise AssertionError("unreachable")
+        return await call_replicas(self._handle, self.name, items, self.batcher.oldest_wait_s() * 1000)
 
     async def _follow_replicas(self) -> None:
         """Follows the number of live replicas, which sets the number of batches in flight."""
-        app, name = self._handle.app_name, self._handle.deployment_name
         while True:
             try:
-                status = await asyncio.to_thread(serve.status)
-                found = status.applications.get(app)
-                deployment = found.deployments.get(name) if found else None
-                self._live = deployment.replica_states.get("RUNNING", 0) if deployment else 0
+                self._live = num_running(await asyncio.to_thread(serve.status), self._handle)
                 self.batcher.wake()
             except Exception:  # noqa: S110 - the controller restarts now and then; the last count holds until it answers
                 pass
             await asyncio.sleep(REPLICA_POLL_S)
+
+
+async def call_replicas(
+    handle: DeploymentHandle, name: str, items: Sequence[Any], queue_age_ms: float, *, repeats: bool = True
+) -> Any:
+    """Sends one batch, and with `repeats` once more if its replica was lost: the compute has no side effect, so repeating it is safe. Where
+    there is no other replica, that waits until there is one. Raises Unavailable if the batch is lost."""
+    for attempt in (0, 1):
+        try:
+            return await handle.compute.remote(items, queue_age_ms)
+        except RayTaskError as error:  # the stage's own code raised
+            raise RuntimeError(f"stage {name} failed") from error
+        except (RayActorError, DeploymentUnavailableError, BackPressureError, ray.exceptions.RayError) as error:
+            if attempt or not repeats:
+                raise Unavailable(f"the {name} stage lost a replica; send the call again") from error
+    raise AssertionError("unreachable")
+
+
+def num_running(status: ServeStatus, handle: DeploymentHandle) -> int:
+    """Returns how many replicas of a deployment run."""
+    app = status.applications.get(handle.app_name)
+    deployment = app.deployments.get(handle.deployment_name) if app else None
+    return deployment.replica_states.get("RUNNING", 0) if deployment else 0
 
 
 class StageReplica:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from serving.config import LightStageConfig
 from serving.errors import Unavailable
@@ -33,6 +33,18 @@ class Compute(Protocol[Item_contra, Result_co]):
         """Returns a result for each item; an exception fails its item alone."""
 
 
+# A batch on its way through shards. Each step says what to ask of every shard (nothing: an empty list), and takes their answers: None of
+# one that was not asked, or did not answer. The last returns the results.
+Steps: TypeAlias = Generator[Sequence[list[Any]], Sequence[Any], list[Result | Exception]]
+
+
+class Merge(Protocol[Item_contra, Result]):
+    """How a batch is divided among shards, and what they find brought together. It knows neither processes nor time."""
+
+    def steps(self, items: Sequence[Item_contra], up: Sequence[bool], /) -> Steps[Result]:
+        """Takes a batch to its results. `up` says which shards are asked."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagePlan(Generic[Item, Result]):
     """How to make a stage. `load` runs in the process that computes; the gateway knows the rest without loading anything."""
@@ -42,6 +54,10 @@ class StagePlan(Generic[Item, Result]):
     load: Callable[[], Compute[Item, Result]]
     max_batch_cost: int
     is_long: bool = False  # always computes on a thread: the event loop could not wait for it
+    shards: tuple[
+        StagePlan[Any, Any], ...
+    ] = ()  # of a stage that has none of the data itself, but brings together what these find
+    load_merge: Callable[[], Merge[Item, Result]] | None = None  # how it does so; runs in the gateway
 
 
 class Stage(Protocol[Item, Result]):

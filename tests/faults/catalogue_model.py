@@ -34,9 +34,9 @@ from serving.catalogue.open_catalogue import Catalogue
 from serving.catalogue.open_log import open_log
 from serving.catalogue.stages import open_retriever
 from serving.cli import generations
-from serving.compute.candidate_search import LEVELS
 from serving.compute.facets import FacetCounts, FacetQuestion, Scope
 from serving.compute.filter_masks import NO_FILTER, PATH_SEPARATOR, AttributeClause, ProductFilter
+from serving.compute.pool import LEVELS
 from serving.compute.retrieval import EncodedQuery, Query, Retrieved, SearchItem, Subject
 from serving.compute.value_order import MAX_OTHERS, SortBy
 from serving.config import CatalogueConfig

@@ -74,6 +74,16 @@ def test_every_key_says_what_it_is() -> None:
         ("[encoder]\nmax_wait_ms = inf", "encoder.max_wait_ms: "),
         ("[encoder]\nplacement = 'cloud'", "'local' or 'remote'"),
         ("[encoder]\nmax_replicas = 2", "a local stage has one replica"),
+        ("[retriever]\nshards = 2", "shards = 2 needs placement = 'remote'"),
+        (
+            "[retriever]\nplacement = 'remote'\nshards = 0",
+            "retriever.shards: Input should be greater than or equal to 1",
+        ),
+        (
+            "[retriever]\nplacement = 'remote'\nshards = 65",
+            "retriever.shards: Input should be less than or equal to 64",
+        ),
+        ("[encoder]\nshards = 2", "encoder.shards: unknown key"),
         ("[encoder]\nplacement='remote'\nmin_replicas=3", "max_replicas (1) is below min_replicas (3)"),
         ("[encoder]\nplacement='remote'\ndevice='cuda'", "needs num_gpus above 0"),
         ("[limits]\ndefault_page_size = 200", "default_page_size (200) <= max_page_size (100)"),

@@ -92,6 +92,15 @@ class NumberedValues(ABC):
             return _find(key, self.num_frozen, self._keys.__getitem__)
         return _find(key, self.num_frozen, self._key)
 
+    def number(self, value: str | float) -> int | None:
+        """Returns the number of a value, None if no product has had it."""
+        if isinstance(value, str):
+            return self.find(value)
+        number = int(np.searchsorted(self._frozen_numbers, value))
+        if number < self.num_frozen and self._frozen_numbers[number] == value:
+            return number
+        return None if self._arrived is None else self._arrived.number_of.get(float(value))
+
     def number_of(self, value: str | float) -> int:
         """Returns the number of a value, which gets one if it is new."""
         if self._arrived is None:

@@ -725,6 +725,7 @@ class SearchResponse(_message.Message):
     CATALOGUE_SEQUENCE_FIELD_NUMBER: _builtins.int
     SORTED_OVER_FIELD_NUMBER: _builtins.int
     SEARCHED_QUERIES_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page. A token is valid for one bundle version: after a new bundle it is FAILED_PRECONDITION, reason
     STALE_PAGE_TOKEN, and the caller starts at the first page. Paging reaches at most `Limits.max_results` hits.
@@ -751,6 +752,11 @@ class SearchResponse(_message.Message):
     """Of the latest change of the catalogue that this answer knows; 0 if the service takes no changes."""
     sorted_over: Global___FacetScope.ValueType
     """Over which products `SearchRequest.sort` orders: MATCHING or BEST with a query, ALL without. Unspecified without a `sort`."""
+    coverage: _builtins.float
+    """The share of the catalogue's products that were searched: 1, or less if `degradations` names "shards". Then hits, `facets` and `total` are
+    of these products alone, `total_meaning` is AT_LEAST, and further pages may show products that came between: the part that was missing
+    may be back.
+    """
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]: ...
     @_builtins.property
@@ -817,10 +823,11 @@ class SearchResponse(_message.Message):
         catalogue_sequence: _builtins.int = ...,
         sorted_over: Global___FacetScope.ValueType = ...,
         searched_queries: _abc.Iterable[_builtins.str] | None = ...,
+        coverage: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["personalisation", b"personalisation", "product_types", b"product_types", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_queries", b"alternative_queries", "bundle_version", b"bundle_version", "catalogue_sequence", b"catalogue_sequence", "corrected_query", b"corrected_query", "degradations", b"degradations", "facets", b"facets", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "searched_queries", b"searched_queries", "sorted_over", b"sorted_over", "timing", b"timing", "total", b"total", "total_meaning", b"total_meaning", "understood", b"understood", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_queries", b"alternative_queries", "bundle_version", b"bundle_version", "catalogue_sequence", b"catalogue_sequence", "corrected_query", b"corrected_query", "coverage", b"coverage", "degradations", b"degradations", "facets", b"facets", "hits", b"hits", "index_version", b"index_version", "next_page_token", b"next_page_token", "personalisation", b"personalisation", "product_types", b"product_types", "ranked_by", b"ranked_by", "ranked_depth", b"ranked_depth", "request_id", b"request_id", "searched_queries", b"searched_queries", "sorted_over", b"sorted_over", "timing", b"timing", "total", b"total", "total_meaning", b"total_meaning", "understood", b"understood", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1342,7 +1349,8 @@ class Degradation(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     part: _builtins.str
     """"shopper" (the result is the plain one), "types" (the query was not classified), "readings" (not all that the query may mean was
-    searched), "rank" (hits are in the order of retrieval) or "teacher" (hits are in the student's order).
+    searched), "shards" (a part of the products was not searched, see `SearchResponse.coverage`), "rank" (hits are in the order of
+    retrieval) or "teacher" (hits are in the student's order).
     """
     reason: _builtins.str
     """What happened, for a person."""

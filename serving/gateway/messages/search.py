@@ -191,6 +191,7 @@ class SearchMessages:
             alternative_queries=results.alternative_queries,
             searched_queries=results.searched_queries.values(),
             catalogue_sequence=results.sequence,
+            coverage=results.coverage,
         )
         for part in results.understood:
             response.understood.add(

@@ -22,7 +22,7 @@ from models.ranking.diversity import NO_GROUP
 from serving.compute import filter_masks, value_order
 from serving.compute.facets import FacetCounter, FacetCounts, FacetQuestion
 from serving.compute.filter_masks import NO_FILTER, AttributeClause, FilterMasks, ProductFilter
-from serving.compute.value_order import SortBy, ValueOrder
+from serving.compute.value_order import SortBy, ValueOrder, group_rows
 
 SPECS = tuple(
     map(
@@ -269,8 +269,8 @@ def assert_same_groups(grown: Shop, built: Shop, living: Ints, rows: Ints) -> No
         if name not in built.attributes:
             continue
         for product_filter in FILTERS[:3]:
-            kept, groups = grown.order.groups(name, living[rows], grown.masks.mask(product_filter))
-            same_kept, same_groups = built.order.groups(name, rows, built.masks.mask(product_filter))
+            kept, groups = group_rows(grown.masks, name, living[rows], grown.masks.mask(product_filter))
+            same_kept, same_groups = group_rows(built.masks, name, rows, built.masks.mask(product_filter))
             assert kept == same_kept
             assert {
                 row: (group.value.casefold(), group.num_others, list(group.others)) for row, group in groups.items()

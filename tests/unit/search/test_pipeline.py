@@ -19,7 +19,7 @@ from serving.catalogue.stages import load_retriever
 from serving.compute.facets import FacetQuestion, Scope
 from serving.compute.filter_masks import FilterMasks, ProductFilter
 from serving.compute.query_typer import TypeQuestion
-from serving.compute.retrieval import EncodedQuery, SearchItem
+from serving.compute.retrieval import EncodedQuery, Retrieved, SearchItem
 from serving.compute.retriever import RetrieverItem, RetrieverResult
 from serving.compute.value_order import SortBy
 from serving.errors import DeadlineExceeded, NotServed, Overloaded, Unavailable
@@ -134,6 +134,25 @@ async def test_an_unsure_classifier_changes_nothing(pipeline: SearchPipeline, ty
     results = await pipeline.search(search(use), soon())
     assert results.hits == plain.hits
     assert (results.type_use, results.type_facets) == (TypeUse.FACETS, ())
+
+
+async def test_an_answer_without_a_shard_says_so(pipeline: SearchPipeline, retriever: RetrieverStage) -> None:
+    whole = await pipeline.search(search(TypeUse.OFF), soon())
+    assert (whole.coverage, whole.degradations, whole.total_is_exact) == (1, (), True)
+    retrieve = retriever.work
+
+    def without_a_shard(item: RetrieverItem) -> RetrieverResult:
+        result = retrieve(item)
+        assert isinstance(result, Retrieved)
+        return dataclasses.replace(result, coverage=0.75, num_lost=1)
+
+    retriever.work = without_a_shard
+    results = await pipeline.search(search(TypeUse.OFF), soon())
+    assert results.hits == whole.hits
+    assert (results.coverage, results.total, results.total_is_exact) == (0.75, whole.total, False)
+    (degradation,) = results.degradations
+    assert degradation.part == "shards"
+    assert "75.0% of the products were searched" in degradation.reason
 
 
 async def test_facets_count_the_categories_of_the_hits(pipeline: SearchPipeline) -> None:
