@@ -68,6 +68,20 @@ class Connection:
             status = event.batch_operations[_STATUS]
             then(int(status.code()), status.details() or "", event.batch_operations[_MESSAGE].message())
 
+        self._begin(method, message, time.time() + self._deadline_s, ended)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._take_ends, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Closes the connection once all calls have ended."""
+        if self._thread is not None:
+            # Nobody may wait for the queue while it is destroyed: a call that is over at once wakes the thread for the last time.
+            self._begin(b"/over", b"", time.time() - 1, _OVER)
+            self._thread.join(_CONNECT_S)
+        self._channel.close(cygrpc.StatusCode.cancelled, "the load test is over")
+
+    def _begin(self, method: bytes, message: bytes, deadline: float, tag: object) -> None:
         operations = (
             cygrpc.SendInitialMetadataOperation(self._metadata, 0),
             cygrpc.SendMessageOperation(message, 0),
@@ -76,28 +90,20 @@ class Connection:
             cygrpc.ReceiveMessageOperation(0),
             cygrpc.ReceiveStatusOnClientOperation(0),
         )
-        deadline = time.time() + self._deadline_s
-        self._channel.integrated_call(
-            _PROPAGATE, method, None, deadline, self._metadata, None, ((operations, ended),), None
-        )
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._take_ends, daemon=True)
-            self._thread.start()
-
-    def close(self) -> None:
-        self._channel.close(cygrpc.StatusCode.cancelled, "the load test is over")
+        self._channel.integrated_call(_PROPAGATE, method, None, deadline, self._metadata, None, ((operations, tag),), None)
 
     def _take_ends(self) -> None:
         while True:
             event = self._channel.next_call_event()
             if event.completion_type == cygrpc.CompletionType.queue_timeout:
                 continue
-            if event.completion_type == cygrpc.CompletionType.queue_shutdown:
+            if event.tag is _OVER:
                 return
             event.tag(event)
             event = None  # a reference to a finished call would keep it
 
 
+_OVER = object()
 _PROPAGATE = cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS
 
 

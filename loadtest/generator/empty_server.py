@@ -1,6 +1,6 @@
 """A server that answers every call at once with the same page of search results: what the generator proves itself against.
 
-python -m loadtest.generator.empty_server 7001
+python -m loadtest.generator.empty_server 127.0.0.1 7001
 
 It is driven by gRPC's completion queue, as Aisle's edge is, and costs less for a call than the generator does.
 """
@@ -23,7 +23,7 @@ def prepared_answer() -> search_pb2.SearchResponse:
     return search_pb2.SearchResponse(hits=hits, request_id="0" * 32, bundle_version="0" * 12)
 
 
-def serve(port: int) -> None:
+def serve(host: str, port: int) -> None:
     answer = prepared_answer().SerializeToString()
 
     def accept(call: ServerCall) -> None:
@@ -34,9 +34,9 @@ def serve(port: int) -> None:
         raise error
 
     server = Http2Server([("grpc.so_reuseport", 0)])
-    server.listen(f"127.0.0.1:{port}", None)
+    server.listen(f"{host}:{port}", None)
     server.serve(accept, failed)
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -13,14 +13,22 @@ from loadtest.generator.connection import CODES, Connection, Target
 from loadtest.generator.plan import Plan, planned_times
 from loadtest.generator.tally import SIDE_BY_SIDE, SecondTally, StageTally, Tally
 
-READ_S = 200  # answers that are read, a second, beside those that are compared: reading one costs as much as half a call
+READ_S = (
+    200  # answers that are read, a second, beside those that are compared: reading one costs as much as half a call
+)
 GRACE_S = 2.0  # after its deadline, in which a call must end
 MAX_ERROR = 200  # characters of an error's message
 COMPARED = 10  # first hits
 
 
 def send(
-    target: Target, calls: Calls, plan: Plan, *, seed: int = 0, start_in_s: float = 0.0, until: Callable[[], bool] | None = None
+    target: Target,
+    calls: Calls,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    start_in_s: float = 0.0,
+    until: Callable[[], bool] | None = None,
 ) -> Tally:
     """Sends a plan, the last stage until `until` says so, and returns what came of it when the last call has ended. Raises LoadError if
     nobody listens."""  # fmt: skip
