@@ -90,7 +90,9 @@ class Connection:
             cygrpc.ReceiveMessageOperation(0),
             cygrpc.ReceiveStatusOnClientOperation(0),
         )
-        self._channel.integrated_call(_PROPAGATE, method, None, deadline, self._metadata, None, ((operations, tag),), None)
+        self._channel.integrated_call(
+            _PROPAGATE, method, None, deadline, self._metadata, None, ((operations, tag),), None
+        )
 
     def _take_ends(self) -> None:
         while True:

@@ -40,7 +40,7 @@ def latency_plot(rates: Sequence[float], by_name: Mapping[str, Sequence[float]],
     for name, values in by_name.items():
         axes.plot(rates, values, "o-", color=PERCENTILE_COLOURS[name], markersize=4, linewidth=1.4, label=name)
     axes.axhline(target_ms, color=GREY, linewidth=1.2, linestyle="--", label=f"target {target_ms:g} ms")
-    axes.set_yscale("log")
+    _in_decades(axes)
     axes.set_xlabel("offered calls/s")
     axes.set_ylabel("ms, from the planned time")
     figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
@@ -77,7 +77,7 @@ def story_plot(seconds: Sequence[dict[str, Any]], target_ms: float, marks: Mappi
     for name, colour in (("p50", GREEN), ("p99", ORANGE)):
         below.plot(at, [row[name] for row in seconds], color=colour, linewidth=1.3, label=name)
     below.axhline(target_ms, color=GREY, linewidth=1.2, linestyle="--", label=f"target {target_ms:g} ms")
-    below.set_yscale("log")
+    _in_decades(below)
     below.set_ylabel("ms")
     below.set_xlabel("seconds since the start")
     for name, place in marks.items():
@@ -96,3 +96,13 @@ def memory_plot(totals: Sequence[tuple[float, int, int]]) -> str:
     axes.set_xlabel("seconds since the start")
     axes.set_ylabel("MiB")
     return inline_svg(figure)
+
+
+def _in_decades(axes: Any) -> None:
+    """Makes the vertical axis logarithmic, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -41,6 +41,8 @@ from models.evaluation.run_facts import RunFacts
 VERSIONS = ("aisle", "grpcio", "hdrhistogram", "numpy", "ray", "faiss-cpu", "openvino")
 LEAST_SLOPE_S = 120.0  # of a stage: in less a slope is a guess
 MIB = 2**20
+LEAST_MS = 0.005  # of a part of the time that is shown
+QUIET_CORES = 0.15  # that others may use without a word of it
 METHOD = (
     "Calls are sent at Poisson times that are planned before, whether or not earlier ones were answered (an open loop), and latency counts from "
     "the planned time: what a call waits to be sent is in it. The service p99 counts from the sending. The highest rate is found by windows "
@@ -66,11 +68,18 @@ def write_report(outcome: Outcome) -> Path:
         versions={"python": platform.python_version(), **_installed()},
         machine=_machine(outcome),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=[f"Left out: {name}" for name in outcome.prepared.left_out],
+        notes=[*_notes(outcome), *(f"Left out: {name}" for name in outcome.prepared.left_out)],
     )
     page = render_page(facts, finding(outcome), _sections(outcome), METHOD)
     _write_histograms(outcome, folder)
     return write_report_files(folder, values(outcome), page)
+
+
+def _notes(outcome: Outcome) -> list[str]:
+    others = outcome.watch.other_cores
+    if others < QUIET_CORES or math.isnan(others):
+        return []
+    return [f"The machine was not quiet: other processes used {others:.1f} cores while it was measured."]
 
 
 def values(outcome: Outcome) -> dict[str, Any]:
@@ -148,6 +157,8 @@ def print_report(outcome: Outcome, console: Console) -> None:
         console.print(f"  {count:,} x {error}", highlight=False, markup=False)
     for name in outcome.prepared.left_out:
         console.print(f"left out: {escape(name)}", highlight=False)
+    for note in _notes(outcome):
+        console.print(f"[yellow]{note}[/yellow]", highlight=False)
     console.print(finding(outcome), highlight=False, markup=False, style="bold")
 
 
@@ -196,15 +207,30 @@ def _proof_section(outcome: Outcome) -> Section:
 
 def _stages_section(outcome: Outcome) -> Section:
     rows, target = _rows(outcome), outcome.settings.target
-    columns = ["offered/s", "sent/s", "goodput/s", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms", "service p99 ms", "refused", "refusal p50 ms", "failed", "codes"]  # fmt: skip
-    formats = dict.fromkeys(columns, ".1f") | {"refused": ".2%", "failed": ".3%", "offered/s": ".0f", "sent/s": ".0f", "goodput/s": ".0f"}  # fmt: skip
+    columns = [
+        "offered/s",
+        "goodput/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "service p99 ms",
+        "refused",
+        "refusal p50 ms",
+        "failed",
+    ]
+    formats = dict.fromkeys(columns, ".1f") | {"refused": ".2%", "failed": ".3%"}
+    formats |= {"offered/s": ".0f", "goodput/s": ".0f"}
     cells = [
         (
             row.name,
-            [row.offered, row.sent, row.goodput, row.p50, row.p95, row.p99, row.p999, row.service_p99, row.refused, row.refused_ms, row.failed, _counts(row.codes)],
+            [
+                *(row.offered, row.goodput, row.p50, row.p95, row.p99, row.p999, row.service_p99),
+                *(row.refused, row.refused_ms, row.failed),
+            ],
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     if outcome.scenario.apart and len(rows) > 1:
         rates = [row.offered for row in rows]
         by_name = {"p50": [r.p50 for r in rows], "p95": [r.p95 for r in rows], "p99": [r.p99 for r in rows], "p99.9": [r.p999 for r in rows]}  # fmt: skip
@@ -219,15 +245,22 @@ def _stages_section(outcome: Outcome) -> Section:
             marks.setdefault(stage.name, start)
             start += stage.seconds
         shown = [plots.story_plot(second_rows(outcome.tally), target.p99_ms, marks)]
-    errors = [Table("Errors", "error", ["calls"], [(error, [count]) for error, count in _errors(outcome)[:10]])]
     tables = [Table("Latency of answers, from the planned time", "stage", columns, cells, formats=formats)]
-    return Section("Load", "", shown, tables + (errors if _errors(outcome) else []))
+    codes = sorted({code for row in rows for code in row.codes} - {"OK"})
+    if codes:
+        counts = [(row.name, [row.codes.get(code, 0) for code in codes]) for row in rows]
+        tables.append(Table("Calls without an answer, by code", "stage", codes, counts))
+        errors = [(error, [count]) for error, count in _errors(outcome)[:10]]
+        tables.append(Table("Errors", "error", ["calls"], errors))
+    return Section("Load", "", shown, tables)
 
 
 def _time_section(outcome: Outcome) -> Section:
     parts = [time_parts(stage) for stage in outcome.tally.stages]
     batches = [mean_batches(stage) for stage in outcome.tally.stages]
-    names = list(dict.fromkeys(name for one in parts for name in one if name != "latency"))
+    names = list(
+        dict.fromkeys(name for one in parts for name, ms in one.items() if name != "latency" and abs(ms) > LEAST_MS)
+    )
     columns = [row.name for row in _rows(outcome)]
     rows: list[tuple[str, list[float]]] = [(name, [one.get(name, 0.0) if one else math.nan for one in parts]) for name in [*names, "latency"]]  # fmt: skip
     phases = list(dict.fromkeys(name for one in batches for name in one))
@@ -442,7 +475,8 @@ def _data(outcome: Outcome) -> dict[str, Any]:
         "bundle version": environment["bundle_version"],
         "encoder": environment["encoder"],
         "server version": environment["server_version"],
-        "load average": f"{before:.1f} before, {after:.1f} after",
+        "load average": f"{before:.1f} before, {after:.1f} after; load generator {outcome.watch.generator_cores:.2f} cores, "
+        f"everything else {outcome.watch.other_cores:.2f}",
     }
 
 
@@ -459,10 +493,6 @@ def _installed() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _counts(codes: dict[str, int]) -> str:
-    return ", ".join(f"{code} {count:,}" for code, count in sorted(codes.items(), key=lambda item: -item[1]))
 
 
 def _ms(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 import time
@@ -43,7 +44,19 @@ class Watch:
     """What was seen. `started` is a time of `time.perf_counter`."""
 
     started: float
-    seen: list[Usage] = field(default_factory=list)
+    seen: list[Usage] = field(default_factory=list)  # of the service
+    looks: int = 0
+    generator: list[float] = field(default_factory=list)  # cores of each process of the load test, look by look
+    others: float = 0.0  # cores of everything else, summed over the looks
+
+    @property
+    def other_cores(self) -> float:
+        """The mean cores that neither the service nor the load test used."""
+        return self.others / self.looks if self.looks else float("nan")
+
+    @property
+    def generator_cores(self) -> float:
+        return sum(self.generator) / self.looks if self.looks else float("nan")
 
     def totals(self) -> list[tuple[float, int, int]]:
         """Returns the time, resident bytes and open files of all processes together, look by look."""
@@ -67,51 +80,64 @@ class Watch:
 
 
 @contextmanager
-def watched(root: int | None) -> Iterator[Watch]:
-    """Looks at a process and all that it started, every second until the block ends; at nothing for None."""
+def watched(address: str, root: int | None) -> Iterator[Watch]:
+    """Looks every second, until the block ends, at the processes of the service at an address of this machine, at those of this load test,
+    and at what else the machine does. `root` is the first process of the service, if this one has started it."""
     watch, over = Watch(time.perf_counter()), threading.Event()
-    thread = threading.Thread(target=_look, args=(root, watch, over), daemon=True)
-    if root is not None:
-        thread.start()
+    thread = threading.Thread(target=_look, args=(address, root, watch, over), daemon=True)
+    thread.start()
     try:
         yield watch
     finally:
         over.set()
-        if root is not None:
-            thread.join()
+        thread.join()
 
 
-def service_on(address: str) -> int | None:
-    """Returns the first process of a service that listens on this machine; None if it is elsewhere or may not be seen."""
-    host, _, port = address.rpartition(":")
-    if host not in ("127.0.0.1", "localhost", "[::1]", "::1"):
-        return None
-    with contextlib.suppress(psutil.Error, OSError):
-        listening = [
-            one.pid
-            for one in psutil.net_connections("tcp")
-            if one.status == psutil.CONN_LISTEN and one.laddr.port == int(port) and one.pid
-        ]
-        if listening:
-            process = psutil.Process(listening[0])
-            while (parent := process.parent()) and _FAMILY.search(_command(parent)):
-                process = parent
-            return int(process.pid)
-    return None
-
-
-def _look(root: int, watch: Watch, over: threading.Event) -> None:
+def _look(address: str, root: int | None, watch: Watch, over: threading.Event) -> None:
     known: dict[int, psutil.Process] = {}
+    psutil.cpu_percent()
     while not over.wait(EVERY_S):
-        at = time.perf_counter() - watch.started
-        for process in _family(root):
+        at, ours = time.perf_counter() - watch.started, 0.0
+        service = _service(address, root)
+        for process in [*service, *_family(os.getpid())]:
             is_new = process.pid not in known
             process = known.setdefault(process.pid, process)  # noqa: PLW2901 - it remembers its last look
             with contextlib.suppress(psutil.Error):
-                cpu = process.cpu_percent() / 100
-                files = process.num_fds()
-                if not is_new:
+                cpu, files = process.cpu_percent() / 100, process.num_fds()
+                if is_new:
+                    continue
+                ours += cpu
+                if process in service:
                     watch.seen.append(Usage(at, process.pid, _name(process), cpu, process.memory_info().rss, files))
+                else:
+                    watch.generator.append(cpu)
+        watch.looks += 1
+        watch.others += max(0.0, psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1) - ours)
+
+
+def _service(address: str, root: int | None) -> list[psutil.Process]:
+    """Returns the processes of a service: all that its first process started, and who listens on its port, which outlives who started it.
+    Nothing of a service on another machine."""
+    host, _, port = address.rpartition(":")
+    found: dict[int, psutil.Process] = {}
+    with contextlib.suppress(psutil.Error, OSError):
+        if host in ("127.0.0.1", "localhost", "[::1]", "::1"):
+            for one in psutil.net_connections("tcp"):
+                if one.status == psutil.CONN_LISTEN and one.laddr.port == int(port) and one.pid:
+                    found[one.pid] = psutil.Process(one.pid)
+    if root is None and found:
+        root = _first(next(iter(found.values()))).pid
+    if root is not None:
+        found |= {process.pid: process for process in _family(root)}
+    return list(found.values())
+
+
+def _first(process: psutil.Process) -> psutil.Process:
+    """Returns the process that started a service which a process belongs to."""
+    with contextlib.suppress(psutil.Error):
+        while (parent := process.parent()) and _FAMILY.search(_command(parent)):
+            process = parent
+    return process
 
 
 def _family(root: int) -> list[psutil.Process]:

@@ -31,8 +31,8 @@ from loadtest.judge.compare import Comparison, check_comparable, compare, read_r
 from loadtest.judge.measures import REFUSED, window
 from loadtest.judge.prepare import Prepared, Service, forget, prepare
 from loadtest.judge.proof import Proof, prove
-from loadtest.judge.resources import Watch, service_on, watched
-from loadtest.judge.scenario import FaultSpec, Scenario, profile, read_scenario
+from loadtest.judge.resources import Watch, watched
+from loadtest.judge.scenario import FaultSpec, Scenario, StageSpec, profile, read_scenario
 from loadtest.judge.search_rate import Found, Target, Window, search_rate
 from loadtest.traffic import read_queries, write_queries
 from models.bundles.extend import link_folder
@@ -133,6 +133,8 @@ class Outcome:
             "command": self.settings.command,
             "machine": machine(),
             "load_average": list(self.load_average),
+            "other_cores": self.watch.other_cores,
+            "generator_cores": self.watch.generator_cores,
             "bundle_version": self.prepared.bundle_version,
             "catalogue": info.catalogue.name if info else "",
             "products": info.catalogue.products if info else 0,
@@ -177,20 +179,19 @@ def measure_load(settings: LoadSettings, console: Console) -> Outcome:
         running.callback(forget, service, prepared.calls.shoppers)
         workers.load(prepared.calls)
         meter = _Meter(workers, server, started, settings.seed)
-        found = None
-        if settings.rate is None:
-            found = meter.search(settings, status.update)
-        rate = found.rate if found else settings.rate or math.nan
-        if not (math.isfinite(rate) and rate > 0):
-            rate = max((one.rate for one in found.windows), default=1.0) if found else 1.0
-            scenario = scenario.model_copy(update={"stages": scenario.stages[:1], "faults": ()})
+        found, rate = None, settings.rate or math.nan
+        with watched(server.address, started.process.pid if started else None) as watch:
+            if settings.rate is None:
+                found = meter.search(settings, status.update)
+                rate = found.rate
+            if not (math.isfinite(rate) and rate > 0):  # there is nothing to take parts of
+                rate = min((one.rate for one in found.windows), default=1.0) if found else 1.0
+                scenario = scenario.model_copy(update={"stages": scenario.stages[:1], "faults": ()})
+            stages = [_stage(spec, rate) for spec in scenario.stages]
+            tally, spans, faults = meter.play(stages, scenario, watch, status.update)
         status.update("proves the generator")
         proof = prove(workers, server, rate, settings.seed, settings.listen.rpartition(":")[0])
-        root = started.process.pid if started else service_on(server.address)
-        stages = [Stage(one.name, one.seconds, one.rate * rate, None if one.to is None else one.to * rate) for one in scenario.stages]  # fmt: skip
-        with watched(root) as watch:
-            tally, spans, faults = meter.play(stages, scenario, watch, status.update)
-        prepare_check(service, queries[0], bool(scenario.faults))
+        check_alive(service, queries[0], bool(scenario.faults))
         outcome = Outcome(
             settings, scenario, prepared, found, proof, stages, tally, watch, spans, faults, None,
             (average, os.getloadavg()[0]),
@@ -200,11 +201,18 @@ def measure_load(settings: LoadSettings, console: Console) -> Outcome:
             outcome.comparison = compare(before, found, settings.margin)
         if settings.locust_users:
             status.update("runs Locust's users")
-            run_locust(settings, server, queries)
+            try:
+                run_locust(settings, server, queries)
+            except LoadError as error:  # what was measured stays
+                prepared.left_out.append(str(error))
         return outcome
 
 
-def prepare_check(service: Service, query: str, had_faults: bool) -> None:
+def _stage(spec: StageSpec, rate: float) -> Stage:
+    return Stage(spec.name, spec.seconds, spec.rate * rate, None if spec.to is None else spec.to * rate)
+
+
+def check_alive(service: Service, query: str, had_faults: bool) -> None:
     """Raises LoadError if the service does not answer after the load."""
     from aisle.v1 import search_pb2, search_pb2_grpc
 
