@@ -4,7 +4,7 @@
     ... --headless --users 50 --run-time 2m --html locust.html --shape double-wave                    # or without
     ... --master, and on each further core or machine: ... --worker --master-host HOST
 
-Every option can be given as a variable of the environment. A loop of users waits for its answers, so it hides queueing: latencies that judge a
+Every option can be given as a variable of the environment. Users wait for their answers and so hide queueing: latencies that judge a
 release come from `aisle load`.
 """
 
@@ -151,7 +151,9 @@ class Shopper(User):
     def buy(self) -> None:
         """Searches, clicks, puts into the cart, perhaps buys, and searches again: the second answer must know what the shopper did."""
         shopper_id = f"locust-{uuid.uuid4().hex}" if random.random() < self.environment.parsed_options.known else ""
-        first = self._search("Search", search_pb2.SearchRequest(query=self.environment.queries.draw(), shopper_id=shopper_id))  # fmt: skip
+        first = self._search(
+            "Search", search_pb2.SearchRequest(query=self.environment.queries.draw(), shopper_id=shopper_id)
+        )
         if first is None or not first.hits or not shopper_id:
             return
         self.wait()
@@ -174,7 +176,7 @@ class Shopper(User):
             self._wrong(name, "no hits")
         return answer
 
-    def _record(self, shopper_id: str, product_id: str, kind: int, request_id: str) -> bool:
+    def _record(self, shopper_id: str, product_id: str, kind: Any, request_id: str) -> bool:
         event = shopper_pb2.Event(
             id=uuid.uuid4().hex, time_ms=time.time_ns() // 1_000_000, shopper_id=shopper_id, kind=kind, product_id=product_id,
             request_id=request_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from aisle.v1 import search_pb2
 from loadtest.errors import LoadError
@@ -21,22 +21,13 @@ MAX_ERROR = 200  # characters of an error's message
 COMPARED = 10  # first hits
 
 
-def send(
-    target: Target,
-    calls: Calls,
-    plan: Plan,
-    *,
-    seed: int = 0,
-    start_in_s: float = 0.0,
-    until: Callable[[], bool] | None = None,
-) -> Tally:
-    """Sends a plan, the last stage until `until` says so, and returns what came of it when the last call has ended. Raises LoadError if
-    nobody listens."""  # fmt: skip
+def send(target: Target, calls: Calls, plan: Plan, *, seed: int = 0, start_in_s: float = 0.0) -> Tally:
+    """Sends a plan and returns what came of it when the last call has ended. Raises LoadError if nobody listens."""
     connection = Connection(target)
     try:
         if not connection.wait_until_connected():
             raise LoadError(f"nothing that speaks gRPC answers on {target.address}; with TLS give --ca")
-        return _Sending(connection, target, calls, plan, seed).run(start_in_s, until)
+        return _Sending(connection, target, calls, plan, seed).run(start_in_s)
     finally:
         connection.close()
 
@@ -54,11 +45,11 @@ class _Sending:
         self._ended = self._searches = 0
         self._free = threading.Semaphore(plan.concurrency or 1)
 
-    def run(self, start_in_s: float, until: Callable[[], bool] | None) -> Tally:
+    def run(self, start_in_s: float) -> Tally:
         calls = self._calls.endless(self._seed)
         time.sleep(start_in_s)
         cpu, start = time.process_time(), time.perf_counter()
-        sent = self._send_closed(start, calls) if self._plan.concurrency else self._send_open(start, calls, until)
+        sent = self._send_closed(start, calls) if self._plan.concurrency else self._send_open(start, calls)
         give_up = time.perf_counter() + self._deadline_s + GRACE_S
         while self._ended < sent and time.perf_counter() < give_up:
             time.sleep(0.005)
@@ -67,20 +58,18 @@ class _Sending:
         tally.seconds.update(self._seconds)
         return tally
 
-    def _send_open(self, start: float, calls, until) -> int:  # type: ignore[no-untyped-def]
+    def _send_open(self, start: float, calls: Iterator[Call]) -> int:
         sent = 0
         for at, stage in planned_times(self._plan.stages, self._seed):
             planned = start + at
             wait = planned - time.perf_counter()
             if wait > 0:
                 time.sleep(wait)
-            if until is not None and until():
-                break
             self._start(next(calls), planned, at, stage)
             sent += 1
         return sent
 
-    def _send_closed(self, start: float, calls) -> int:  # type: ignore[no-untyped-def]
+    def _send_closed(self, start: float, calls: Iterator[Call]) -> int:
         sent = 0
         while (now := time.perf_counter()) < start + self._plan.seconds:
             if self._free.acquire(timeout=0.1):
@@ -153,7 +142,8 @@ class _Sending:
             quality["as when idle"] += tuple(ours) == idle
             quality["hits"] += len(idle)
             quality["hits as when idle"] += len(set(ours) & set(idle))
-        timing, parallel, sequential = stage.timing, {}, 0.0
+        parallel: dict[str, float] = {}
+        timing, sequential = stage.timing, 0.0
         for phase in response.timing.phases:
             sums = timing.phases[phase.name]
             sums.answers += 1

@@ -22,6 +22,7 @@ from loadtest.generator.plan import Plan
 from loadtest.generator.tally import Tally, all_tallies
 from loadtest.generator.worker import KEY
 
+ANY_ADDRESS = ("0.0.0.0", "::", "[::]")  # noqa: S104 - nobody can call them
 JOIN_S = 60.0  # for workers of this machine
 REMOTE_JOIN_S = 600.0
 START_IN_S = 0.2  # from the order to the first call, so that all begin together
@@ -45,7 +46,9 @@ class Workers:
         share = plan.share(len(self.connections))
         for number, connection in enumerate(self.connections):
             self._send(connection, (target, share, 1000 * seed + number, START_IN_S))
-        answers = [self._receive(connection, plan.seconds + target.deadline_s + SLACK_S) for connection in self.connections]  # fmt: skip
+        answers = [
+            self._receive(connection, plan.seconds + target.deadline_s + SLACK_S) for connection in self.connections
+        ]
         for answer in answers:
             if isinstance(answer, LoadError):
                 raise answer
@@ -76,8 +79,8 @@ def joined(
     """
     key = os.environ.get(KEY) or secrets.token_hex(16)
     host, _, port = (listen or "127.0.0.1:0").rpartition(":")
-    if not host or not port.isdigit():
-        raise LoadError(f"--listen {listen}: give an address of this machine as host:port")
+    if not host or not port.isdigit() or host in ANY_ADDRESS:
+        raise LoadError(f"--listen {listen}: give an address of this machine that the others reach, as host:port")
     try:
         listener = Listener((host, int(port)), authkey=key.encode(), backlog=64)
     except OSError as error:
@@ -85,7 +88,7 @@ def joined(
     number = int(listener.address[1])
     if remote:
         tell(f"on {remote} other machines: {KEY}={key} aisle load --join {host}:{number}")
-    command = [sys.executable, "-m", "loadtest.generator.worker", f"127.0.0.1:{number}" if host == "0.0.0.0" else f"{host}:{number}"]  # noqa: S104  # fmt: skip
+    command = [sys.executable, "-m", "loadtest.generator.worker", f"{host}:{number}"]
     processes = [subprocess.Popen(command, env={**os.environ, KEY: key}) for _ in range(local)]
     workers = Workers()
     try:

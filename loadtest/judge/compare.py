@@ -47,7 +47,9 @@ def read_report(path: Path) -> dict[str, Any]:
     if kind != KIND:
         raise LoadError(f"--before {path} is no report of 'aisle load': its kind is {kind!r}, not {KIND!r}")
     if values.get("format") != FORMAT:
-        raise LoadError(f"--before {path} has format {values.get('format')!r}; this version reads {FORMAT}: measure the old release again")  # fmt: skip
+        raise LoadError(
+            f"--before {path} has format {values.get('format')!r}; this version reads {FORMAT}: measure the old release again"
+        )
     verdict = values.get("verdict") or {}
     if not verdict.get("rate"):
         raise LoadError(f"--before {path} holds no rate: {verdict.get('void') or 'it was given one with --rate'}")
@@ -57,11 +59,17 @@ def read_report(path: Path) -> dict[str, Any]:
 def check_comparable(before: dict[str, Any], settings: dict[str, Any], machine: dict[str, Any]) -> None:
     """Raises LoadError that names the first setting, or the machine, that differs."""
     for name in MUST_EQUAL:
-        if before["settings"].get(name) != settings[name]:
-            raise LoadError(f"--before was measured with {name} {before['settings'].get(name)!r}, this run has {settings[name]!r}: rates do not compare")  # fmt: skip
+        then = before["settings"].get(name)
+        if then != settings[name]:
+            raise LoadError(
+                f"--before was measured with {name} {then!r}, this run has {settings[name]!r}: such rates do not compare"
+            )
     for name in MACHINE:
-        if before["environment"]["machine"].get(name) != machine[name]:
-            raise LoadError(f"--before was measured on {before['environment']['machine'].get(name)!r} ({name}), this machine has {machine[name]!r}: measure both on one machine")  # fmt: skip
+        there = before["environment"]["machine"].get(name)
+        if there != machine[name]:
+            raise LoadError(
+                f"--before was measured on a machine with {name} {there!r}, this one has {machine[name]!r}: measure both on one"
+            )
 
 
 def compare(before: dict[str, Any], found: Found, margin: float) -> Comparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 import uuid
@@ -145,7 +146,9 @@ class _Preparing:
         info = self._info()
         weights = {kind: weight for kind, weight in mix.weights().items() if weight}
         if "upserts" in weights and not writes:
-            self._leave_out("upserts", "they would change the catalogue of a service that others use; they are sent with --bundle")  # fmt: skip
+            self._leave_out(
+                "upserts", "they would change the catalogue of a service that others use; they are sent with --bundle"
+            )
             del weights["upserts"]
         known = self._traffic.known_shoppers if "search" in weights else 0.0
         if known or EVENTS in weights:
@@ -154,7 +157,7 @@ class _Preparing:
                 self._shoppers = ()
                 weights.pop(EVENTS, None)
         for kind in ("rank", "classify", "upserts"):
-            if kind in weights and not self._tried(kind, lambda kind=kind: self._try(kind)):
+            if kind in weights and not self._tried(kind, functools.partial(self._try, kind)):
                 del weights[kind]
         if not weights:
             raise LoadError(f"no call of the mix is left: {'; '.join(self._left_out)}")
@@ -213,7 +216,9 @@ class _Preparing:
         ]  # fmt: skip
         answer = self._service.call(stub.RecordEvents, shopper_pb2.RecordEventsRequest(events=events), "RecordEvents")
         if answer.refused:
-            raise LoadError(f"RecordEvents refused {answer.refused} of {len(events)} events: {answer.rejected[0].reason}")  # fmt: skip
+            raise LoadError(
+                f"RecordEvents refused {answer.refused} of {len(events)} events: {answer.rejected[0].reason}"
+            )
 
     def _try(self, kind: str) -> None:
         """Sends one call of a kind, so that what is not served is known before the load."""

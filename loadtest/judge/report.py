@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,11 +30,11 @@ from loadtest.judge.measures import (
     time_parts,
 )
 from loadtest.judge.proof import LEAST_CEILING, MAX_CPU, MAX_SLIP_MS
-from loadtest.judge.run import Outcome
+from loadtest.judge.run import MAX_OTHERS, Outcome
 from loadtest.judge.search_rate import STEPS
 from loadtest.judge.slopes import Slope, slope
 from models.evaluation.bootstrap import Interval
-from models.evaluation.page import Section, Table, render_page, write_report_files
+from models.evaluation.page import Cell, Section, Table, render_page, write_report_files
 from models.evaluation.run_facts import RunFacts
 
 VERSIONS = ("aisle", "grpcio", "hdrhistogram", "numpy", "ray", "faiss-cpu", "openvino")
@@ -43,15 +42,14 @@ LEAST_SLOPE_S = 120.0  # of a stage: in less a slope is a guess
 MIB = 2**20
 LEAST_MS = 0.005  # of a part of the time that is shown
 QUIET_CORES = 0.15  # that others may use without a word of it
-METHOD = (
-    "Calls are sent at Poisson times that are planned before, whether or not earlier ones were answered (an open loop), and latency counts from "
-    "the planned time: what a call waits to be sent is in it. The service p99 counts from the sending. The highest rate is found by windows "
-    f"that go a step of {STEPS[-1] - 1:.0%} up when the target was kept and down when not; it is the mean of the rates at which this walk turned, "
-    "with a 95 % interval of these turns: the rate at which a window keeps the target as often as not. A rate is compared with an earlier one "
-    "by the interval of their ratio, and only a difference beyond the margin counts. The run is void if the generator is at fault: if its slip "
-    f"(p99.9 of the delay of sending) is above {MAX_SLIP_MS:g} ms against an empty server, a worker needs more than {MAX_CPU:.0%} of a core, it "
-    f"cannot send {LEAST_CEILING:g} times the rate, or calls miss the target by their planned time and keep it by the time of sending."
-)
+METHOD = f"""Calls are sent at Poisson times that are planned before, whether or not earlier ones were answered (an open loop), and latency
+counts from the planned time: what a call waits to be sent is in it. The service p99 counts from the sending. The highest rate is found by
+windows that go a step of {STEPS[-1] - 1:.0%} up when the target was kept and down when not: it is the rate at which a window keeps the
+target as often as not, estimated from all windows, with a 95 % interval. A rate is compared with an earlier one by the interval of their
+ratio, and only a difference beyond the margin counts. The run is void if the generator is at fault: if its slip (p99.9 of late sending)
+is above {MAX_SLIP_MS:g} ms against an empty server, if a worker needs more than {MAX_CPU:.0%} of a core or cannot send {LEAST_CEILING:g}
+times the rate, or if calls miss the target by their planned time and keep it by the time of sending. It is void, too, if other processes
+use more than {MAX_OTHERS:.0%} of the cores of the machine that the service runs on."""
 
 
 def write_report(outcome: Outcome) -> Path:
@@ -103,7 +101,7 @@ def values(outcome: Outcome) -> dict[str, Any]:
         "calls": [kind_rows(stage) for stage in outcome.tally.stages],
         "errors": _errors(outcome),
         "seconds": second_rows(outcome.tally),
-        "recovery_s": {name: seconds for name, seconds in _recoveries(outcome)},
+        "recovery_s": dict(_recoveries(outcome)),
         "faults": _faults(outcome),
         "processes": [
             {name: {"cores": cores, "rss": rss} for name, (cores, rss) in outcome.watch.by_name(*span).items()}
@@ -120,7 +118,8 @@ def finding(outcome: Outcome) -> str:
     settings, found = outcome.settings, outcome.found
     target = f"p99 <= {settings.target.p99_ms:g} ms and errors <= {settings.target.max_errors:.2%}"
     if outcome.void:
-        return f"Void: {outcome.void}."
+        measured = f" Measured were {outcome.rate:.0f} calls/s." if found and math.isfinite(found.rate) else ""
+        return f"Void: {outcome.void}.{measured}"
     if found is None:
         return f"The rate was given: {outcome.rate:.0f} calls/s. No search, so no verdict."
     if not found.rate:
@@ -233,7 +232,12 @@ def _stages_section(outcome: Outcome) -> Section:
     ]
     if outcome.scenario.apart and len(rows) > 1:
         rates = [row.offered for row in rows]
-        by_name = {"p50": [r.p50 for r in rows], "p95": [r.p95 for r in rows], "p99": [r.p99 for r in rows], "p99.9": [r.p999 for r in rows]}  # fmt: skip
+        by_name = {
+            "p50": [r.p50 for r in rows],
+            "p95": [r.p95 for r in rows],
+            "p99": [r.p99 for r in rows],
+            "p99.9": [r.p999 for r in rows],
+        }
         shown = [
             plots.latency_plot(rates, by_name, target.p99_ms),
             plots.goodput_plot(rates, [row.goodput for row in rows], [row.refused * row.sent for row in rows]),
@@ -262,17 +266,20 @@ def _time_section(outcome: Outcome) -> Section:
         dict.fromkeys(name for one in parts for name, ms in one.items() if name != "latency" and abs(ms) > LEAST_MS)
     )
     columns = [row.name for row in _rows(outcome)]
-    rows: list[tuple[str, list[float]]] = [(name, [one.get(name, 0.0) if one else math.nan for one in parts]) for name in [*names, "latency"]]  # fmt: skip
+    rows: list[tuple[str, list[float]]] = [
+        (name, [one.get(name, 0.0) if one else math.nan for one in parts]) for name in [*names, "latency"]
+    ]
     phases = list(dict.fromkeys(name for one in batches for name in one))
+    by_phase = [(name, [one.get(name, math.nan) for one in batches]) for name in phases]
     return Section(
         "Where the time goes",
-        "Means over answered searches, as client and service measured them; the rows add up to the latency. A phase that ran beside a longer one "
-        "is taken off again.",
+        "Means over answered searches, as client and service measured them; the rows add up to the latency. What ran beside a longer "
+        "phase is taken off again.",
         tables=[
             Table("Mean milliseconds", "part", columns, rows, formats=dict.fromkeys(columns, ".2f")),
-            Table("Mean batch of a call", "phase", columns, [(name, [one.get(name, math.nan) for one in batches]) for name in phases], formats=dict.fromkeys(columns, ".1f")),
+            Table("Mean batch of a call", "phase", columns, by_phase, formats=dict.fromkeys(columns, ".1f")),
         ],
-    )  # fmt: skip
+    )
 
 
 def _calls_section(outcome: Outcome) -> Section | None:
@@ -296,7 +303,9 @@ def _recovery_section(outcome: Outcome) -> Section | None:
     rows = [(name, [_seconds(seconds)]) for name, seconds in recoveries]
     note = "From the end of the overload until two seconds in a row have at least 95 % answers and a p99 within the target."
     peak = outcome.rate
-    kept = [(row.name, [row.goodput / peak, row.refused, row.refused_ms]) for row in _rows(outcome) if row.offered > peak]  # fmt: skip
+    kept = [
+        (row.name, [row.goodput / peak, row.refused, row.refused_ms]) for row in _rows(outcome) if row.offered > peak
+    ]
     columns = ["goodput / highest rate", "refused", "refusal p50 ms"]
     formats = {columns[0]: ".2f", "refused": ".1%", columns[2]: ".1f"}
     return Section("Overload and recovery", note, tables=[
@@ -317,7 +326,9 @@ def _fault_section(outcome: Outcome) -> Section | None:
     ]  # fmt: skip
     columns = ["the service said it was over after", "full capacity after", "failed calls", "refused calls"]
     tables = [Table("Faults", "fault", columns, rows)]
-    by_second = [(f"{one['kind']}, second {second}", [code, count]) for one in faults for second, code, count in one["by_second"]]  # fmt: skip
+    by_second = [
+        (f"{one['kind']}, second {second}", [code, count]) for one in faults for second, code, count in one["by_second"]
+    ]
     if by_second:
         tables.append(Table("Failed calls by second and code", "when", ["code", "calls"], by_second))
     return Section("Faults under load", "", tables=tables)
@@ -327,18 +338,22 @@ def _process_section(outcome: Outcome) -> Section | None:
     by_stage = [outcome.watch.by_name(*span) for span in outcome.spans]
     names = sorted({name for one in by_stage for name in one})
     if not names:
-        return Section("Processes of the service", "Not seen: the service runs on another machine, or its processes belong to somebody else.")  # fmt: skip
+        return Section(
+            "Processes of the service",
+            "Not seen: the service runs on another machine, or its processes belong to somebody else.",
+        )
     columns = [stage.name for stage in outcome.stages]
     cores = [(name, [one[name][0] if name in one else math.nan for one in by_stage]) for name in names]
     memory = [(name, [one[name][1] / MIB if name in one else math.nan for one in by_stage]) for name in names]
+    most = "Largest resident memory, MiB (shared pages count for each process)"
     return Section(
         "Processes of the service",
         plots=[plots.memory_plot(outcome.watch.totals())],
         tables=[
             Table("Mean cores", "process", columns, cores, formats=dict.fromkeys(columns, ".2f")),
-            Table("Largest resident memory, MiB (shared pages count for each process)", "process", columns, memory, formats=dict.fromkeys(columns, ",.0f")),
+            Table(most, "process", columns, memory, formats=dict.fromkeys(columns, ",.0f")),
         ],
-    )  # fmt: skip
+    )
 
 
 def _slope_section(outcome: Outcome) -> Section | None:
@@ -346,7 +361,7 @@ def _slope_section(outcome: Outcome) -> Section | None:
     if not slopes:
         return None
     columns = ["change in an hour", "mean", "can it be told from 0?"]
-    rows = [
+    rows: list[tuple[str, list[Cell]]] = [
         (name, [Interval(one.per_hour, one.low, one.high, 0, 0), one.mean, _told(one)]) for name, one in slopes.items()
     ]
     return Section(
@@ -368,7 +383,9 @@ def _quality_section(outcome: Outcome) -> Section:
     rows.append(("the same ten products when asked twice while idle", [outcome.prepared.idle_again]))
     read = sum(stage.quality["read"] for stage in outcome.tally.stages)
     note = f"Of {read:,} answers that were read. Changes of the catalogue, a new page size and new events change answers too."
-    return Section("Quality under load", note, tables=[Table("Shares", "of answers", ["share"], rows, formats={"share": ".2%"})])  # fmt: skip
+    return Section(
+        "Quality under load", note, tables=[Table("Shares", "of answers", ["share"], rows, formats={"share": ".2%"})]
+    )
 
 
 def _rows(outcome: Outcome) -> list[StageRow]:

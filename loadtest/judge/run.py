@@ -41,6 +41,7 @@ LEAD_S = 0.5  # of load before a window, which is not measured
 PROBE_S, PROBE_CALLERS = 2.0, 16  # the closed loop that says where the search begins
 START_SHARE = 0.6  # of what it reaches
 NUM_QUERIES = 5000
+MAX_OTHERS = 0.25  # of the cores, that others may use beside service and generator
 PASSED, MISSED, WORSE, VOID = 0, 3, 4, 5  # exit codes; 1 is an error, 2 wrong usage
 
 
@@ -175,7 +176,9 @@ def measure_load(settings: LoadSettings, console: Console) -> Outcome:
         service = running.enter_context(Service(server))
         status.update("prepares calls")
         strict = settings.scenario is not None
-        prepared = prepare(service, queries, scenario.mix, scenario.traffic, settings.seed, strict=strict, writes=started is not None)  # fmt: skip
+        prepared = prepare(
+            service, queries, scenario.mix, scenario.traffic, settings.seed, strict=strict, writes=started is not None
+        )
         running.callback(forget, service, prepared.calls.shoppers)
         workers.load(prepared.calls)
         meter = _Meter(workers, server, started, settings.seed)
@@ -196,7 +199,7 @@ def measure_load(settings: LoadSettings, console: Console) -> Outcome:
             settings, scenario, prepared, found, proof, stages, tally, watch, spans, faults, None,
             (average, os.getloadavg()[0]),
         )  # fmt: skip
-        outcome.void = (found.void if found else "") or proof.void
+        outcome.void = (found.void if found else "") or proof.void or _disturbed(watch)
         if found and before and not outcome.void:
             outcome.comparison = compare(before, found, settings.margin)
         if settings.locust_users:
@@ -210,6 +213,14 @@ def measure_load(settings: LoadSettings, console: Console) -> Outcome:
 
 def _stage(spec: StageSpec, rate: float) -> Stage:
     return Stage(spec.name, spec.seconds, spec.rate * rate, None if spec.to is None else spec.to * rate)
+
+
+def _disturbed(watch: Watch) -> str:
+    """Says that others used the cores of the service; empty if they did not, or it has other cores than these."""
+    cores = os.cpu_count() or 1
+    if not watch.seen or not watch.other_cores > MAX_OTHERS * cores:
+        return ""
+    return f"other processes used {watch.other_cores:.1f} of the {cores} cores; the limit is {MAX_OTHERS:.0%}"
 
 
 def check_alive(service: Service, query: str, had_faults: bool) -> None:
@@ -284,7 +295,9 @@ def _queries(settings: LoadSettings) -> list[str]:
             raise LoadError(f"--queries {settings.queries} holds no query: give one a line, the most popular first")
         return queries
     if settings.bundle is None:
-        raise LoadError("give --queries, a file with one query a line, the most popular first; only with --bundle are they made of its titles")  # fmt: skip
+        raise LoadError(
+            "give --queries, a file with one query a line, the most popular first; only with --bundle are they made of its titles"
+        )
     return bundle_queries(settings.bundle, NUM_QUERIES, settings.seed)
 
 
@@ -313,7 +326,9 @@ class _Meter:
             self._answered(tally.stages[1], f"{rate:.0f} calls/s")
             return window(rate, seconds, tally.stages[1], tally.busiest_cpu)
 
-        return search_rate(measure, START_SHARE * reached, settings.target, turns=settings.turns, window_s=settings.window_s)  # fmt: skip
+        return search_rate(
+            measure, START_SHARE * reached, settings.target, turns=settings.turns, window_s=settings.window_s
+        )
 
     def play(
         self, stages: Sequence[Stage], scenario: Scenario, watch: Watch, say: Callable[[str], None]
@@ -380,5 +395,7 @@ class _Meter:
         if self.started and self.started.process.poll() is not None:
             raise LoadError(f"the service has died at {what}: exit code {self.started.process.returncode}")
         if not codes["OK"] and stage.sent and codes[REFUSED] + codes["DEADLINE_EXCEEDED"] < stage.sent:
-            raise LoadError(f"at {what} no call was answered: {'; '.join(f'{n} x {error}' for error, n in stage.errors.most_common(2))}")  # fmt: skip
+            raise LoadError(
+                f"at {what} no call was answered: {'; '.join(f'{n} x {error}' for error, n in stage.errors.most_common(2))}"
+            )
         return codes["OK"]

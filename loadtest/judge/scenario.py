@@ -85,7 +85,9 @@ class Scenario(_Table):
             raise ValueError(f"the stages take {self.seconds:.0f} s; the limit is {MAX_SECONDS}")
         late = [fault for fault in self.faults if fault.at_s >= self.seconds]
         if late:
-            raise ValueError(f"the fault {late[0].kind} at {late[0].at_s:g} s comes after the last stage ({self.seconds:g} s)")  # fmt: skip
+            raise ValueError(
+                f"the fault {late[0].kind} at {late[0].at_s:g} s comes after the last stage ({self.seconds:g} s)"
+            )
         if self.faults and self.apart:
             raise ValueError("faults need stages that follow each other: leave out apart")
         return self
@@ -97,7 +99,10 @@ HABITS = Traffic(known_shoppers=0.3, filters=0.2, facets=0.2, pages=0.1)
 _PROFILES: dict[str, tuple[float, tuple[tuple[str, float, float, float | None], ...]]] = {
     "sweep": (40, tuple((f"{rate:.0%}", 0.125, rate, None) for rate in (0.1, 0.25, 0.5, 0.7, 0.85, 1.0, 1.15, 1.3))),
     "steady": (30, (("steady", 1.0, 0.7, None),)),
-    "overload": (50, (("before", 0.2, 0.5, None), ("2x", 0.2, 2.0, None), ("after 2x", 0.2, 0.5, None), ("4x", 0.2, 4.0, None), ("after 4x", 0.2, 0.5, None))),
+    "overload": (50, (
+        ("before", 0.2, 0.5, None), ("2x", 0.2, 2.0, None), ("after 2x", 0.2, 0.5, None),
+        ("4x", 0.2, 4.0, None), ("after 4x", 0.2, 0.5, None),
+    )),
     "spike": (40, (("before", 0.3, 0.5, None), ("spike", 0.1, 2.0, None), ("after", 0.6, 0.5, None))),
     "ramp": (60, (("ramp", 1.0, 0.1, 1.5),)),
     "soak": (600, (("soak", 1.0, 0.7, None),)),
@@ -124,7 +129,9 @@ def profile(name: str, seconds: float | None, faults: tuple[str, ...] = ()) -> S
         parts = tuple((part, share, FAULT_RATE, None) for part, share, _, _ in parts)
         each = total / len(faults)
         values["faults"] = [{"kind": kind, "at_s": each * (n + FAULT_AT)} for n, kind in enumerate(faults)]
-    values["stages"] = [{"name": part, "seconds": share * total, "rate": rate, "to": to} for part, share, rate, to in parts]  # fmt: skip
+    values["stages"] = [
+        {"name": part, "seconds": share * total, "rate": rate, "to": to} for part, share, rate, to in parts
+    ]
     return _checked(values, f"--profile {name}")
 
 

@@ -1,15 +1,16 @@
 """The highest rate that keeps a target, by the up-and-down method (Dixon and Mood, 1948).
 
 Each window of load either keeps the target or does not; the next one goes a step up or down. Big steps find the neighbourhood, small ones
-walk around the rate at which a window keeps the target as often as not. That rate is the mean of the places where the walk turns.
+walk around the rate at which a window keeps the target as often as not. That rate, with its interval, is estimated from all windows.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 STEPS = (1.5, 1.2, 1.08, 1.04)  # ratios of neighbouring rates; the next is taken when the walk turns
 MAX_WINDOWS = 80
@@ -17,9 +18,9 @@ LEAST_RATE = 0.5  # calls a second
 LEAST_CALLS = 300  # of a window: fewer say little of a p99
 MAX_WINDOW_S = 20.0
 VOID_TRIES = 3
-# Two-sided 95 % quantiles of Student's t by degrees of freedom, 1 to 30.
-_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09,
-      2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04)  # fmt: skip
+# How evenly windows go from keeping to missing the target: scales of a logistic function of the log of the rate.
+_SCALES = np.exp(np.linspace(math.log(0.005), math.log(0.3), 24))
+_AROUND, _PLACES = 0.3, 1201  # the rates that are thought possible reach so far (log) beyond those that were tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +95,30 @@ def search_rate(
             return Found(0.0, 0.0, 0.0, turned, windows)
         before = window
         rate = max(LEAST_RATE, rate * STEPS[step] if keeps else rate / STEPS[step])
-    if not turned:
-        return Found(math.nan, math.nan, math.nan, turned, windows, f"no end after {len(windows)} windows: the service changes as it is measured")  # fmt: skip
-    return Found(*interval(turned), turned, windows)
+    if len(turned) < turns:
+        return Found(
+            math.nan,
+            math.nan,
+            math.nan,
+            turned,
+            windows,
+            f"no end after {len(windows)} windows: the service changes as it is measured",
+        )
+    return Found(*estimate([one for one in windows if not one.is_void(target)], target), turned, windows)
 
 
-def interval(turned: Sequence[float]) -> tuple[float, float, float]:
-    """Returns the mean of the rates at which the walk turned, and its 95 % interval: no narrower than half a step each way."""
-    logs = [math.log(rate) for rate in turned]
-    mean = statistics.fmean(logs)
-    half = max(_half_width(logs), math.log(STEPS[-1]) / 2)
-    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
-
-
-def t_quantile(freedom: int) -> float:
-    """Returns the 97.5 % quantile of Student's t."""
-    return _T[min(freedom, len(_T)) - 1] if freedom > 0 else math.inf
-
-
-def _half_width(logs: Sequence[float]) -> float:
-    if len(logs) < 2:
-        return 0.0
-    return t_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+def estimate(windows: Sequence[Window], target: Target) -> tuple[float, float, float]:
+    """Returns the rate at which a window keeps the target as often as not, and its 95 % interval: the mean and the quantiles of its
+    distribution given all windows, if the chance to keep the target is a logistic function of the log of the rate (flat priors)."""
+    rates = np.log([window.rate for window in windows])
+    kept = np.where([window.keeps(target) for window in windows], 1.0, -1.0)
+    places = np.linspace(rates.min() - _AROUND, rates.max() + _AROUND, _PLACES)
+    margins = kept * (places[:, None, None] - rates) / _SCALES[:, None]  # (places, scales, windows)
+    likelihood = -np.logaddexp(0.0, -margins).sum(axis=2)
+    chances = np.exp(likelihood - likelihood.max()).sum(axis=1)
+    chances /= chances.sum()
+    low, high = places[np.searchsorted(chances.cumsum(), (0.025, 0.975))]
+    return math.exp(float(chances @ places)), math.exp(low), math.exp(high)
 
 
 def _measured(

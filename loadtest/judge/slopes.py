@@ -8,10 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtest.judge.search_rate import t_quantile
-
 BLOCKS = 12  # values next to each other are alike; means of blocks are nearly independent
-LEAST_BLOCK = 2
+LEAST_BLOCK, LEAST_BLOCKS = 2, 4
+_T = {
+    2: 4.30,
+    3: 3.18,
+    4: 2.78,
+    5: 2.57,
+    6: 2.45,
+    7: 2.36,
+    8: 2.31,
+    9: 2.26,
+    10: 2.23,
+}  # 97.5 % of Student's t, by degrees of freedom
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ def slope(seconds: Sequence[float], values: Sequence[float]) -> Slope:
     """Fits a line to the means of up to BLOCKS blocks of a series by least squares."""
     known = [(at, value) for at, value in zip(seconds, values, strict=True) if math.isfinite(value)]
     blocks = min(BLOCKS, len(known) // LEAST_BLOCK)
-    if blocks < 4:
+    if blocks < LEAST_BLOCKS:
         return Slope(math.nan, math.nan, math.nan, math.nan)
     means = np.array([np.mean(block, axis=0) for block in np.array_split(np.array(known), blocks)])
     hours, levels = means[:, 0] / 3600, means[:, 1]
@@ -45,5 +54,5 @@ def slope(seconds: Sequence[float], values: Sequence[float]) -> Slope:
     per_hour = float(spread @ levels / (spread @ spread))
     rest = levels - levels.mean() - per_hour * spread
     error = math.sqrt(float(rest @ rest) / (blocks - 2) / float(spread @ spread))
-    half = t_quantile(blocks - 2) * error
+    half = _T[blocks - 2] * error
     return Slope(per_hour, per_hour - half, per_hour + half, float(levels.mean()))

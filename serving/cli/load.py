@@ -112,9 +112,11 @@ def load(
             fail("--config is of the service that --bundle starts")
         if rate and (at_least or before):
             fail("--rate skips the search, so there is nothing to compare: leave out --at-least and --before")
-        pem = [path.read_bytes() if path else None for path in (service.ca, service.cert, service.cert_key)]
+        ca, certificate, key = (
+            path.read_bytes() if path else None for path in (service.ca, service.cert, service.cert_key)
+        )
         settings = LoadSettings(
-            server=Server(service.server, deadline_ms / 1000, service.api_key, *pem, retries=retries),
+            server=Server(service.server, deadline_ms / 1000, service.api_key, ca, certificate, key, retries),
             bundle=bundle, config=config, queries=queries, profile=profile, scenario=scenario, faults=tuple(fault or ()),
             seconds=seconds, target=Target(p99_ms, max_errors / 100), rate=rate, at_least=at_least, before=before,
             margin=margin / 100, window_s=window_s, turns=turns, workers=workers, remote_workers=remote_workers, listen=listen,
