@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from serving.run_folder import live_owners
+
 EVERY_S = 1.0
-_FAMILY = re.compile(
-    r"serving\.cli|aisle|raylet|ray::|default_worker|serving\.edge"
-)  # a service's processes, by command line
 _NAMES = (
     (re.compile(r"serving\.edge"), "edge"),
     (re.compile(r"ray::ServeReplica:[^:]*:(\w+)"), ""),
@@ -119,25 +118,17 @@ def _service(address: str, root: int | None) -> list[psutil.Process]:
     """Returns the processes of a service: all that its first process started, and who listens on its port, which outlives who started it.
     Nothing of a service on another machine."""
     host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost", "[::1]", "::1"):
+        return []
     found: dict[int, psutil.Process] = {}
     with contextlib.suppress(psutil.Error, OSError):
-        if host in ("127.0.0.1", "localhost", "[::1]", "::1"):
-            for one in psutil.net_connections("tcp"):
-                if one.status == psutil.CONN_LISTEN and one.laddr.port == int(port) and one.pid:
-                    found[one.pid] = psutil.Process(one.pid)
-    if root is None and found:
-        root = _first(next(iter(found.values()))).pid
-    if root is not None:
-        found |= {process.pid: process for process in _family(root)}
+        for one in psutil.net_connections("tcp"):
+            if one.status == psutil.CONN_LISTEN and one.laddr.port == int(port) and one.pid:
+                found[one.pid] = psutil.Process(one.pid)
+    roots = [root] if root else [owner.pid for owner in live_owners() if owner.port == int(port)]
+    for first in roots:
+        found |= {process.pid: process for process in _family(first)}
     return list(found.values())
-
-
-def _first(process: psutil.Process) -> psutil.Process:
-    """Returns the process that started a service which a process belongs to."""
-    with contextlib.suppress(psutil.Error):
-        while (parent := process.parent()) and _FAMILY.search(_command(parent)):
-            process = parent
-    return process
 
 
 def _family(root: int) -> list[psutil.Process]:

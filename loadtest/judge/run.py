@@ -163,6 +163,8 @@ def comparable(settings: LoadSettings, scenario: Scenario) -> dict[str, Any]:
 def measure_load(settings: LoadSettings, console: Console) -> Outcome:
     """Runs everything but the report. Raises LoadError."""
     scenario = settings.plan()
+    if scenario.faults and settings.bundle is None:
+        raise LoadError("faults are for a service that this command starts: give --bundle")
     before = read_report(settings.before) if settings.before else None
     if before:
         check_comparable(before, comparable(settings, scenario), machine())
@@ -342,8 +344,6 @@ class _Meter:
         seen: list[FaultSeen] = []
         drill = threading.Thread(target=self._inject, args=(scenario.faults, seen), daemon=True)
         if scenario.faults:
-            if self.started is None:
-                raise LoadError("faults are for a service that this command starts: give --bundle")
             drill.start()
         tally = self._run(Plan(tuple(stages)))
         if scenario.faults:

@@ -54,7 +54,7 @@ def judged(service: Service, queries_file: Path, tmp_path_factory: pytest.TempPa
     """The report of a whole run with short windows, with Locust's next to it."""
     out = tmp_path_factory.mktemp("load")
     asked = ["load", "--server", service.address, "--queries", str(queries_file), "--out", str(out), "--profile", "mix"]
-    asked += ["--p99-ms", "500", "--window-s", "1", "--turns", "2", "--seconds", "3", "--locust-users", "2"]
+    asked += ["--p99-ms", "500", "--window-s", "1", "--turns", "2", "--seconds", "4", "--locust-users", "2"]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code in (PASSED, VOID), result.output  # void where the machine does other things
     return out
