@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 from rich.console import Console
 
 from loadtest.benchmarks.figures import machine
@@ -286,7 +287,9 @@ def _started(settings: LoadSettings, scenario: Scenario) -> Iterator[StartedServ
         if scenario.mix.upserts:
             bundle = Path(folder) / settings.bundle.resolve().name
             link_folder(settings.bundle, bundle)
-        with served(bundle, text) as service:
+        server = settings.server
+        credentials = grpc.ssl_channel_credentials(server.ca, server.key, server.certificate) if server.ca else None
+        with served(bundle, text, credentials) as service:
             yield service
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 STEPS = (1.5, 1.2, 1.08, 1.04)  # ratios of neighbouring rates; the next is taken when the walk turns
-MAX_WINDOWS = 80
+MAX_WINDOWS = 60
 LEAST_RATE = 0.5  # calls a second
-LEAST_CALLS = 300  # of a window: fewer say little of a p99
-MAX_WINDOW_S = 20.0
+LEAST_CALLS = 200  # of a window: fewer say little of a p99
+MAX_WINDOW_S = 10.0
 VOID_TRIES = 3
 # How evenly windows go from keeping to missing the target: scales of a logistic function of the log of the rate.
 _SCALES = np.exp(np.linspace(math.log(0.005), math.log(0.3), 24))

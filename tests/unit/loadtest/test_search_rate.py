@@ -80,7 +80,7 @@ def test_a_window_at_a_low_rate_is_longer_so_that_it_holds_calls_enough_for_a_p9
         return service(20, 0.0, 0)(rate, s)
 
     search_rate(measure, 20, TARGET, turns=2, window_s=2.0)
-    assert seconds[20] == 15.0
+    assert seconds[20] == 10.0
 
 
 def test_more_windows_narrow_the_interval_and_noise_widens_it() -> None:
