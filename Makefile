@@ -93,8 +93,8 @@ stubs: .venv/dev.stamp  ## Generate the Python stubs from the .proto files
 bench: .venv/dev.stamp $(BUNDLE)/manifest.json $(PERSONAL)/manifest.json  ## Measure: gateway, search, stages, index (minutes)
 	$(BIN)/aisle bench --bundle $(BUNDLE) --personal $(PERSONAL)
 
-loadtest: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Serve and run the Locust load test against it, headless
-	$(BIN)/python -m loadtest.run --bundle $(BUNDLE)
+loadtest: .venv/dev.stamp $(BUNDLE)/manifest.json  ## Load test: the highest rate, a sweep, Locust's users; report in reports/load
+	$(BIN)/aisle load --bundle $(BUNDLE) --locust-users 32
 
 wheel: .venv/dev.stamp  ## Build dist/aisle-*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -1,24 +1,18 @@
-"""Open-loop load: calls at planned Poisson times, whether or not earlier ones were answered, so that queueing shows.
-
-python -m loadtest.open_loop --rate 300 --seconds 20 --queries queries.txt
-"""
+"""Open-loop load inside a benchmark or a drill: calls at planned Poisson times beside other work of the same event loop. What judges a
+release is `aisle load`, whose generator is a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from pathlib import Path
-from typing import Annotated
 
 import grpc
-import typer
-from rich.console import Console
 
 from aisle.client import channel_options
 from aisle.v1 import search_pb2, search_pb2_grpc
 from loadtest.report import LoadReport
-from loadtest.traffic import QueryMix, read_queries
+from loadtest.traffic import QueryMix
 
 CHANNELS = 4
 
@@ -78,20 +72,3 @@ async def open_loop(
     for channel in channels:
         await channel.close()
     return report
-
-
-def main(
-    queries: Annotated[Path, typer.Option(help="One query a line, the most popular first.")],
-    server: Annotated[str, typer.Option(help="host:port of the service.")] = "127.0.0.1:9000",
-    rate: Annotated[float, typer.Option(help="Calls a second.")] = 100,
-    seconds: Annotated[float, typer.Option(max=600, help="For how long.")] = 20,
-    deadline_s: Annotated[float, typer.Option(help="Deadline of a call, from its planned time.")] = 1,
-) -> None:
-    """Sends searches at planned times and prints the percentiles, counted from those times."""
-    mix = QueryMix(read_queries(queries))
-    report = asyncio.run(open_loop(server, mix, rate=rate, seconds=seconds, deadline_s=deadline_s))
-    report.print(Console(), f"open loop, {rate:g} calls/s for {seconds:g} s against {server}")
-
-
-if __name__ == "__main__":
-    typer.run(main)

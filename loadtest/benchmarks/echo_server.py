@@ -14,7 +14,8 @@ import threading
 import grpc
 from ray import serve
 
-from aisle.v1 import product_pb2, search_pb2, search_pb2_grpc
+from aisle.v1 import search_pb2, search_pb2_grpc
+from loadtest.generator.empty_server import prepared_answer
 from serving import cluster
 from serving.config import AisleConfig, LogConfig, ServerConfig
 from serving.edge.call_log import CallLog
@@ -24,16 +25,6 @@ from serving.run_folder import run_folder
 
 METHOD = "/aisle.v1.SearchService/Search"
 REQUEST = search_pb2.SearchRequest(query="noise cancelling headphones", locale="en-US").SerializeToString()
-
-
-def prepared_answer() -> search_pb2.SearchResponse:
-    """24 hits of usual size, about 5 kB."""
-    product = product_pb2.Product(
-        title="Halden Wireless Noise Cancelling Over-Ear Headphones", brand="Halden", category="Electronics > Audio",
-        price_minor=19_999, in_stock=True, attributes={"colour": "midnight blue", "description": "Thirty hours of music."},
-    )  # fmt: skip
-    hits = [search_pb2.Hit(product_id=f"AS-{n:07}", score=1 - n / 100, product=product) for n in range(24)]
-    return search_pb2.SearchResponse(hits=hits, request_id="0" * 32, bundle_version="0" * 12)
 
 
 class BareEcho(search_pb2_grpc.SearchServiceServicer):

@@ -21,21 +21,21 @@ _MAX_VALUES = 8  # parts of a bucket in its plot, the largest; the table has all
 def overall_plot(summary: Summary, unit: str) -> str:
     """Plots one dot per ranker, the best on top; the subject is highlighted, oracles are grey."""
     rankers = summary.ranked[::-1]
-    figure, axes = _figure(6.8, 0.9 + 0.3 * len(rankers))
+    figure, axes = new_figure(6.8, 0.9 + 0.3 * len(rankers))
     for row, ranker in enumerate(rankers):
         colour = _COLOURS[1] if ranker == summary.subject else _GREY if ranker in summary.oracles else _COLOURS[0]
         _dot(axes, summary.main(ranker), row, colour)
     _name_rows(axes, np.arange(len(rankers)), rankers)
     axes.set_xlim(left=0)
     axes.set_xlabel(unit)
-    return _svg(figure)
+    return inline_svg(figure)
 
 
 def differences_plot(differences: Differences, metric: str, unit: str) -> str:
     """Plots one dot per ranker; an interval that does not cross the line at 0 is a significant difference from the reference."""
     by_ranker = {ranker: by_metric[metric] for ranker, by_metric in differences.overall.items()}
     rankers = list(by_ranker)[::-1]
-    figure, axes = _figure(6.8, 0.9 + 0.3 * len(rankers))
+    figure, axes = new_figure(6.8, 0.9 + 0.3 * len(rankers))
     axes.axvline(0, color=_INK, linewidth=1)
     for row, ranker in enumerate(rankers):
         interval = by_ranker[ranker]
@@ -43,7 +43,7 @@ def differences_plot(differences: Differences, metric: str, unit: str) -> str:
         _dot(axes, interval, row, colour)
     _name_rows(axes, np.arange(len(rankers)), rankers)
     axes.set_xlabel(f"{unit}, difference from {differences.comparison.reference}")
-    return _svg(figure)
+    return inline_svg(figure)
 
 
 def buckets_plot(by_value: Mapping[str, ByRanker], summary: Summary, unit: str) -> str:
@@ -69,7 +69,7 @@ def groups_plot(
 ) -> str:
     """Plots one group of dots per name of `groups`, the first on top; every group has the same names, each with its own colour."""
     shown = list(next(iter(groups.values())))
-    figure, axes = _figure(6.8, 0.9 + len(groups) * (0.16 * len(shown) + 0.16))
+    figure, axes = new_figure(6.8, 0.9 + len(groups) * (0.16 * len(shown) + 0.16))
     middles = []
     for place, group in enumerate(list(groups)[::-1]):
         rows = place * (len(shown) + 1.2) + np.arange(len(shown))[::-1]
@@ -82,12 +82,12 @@ def groups_plot(
         axes.set_xlim(left=0)
     axes.set_xlabel(unit)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return _svg(figure)
+    return inline_svg(figure)
 
 
 def lines_plot(lines: Mapping[str, Sequence[Interval]], steps: Sequence[str], unit: str, x_label: str) -> str:
     """Plots one line per name, with intervals, over evenly spaced steps."""
-    figure, axes = _figure(6.8, 3.4)
+    figure, axes = new_figure(6.8, 3.4)
     axes.grid(axis="y", color=_GRID)
     places = np.arange(len(steps))
     for shift, (name, colour) in enumerate(zip(lines, _COLOURS, strict=False)):
@@ -113,7 +113,7 @@ def lines_plot(lines: Mapping[str, Sequence[Interval]], steps: Sequence[str], un
     axes.set_xlabel(x_label)
     axes.set_ylabel(unit)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return _svg(figure)
+    return inline_svg(figure)
 
 
 def reliability_plot(
@@ -125,7 +125,7 @@ def reliability_plot(
 
     The axes end at 1, or just above the highest value if all probabilities are small.
     """
-    figure, axes = _figure(4.6, 4.0)
+    figure, axes = new_figure(4.6, 4.0)
     axes.grid(axis="y", color=_GRID)
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1)
     for (name, points), colour in zip(bins.items(), _COLOURS, strict=False):
@@ -137,20 +137,22 @@ def reliability_plot(
     axes.set_xlabel(x_label)
     axes.set_ylabel(unit)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return _svg(figure)
+    return inline_svg(figure)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    """Creates a figure, sizes in inches, without pyplot: pyplot keeps global figures and looks for a display."""
+def new_figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
+    """Creates a figure, sizes in inches, without pyplot: pyplot keeps global figures and looks for a display. Returns it with its axes; of
+    several rows an array of axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.grid(axis="x", color=_GRID)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_GREY)
-    axes.tick_params(length=0, labelsize=9.5, colors=_INK)
+    axes = figure.subplots(rows, sharex=True)
+    for one in np.atleast_1d(axes):
+        one.grid(axis="x", color=_GRID)
+        one.set_axisbelow(True)
+        one.spines[["top", "right", "left"]].set_visible(False)
+        one.spines["bottom"].set_color(_GREY)
+        one.tick_params(length=0, labelsize=9.5, colors=_INK)
     return figure, axes
 
 
@@ -169,7 +171,7 @@ def _dot(axes: Any, interval: Interval, row: float, colour: str, label: str = ""
     axes.plot([interval.value], [row], "o", color=colour, markersize=5.5, label=label or "_nolegend_")
 
 
-def _svg(figure: Any) -> str:
+def inline_svg(figure: Any) -> str:
     """Returns inline SVG without a prologue. Text stays text, and the same figure always gives the same SVG."""
     from matplotlib import rc_context
 

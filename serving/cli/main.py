@@ -17,6 +17,7 @@ from serving.cli.evaluate import evaluate_app
 from serving.cli.export_events import export_events
 from serving.cli.failures import Commands, needs
 from serving.cli.import_log import import_events
+from serving.cli.load import load
 from serving.cli.serve import serve
 from serving.cli.terminal import err, out
 from serving.cli.train import train_app
@@ -93,6 +94,7 @@ def config() -> None:
         print()
 
 
+app.command()(load)
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(bundle_app, name="bundle")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -17,6 +15,7 @@ from rich.console import Console
 from aisle.client import channel_options
 from aisle.v1 import shopper_pb2, shopper_pb2_grpc
 from loadtest.benchmarks.service import Service
+from loadtest.faults import kill_gateway
 from loadtest.open_loop import open_loop
 from loadtest.report import LoadReport
 from loadtest.traffic import QueryMix
@@ -79,10 +78,9 @@ async def kill_gateways(
 async def _kill(service: Service, number: int, result: Killed) -> None:
     for _ in range(number):
         await asyncio.sleep(PAUSE_S)
-        started = len(service.events("gateway ready"))
-        os.kill(min(service.gateways()), signal.SIGKILL)
         killed_s = time.time()
-        ready = await asyncio.to_thread(service.wait_for, "gateway ready", started + 1)
+        await asyncio.to_thread(kill_gateway, service)
+        ready = service.events("gateway ready")
         result.recoveries.append(datetime.fromisoformat(ready[-1]["at"]).timestamp() - killed_s)
     await asyncio.sleep(PAUSE_S)
 

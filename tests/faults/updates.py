@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from loadtest.benchmarks.service import Service
+from loadtest.faults import update
 from loadtest.open_loop import open_loop
 from loadtest.report import LoadReport
 from loadtest.traffic import QueryMix
@@ -44,8 +45,7 @@ async def update_under_load(
     async def roll() -> None:
         await asyncio.sleep(QUIET_S)
         for _ in range(number):
-            await asyncio.to_thread(change, service)
-            await asyncio.to_thread(service.update)
+            await asyncio.to_thread(update, service)
         await asyncio.sleep(QUIET_S)
 
     rolling = asyncio.ensure_future(roll())
@@ -55,13 +55,6 @@ async def update_under_load(
     await rolling
     await asyncio.to_thread(service.stop)
     return Updated(number, report, served_codes(service))
-
-
-def change(service: Service) -> None:
-    """Changes the configuration: the default page size grows by one."""
-    text = service.config.read_text(encoding="utf-8")
-    head, _, size = text.partition("[limits]\ndefault_page_size = ")
-    service.config.write_text(f"{head}[limits]\ndefault_page_size = {int(size or 9) % 24 + 1}\n", encoding="utf-8")
 
 
 def served_codes(service: Service) -> Counter[str]:

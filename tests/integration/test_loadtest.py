@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
 from typer.testing import CliRunner
 
 from aisle.client import AisleClient
@@ -15,9 +19,11 @@ from loadtest.asked import ask, combinations_of
 from loadtest.benchmarks.floor import Floor
 from loadtest.benchmarks.service import Service, bundle_queries, served
 from loadtest.errors import LoadError
+from loadtest.generator.histogram import MAX_US
+from loadtest.generator.tally import SECOND_DIGITS
 from loadtest.h2load import h2load
+from loadtest.judge.run import PASSED, VOID
 from loadtest.open_loop import open_loop
-from loadtest.run import run_locust
 from loadtest.traffic import QueryMix, write_queries
 from models.bundles.bundle import Bundle
 from serving.app import plan_stages, wire
@@ -36,12 +42,84 @@ def queries(bundle_folder: Path) -> list[str]:
     return bundle_queries(bundle_folder, 200)
 
 
-def test_locust_searches_headless_and_reports_percentiles(service: Service, queries: list[str], tmp_path: Path) -> None:
-    write_queries(tmp_path / "queries.txt", queries)
-    report = run_locust(service.address, tmp_path / "queries.txt", users=4, seconds=5)
-    assert set(report.codes) <= {"OK", "DEADLINE_EXCEEDED"}  # a slow machine may miss the load generator's deadline
-    assert report.codes["OK"] == len(report.latencies_ms) > 0
-    assert 0 < report.percentile(50) <= report.percentile(99) <= report.percentile(100)
+@pytest.fixture(scope="module")
+def queries_file(queries: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("queries") / "queries.txt"
+    write_queries(path, queries)
+    return path
+
+
+@pytest.fixture(scope="module")
+def judged(service: Service, queries_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a whole run with short windows, with Locust's next to it."""
+    out = tmp_path_factory.mktemp("load")
+    asked = ["load", "--server", service.address, "--queries", str(queries_file), "--out", str(out), "--profile", "mix"]
+    asked += ["--p99-ms", "500", "--window-s", "1", "--turns", "2", "--seconds", "4", "--locust-users", "2"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code in (PASSED, VOID), result.output  # void where the machine does other things
+    return out
+
+
+def test_a_load_test_finds_a_rate_and_tells_where_the_time_went(judged: Path) -> None:
+    report = json.loads((judged / "report.json").read_text())
+    verdict, (stage,) = report["verdict"], report["stages"]
+    assert 0 < verdict["low"] <= verdict["rate"] <= verdict["high"]
+    assert bool(verdict["void"]) == (verdict["exit_code"] == VOID)
+    assert stage["offered"] == pytest.approx(0.6 * verdict["rate"], rel=0.01)
+    assert set(stage["codes"]) <= {"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+    (parts,) = report["time"]
+    assert {"encode: compute", "retrieve: compute"} <= set(parts)
+    assert sum(ms for name, ms in parts.items() if name != "latency") == pytest.approx(parts["latency"])
+    assert report["quality"]["ranked as asked"] == 1.0
+    assert report["environment"]["bundle_version"]
+    left_out = " ".join(report["environment"]["left_out"])
+    assert all(
+        kind in left_out for kind in ("rank", "classify", "upserts")
+    )  # of this bundle, and of a service of others
+    assert set(report["calls"][0]) == {"search", "events"}
+    assert {"aisle serve", "edge"} <= set(report["processes"][0])
+    assert report["proof"]["ceiling"] > 100
+
+
+def test_the_page_shows_the_verdict_and_the_histograms_are_readable(judged: Path) -> None:
+    page = (judged / "report.html").read_text()
+    report = json.loads((judged / "report.json").read_text())
+    assert html.escape(report["verdict"]["finding"]) in page
+    assert page.count("<svg") >= 3
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)  # all in one file
+    log = HistogramLogReader(str(judged / "seconds.hlog"), HdrHistogram(1, MAX_US, SECOND_DIGITS))
+    counts = 0
+    while (one := log.get_next_interval_histogram()) is not None:
+        counts += one.get_total_count()
+    assert counts == sum(second["codes"].get("OK", 0) for second in report["seconds"])
+
+
+def test_locusts_users_go_on_journeys_and_check_their_answers(judged: Path) -> None:
+    arguments = re.search(r"window\.templateArgs = (\{.*\})", (judged / "locust.html").read_text())
+    assert arguments
+    rows = {row["name"]: row for row in json.loads(arguments[1])["requests_statistics"]}
+    assert rows["Search"]["num_requests"] > 0
+    failed = {row["error"] for row in json.loads(arguments[1])["failures_statistics"]}
+    assert all("DEADLINE_EXCEEDED" in error or "RESOURCE_EXHAUSTED" in error for error in failed)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--server", "127.0.0.1:1"], "is there a service on 127.0.0.1:1"),
+        (["--profile", "flood"], "there is no such profile"),
+        (["--profile", "steady", "--fault", "update"], "faults are for a service that this command starts"),
+        (["--workers", "0"], "somebody must send"),
+        (["--before", "nowhere.json"], "leave out --at-least and --before"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    service: Service, queries_file: Path, tmp_path: Path, options: list[str], says: str
+) -> None:
+    asked = ["load", "--server", service.address, "--queries", str(queries_file), "--out", str(tmp_path), "--rate", "5"]
+    result = CliRunner().invoke(app, [*asked, *options])
+    assert result.exit_code == 1
+    assert says in " ".join(result.output.split())
 
 
 async def test_the_open_loop_sends_what_was_planned_and_counts_from_the_planned_time(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from typer.testing import CliRunner
 
 from aisle.client import CallError
 from aisle.v1 import (
@@ -32,7 +34,9 @@ from aisle.v1 import (
     shopper_pb2,
 )
 from loadtest.benchmarks.service import Service, is_serving, served
+from loadtest.judge.run import PASSED, VOID
 from models.bundles.bundle import Bundle
+from serving.cli.main import app
 from serving.edge.keys import SCOPES, new_key
 
 
@@ -319,3 +323,33 @@ def eventually(holds: object, seconds: float = 120.0) -> bool:
             return True
         time.sleep(0.2)
     return False
+
+
+def test_load_tests_use_certificates_and_keys_as_other_callers_do(guarded: Guarded, tmp_path: Path) -> None:
+    """Both the generator and Locust's users; the key may search, and record nothing."""
+    certificate, key = guarded.authority.issue("load test")
+    for name, content in (("ca", guarded.authority.certificate), ("cert", certificate), ("cert-key", key)):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "queries").write_text("sofa\nshoes\n")
+    asked = [
+        "load",
+        "--server",
+        guarded.service.address,
+        "--queries",
+        str(tmp_path / "queries"),
+        "--out",
+        str(tmp_path),
+    ]
+    asked += [word for name in ("ca", "cert", "cert-key") for word in (f"--{name}", str(tmp_path / name))]
+    asked += ["--profile", "mix", "--rate", "10", "--seconds", "2", "--locust-users", "2"]
+    without_key = CliRunner().invoke(app, asked)
+    assert without_key.exit_code == 1
+    assert "set --api-key or AISLE_API_KEY" in " ".join(without_key.output.split())
+    result = CliRunner().invoke(app, asked, env={"AISLE_API_KEY": guarded.search_key})
+    assert result.exit_code in (PASSED, VOID), result.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["calls"][0]["search"]["answered"] > 0
+    assert "RecordEvents: PERMISSION_DENIED" in " ".join(report["environment"]["left_out"])
+    page = (tmp_path / "locust.html").read_text()
+    assert guarded.search_key not in page
+    assert '"name": "Search"' in page
