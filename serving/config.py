@@ -36,6 +36,9 @@ class ServerConfig(_Section):
     port: int = Field(9000, ge=1, le=65535, description="Port of the gRPC API.")
     replicas: int = Field(1, ge=1, le=64, description="Gateway processes; on one node they share the port.")
     num_cpus: float = Field(0, ge=0, description="CPUs that Ray reserves for each gateway process.")
+    ray_resource: str = Field(
+        "", description="Resource that a node of a Ray cluster needs to get gateways. Empty: every node may get them."
+    )
     # gRPC takes these as 32-bit milliseconds and bytes: hence the upper bounds.
     max_message_bytes: int = Field(4 * 1024**2, ge=1024, le=1024**3, description="Largest request or answer.")
     max_deadline_ms: int = Field(
