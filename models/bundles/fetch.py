@@ -1,8 +1,9 @@
 """Fetches a bundle from where it was put: a folder, a web server, an object store.
 
-Whatever `fsspec` opens will do: `file://`, `https://`, and with the package of the store `s3://`, `gs://`, `abfs://`. The manifest comes
-first and names every other file with its size and hash. Files that are whole are kept through interruptions, and a file that was begun goes
-on where it ended if the server can. The bundle gets its name when all files are as the manifest says.
+PyArrow opens `s3://`, `gs://` and `abfs://` with the credentials of the environment, fsspec `https://`, `file://` and whatever else it has a
+package for. The manifest comes first and names every other file with its size and hash. Files that are whole are kept through
+interruptions, and a file that was begun goes on where it ended if the server can. The bundle gets its name when all files are as the
+manifest says.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from models.bundles.work_folder import PROGRESS, check_replaceable, move_into_pl
 from models.errors import InputError
 
 T = TypeVar("T")
+STORES = ("s3://", "gs://", "gcs://", "abfs://", "abfss://")
 BLOCK = 1 << 20
 STREAMS = 4  # files at a time
 TRIES = 4
@@ -74,17 +76,22 @@ def fetch_bundle(
 
 def _open_place(url: str) -> tuple[Any, str]:
     """Returns the file system of an address, and the path of the folder in it."""
-    try:
-        from fsspec.core import url_to_fs
-    except ModuleNotFoundError:
-        raise InputError("fetching a bundle needs the package fsspec: pip install 'aisle[fetch]'") from None
     if "://" not in url:
         raise InputError(f"{url!r} is no address: state one with its scheme, as file:///..., https://... or s3://...")
     try:
-        place, root = url_to_fs(url)
-    except ImportError as error:
-        raise InputError(f"{url}: {error}") from None
-    except ValueError as error:  # a scheme that nobody knows
+        from fsspec.core import url_to_fs
+        from fsspec.implementations.arrow import ArrowFSWrapper
+    except ModuleNotFoundError:
+        raise InputError("fetching a bundle needs the package fsspec: pip install 'aisle[fetch]'") from None
+    try:
+        if url.startswith(STORES):
+            from pyarrow.fs import FileSystem
+
+            store, root = FileSystem.from_uri(url)
+            place: Any = ArrowFSWrapper(store)
+        else:
+            place, root = url_to_fs(url)
+    except (ImportError, OSError, ValueError) as error:  # a scheme that nobody knows, or whose package is not here
         raise InputError(f"{url}: {error}") from None
     return place, str(root).rstrip("/")
 
