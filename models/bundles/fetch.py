@@ -1,7 +1,7 @@
 """Fetches a bundle from where it was put: a folder, a web server, an object store.
 
-PyArrow opens `s3://`, `gs://` and `abfs://` with the credentials of the environment, fsspec `https://`, `file://` and whatever else it has a
-package for. The manifest comes first and names every other file with its size and hash. Files that are whole are kept through
+PyArrow opens `s3://`, `gs://` and `abfs://` with the credentials of the environment, fsspec `https://`, `file://` and whatever else it
+has a package for. The manifest comes first and names every other file with its size and hash. Files that are whole are kept through
 interruptions, and a file that was begun goes on where it ended if the server can. The bundle gets its name when all files are as the
 manifest says.
 """
@@ -60,7 +60,9 @@ def fetch_bundle(
             name, record = item
             target = partial / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not (target.is_file() and target.stat().st_size == record.bytes and file_sha256(target) == record.sha256):
+            if not (
+                target.is_file() and target.stat().st_size == record.bytes and file_sha256(target) == record.sha256
+            ):
                 _with_retries(lambda: _fetch_file(place, f"{root}/{name}", target, record), f"{url}/{name}")
             return record.bytes
 
@@ -119,8 +121,8 @@ def _read_manifest(place: Any, path: str) -> bytes:
 
 
 def _fetch_file(place: Any, path: str, target: Path, record: FileRecord) -> None:
-    """Fetches one file, from where an earlier call ended. Raises OSError for what a further try may mend, BundleError for a file that is not
-    the manifest's."""
+    """Fetches one file, from where an earlier call ended. Raises OSError for what a further try may mend, BundleError for a file that is
+    not the manifest's."""
     digest, begun = hashlib.sha256(), target.with_name(target.name + ".begun")
     with begun.open("a+b") as file, place.open(path, "rb") as source:
         size = _resume(file, source, digest, record.bytes)
@@ -134,7 +136,9 @@ def _fetch_file(place: Any, path: str, target: Path, record: FileRecord) -> None
         raise OSError(f"it ended after {size} of {record.bytes} bytes")
     if size > record.bytes or digest.hexdigest() != record.sha256:
         begun.unlink()
-        found = f"more than {record.bytes} bytes" if size > record.bytes else f"the SHA-256 {digest.hexdigest()[:16]}..."
+        found = (
+            f"more than {record.bytes} bytes" if size > record.bytes else f"the SHA-256 {digest.hexdigest()[:16]}..."
+        )
         raise BundleError(f"{path} has {found}, the manifest says {record.bytes} bytes and {record.sha256[:16]}...")
     begun.replace(target)
 

@@ -57,7 +57,9 @@ def verify(bundle: Folder) -> None:
 
 @bundle_app.command()
 def fetch(
-    url: Annotated[str, Argument(help="Its folder: file://, https://, or with the store's package s3://, gs://, abfs://.")],
+    url: Annotated[
+        str, Argument(help="Its folder: file://, https://, or with the store's package s3://, gs://, abfs://.")
+    ],
     bundle: Annotated[Path, Argument(help="Folder to make.")],
     version: Annotated[str, Option(help="Refuse a bundle of another version ('aisle bundle show').")] = "",
     force: Annotated[bool, Option("--force", help="Replace the bundle that is there.")] = False,

@@ -118,7 +118,7 @@ def test_the_schemas_refuse_what_is_no_field(shop: Objects) -> None:
 
 def test_the_configuration_is_one_that_aisle_reads(objects: Objects, tmp_path: Path) -> None:
     config = settings(objects, tmp_path)
-    assert config.server.host == "0.0.0.0"
+    assert not config.server.is_loopback()
     assert config.log.format == "json"
     assert bool(config.tls.certificate) is not config.server.allow_insecure
 
@@ -185,7 +185,9 @@ def test_secrets_are_mounted_where_the_configuration_looks(shop: Objects, tmp_pa
     config = settings(shop, tmp_path)
     mounted = {mount["mountPath"]: mount["name"] for mount in spec["containers"][0]["volumeMounts"]}
     secrets = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
-    assert config.auth.keys_file and config.shoppers.password_file and config.shoppers.url
+    assert config.auth.keys_file
+    assert config.shoppers.password_file
+    assert config.shoppers.url
     assert secrets[mounted[str(config.auth.keys_file.parent)]] == "aisle-keys"
     assert secrets[mounted[str(config.shoppers.password_file.parent)]] == "redis"
     assert secrets[mounted["/etc/aisle-tls"]] == "aisle-tls"
@@ -210,7 +212,10 @@ def test_a_generation_is_only_built_where_all_pods_share_it(tmp_path: Path) -> N
     shared = settings(render({**redis, "bundle": {"readOnly": False}}), tmp_path)
     assert (alone.catalogue.compact_after, shared.catalogue.compact_after) == (0, 50_000)
     unlogged = settings(render({}), tmp_path)
-    assert (unlogged.catalogue.log, unlogged.shoppers.store) == ("off", "off")  # SQLite would be of one pod, and go with it
+    assert (unlogged.catalogue.log, unlogged.shoppers.store) == (
+        "off",
+        "off",
+    )  # SQLite would be of one pod, and go with it
 
 
 def test_pods_come_by_need(shop: Objects) -> None:
