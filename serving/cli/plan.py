@@ -14,7 +14,7 @@ from typer import Option
 from serving.cli.terminal import out
 
 if TYPE_CHECKING:
-    from serving.capacity.figure import Figure
+    from serving.capacity.figure import Figure, Origin
     from serving.capacity.plan import Plan
 
 GIB = 1024**3
@@ -64,7 +64,7 @@ def plan(
     )
     figures = Figures([*KNOWN, *(read_report(measured) if measured else ())])
     found = planned(wish, sizes, figures)
-    origin = "measured" if products == sizes.products and dims is None else "extrapolated"
+    origin: Origin = "measured" if products == sizes.products and dims is None else "extrapolated"
     parts = [
         Figure(f"{part}, a product", size, "bytes", origin, sizes.source) for part, size in sizes.by_product.items()
     ]
