@@ -78,6 +78,7 @@ from serving.stages.stage import Stage, StagePlan
 
 Stages = Mapping[str, Stage[Any, Any]]
 Load = Callable[[Path], Any]
+MARK = 0.0001  # the least of a resource that Ray can reserve
 
 
 def plan_stages(bundle: Bundle, config: AisleConfig) -> tuple[StagePlan[Any, Any], ...]:
@@ -237,7 +238,11 @@ def build_app(bundle: Bundle, config: AisleConfig, log_socket: str = "") -> serv
         Gateway,
         name="gateway",
         num_replicas=config.server.replicas,
-        ray_actor_options={"num_cpus": config.server.num_cpus},
+        ray_actor_options={
+            "num_cpus": config.server.num_cpus,
+            # It marks nodes, and is never used up: in a rollout a node has old and new gateways.
+            "resources": {config.server.ray_resource: MARK} if config.server.ray_resource else {},
+        },
         # A rolling update starts new replicas before it stops old ones, a quarter of them at a time and at least one: while they load,
         # they take the processors from those that serve.
         max_surge_percent=25,

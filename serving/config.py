@@ -10,6 +10,7 @@ import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -35,6 +36,9 @@ class ServerConfig(_Section):
     port: int = Field(9000, ge=1, le=65535, description="Port of the gRPC API.")
     replicas: int = Field(1, ge=1, le=64, description="Gateway processes; on one node they share the port.")
     num_cpus: float = Field(0, ge=0, description="CPUs that Ray reserves for each gateway process.")
+    ray_resource: str = Field(
+        "", description="Resource that a node of a Ray cluster needs to get gateways. Empty: every node may get them."
+    )
     # gRPC takes these as 32-bit milliseconds and bytes: hence the upper bounds.
     max_message_bytes: int = Field(4 * 1024**2, ge=1024, le=1024**3, description="Largest request or answer.")
     max_deadline_ms: int = Field(
@@ -223,6 +227,21 @@ class TeacherConfig(StageConfig):
     depth: int = Field(32, ge=1, le=1000, description="Best candidates of the student that it orders again.")
 
 
+def _check_url(url: SecretStr | None, password_file: Path | None) -> None:
+    stated = url.get_secret_value() if url else ""
+    if stated and not stated.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("url must begin with redis://, rediss:// or unix://")
+    if password_file and not stated:
+        raise ValueError("password_file needs url")
+    if password_file and ":" in _user_info(stated):
+        raise ValueError("password_file and a password in url: set one of them")
+
+
+def _user_info(url: str) -> str:
+    """Returns USER:PASSWORD of a URL, or what there is of it."""
+    return url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+
+
 class ShoppersConfig(_Section):
     """Where the events of shoppers are stored, and for how long."""
 
@@ -238,6 +257,9 @@ class ShoppersConfig(_Section):
         "full", description="sqlite only. full: events survive a power cut. normal: the death of the process."
     )
     url: SecretStr | None = Field(None, description="redis only: redis://HOST:PORT/DB, rediss:// for TLS, or unix://.")
+    password_file: AbsolutePath | None = Field(
+        None, description="redis only: file that holds the password, for a url without one."
+    )
     max_events_per_shopper: int = Field(200, ge=1, le=5000, description="Newest events of a shopper that are kept.")
     retention_days: float = Field(365, gt=0, le=36_500, description="Older events are deleted.")
     max_batch_events: int = Field(1000, ge=1, le=10_000, description="Events of one batch.")
@@ -255,8 +277,7 @@ class ShoppersConfig(_Section):
     def _complete(self) -> ShoppersConfig:
         if (self.store == "redis") != (self.url is not None):
             raise ValueError("store = 'redis' and url go together: one of them is missing")
-        if self.url and not self.url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("url must begin with redis://, rediss:// or unix://")
+        _check_url(self.url, self.password_file)
         if self.path and self.store != "sqlite":
             raise ValueError(f"path is for store = 'sqlite', not '{self.store}'")
         return self
@@ -277,6 +298,9 @@ class CatalogueConfig(_Section):
         "full", description="sqlite only. full: changes survive a power cut. normal: the death of the process."
     )
     url: SecretStr | None = Field(None, description="redis only: redis://HOST:PORT/DB, rediss:// for TLS, or unix://.")
+    password_file: AbsolutePath | None = Field(
+        None, description="redis only: file that holds the password, for a url without one."
+    )
     compact_after: int = Field(
         50_000,
         ge=0,
@@ -291,8 +315,7 @@ class CatalogueConfig(_Section):
     def _complete(self) -> CatalogueConfig:
         if (self.log == "redis") != (self.url is not None):
             raise ValueError("log = 'redis' and url go together: one of them is missing")
-        if self.url and not self.url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("url must begin with redis://, rediss:// or unix://")
+        _check_url(self.url, self.password_file)
         if self.path and self.log != "sqlite":
             raise ValueError(f"path is for log = 'sqlite', not '{self.log}'")
         return self
@@ -410,6 +433,21 @@ class AisleConfig(_Section):
                 "or server.allow_insecure = true"
             )
         return self
+
+
+def redis_url(config: ShoppersConfig | CatalogueConfig) -> str:
+    """Returns the URL of a section's Redis, with its password. Raises ConfigError if the password cannot be read."""
+    url = config.url.get_secret_value() if config.url else ""
+    if config.password_file is None:
+        return url
+    try:
+        password = config.password_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        section = "shoppers" if isinstance(config, ShoppersConfig) else "catalogue"
+        raise ConfigError(f"{section}.password_file: {config.password_file} cannot be read: {error}") from None
+    user = _user_info(url)
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{user}:{quote(password, safe='')}@{rest.removeprefix(f'{user}@')}"
 
 
 def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None = None) -> AisleConfig:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serving.catalogue.log import ChangeLog
 from serving.catalogue.sqlite_log import SqliteLog, create
-from serving.config import CatalogueConfig, ConfigError
+from serving.config import CatalogueConfig, ConfigError, redis_url
 from serving.storage.state_path import state_path
 
 
@@ -21,7 +21,7 @@ def open_log(config: CatalogueConfig, name: str, catalogue: str, begins_after: i
         _check_redis(config)
         from serving.catalogue.redis_log import RedisLog
 
-        return RedisLog.open(_url(config), name, catalogue, begins_after)
+        return RedisLog.open(redis_url(config), name, catalogue, begins_after)
     return None
 
 
@@ -42,7 +42,7 @@ def build_lease(config: CatalogueConfig, name: str) -> Iterator[Callable[[], Non
     if config.log == "redis":
         from serving.catalogue.lease import hold_lease
 
-        with hold_lease(_url(config), name) as check:
+        with hold_lease(redis_url(config), name) as check:
             yield check
     else:
         yield lambda: None
@@ -53,16 +53,14 @@ def log_path(config: CatalogueConfig, name: str) -> Path:
     return config.path or state_path(name, "-changes.db", "catalogue.path")
 
 
-def _url(config: CatalogueConfig) -> str:
-    return config.url.get_secret_value() if config.url else ""
-
-
 def _check_redis(config: CatalogueConfig) -> None:
     try:
         from serving.catalogue.redis_log import RedisLog
 
-        RedisLog(_url(config), "", "")
+        RedisLog(redis_url(config), "", "")
     except ModuleNotFoundError as error:
         raise ConfigError(f"catalogue.log = 'redis' needs the package {error.name}: pip install redis") from None
+    except ConfigError:
+        raise
     except ValueError:  # its message may contain the password
         raise ConfigError("catalogue.url: is not a URL that Redis clients understand") from None

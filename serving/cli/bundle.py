@@ -1,4 +1,4 @@
-"""What a bundle holds: show, verify."""
+"""A bundle: show, verify, fetch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option, Typer
 
-from serving.cli.terminal import out, print_report
+from serving.cli.terminal import out, print_report, progress_bars
 
-bundle_app = Typer(no_args_is_help=True, help="Inspect a bundle.")
+bundle_app = Typer(no_args_is_help=True, help="Inspect a bundle, or fetch one.")
 Folder = Annotated[Path, Argument(help="Folder of the bundle.")]
 
 
@@ -69,6 +69,23 @@ def shard(
     folder = cut_shards(opened, shards)
     sizes = [open_shard(opened, one).manifest.products for one in shards_of(shards)]
     out.print(f"{folder}: {', '.join(f'{size:,}' for size in sizes)} products")
+
+
+@bundle_app.command()
+def fetch(
+    url: Annotated[
+        str, Argument(help="Its folder: file://, https://, or with the store's package s3://, gs://, abfs://.")
+    ],
+    bundle: Annotated[Path, Argument(help="Folder to make.")],
+    version: Annotated[str, Option(help="Refuse a bundle of another version ('aisle bundle show').")] = "",
+    force: Annotated[bool, Option("--force", help="Replace the bundle that is there.")] = False,
+) -> None:
+    """Fetches a bundle, and compares every file with the manifest. The same command goes on after an interruption."""
+    from models.bundles.fetch import fetch_bundle
+
+    with progress_bars() as report:
+        manifest = fetch_bundle(url, bundle, version=version, replace=force, progress=report)
+    out.print(f"{bundle}: {len(manifest.files)} files as the manifest says (version {manifest.version})")
 
 
 def _eight_bit(encoder: Mapping[str, Any]) -> str:

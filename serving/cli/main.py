@@ -18,6 +18,7 @@ from serving.cli.export_events import export_events
 from serving.cli.failures import Commands, needs
 from serving.cli.import_log import import_events
 from serving.cli.load import load
+from serving.cli.plan import plan
 from serving.cli.serve import serve
 from serving.cli.terminal import err, out
 from serving.cli.train import train_app
@@ -42,6 +43,7 @@ app.command()(simulate)
 app.command("import")(import_events)
 app.command("export-events")(export_events)
 app.command()(serve)
+app.command()(plan)
 for client in (search, rank, classify, record, upsert, delete, follow):
     app.command()(client)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from serving.config import ConfigError, ShoppersConfig
+from serving.config import ConfigError, ShoppersConfig, redis_url
 from serving.shoppers.sqlite_file import create
 from serving.shoppers.sqlite_store import SqliteStore
 from serving.shoppers.store import Retention, ShopperStore
@@ -55,11 +55,6 @@ def sqlite_path(config: ShoppersConfig, catalogue: str) -> Path:
     return config.path or state_path(catalogue, ".db", "shoppers.path")
 
 
-def redis_url(config: ShoppersConfig) -> str:
-    """Returns the URL of Redis, with its password."""
-    return config.url.get_secret_value() if config.url else ""
-
-
 def _check_redis(config: ShoppersConfig) -> None:
     try:
         from serving.shoppers.redis_store import RedisStore
@@ -67,5 +62,7 @@ def _check_redis(config: ShoppersConfig) -> None:
         RedisStore(redis_url(config), Retention())
     except ModuleNotFoundError as error:
         raise ConfigError(f"shoppers.store = 'redis' needs the package {error.name}: pip install redis") from None
+    except ConfigError:
+        raise
     except ValueError:  # its message may contain the password
         raise ConfigError("shoppers.url: is not a URL that Redis clients understand") from None

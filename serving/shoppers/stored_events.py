@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from models.events.shopper_events import ShopperEvents
-from serving.config import ConfigError, ShoppersConfig
-from serving.shoppers.open_store import redis_url, sqlite_path
+from serving.config import ConfigError, ShoppersConfig, redis_url
+from serving.shoppers.open_store import sqlite_path
 from serving.shoppers.sealed_events import read_events, to_json
 from serving.shoppers.shopper_keys import ShopperKeys, Unreadable
 from serving.shoppers.sqlite_file import APPLICATION_ID, LAYOUT, keys_path

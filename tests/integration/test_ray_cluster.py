@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import ray
 from ray import serve
@@ -27,6 +29,7 @@ from serving.cli.main import app
 from serving.ray_encoding import encoding_on_ray
 
 PRODUCTS = 3_000
+GATEWAYS = "gateways"  # a resource of one node
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def cluster() -> Iterator[Cluster]:
     """A head that computes nothing, and two workers."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     cluster.add_node(num_cpus=1)
-    cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1, resources={GATEWAYS: 1})
     yield cluster
     cluster.shutdown()
 
@@ -61,7 +64,9 @@ def greets(cluster: Cluster) -> bool:
 
 
 def serving(bundle: Path, address: str, folder: Path) -> subprocess.Popen[bytes]:
+    (folder / "aisle.toml").write_text(f'[server]\nreplicas = 2\nray_resource = "{GATEWAYS}"\n')
     command = [sys.executable, "-m", "serving.cli", "serve", "--bundle", str(bundle), "--port", str(free_port())]
+    command += ["--config", str(folder / "aisle.toml")]
     environment = {**os.environ, "XDG_STATE_HOME": str(folder), "NO_COLOR": "1"}
     with (folder / "log").open("wb") as log:
         return subprocess.Popen([*command, "--ray-address", address], stdout=log, stderr=log, env=environment)
@@ -77,6 +82,11 @@ def test_a_service_that_joins_a_cluster_ends_alone(cluster: Cluster, shop_bundle
                 time.sleep(0.2)
             assert says in text
             if code == 0:
+                # Ray starts a process of a node below the raylet of that node.
+                pids = re.findall(r"gateway ready .*pid=(\d+)", text)
+                nodes = {psutil.Process(int(pid)).ppid() for pid in pids}
+                raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
+                assert (len(pids), nodes) == (2, {raylets[-1]})
                 process.terminate()
             assert process.wait(timeout=120) == code, (tmp_path / "log").read_text()
         finally:

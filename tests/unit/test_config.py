@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.cli.main import app
-from serving.config import AisleConfig, ConfigError, load_config
+from serving.config import AisleConfig, ConfigError, load_config, redis_url
 
 Load = Callable[..., AisleConfig]
 
@@ -162,3 +162,30 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_file_from_windows_is_read(tmp_path: Path) -> None:
     (tmp_path / "w.toml").write_bytes(b"\xef\xbb\xbf[server]\r\nport = 1234\r\n")
     assert load_config(tmp_path / "w.toml").server.port == 1234
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("redis://redis:6379/1", "redis://:p%40ss%2Fword@redis:6379/1"),
+        ("rediss://shop@redis:6379/1", "rediss://shop:p%40ss%2Fword@redis:6379/1"),
+        ("unix:///run/redis@1.sock", "unix://:p%40ss%2Fword@/run/redis@1.sock"),
+    ],
+)
+def test_a_password_may_be_in_a_file_of_its_own(load: Load, tmp_path: Path, url: str, whole: str) -> None:
+    password = tmp_path / "password"
+    password.write_text("p@ss/word\n")
+    text = f'[shoppers]\nstore = "redis"\nurl = "{url}"\npassword_file = "{password}"\n'
+    config = load(text)
+    assert redis_url(config.shoppers) == whole
+    assert "p@ss" not in repr(config)
+    password.unlink()
+    with pytest.raises(ConfigError, match=r"shoppers\.password_file: .*password cannot be read"):
+        redis_url(load(text).shoppers)
+
+
+def test_a_password_is_stated_once(load: Load) -> None:
+    with pytest.raises(ConfigError, match="password_file and a password in url"):
+        load('[catalogue]\nlog = "redis"\nurl = "redis://:secret@redis"\npassword_file = "p"\n')
+    with pytest.raises(ConfigError, match="password_file needs url"):
+        load('[shoppers]\npassword_file = "p"\n')
