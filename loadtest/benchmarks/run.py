@@ -14,6 +14,7 @@ from loadtest.benchmarks.bench_catalogue import bench_catalogue
 from loadtest.benchmarks.bench_echo import bench_echo
 from loadtest.benchmarks.bench_encoder import bench_encoder
 from loadtest.benchmarks.bench_encoder_service import bench_encoder_service
+from loadtest.benchmarks.bench_gpu_index import bench_gpu_index
 from loadtest.benchmarks.bench_index import bench_index
 from loadtest.benchmarks.bench_metrics import bench_metrics
 from loadtest.benchmarks.bench_overload import bench_overload
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "encoder_service": bench_encoder_service,
     "overload": bench_overload,
     "index": bench_index,
+    "gpu_index": bench_gpu_index,
     "personal": bench_personal,
     "types": bench_types,
     "ranking": bench_ranking,

@@ -29,6 +29,7 @@ from models.arrays import Float16s
 from models.bundles.files import file_sha256, read_format
 from models.bundles.manifest import MANIFEST, BundleError, Manifest, content_version
 from models.errors import InputError
+from models.index.gpu_search import GpuIndex
 from models.index.product_vectors import ProductVectors
 from models.index.spec import Device
 from models.index.vector_index import VectorIndex
@@ -168,12 +169,14 @@ class Bundle:
         self.vectors()
         return ProductVectors.open(self.folder / VECTORS, self.manifest.dim)
 
-    def index(self, device: Device = "cpu", vectors: ProductVectors | None = None) -> VectorIndex:
-        """Returns the index over `vectors` on a device. With None it maps them itself."""
+    def index(
+        self, device: Device = "cpu", vectors: ProductVectors | None = None, on_gpu: GpuIndex = "auto"
+    ) -> VectorIndex:
+        """Returns the index over `vectors` on a device. With None it maps them itself. `on_gpu` says how to search on a GPU."""
         self.verify(INDEX)
         vectors = self.product_vectors() if vectors is None else vectors
         with reading(self.folder / INDEX):
-            index = VectorIndex.load(self.folder / INDEX, vectors, device)
+            index = VectorIndex.load(self.folder / INDEX, vectors, device, on_gpu)
         self._expect(INDEX, "vectors", index.size, self.manifest.products)
         self._expect(INDEX, "dimensions without static features", index.dim, self.manifest.dim)
         return index

@@ -1,4 +1,4 @@
-"""The nearest product vectors of a query, with exact filters: FAISS on a CPU, one matrix product on a GPU.
+"""The nearest product vectors of a query, with exact filters: FAISS on a CPU, the fastest of several ways on a GPU (`gpu_search`).
 
 The float16 vectors of the products, mapped from disk, are the exact index and refine the compressed one: every returned score is an inner
 product with them.
@@ -37,12 +37,12 @@ from models.devices import cpu_computes_bf16, cuda_is_usable
 from models.index.batch_search import BatchSearch
 from models.index.build_lists import build_lists
 from models.index.exact_search import ExactSearch
+from models.index.gpu_search import GpuIndex, GpuSearch
 from models.index.list_search import ListSearch
 from models.index.neighbours import Neighbours, QueryNeighbours, stack
 from models.index.product_vectors import ProductVectors
 from models.index.row_selection import LivingRows, MaskedRows, RowSelection
 from models.index.spec import Device, IndexSpec
-from models.index.torch_search import TorchSearch
 from models.products.changes import AddedProducts, ChangedOffers, RemovedProducts
 
 SPEC_FILE = "spec.json"
@@ -63,16 +63,23 @@ class VectorIndex:
     """
 
     def __init__(
-        self, spec: IndexSpec, vectors: ProductVectors, lists: Any = None, device: Literal["cpu", "cuda"] = "cpu"
+        self,
+        spec: IndexSpec,
+        vectors: ProductVectors,
+        lists: Any = None,
+        device: Literal["cpu", "cuda"] = "cpu",
+        on_gpu: GpuIndex = "auto",
     ) -> None:
-        """`vectors` (size, width) are kept, not copied. `lists` is the trained and filled FAISS index of kind "ivf"."""
+        """`vectors` (size, width) are kept, not copied. `lists` is the trained and filled FAISS index of kind "ivf" on a CPU."""
         self.spec = spec
         self.width = vectors.shape[1]
         self.dim = self.width - spec.num_static
         self.device = device
         self._num_first = len(vectors.base)
         self._exact = ExactSearch(vectors, spec.num_static)
-        self._on_gpu = TorchSearch(vectors.base, device, spec.num_static) if device == "cuda" else None
+        self._on_gpu: GpuSearch | None = None
+        if device == "cuda":
+            self._on_gpu = GpuSearch(vectors.base, device, spec.num_static, spec.num_lists, on_gpu)
         self._lists = None if lists is None else ListSearch(lists, self._exact, spec)
         multiplies = device == "cpu" and lists is None and self.size <= MAX_MULTIPLIED and cpu_computes_bf16()
         self._batches = BatchSearch(self._exact) if multiplies else None
@@ -86,6 +93,11 @@ class VectorIndex:
     @property
     def vectors(self) -> ProductVectors:
         return self._exact.vectors
+
+    @property
+    def backend(self) -> str:
+        """Device and way of searching, as "cpu ivf"."""
+        return f"{self.device} {self._on_gpu.way if self._on_gpu else self.spec.kind}"
 
     @property
     def bytes_per_product(self) -> float:
@@ -116,14 +128,16 @@ class VectorIndex:
             faiss.write_index(self._lists.lists, str(folder / LISTS_FILE))
 
     @classmethod
-    def load(cls, folder: Path, vectors: ProductVectors, device: Device = "auto") -> VectorIndex:
-        """Opens the index that was built from the vectors (size, width). On a GPU the search is exact whatever the kind.
+    def load(
+        cls, folder: Path, vectors: ProductVectors, device: Device = "auto", on_gpu: GpuIndex = "auto"
+    ) -> VectorIndex:
+        """Opens the index that was built from the vectors (size, width). `on_gpu` says how to search on a GPU.
 
-        Raises ValueError for another number of vectors than those of the index.
+        Raises ValueError for another number of vectors than those of the index, and for a way of a GPU that is not to be had.
         """
         spec = IndexSpec.from_json(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")))
         if device == "cuda" or (device == "auto" and cuda_is_usable()):
-            return cls(spec, vectors, device="cuda")
+            return cls(spec, vectors, device="cuda", on_gpu=on_gpu)
         if spec.kind == "exact":
             return cls(spec, vectors)
         lists = faiss.read_index(str(folder / LISTS_FILE))
@@ -231,9 +245,7 @@ class VectorIndex:
             return self._nearest(query, k, self._living)
         return QueryNeighbours(found.ids[lives][:k], found.scores[lives][:k])
 
-    def _search_on_gpu(
-        self, on_gpu: TorchSearch, queries: Floats, k: int, selection: RowSelection | None
-    ) -> Neighbours:
+    def _search_on_gpu(self, on_gpu: GpuSearch, queries: Floats, k: int, selection: RowSelection | None) -> Neighbours:
         """Adds the appended products, which are searched here, to what the GPU finds among the others."""
         allowed = None
         if selection is not None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from models.arrays import Bools, Float16s, Floats, Ints
+from models.index.gpu_search import GpuSearch
 from models.index.neighbours import Neighbours
 from models.index.product_vectors import ProductVectors
 from models.index.spec import IndexSpec
-from models.index.torch_search import TorchSearch
 from models.index.tuner import recall_of
 from models.index.vector_index import VectorIndex
 from models.products.changes import AddedProducts, ChangedOffers, RemovedProducts
@@ -106,7 +106,7 @@ def test_an_exact_index_returns_the_neighbours_and_scores_of_a_rebuilt_one(seed:
     index = catalogue.index
     if device == "torch":
         pytest.importorskip("torch")
-        index._on_gpu = TorchSearch(index.vectors.base, "cpu", NUM_STATIC)
+        index._on_gpu = GpuSearch(index.vectors.base, "cpu", NUM_STATIC)
     index.search(catalogue.queries(2), K)  # what is made for the first batch is made before any change
     for _ in catalogue.change_at_random(10):
         rebuilt, queries = catalogue.rebuilt(EXACT), catalogue.queries(6)

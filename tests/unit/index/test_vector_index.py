@@ -12,10 +12,10 @@ import pytest
 
 from models.arrays import Float16s, Floats
 from models.devices import cpu_computes_bf16
+from models.index.gpu_search import GpuSearch
 from models.index.neighbours import Neighbours
 from models.index.product_vectors import ProductVectors
 from models.index.spec import IndexSpec, num_columns
-from models.index.torch_search import TorchSearch
 from models.index.tuner import recall_of
 from models.index.vector_index import GATHERED_SHARE, LISTS_FILE, VectorIndex
 
@@ -264,7 +264,7 @@ def test_a_batch_returns_what_its_queries_return_alone_even_if_bf16_cannot_tell_
 )
 def test_the_matrix_product_returns_what_brute_force_returns(device: str, vectors: Float16s, queries: Floats) -> None:
     pytest.importorskip("torch")
-    matrix = TorchSearch(vectors, device)
+    matrix = GpuSearch(vectors, device)
     for allowed in (None, random_mask(0.1), random_mask(0.001), np.zeros(SIZE, bool)):
         found, truth = matrix.nearest(queries, K, allowed), brute_force(vectors, queries, K, allowed)
         assert recall_of(found, truth) == 1.0
@@ -363,7 +363,7 @@ def test_the_number_of_features_is_saved(
 
 def test_the_matrix_product_weighs_features_too(featured: Float16s, queries: Floats) -> None:
     pytest.importorskip("torch")
-    matrix = TorchSearch(featured, "cpu", NUM_STATIC)
+    matrix = GpuSearch(featured, "cpu", NUM_STATIC)
     for weights in ((0,), *WEIGHTS.values()):
         weighed = with_weights(queries, weights)
         for allowed in (None, random_mask(0.1)):
