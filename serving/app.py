@@ -108,7 +108,12 @@ def plan_stages(bundle: Bundle, config: AisleConfig) -> tuple[StagePlan[Any, Any
         tokens = text_encoder.CUDA_BATCH_TOKENS if _on_cuda(encoder) else text_encoder.CPU_BATCH_TOKENS
         encode = partial(TextStageEncoder, device=encoder.device, threads=encoder.threads, max_batch_tokens=tokens)
         plan("encoder", encoder, encode, tokens)
-    devices: dict[str, Any] = {"device": retriever.device, "threads": retriever.threads, "follows": follows(retriever)}
+    devices: dict[str, Any] = {
+        "device": retriever.device,
+        "threads": retriever.threads,
+        "on_gpu": retriever.gpu_index,
+        "follows": follows(retriever),
+    }
     plan("retriever", retriever, partial(load_retriever, **devices), MAX_BATCH)
     if retriever.shards > 1:
         whole = plans.pop()

@@ -169,6 +169,10 @@ class RetrieverConfig(StageConfig):
     max_shard_wait_ms: float = Field(
         500, gt=0, le=60_000, description="Longest wait of a search for a shard after another has answered."
     )
+    gpu_index: Literal["auto", "exact", "lists", "graph"] = Field(
+        "auto",
+        description="On a GPU. auto: exact or lists, whichever is faster there. graph: CAGRA, of a FAISS with cuVS.",
+    )
 
     @model_validator(mode="after")
     def _shards_are_remote(self) -> RetrieverConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from models.bundles.bundle import Bundle
+from models.index.gpu_search import GpuIndex
 from models.index.spec import Device
 from models.ranking.bundle_part import RANKER_PART
 from models.ranking.click_memory import CatalogueClicks, Clicks
@@ -32,45 +33,62 @@ Search = TypeVar("Search", bound=CatalogueSearch)
 
 
 def load_retriever(
-    folder: Path, device: Device = "cpu", threads: int = 0, follows: CatalogueConfig | None = None
+    folder: Path,
+    device: Device = "cpu",
+    threads: int = 0,
+    on_gpu: GpuIndex = "auto",
+    follows: CatalogueConfig | None = None,
 ) -> Retriever:
     """Raises BundleError, ConfigError."""
     catalogue = shared_catalogue(folder)
-    retriever = open_retriever(catalogue, device, threads)
+    retriever = open_retriever(catalogue, device, threads, on_gpu)
     _follow(catalogue, follows)
     return retriever
 
 
-def open_retriever(catalogue: Catalogue, device: Device = "cpu", threads: int = 0) -> Retriever:
+def open_retriever(
+    catalogue: Catalogue, device: Device = "cpu", threads: int = 0, on_gpu: GpuIndex = "auto"
+) -> Retriever:
     """Returns a retriever over the catalogue's structures, which grows with them. Raises BundleError."""
     student, clicks = _open_student(catalogue)
-    search = open_search(catalogue, device, threads, clicks)
+    search = open_search(catalogue, device, threads, on_gpu, clicks)
     return Retriever(search, _open_tower(catalogue), student, catalogue.live)
 
 
 def open_search(
-    catalogue: Catalogue, device: Device = "cpu", threads: int = 0, clicks: Clicks | None = None
+    catalogue: Catalogue,
+    device: Device = "cpu",
+    threads: int = 0,
+    on_gpu: GpuIndex = "auto",
+    clicks: Clicks | None = None,
 ) -> CatalogueSearch:
     """Returns a search over the catalogue's structures, which grows with them. Raises BundleError."""
-    return _open_search(CatalogueSearch, catalogue, device, threads, clicks)
+    return _open_search(CatalogueSearch, catalogue, device, threads, on_gpu, clicks)
 
 
 def load_shard(
-    folder: Path, shard: ShardOf, device: Device = "cpu", threads: int = 0, follows: CatalogueConfig | None = None
+    folder: Path,
+    shard: ShardOf,
+    device: Device = "cpu",
+    threads: int = 0,
+    on_gpu: GpuIndex = "auto",
+    follows: CatalogueConfig | None = None,
 ) -> ShardRetriever:
     """Loads a shard of the bundle in a folder. Raises BundleError, ConfigError."""
     catalogue = Catalogue.open(open_shard(Bundle(folder), shard), shard)
-    retriever = open_shard_retriever(catalogue, device, threads)
+    retriever = open_shard_retriever(catalogue, device, threads, on_gpu)
     _follow(catalogue, follows)
     return retriever
 
 
-def open_shard_retriever(catalogue: Catalogue, device: Device = "cpu", threads: int = 0) -> ShardRetriever:
+def open_shard_retriever(
+    catalogue: Catalogue, device: Device = "cpu", threads: int = 0, on_gpu: GpuIndex = "auto"
+) -> ShardRetriever:
     """Returns the retriever of a shard, which grows with its catalogue. Raises BundleError."""
     # Before any change, so that values that the bundle has get the numbers that they have where shards come together.
     catalogue.masks.warm_up()
     student, clicks = _open_student(catalogue)
-    search = _open_search(ShardSearch, catalogue, device, threads, clicks)
+    search = _open_search(ShardSearch, catalogue, device, threads, on_gpu, clicks)
     return ShardRetriever(
         search, catalogue.identifiers, catalogue.lexical, _open_tower(catalogue), student, catalogue.live
     )
@@ -107,9 +125,9 @@ def _open_tower(catalogue: Catalogue) -> LightTower | None:
 
 
 def _open_search(
-    kind: type[Search], catalogue: Catalogue, device: Device, threads: int, clicks: Clicks | None
+    kind: type[Search], catalogue: Catalogue, device: Device, threads: int, on_gpu: GpuIndex, clicks: Clicks | None
 ) -> Search:
-    index = catalogue.bundle.index(device, catalogue.vectors)
+    index = catalogue.bundle.index(device, catalogue.vectors, on_gpu)
     search = kind(
         catalogue.table,
         index,

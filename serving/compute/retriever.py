@@ -80,7 +80,7 @@ class Retriever:
         index = search.index
         self._vectors = QueryVectors(tower, index.dim, index.width)
         self._dim = index.dim
-        self.backend = f"faiss {index.device} {index.spec.kind}"
+        self.backend = f"faiss {index.backend}"
 
     def warm_up(self) -> None:
         with self._catalogue.lock:
