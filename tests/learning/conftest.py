@@ -79,9 +79,10 @@ def make_events(
     anonymous: float = 0.0,
     locale: str = "en-US",
     words: Sequence[str] = tuple(KINDS.values()),
+    prefix: str = "",
 ) -> pa.Table:
     """Searches that each lead to a click and a purchase of a product of the shopper's own brand, one in ten of any; `words` are what
-    shoppers call the kinds."""
+    shoppers call the kinds, and `prefix` begins all names, so that two logs share none."""
     random = np.random.default_rng(seed)
     rows: list[dict[str, object]] = []
     times = np.sort(random.integers(0, 60 * DAY_MS, num_shoppers * searches_each))
@@ -97,10 +98,10 @@ def make_events(
         for event, (name, product, later) in enumerate(found):
             rows.append(
                 {
-                    "id": f"{locale}-{at}-{event}",
+                    "id": f"{prefix}{at}-{event}",
                     "time": time + later,
-                    "shopper_id": f"{locale} shopper {shopper}" if is_known else "",
-                    "session_id": f"{locale} session {at}",
+                    "shopper_id": f"{prefix}shopper {shopper}" if is_known else "",
+                    "session_id": f"{prefix}session {at}",
                     "locale": locale,
                     "kind": name,
                     "product_id": f"P-{product}",

@@ -53,7 +53,7 @@ def shop(planted_table: ProductTable, tmp_path_factory: pytest.TempPathFactory) 
     ]
     pq.write_table(pa.Table.from_pylist(products), folder / "products.parquet")
     pq.write_table(make_events(150, 16, seed=0), folder / "us.parquet")
-    german = make_events(80, 12, seed=1, locale="de-DE", words=tuple(GERMAN.values()))
+    german = make_events(80, 12, seed=1, locale="de-DE", words=tuple(GERMAN.values()), prefix="de ")
     pq.write_table(german, folder / "de.parquet")
     return Shop(
         catalogue_source(folder / "products.parquet", {}, (), (), "EUR"),
