@@ -33,7 +33,7 @@ START_WAIT_S = 60.0  # for a shard that is not up when a gateway starts
 
 
 @dataclass(slots=True, eq=False)
-class _Shard:
+class Shard:
     name: str
     handle: DeploymentHandle
     live: int = 1  # replicas
@@ -49,7 +49,7 @@ class _Shard:
 class ShardedStage(BatchedStage[Item, Result]):
     """Asks all shards, and merges what those answer that are up."""
 
-    def __init__(self, plan: StagePlan[Item, Result], shards: Sequence[_Shard], wait_s: float) -> None:
+    def __init__(self, plan: StagePlan[Item, Result], shards: Sequence[Shard], wait_s: float) -> None:
         super().__init__(plan, lambda: BATCHES_PER_REPLICA * self.replicas())
         self._shards = shards
         self._wait_s = wait_s
@@ -63,7 +63,7 @@ class ShardedStage(BatchedStage[Item, Result]):
         """Calls the shards that serve this version of the bundle. One that is not up is waited for, not for ever. Raises Unavailable if
         none is."""
         shards = [
-            _Shard(one.name, await asyncio.to_thread(serve.get_app_handle, stage_app_name(one, version)))
+            Shard(one.name, await asyncio.to_thread(serve.get_app_handle, stage_app_name(one, version)))
             for one in plan.shards
         ]
         stage = await asyncio.to_thread(cls, plan, shards, wait_s)
@@ -137,7 +137,7 @@ class ShardedStage(BatchedStage[Item, Result]):
                 self._shards[calls[call]].set_up(False, "it did not answer in time")
         return answers
 
-    def _answer(self, shard: _Shard, call: asyncio.Future[Any]) -> Any:
+    def _answer(self, shard: Shard, call: asyncio.Future[Any]) -> Any:
         """Returns the answer of a shard, None if it was lost. Raises what the stage's own code raised: no other shard does better."""
         error = call.exception()
         if error is None:
@@ -170,7 +170,7 @@ class ShardedStage(BatchedStage[Item, Result]):
             await asyncio.sleep(REPLICA_POLL_S)
 
 
-async def _describe(shard: _Shard, wait_s: float) -> str:
+async def _describe(shard: Shard, wait_s: float) -> str:
     """Returns what a shard computes with, and marks it as up; nothing for one that does not answer."""
     try:
         backend: str = await asyncio.wait_for(shard.handle.describe.remote(), wait_s)
