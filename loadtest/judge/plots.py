@@ -15,6 +15,8 @@ PERCENTILE_COLOURS = {"p50": GREEN, "p95": BLUE, "p99": ORANGE, "p99.9": RED}
 
 def walk_plot(windows: Sequence[Window], keeps: Sequence[bool], found: float, low: float, high: float) -> str:
     """Plots the rate of each window of the search: filled if it kept the target. The band is the interval of the result."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_figure(7.6, 3.0)
     axes.grid(axis="y", color="#e3e7eb")
     places = range(1, len(windows) + 1)
@@ -26,6 +28,7 @@ def walk_plot(windows: Sequence[Window], keeps: Sequence[bool], found: float, lo
     if math.isfinite(found):
         axes.axhspan(low, high, color=BLUE, alpha=0.15)
         axes.axhline(found, color=BLUE, linewidth=1.4, label=f"{found:.0f} calls/s")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("window")
     axes.set_ylabel("calls/s")
     axes.set_ylim(bottom=0)
