@@ -15,7 +15,7 @@ MODULES = (embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2, shopper_
 # Fields of answers that hold nothing of a shopper, whatever is below them.
 OF_NO_SHOPPER = {
     "SearchResponse.next_page_token", "SearchResponse.request_id", "SearchResponse.bundle_version", "SearchResponse.index_version",
-    "SearchResponse.catalogue_sequence",
+    "SearchResponse.catalogue_sequence", "SearchResponse.coverage",
     "SearchResponse.degradations", "SearchResponse.warnings", "SearchResponse.corrected_query", "SearchResponse.understood",
     "SearchResponse.alternative_queries", "SearchResponse.product_types",
     "SearchResponse.ranked_by", "SearchResponse.ranked_depth", "RankResponse.unknown_product_ids", "RankResponse.ranked_by",
