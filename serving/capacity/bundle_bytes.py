@@ -20,7 +20,7 @@ BY_PRODUCT = {
     "signals of shoppers": ("unified/signals",),
 }
 # Each gateway reads these into memory of its own; the others are mapped, and the gateways of a machine share them.
-READ = ("ranker's marks and clicks",)
+READ = ("index", "ranker's marks and clicks")
 # Training and the next generation read these; serving does not.
 UNREAD = ("signals of shoppers",)
 ENCODER_SPARE = ("encoder/model.safetensors",)  # for PyTorch on a GPU

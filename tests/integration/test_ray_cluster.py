@@ -34,10 +34,11 @@ GATEWAYS = "gateways"  # a resource of one node
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head that computes nothing, and two workers."""
+    """A head that computes nothing, a node for gateways alone, and two workers."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster.add_node(num_cpus=0, resources={GATEWAYS: 1})
     cluster.add_node(num_cpus=1)
-    cluster.add_node(num_cpus=1, resources={GATEWAYS: 1})
+    cluster.add_node(num_cpus=1)
     yield cluster
     cluster.shutdown()
 
@@ -86,7 +87,7 @@ def test_a_service_that_joins_a_cluster_ends_alone(cluster: Cluster, shop_bundle
                 pids = re.findall(r"gateway ready .*pid=(\d+)", text)
                 nodes = {psutil.Process(int(pid)).ppid() for pid in pids}
                 raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
-                assert (len(pids), nodes) == (2, {raylets[-1]})
+                assert (len(pids), nodes) == (2, {raylets[1]})
                 process.terminate()
             assert process.wait(timeout=120) == code, (tmp_path / "log").read_text()
         finally:

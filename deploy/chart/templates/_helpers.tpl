@@ -76,9 +76,13 @@ app.kubernetes.io/component: gateway
 {{- (include "aisle.config" . | fromYaml).server.port | int -}}
 {{- end }}
 
-{{/* The port leaves the lists of clients first, then calls end, then Ray. */}}
+{{- define "aisle.drainSeconds" -}}
+{{- (include "aisle.config" . | fromYaml).server.drain_s | ceil | int -}}
+{{- end }}
+
+{{/* The port leaves the lists of clients first, then calls end, then Ray, which drains a node of a cluster for 30 s. */}}
 {{- define "aisle.graceSeconds" -}}
-{{- add 5 (ceil (include "aisle.config" . | fromYaml).server.drain_s | int) 20 -}}
+{{- add 5 (include "aisle.drainSeconds" . | int) 20 (ternary 30 0 (eq .Values.mode "raycluster")) -}}
 {{- end }}
 
 {{- define "aisle.bundlePath" -}}

@@ -243,6 +243,11 @@ def test_gateways_of_a_cluster_get_pods_of_their_own(ray: Objects, tmp_path: Pat
     assert groups["gpu"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert all(template["spec"]["containers"][0]["name"].startswith("ray-") for template in templates(ray))
+    stopped = cluster["headGroupSpec"]["template"]["spec"]
+    (hook,) = [c["lifecycle"]["preStop"]["exec"]["command"] for c in stopped["containers"] if "lifecycle" in c]
+    assert (
+        server.drain_s + NOTICE_S + 5 < int(hook[1]) < stopped["terminationGracePeriodSeconds"] - 30
+    )  # Ray's own drain
     tokens = [
         entry
         for template in templates(ray)
