@@ -9,7 +9,7 @@ from serving.search.request import RankModel, Search
 from serving.search.results import Degradation, RankedProducts, Results
 from serving.search.shopper_vectors import Source
 
-PARTS = ("shopper", "types", "rank", "teacher", "catalogue")
+PARTS = ("shopper", "types", "readings", "shards", "rank", "teacher", "catalogue")
 
 
 class _AnswerMetrics:

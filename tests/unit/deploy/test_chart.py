@@ -22,9 +22,6 @@ ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "deploy" / "chart"
 KUBERNETES = ("1.27", "1.37")  # the first that the chart names, and the last whose schemas are here
 OWN = {"RayCluster", "ServiceMonitor", "PrometheusRule"}  # kinds that Kubernetes has no schema of
-needs_boards = pytest.mark.skipif(
-    not (ROOT / "deploy" / "grafana").exists(), reason="there are no boards and no rules to put into the chart"
-)
 
 Values = dict[str, Any]
 Objects = dict[str, dict[str, Any]]  # by kind
@@ -47,9 +44,7 @@ def stated(name: str) -> Values:
     return values
 
 
-@pytest.fixture(
-    scope="module", params=["nothing", "shop", "ray", pytest.param("metrics", marks=needs_boards)], name="objects"
-)
+@pytest.fixture(scope="module", params=["nothing", "shop", "ray", "metrics"], name="objects")
 def rendered(request: pytest.FixtureRequest) -> Objects:
     return render({} if request.param == "nothing" else stated(request.param))
 
@@ -259,7 +254,6 @@ def test_gateways_of_a_cluster_get_pods_of_their_own(ray: Objects, tmp_path: Pat
     assert all("value" not in token for token in tokens)
 
 
-@needs_boards
 def test_rules_and_boards_are_those_of_the_folder_beside() -> None:
     objects = render(stated("metrics"))
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
