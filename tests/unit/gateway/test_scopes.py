@@ -14,8 +14,8 @@ from serving.edge.keys import SCOPES
 MODULES = (embedding_pb2, info_pb2, query_pb2, ranking_pb2, search_pb2, shopper_pb2)
 # Fields of answers that hold nothing of a shopper, whatever is below them.
 OF_NO_SHOPPER = {
-    "SearchResponse.next_page_token", "SearchResponse.request_id", "SearchResponse.coverage", "SearchResponse.bundle_version", "SearchResponse.index_version",
-    "SearchResponse.catalogue_sequence",
+    "SearchResponse.next_page_token", "SearchResponse.request_id", "SearchResponse.bundle_version", "SearchResponse.index_version",
+    "SearchResponse.catalogue_sequence", "SearchResponse.coverage",
     "SearchResponse.degradations", "SearchResponse.warnings", "SearchResponse.corrected_query", "SearchResponse.understood",
     "SearchResponse.alternative_queries", "SearchResponse.product_types",
     "SearchResponse.ranked_by", "SearchResponse.ranked_depth", "RankResponse.unknown_product_ids", "RankResponse.ranked_by",
