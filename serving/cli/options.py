@@ -223,9 +223,9 @@ def shop_data(
         return ShopData(source=columns.source(catalogue), logs=logs, currency=columns.currency)
     if catalogue or events:
         fail("give either --store, or --catalogue and --events")
-    logs = tuple(log_paths(store, None))
     if not (store / CATALOGUE).is_file():
         fail(f"{store} holds no {CATALOGUE}; make a store with 'aisle simulate --out {store}'")
+    logs = tuple(log_paths(store, None))
     simulated = CatalogueColumns(
         text=list(SAMPLE_COLUMNS.text), attribute=list(SAMPLE_COLUMNS.attributes), currency=CURRENCY
     )
