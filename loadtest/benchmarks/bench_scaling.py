@@ -6,29 +6,25 @@ The device of the first scenarios is simulated: it sleeps, so that two cores can
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 from ray import serve
 
-from loadtest.benchmarks.service import bundle_queries
 from loadtest.benchmarks.setup import Setup
 from loadtest.generator.plan import Stage, planned_times
 from loadtest.judge.plots import scaling_plot
-from models.bundles.bundle import Bundle
 from serving import cluster
-from serving.app import plan_stages
-from serving.config import AisleConfig, LightStageConfig, LogConfig
+from serving.config import LightStageConfig, LogConfig
 from serving.errors import DeadlineExceeded, Overloaded
 from serving.run_folder import run_folder
-from serving.search.readers import TextStage
 from serving.stages.remote import RemoteStage, num_running, stage_app, stage_app_name
 from serving.stages.stage import StagePlan
 
@@ -160,9 +156,7 @@ def _scenarios(setup: Setup) -> Iterator[Scenario]:
 
 
 def _config(**more: Any) -> LightStageConfig:
-    return LightStageConfig(
-        placement="remote", num_cpus=0.1, **({"scale_down_after_s": SCALE_DOWN_AFTER_S} | more)
-    )
+    return LightStageConfig(placement="remote", num_cpus=0.1, **({"scale_down_after_s": SCALE_DOWN_AFTER_S} | more))
 
 
 @contextmanager
@@ -261,7 +255,8 @@ def _report(setup: Setup, scenario: Scenario, trace: Trace) -> None:
 
 
 def _good_from(seconds: Sequence[Second], up: float, down: float, target_ms: float) -> float:
-    """Returns the second from which on no second until the step down has a p99 above the target, or a refusal; infinity if there is none."""
+    """Returns the second from which on all seconds until the step down are good: a p99 within the target, and every call answered. Infinity
+    if there is none."""
     good_from = math.inf
     for second in reversed([one for one in seconds if up <= one.second < down]):
         if second.p99_ms is None or second.p99_ms > target_ms or second.answered < second.offered:
@@ -272,7 +267,7 @@ def _good_from(seconds: Sequence[Second], up: float, down: float, target_ms: flo
 
 def _first_fall(samples: Sequence[Sample]) -> float:
     """Returns when fewer replicas were asked for than in the sample before; infinity if never."""
-    pairs = zip(samples, samples[1:], strict=False)
+    pairs = itertools.pairwise(samples)
     return next((later.at for earlier, later in pairs if later.asked < earlier.asked), math.inf)
 
 
@@ -280,8 +275,8 @@ def _flaps(scenario: Scenario, trace: Trace) -> int:
     """Returns how often the number turned around within one load: fell after it had risen, or rose after it had fallen."""
     turns = 0
     edges = [scenario.start_of(stage.name) for stage in scenario.stages()] + [math.inf]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         asked = [sample.asked for sample in trace.samples if start <= sample.at < end]
-        signs = [later > earlier for earlier, later in zip(asked, asked[1:], strict=False) if later != earlier]
-        turns += sum(one != other for one, other in zip(signs, signs[1:], strict=False))
+        signs = [later > earlier for earlier, later in itertools.pairwise(asked) if later != earlier]
+        turns += sum(one != other for one, other in itertools.pairwise(signs))
     return turns

@@ -89,7 +89,10 @@ def story_plot(seconds: Sequence[dict[str, Any]], target_ms: float, marks: Mappi
 
 
 def scaling_plot(
-    samples: Sequence[Mapping[str, Any]], seconds: Sequence[Mapping[str, Any]], target_ms: float, marks: Mapping[str, float]
+    samples: Sequence[Mapping[str, Any]],
+    seconds: Sequence[Mapping[str, Any]],
+    target_ms: float,
+    marks: Mapping[str, float],
 ) -> str:
     """Plots, over time, the load of a stage, its replicas, and p99 and queue age. `marks` are the times at which the load changes."""
     figure, (above, middle, below) = new_figure(7.6, 6.4, rows=3)
