@@ -27,7 +27,7 @@ HOLD_S = 5.0  # a gateway that sent no batch for so long has no load
 CONFIRM_S = 0.75
 SETTLE_S = 3.0  # after a change of the replicas, until the rates are those of the new number
 UTILISATION = 0.75  # of what the replicas can do, that is planned with
-SPEED_WEIGHT = 0.1  # of what the replicas do now, ten times a second
+SPEED_WEIGHT = 0.3  # of what the replicas do now, ten times a second
 MAX_GROWTH = 4  # times the replicas that run: callers that are refused come again, and are counted again
 
 
