@@ -127,7 +127,10 @@ class LightStageConfig(_Section):
     )
     min_replicas: int = Field(1, ge=1, description="remote only")
     max_replicas: int = Field(1, ge=1, description="remote only; above min_replicas the stage scales by itself")
-    target_queue_ms: float = Field(20, gt=0, description="remote only: age of the queue at which a replica is added")
+    target_queue_ms: float = Field(20, gt=0, description="remote only: age of the queue above which replicas are added")
+    scale_down_after_s: float = Field(
+        120, ge=1, description="remote only: replicas that were not needed for so long are removed"
+    )
     num_cpus: float = Field(1, ge=0, description="remote only: CPUs that Ray reserves for one replica")
     num_gpus: float = Field(0, ge=0, description="remote only: share of a GPU for one replica")
 
@@ -138,6 +141,11 @@ class LightStageConfig(_Section):
         if self.placement == "local" and self.max_replicas > 1:
             raise ValueError(
                 "a local stage has one replica in each gateway: set placement = 'remote' or server.replicas"
+            )
+        if self.max_replicas > self.min_replicas and self.target_queue_ms >= self.max_wait_ms:
+            raise ValueError(
+                f"target_queue_ms ({self.target_queue_ms:g}) is not below max_wait_ms ({self.max_wait_ms:g}): calls would be refused "
+                "before their queue is old enough to add a replica"
             )
         return self
 

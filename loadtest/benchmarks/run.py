@@ -21,6 +21,7 @@ from loadtest.benchmarks.bench_overload import bench_overload
 from loadtest.benchmarks.bench_personal import bench_personal
 from loadtest.benchmarks.bench_ranking import bench_ranking
 from loadtest.benchmarks.bench_rolling import bench_rolling
+from loadtest.benchmarks.bench_scaling import bench_scaling
 from loadtest.benchmarks.bench_search import bench_search
 from loadtest.benchmarks.bench_shards import bench_shards
 from loadtest.benchmarks.bench_shoppers import bench_shoppers
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "shoppers": bench_shoppers,
     "rolling": bench_rolling,
     "shards": bench_shards,
+    "scaling": bench_scaling,
     "catalogue": bench_catalogue,
     "metrics": bench_metrics,
 }
@@ -80,6 +82,7 @@ def run_benchmarks(
                 personal,
                 quick,
                 figures,
+                json_file.absolute().parent,
                 functools.partial(_say, status, name),
                 functools.partial(_leave_out, console, name),
             )

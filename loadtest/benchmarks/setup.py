@@ -31,6 +31,7 @@ class Setup:
     personal: Path | None  # a bundle of the unified model
     quick: bool
     figures: Figures
+    folder: Path  # of the figures, and of plots
     say: Callable[[str], None]  # the step in progress, on a line that is overwritten
     leave_out: Callable[[str], None]  # prints why something is not measured
 

@@ -132,7 +132,10 @@ class Batcher(Generic[Item, Result]):
         self._cost_per_s = 0.0  # of one slot
         self._batch_s = 0.0  # what a batch takes under load
         self._measured = 0  # batches that made these two
-        self._items = self._batches = self._batched_cost = self._failed = 0
+        self._items = self._batches = self._failed = 0
+        # Both only grow. An item that was refused at the door for a cost that nobody knew yet counts as much as others do.
+        self.offered_cost = 0.0  # of all items that came: accepted, or refused because the stage is overloaded
+        self.answered_cost = 0  # of all items that were computed
         self._refused: Counter[str] = Counter()
         self._recent = _Recent()
         self._observer = observer
@@ -152,6 +155,7 @@ class Batcher(Generic[Item, Result]):
         if not self._queue.items and len(self._in_flight) < self._slots():
             self._burst_cost = 0
         self._burst_cost += cost
+        self.offered_cost += cost
         self._queue.push(entry)
         self._schedule_pull()
         try:
@@ -182,6 +186,7 @@ class Batcher(Generic[Item, Result]):
         hopeless = now + DEADLINE_MARGIN * self.expected_s() > deadline
         if too_long or hopeless:
             self._count_refusal("full" if too_long else "hopeless")
+            self.offered_cost += max(cost, self.answered_cost / max(1, self._items))
             excess_s = wait_s - min(self.max_wait_s, max(deadline - now, 0.0)) / 2
             raise Overloaded(max(MIN_RETRY_S, excess_s))
 
@@ -228,7 +233,7 @@ class Batcher(Generic[Item, Result]):
             items=self._items,
             batches=self._batches,
             mean_batch_items=self._items / batches,
-            mean_batch_cost=self._batched_cost / batches,
+            mean_batch_cost=self.answered_cost / batches,
             queue_ms_p50=recent.quantile(recent.queue_ms, 0.5),
             queue_ms_p99=recent.quantile(recent.queue_ms, 0.99),
             compute_ms_p50=recent.quantile(recent.compute_ms, 0.5),
@@ -330,7 +335,7 @@ class Batcher(Generic[Item, Result]):
     def _count(self, cost: int, seconds: float, waits: Sequence[float]) -> None:
         self._items += len(waits)
         self._batches += 1
-        self._batched_cost += cost
+        self.answered_cost += cost
         self._recent.compute_ms.append(seconds * 1000)
         self._recent.queue_ms.extend(wait_s * 1000 for wait_s in waits)
 

@@ -20,6 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from serving.errors import AisleError, Unavailable
 from serving.logs import log
 from serving.stages.remote import BATCHES_PER_REPLICA, REPLICA_POLL_S, call_replicas, num_running, stage_app_name
+from serving.stages.scaling import GatewayLoad, LoadMeter
 from serving.stages.stage import BatchedStage, Item, Result, StagePlan, Steps
 
 DEADLINE_MARGIN_S = (
@@ -51,6 +52,7 @@ class ShardedStage(BatchedStage[Item, Result]):
 
     def __init__(self, plan: StagePlan[Item, Result], shards: Sequence[Shard], wait_s: float) -> None:
         super().__init__(plan, lambda: BATCHES_PER_REPLICA * self.replicas())
+        self._load = LoadMeter(self.batcher)
         self._shards = shards
         self._wait_s = wait_s
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=f"aisle-{plan.name}-merge")
@@ -87,14 +89,14 @@ class ShardedStage(BatchedStage[Item, Result]):
         self._thread.shutdown(wait=False)
 
     async def _compute(self, items: list[Item]) -> Sequence[Result | Exception]:
-        queue_age_ms = self.batcher.oldest_wait_s() * 1000
+        load = self._load.of_batch()
         now = time.monotonic()
         deadline = min(getattr(item, "deadline", math.inf) for item in items) - DEADLINE_MARGIN_S
         give_up = min(max(deadline, now + MIN_WAIT_S), now + MAX_WAIT_S)
         steps = self._merge.steps(items, [shard.is_up for shard in self._shards])
         asked, results = await self._advance(steps, None)
         while asked is not None:
-            answers = await self._ask(asked, give_up, queue_age_ms)
+            answers = await self._ask(asked, give_up, load)
             asked, results = await self._advance(steps, answers)
             give_up = max(give_up, time.monotonic() + MIN_WAIT_S)  # what a lost shard leaves open takes its time too
         return results
@@ -110,12 +112,10 @@ class ShardedStage(BatchedStage[Item, Result]):
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, advance)
 
-    async def _ask(self, asked: Sequence[list[Any]], give_up: float, queue_age_ms: float) -> list[Any]:
+    async def _ask(self, asked: Sequence[list[Any]], give_up: float, load: GatewayLoad) -> list[Any]:
         """Returns what each shard answers; None for one that was not asked or does not answer in time."""
         calls = {
-            asyncio.ensure_future(
-                call_replicas(shard.handle, shard.name, items, queue_age_ms, repeats=shard.live > 1)
-            ): number
+            asyncio.ensure_future(call_replicas(shard.handle, shard.name, items, load, repeats=shard.live > 1)): number
             for number, (shard, items) in enumerate(zip(self._shards, asked, strict=True))
             if items and shard.is_up
         }
@@ -167,6 +167,7 @@ class ShardedStage(BatchedStage[Item, Result]):
                 self.batcher.wake()
             except Exception:  # noqa: S110 - the controller restarts now and then; the last counts hold until it answers
                 pass
+            self._load.read()
             await asyncio.sleep(REPLICA_POLL_S)
 
 

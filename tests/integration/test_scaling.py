@@ -1,63 +1,122 @@
-"""A remote stage grows when items wait for it at the gateway."""
+"""A remote stage follows its load, up and down, and no call is lost; stages share a GPU. Ray is real, devices and the GPU are simulated."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from pathlib import Path
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-import grpc
+import pytest
+import ray
+from ray import serve
+from ray.serve.schema import ApplicationStatus
 
-from aisle.v1 import info_pb2, info_pb2_grpc, search_pb2, search_pb2_grpc
-from loadtest.benchmarks.service import Service, served
+from serving.config import LightStageConfig, LogConfig
+from serving.errors import Overloaded
+from serving.stages.remote import RemoteStage, stage_app, stage_app_name
+from serving.stages.stage import StagePlan
 
-CONFIG = """
-[encoder]
-placement = "remote"
-min_replicas = 1
-max_replicas = 2
-target_queue_ms = 2
-max_wait_ms = 5000
-num_cpus = 0.1
-threads = 1
-[log]
-requests = "off"
-[server]
-max_deadline_ms = 300000
-"""
+VERSION = "test"
+BATCH, BATCH_S = 8, 0.04
+CAPACITY = BATCH / BATCH_S  # items a second of one replica
+WAIT_S = 90.0
 
 
-def stages_ready(service: Service) -> int:
-    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
-    return sum(line["event"] == "stage ready" for line in lines)
+class Doubling:
+    """A simulated device: it takes the same time for every batch."""
+
+    max_batch_cost = BATCH
+    backend = "simulated"
+
+    def warm_up(self) -> None:
+        """Is always warm."""
+
+    def compute(self, items: Sequence[int]) -> Sequence[int]:
+        time.sleep(BATCH_S)
+        return [2 * item for item in items]
 
 
-async def test_a_standing_queue_adds_a_replica_and_the_gateway_uses_it(bundle_folder: Path) -> None:
-    with served(bundle_folder, CONFIG) as service:
-        assert stages_ready(service) == 1
-        async with grpc.aio.insecure_channel(service.address) as channel:
-            search = search_pb2_grpc.SearchServiceStub(channel)
-            stop = asyncio.Event()
+class GpuNames(Doubling):
+    """Answers with the GPUs that its process may use."""
 
-            async def ask(number: int) -> None:
-                while not stop.is_set():
-                    try:
-                        await search.Search(search_pb2.SearchRequest(query=f"red sofa {number} " * 20))
-                    except grpc.aio.AioRpcError as error:
-                        if (
-                            error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED
-                        ):  # the queue is to stand, so it may also be full
-                            raise
-                        await asyncio.sleep(0.05)
+    def compute(self, items: Sequence[int]) -> Sequence[Any]:
+        return [os.environ.get("CUDA_VISIBLE_DEVICES") for _ in items]
 
-            load = [asyncio.ensure_future(ask(number)) for number in range(64)]
-            for _ in range(240):
-                await asyncio.sleep(1)
-                stats = await info_pb2_grpc.InfoServiceStub(channel).GetStats(info_pb2.GetStatsRequest())
-                if stats.stages[0].replicas == 2:
-                    break
-            stop.set()
-            await asyncio.gather(*load)
-            assert stages_ready(service) == 2
-            assert stats.stages[0].replicas == 2
-            assert stats.stages[0].placement == "remote"
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """A Ray whose one GPU is a number that it counts down."""
+    ray.init(
+        address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
+    serve.start(proxy_location="Disabled")
+    yield
+    serve.shutdown()
+    ray.shutdown()
+
+
+def plan(name: str, compute: Callable[[], Any], **config: Any) -> StagePlan[Any, Any]:
+    config = {"placement": "remote", "num_cpus": 0.1} | config
+    return StagePlan(name=name, config=LightStageConfig(**config), load=compute, max_batch_cost=BATCH)
+
+
+def deploy(*stages: StagePlan[Any, Any], waits: bool = True) -> None:
+    targets = [
+        serve.RunTarget(stage_app(stage, LogConfig(), ""), name=stage_app_name(stage, VERSION), route_prefix=None)
+        for stage in stages
+    ]
+    serve.run_many(targets, wait_for_applications_running=waits)
+
+
+def running(stages: Sequence[StagePlan[Any, Any]]) -> list[StagePlan[Any, Any]]:
+    apps = serve.status().applications
+    return [stage for stage in stages if apps[stage_app_name(stage, VERSION)].status is ApplicationStatus.RUNNING]
+
+
+async def test_two_gateways_grow_and_shrink_a_stage_and_lose_no_call() -> None:
+    stage = plan("doubling", Doubling, max_replicas=3, target_queue_ms=40, scale_down_after_s=2)
+    deploy(stage)
+    gateways = [await RemoteStage.start(stage, VERSION) for _ in range(2)]
+    ends: Counter[str] = Counter()
+
+    async def ask(number: int) -> None:
+        try:
+            outcome = await gateways[number % 2](number, cost=1, deadline=time.monotonic() + 60)
+            ends["right" if outcome.value == 2 * number else "wrong"] += 1
+        except Overloaded:
+            ends["refused"] += 1
+
+    async def load_until(replicas: int, rate: float) -> None:
+        """Sends items until all gateways know of so many replicas."""
+        calls, start = [], time.monotonic()
+        while any(gateway.replicas() != replicas for gateway in gateways):
+            assert time.monotonic() < start + WAIT_S, [gateway.replicas() for gateway in gateways]
+            while len(calls) < rate * (time.monotonic() - start):
+                calls.append(asyncio.ensure_future(ask(len(calls))))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*calls)
+
+    await load_until(3, 2.1 * CAPACITY)
+    assert ends["right"] > CAPACITY
+    await load_until(1, 0.3 * CAPACITY)
+    assert set(ends) <= {"right", "refused"}
+    for gateway in gateways:
+        await gateway.close()
+
+
+async def test_two_stages_share_a_gpu_and_a_third_waits() -> None:
+    stages = [plan(name, GpuNames, num_gpus=0.5) for name in ("first", "second", "third")]
+    deploy(*stages, waits=False)
+    give_up = time.monotonic() + WAIT_S
+    while len(running(stages)) < 2 and time.monotonic() < give_up:  # noqa: ASYNC110 - Serve tells nobody
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1)  # in which the third would have started
+    up = running(stages)
+    assert len(up) == 2
+    for stage in up:
+        gateway = await RemoteStage.start(stage, VERSION)
+        assert (await gateway(0, cost=1, deadline=time.monotonic() + WAIT_S)).value == "0"
+        await gateway.close()
