@@ -27,9 +27,9 @@ def work(address: str) -> None:
         raise LoadError(f"--join {address}: give the address of the coordinator as host:port")
     try:
         connection = Client((host, int(port)), authkey=os.environ.get(KEY, "").encode())
-    except AuthenticationError:
+    except (AuthenticationError, ConnectionResetError, EOFError):  # it may hang up before its refusal was read
         raise LoadError(f"{address} does not take the key in {KEY}; the coordinator prints the right one") from None
-    except (OSError, EOFError) as error:
+    except OSError as error:
         raise LoadError(f"no coordinator of a load test answers on {address}: {error}") from None
     sys.setswitchinterval(SWITCH_S)
     raised = _raise_priority()

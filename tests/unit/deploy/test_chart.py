@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import helm_python as helm
 import kubernetes_validate
 import pytest
 import yaml
@@ -17,6 +16,8 @@ from typer.testing import CliRunner
 from serving.cli.main import app
 from serving.config import AisleConfig
 from serving.edge.door import NOTICE_S
+from tests.helm import HelmError
+from tests.helm import ask as helm
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "deploy" / "chart"
@@ -29,8 +30,7 @@ Objects = dict[str, dict[str, Any]]  # by kind
 
 def render(values: Values) -> Objects:
     """Returns the objects of a release by kind. No two are of one kind, but for the ConfigMap of boards."""
-    with helm.Chart.load(CHART) as chart:
-        texts = chart.render(values, name="shop", namespace="prod")
+    texts = helm("render", CHART, values)
     objects = [found for text in texts.values() for found in yaml.safe_load_all(text) if found]
     by_kind = {
         "Boards" if found["metadata"]["name"].endswith("-dashboards") else found["kind"]: found for found in objects
@@ -290,11 +290,11 @@ def test_rules_and_boards_are_those_of_the_folder_beside() -> None:
     ],
 )
 def test_values_that_do_not_fit_are_refused(values: Values, says: str) -> None:
-    with pytest.raises(helm.HelmError, match=says):
+    with pytest.raises(HelmError, match=says):
         render(values)
 
 
 def test_helm_finds_nothing_to_complain_of() -> None:
-    found = helm.lint(CHART, stated("shop"), strict=True)
+    found = helm("lint", CHART, stated("shop"))
     assert not found["errors"], found
     assert [message["error"] for message in found["messages"]] == ["icon is recommended"]
