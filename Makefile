@@ -66,14 +66,14 @@ train: .venv/tune.stamp $(STORE)/storefronts.parquet  ## Train all models on the
 
 # Two workers of one thread each: more threads than cores would spin for each other.
 WORKERS ?= 2
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses $(WORKERS) --dist worksteal
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses $(WORKERS) --dist
 
 test: .venv/dev.stamp  ## Run the whole test suite
-	$(PARALLEL) tests/unit tests/learning
-	$(BIN)/pytest tests/integration
+	$(PARALLEL) worksteal tests/unit tests/learning
+	$(PARALLEL) loadfile tests/integration
 
 check: lint  ## Lint, and run the unit tests
-	$(PARALLEL) tests/unit
+	$(PARALLEL) worksteal tests/unit
 
 lint: .venv/dev.stamp  ## Check format, lint, types, import contracts, fresh stubs
 	$(BIN)/ruff format --check .
