@@ -202,7 +202,7 @@ def measure_load(settings: LoadSettings, console: Console) -> Outcome:
             settings, scenario, prepared, found, proof, stages, tally, watch, spans, faults, None,
             (average, os.getloadavg()[0]),
         )  # fmt: skip
-        outcome.void = "; ".join(filter(None, (_disturbed(watch), found.void if found else "", proof.void)))
+        outcome.void = (found.void if found else "") or proof.void or _disturbed(watch)
         if found and before and not outcome.void:
             outcome.comparison = compare(before, found, settings.margin)
         if settings.locust_users:
