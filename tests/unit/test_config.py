@@ -85,6 +85,11 @@ def test_every_key_says_what_it_is() -> None:
         ),
         ("[encoder]\nshards = 2", "encoder.shards: unknown key"),
         ("[encoder]\nplacement='remote'\nmin_replicas=3", "max_replicas (1) is below min_replicas (3)"),
+        (
+            "[encoder]\nplacement='remote'\nmax_replicas=3\ntarget_queue_ms=250",
+            "target_queue_ms (250) is not below max_wait_ms (250)",
+        ),
+        ("[encoder]\nscale_down_after_s=0", "encoder.scale_down_after_s: Input should be greater than or equal to 1"),
         ("[encoder]\nplacement='remote'\ndevice='cuda'", "needs num_gpus above 0"),
         ("[limits]\ndefault_page_size = 200", "default_page_size (200) <= max_page_size (100)"),
         ("[limits]\nmax_results = 50", "max_page_size (100) <= max_results (50)"),
