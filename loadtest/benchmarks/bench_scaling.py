@@ -41,6 +41,7 @@ UP, DOWN, LEAST = "step up", "step down", "least"
 SCALE_DOWN_AFTER_S = 10.0
 TEXT_QUERIES = 10  # in one text
 CALLERS = 64
+GOOD_SECONDS = 3  # in a row, and the p99 is back
 
 
 class SimulatedDevice:
@@ -292,7 +293,7 @@ def _report(setup: Setup, scenario: Scenario, trace: Trace) -> None:
     while_up = [sample for sample in trace.samples if up <= sample.at < down]
     after = [sample for sample in trace.samples if sample.at >= down]
     is_full = next((sample.at for sample in while_up if sample.running >= scenario.goal), math.inf)
-    is_good = good_from(seconds, up, down, scenario.target_ms)
+    is_good = good_from(seconds, math.floor(min(is_full, down)), down, scenario.target_ms)
 
     def add(name: str, unit: str, value: float, goal: str = "") -> None:
         setup.figures.add("scaling", f"{scenario.name}: {name}", unit, [value], goal=goal)
@@ -301,8 +302,8 @@ def _report(setup: Setup, scenario: Scenario, trace: Trace) -> None:
     reacted = next((sample.at - up for sample in while_up if sample.asked > before[-1].asked), math.inf)
     add("step up until more replicas are asked for", "s", reacted)
     add(f"... until {scenario.goal} run", "s", is_full - up, "<= 10")
-    add("... until the p99 is below its target for good", "s", is_good - up)
-    add("... the same, from when they run", "s", is_good - is_full if is_full < math.inf else math.inf, "<= 15")
+    back_s = max(0.0, is_good - is_full) if is_full < math.inf else math.inf
+    add("... then until the p99 is within its target", "s", back_s, "<= 15")
     add("most replicas", "replicas", max(sample.asked for sample in while_up), f"{scenario.goal}")
     add("step down until fewer are asked for", "s", first_fall(after) - down)
     add("replicas at the end", "replicas", after[-1].running)
@@ -319,15 +320,17 @@ def _report(setup: Setup, scenario: Scenario, trace: Trace) -> None:
     (setup.folder / f"{name}.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
-def good_from(seconds: Sequence[Second], up: float, down: float, target_ms: float) -> float:
-    """Returns the second from which on all seconds until the step down are good: a p99 within the target, and every call answered. Infinity
-    if there is none."""
-    since = math.inf
-    for second in reversed([one for one in seconds if up <= one.second < down]):
-        if second.p99_ms is None or second.p99_ms > target_ms or second.answered < second.offered:
-            break
-        since = second.second
-    return since
+def good_from(seconds: Sequence[Second], start: float, end: float, target_ms: float) -> float:
+    """Returns the first second between `start` and `end` with which GOOD_SECONDS begin: a p99 within the target, and every call answered.
+    Infinity if there is none."""
+    row = 0
+    for second in seconds:
+        if start <= second.second < end:
+            is_good = second.p99_ms is not None and second.p99_ms <= target_ms and second.answered == second.offered
+            row = row + 1 if is_good else 0
+            if row == GOOD_SECONDS:
+                return second.second - row + 1
+    return math.inf
 
 
 def first_fall(samples: Sequence[Sample]) -> float:
