@@ -33,6 +33,7 @@ from models.bundle_parts import verify_bundle
 from models.bundles.bundle import Bundle
 from models.errors import InputError
 
+QUICK_ROUNDS = 2
 BENCHMARKS: dict[str, Callable[[Setup], None]] = {
     "echo": bench_echo,
     "search": bench_search,
@@ -76,7 +77,7 @@ def run_benchmarks(
         with console.status(name) as status:
             setup = Setup(
                 bundle,
-                rounds,
+                QUICK_ROUNDS if quick else rounds,
                 0.5 if quick else 4.0,
                 vectors,
                 personal,

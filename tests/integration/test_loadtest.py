@@ -204,22 +204,6 @@ def test_a_benchmark_runs_and_writes_its_figures(bundle_folder: Path, tmp_path: 
     assert all(figure["median"] >= 0 and len(figure["rounds"]) >= 1 for figure in rows)
 
 
-@needs_h2load
-def test_the_catalogue_benchmark_changes_searches_and_replays(
-    bundle_folder: Path, ranked_folder: Path, tmp_path: Path
-) -> None:
-    bench = ["bench", "--bundle", str(bundle_folder), "--personal", str(ranked_folder), "--only", "catalogue"]
-    result = CliRunner().invoke(app, [*bench, "--quick", "--json", str(tmp_path / "figures.json")])
-    assert result.exit_code == 0, result.output
-    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
-    medians = {figure["name"]: figure["median"] for figure in figures}
-    assert len(medians) == 25
-    assert medians["searches that failed during a build and swap"] == 0
-    assert Bundle(ranked_folder).manifest.sequence == 0  # what is measured stays as it is
-    for name in ("text: upserts", "personal: upserts", "personal: offers", "upserts beside searches"):
-        assert medians[name] > 0, name
-
-
 def test_a_benchmark_that_lacks_its_bundle_says_so(bundle_folder: Path, tmp_path: Path) -> None:
     bench = ["bench", "--bundle", str(bundle_folder), "--only", "types", "--json", str(tmp_path / "figures.json")]
     result = CliRunner().invoke(app, bench)
