@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
@@ -36,13 +36,15 @@ def ask(*arguments: object) -> Result:
 
 
 @given(st.integers(1, BILLION), st.integers(1, BILLION), st.floats(0.1, 10_000), st.booleans())
+@example(20_393, 32_259, 1.0, False)
 def test_more_products_never_need_less(one: int, other: int, qps: float, gpus: bool) -> None:
     few, many = (planned(products, qps, 60_000, gpus=gpus) for products in sorted((one, other)))
     assert few.bundle_bytes <= many.bundle_bytes
     assert few.gateway_bytes <= many.gateway_bytes + 768 * 131_072  # of a copy that small catalogues alone have
     assert few.shards <= many.shards
     assert few.build_s <= many.build_s
-    assert few.search_ms <= many.search_ms
+    if few.index == many.index:  # where lists take the place of an exact search, they are faster
+        assert few.search_ms <= many.search_ms
 
 
 @given(st.floats(0.1, 100_000), st.floats(0.1, 100_000))
