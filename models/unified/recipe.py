@@ -157,9 +157,12 @@ class UnifiedRecipe:
             raise ValueError(f"batch must be 2 or more and epochs above 0, not {self.batch}, {self.epochs}")
 
 
+# Twelve times over its examples, a log of en-US with 500,000 events takes 727 steps; with its 26 other locales 4,053, and the purchases of
+# Online Retail 3,990: they would take many minutes.
 STARTER = UnifiedRecipe(
     "starter",
     epochs=12,
+    max_steps=2_000,
     batch=512,
     query_generation=QueryGeneration(dim=64, heads=2, steps=80, batch=128),
     sizes=TowerSizes(token_dim=96, product_hidden=256),
