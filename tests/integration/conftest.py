@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from models.unified.light_tower import LightTower
 from models.unified.price_bands import PriceBands
 from models.unified.recipe import STARTER, QueryGeneration
 
+os.environ["COLUMNS"] = "200"  # of the tables that commands print: how long a worker's paths are must not wrap them
 NUM_PRODUCTS = 1000
 TINY = dataclasses.replace(
     STARTER, name="tiny", batch=128, epochs=3, query_generation=QueryGeneration(dim=16, heads=2, steps=3, batch=16)
