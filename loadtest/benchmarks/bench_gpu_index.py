@@ -13,6 +13,7 @@ from loadtest.benchmarks.setup import Setup, ratios
 from models.arrays import Bools, Float16s, Floats
 from models.bundles.bundle import Bundle
 from models.devices import cuda_is_usable
+from models.errors import InputError
 from models.index.gpu_search import GpuIndex, GpuSearch
 from models.index.neighbours import Neighbours
 from models.index.tuner import num_lists_for, recall_of
@@ -49,7 +50,7 @@ def measure_ways(setup: Setup, vectors: Float16s, queries: Floats, device: str) 
         started = time.perf_counter()
         try:
             search = GpuSearch(vectors, device, 0, num_lists_for(size), kind)
-        except ValueError as error:
+        except InputError as error:
             setup.leave_out(f"{label}, {kind}: {error}")
             continue
         name, note = f"{label}, {kind}", f"{search.way}; ready in {time.perf_counter() - started:.0f} s"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Bools, Float16s, Floats, Ints
+from models.errors import InputError
 from models.index.gpu_ways import FlatSearch, MatrixProduct, Way, graph_of, has_graphs, lists_of
 from models.index.neighbours import Neighbours, sort_rows
 
@@ -39,7 +40,7 @@ class GpuSearch:
         self, vectors: Float16s, device: str, num_static: int = 0, num_lists: int = 0, kind: GpuIndex = "auto"
     ) -> None:
         """`num_lists` is that of the bundle's index, 0 if it is exact: approximate ways are for the products of one that is not. Raises
-        ValueError for a `kind` that is not to be had."""
+        InputError for a `kind` that is not to be had."""
         import torch
 
         self._torch = torch
@@ -58,8 +59,8 @@ class GpuSearch:
     def _ways(self, vectors: Float16s, num_lists: int, kind: GpuIndex) -> list[Way]:
         if self._vectors.device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
             if kind in ("lists", "graph"):
-                raise ValueError(
-                    f"the index on the GPU is '{kind}', which needs a CUDA device and the package faiss-gpu"
+                raise InputError(
+                    f"the index on the GPU is '{kind}', which needs a CUDA device and the package faiss-gpu; or use 'auto'"
                 )
             return [self._product]
         resources = faiss.StandardGpuResources()
@@ -67,8 +68,14 @@ class GpuSearch:
         ways: list[Way] = [self._product, FlatSearch(self._vectors, resources)]
         if kind == "graph":
             if not has_graphs():
-                raise ValueError("the index on the GPU is 'graph', which needs a FAISS that was built with cuVS")
+                raise InputError(
+                    "the index on the GPU is 'graph', which needs a FAISS that was built with cuVS; or use 'auto'"
+                )
             return [graph_of(vectors, self._dim, resources)]
+        if kind == "lists" and not num_lists:
+            raise InputError(
+                "the index on the GPU is 'lists', and the bundle's is exact: it is too small to be divided; use 'auto'"
+            )
         if kind == "exact" or not num_lists:
             return ways
         lists_bytes = 2 * len(vectors) * self._dim

@@ -13,6 +13,8 @@ def top_rows(scores: Any, n: int) -> tuple[Any, Any]:
     The `n` highest lie in the `n` blocks of the highest maxima, for each of those holds at least one score as high as the last of them.
     So one pass finds the maxima, and the selection, which passes over its input several times, reads a few blocks.
     """
+    import torch
+
     size = scores.shape[1]
     num_blocks = size // BLOCK
     if num_blocks <= 2 * n:
@@ -21,15 +23,8 @@ def top_rows(scores: Any, n: int) -> tuple[Any, Any]:
     best = blocks.amax(dim=2).topk(n, dim=1).indices  # (batch, n) blocks
     inside = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)  # (batch, n * BLOCK)
     rest = scores[:, num_blocks * BLOCK :]
-    torch = _torch()
     highest, places = torch.cat([inside, rest], dim=1).topk(n, dim=1)
     last = inside.shape[1]
     in_block = places.clamp(max=last - 1)
     columns = best.gather(1, in_block // BLOCK) * BLOCK + in_block % BLOCK
     return highest, torch.where(places < last, columns, num_blocks * BLOCK + places - last)
-
-
-def _torch() -> Any:
-    import torch
-
-    return torch

@@ -133,7 +133,7 @@ class VectorIndex:
     ) -> VectorIndex:
         """Opens the index that was built from the vectors (size, width). `on_gpu` says how to search on a GPU.
 
-        Raises ValueError for another number of vectors than those of the index, and for a way of a GPU that is not to be had.
+        Raises ValueError for another number of vectors than those of the index, InputError for a way of a GPU that is not to be had.
         """
         spec = IndexSpec.from_json(json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")))
         if device == "cuda" or (device == "auto" and cuda_is_usable()):

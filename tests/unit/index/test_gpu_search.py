@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.arrays import Bools, Float16s, Floats
+from models.errors import InputError
 from models.index.gpu_search import RECALL, GpuSearch
 from models.index.gpu_ways import IndexSearch, has_graphs, lists_of
 from models.index.top_rows import BLOCK, top_rows
@@ -121,7 +122,7 @@ def test_more_than_faiss_selects_is_found_by_the_matrix_product(
 
 def test_a_way_that_is_not_to_be_had_is_refused(vectors: Float16s) -> None:
     for kind in ("lists", "graph"):
-        with pytest.raises(ValueError, match=f"'{kind}', which needs"):
+        with pytest.raises(InputError, match=f"'{kind}', which needs"):
             GpuSearch(vectors, "cpu", 16, 64, kind)  # type: ignore[arg-type]
 
 
