@@ -32,15 +32,27 @@ PRODUCTS = 3_000
 GATEWAYS = "gateways"  # a resource of one node
 
 
+class Nodes:
+    """A head that computes nothing, a node for gateways alone, and two workers.
+
+    A node is kept as it is added: Ray lists the nodes of a cluster in no order.
+    """
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self.address: str = self.cluster.address
+        self.gateways = self.cluster.add_node(num_cpus=0, resources={GATEWAYS: 1})
+        self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+
+    def lose_a_worker(self) -> None:
+        self.cluster.remove_node(self.workers.pop())
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head that computes nothing, a node for gateways alone, and two workers."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    cluster.add_node(num_cpus=0, resources={GATEWAYS: 1})
-    cluster.add_node(num_cpus=1)
-    cluster.add_node(num_cpus=1)
-    yield cluster
-    cluster.shutdown()
+def cluster() -> Iterator[Nodes]:
+    nodes = Nodes()
+    yield nodes
+    nodes.cluster.shutdown()
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
@@ -51,7 +63,7 @@ class Greeting:
         return "hello"
 
 
-def greets(cluster: Cluster) -> bool:
+def greets(cluster: Nodes) -> bool:
     """Whether the other application of the cluster answers."""
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     try:
@@ -73,7 +85,7 @@ def serving(bundle: Path, address: str, folder: Path) -> subprocess.Popen[bytes]
         return subprocess.Popen([*command, "--ray-address", address], stdout=log, stderr=log, env=environment)
 
 
-def test_a_service_that_joins_a_cluster_ends_alone(cluster: Cluster, shop_bundle: Path, tmp_path: Path) -> None:
+def test_a_service_that_joins_a_cluster_ends_alone(cluster: Nodes, shop_bundle: Path, tmp_path: Path) -> None:
     assert greets(cluster)
     for address, code, says in (("127.0.0.1:1", 1, "no Ray cluster answers"), (cluster.address, 0, " serving ")):
         process = serving(shop_bundle, address, tmp_path)
@@ -86,8 +98,7 @@ def test_a_service_that_joins_a_cluster_ends_alone(cluster: Cluster, shop_bundle
                 # Ray starts a process of a node below the raylet of that node.
                 pids = re.findall(r"gateway ready .*pid=(\d+)", text)
                 nodes = {psutil.Process(int(pid)).ppid() for pid in pids}
-                raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
-                assert (len(pids), nodes) == (2, {raylets[1]})
+                assert (len(pids), nodes) == (2, {cluster.gateways.all_processes["raylet"][0].process.pid})
                 process.terminate()
             assert process.wait(timeout=120) == code, (tmp_path / "log").read_text()
         finally:
@@ -100,7 +111,7 @@ def build_arguments(out: Path, encoder: Path, *more: str) -> list[str]:
 
 
 def test_a_cluster_gives_the_vectors_of_one_machine_also_if_it_loses_a_node(
-    cluster: Cluster, exported_encoder: Path, tmp_path: Path
+    cluster: Nodes, exported_encoder: Path, tmp_path: Path
 ) -> None:
     here = CliRunner().invoke(app, build_arguments(tmp_path / "here", exported_encoder))
     assert here.exit_code == 0, here.output
@@ -117,7 +128,7 @@ def test_a_cluster_gives_the_vectors_of_one_machine_also_if_it_loses_a_node(
         def losing(folder: Path, blocks: Iterator[list[Text]]) -> Iterator[Floats]:
             for number, vectors in enumerate(encode(folder, blocks)):
                 if number == 0:
-                    cluster.remove_node(cluster.list_all_nodes()[-1])
+                    cluster.lose_a_worker()
                 yield vectors
 
         source = sample_source(PRODUCTS, 0)
