@@ -96,8 +96,8 @@ def joined(
             while len(workers.connections) < local + remote:
                 with contextlib.suppress(AuthenticationError, EOFError):  # somebody without the key
                     connection = _accept(listener, len(workers.connections), local + remote)
-                    workers.connections.append(connection)
                     workers.raised &= bool(connection.recv())
+                    workers.connections.append(connection)
         yield workers
     finally:
         for connection in workers.connections:
