@@ -11,6 +11,7 @@ Floats = npt.NDArray[np.float32]
 Float16s = npt.NDArray[np.float16]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+UInt32s = npt.NDArray[np.uint32]
 UInt64s = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.int32]  # numbers of queries, shoppers and products in a log; negative where there is none
 Bools = npt.NDArray[np.bool_]

@@ -13,6 +13,7 @@ from models.events.errors import LogError
 from models.events.event_log import EventLog, joined_log, open_log
 from models.events.kinds import IMPRESSION
 from models.needs.matrix import LEAST_PAIRS
+from models.needs.season import Season, find_season
 from models.needs.shop_facts import CatalogueFacts, MendedCounts, ShopFacts, Windows
 from models.products.product import Product
 from models.unified.mended_log import MendedLog, mend_log
@@ -30,6 +31,7 @@ class SeenShop:
     windows: Windows
     paths: tuple[Path, ...]
     mended: tuple[MendedLog, ...]
+    season: Season | None  # of the window of retrieval
 
     def write_logs(self, folder: Path) -> tuple[Path, ...]:
         """Returns the logs to train on: the originals, or files in `folder` where something was filled in."""
@@ -72,7 +74,8 @@ def look_at_shop(
         queries=sum(log.titled for log in mended),
     )
     facts = ShopFacts.count(catalogue, every, windows, mended=counts, default_locale=locale, has_text=has_text)
-    return SeenShop(facts=facts, windows=windows, paths=tuple(logs), mended=mended)
+    season = find_season(every, windows.until)
+    return SeenShop(facts=facts, windows=windows, paths=tuple(logs), mended=mended, season=season)
 
 
 def _read(path: Path) -> EventLog:

@@ -1,7 +1,7 @@
 """The ranker's columns in a bundle, mapped when it is served: to compute them takes some 60 us a product.
 
 columns.json       format, and the median of the logarithms of the prices in each category
-numbers.npy, attribute_ids.npy, words.npy, starts.npy, lengths.npy, vocabulary.npy
+ids.npy, numbers.npy, attribute_ids.npy, words.npy, starts.npy, lengths.npy, vocabulary.npy
 baseline_keys.npy, baseline_ids.npy, baseline_shares.npy
 """
 
@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Codes, Floats, UInt64s
+from models.arrays import Codes, Floats, UInt32s, UInt64s
 from models.bundles.bundle import Bundle
 from models.bundles.manifest import BundleError
 from models.bundles.part import Part
 from models.ranking.baseline_shares import BaselineShares
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2 added ids
 _FACTS = "columns.json"
 _ARRAYS = {
+    "ids": np.uint32,
     "numbers": np.float32,
     "attribute_ids": None,  # of the width that the vocabulary needs
     "words": np.uint32,
@@ -42,6 +43,7 @@ _BASELINE = {
 class ColumnArrays:
     """What `ProductColumns` holds of a bundle's products; see there."""
 
+    ids: UInt32s
     numbers: Floats
     attribute_ids: npt.NDArray[np.unsignedinteger]
     words: npt.NDArray[np.uint32]
@@ -73,7 +75,7 @@ class ColumnArrays:
         arrays = {name: _map(folder / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()}
         baseline = {name: _map(folder / f"{file}.npy", dtype) for name, (file, dtype) in _BASELINE.items()}
         lengths, starts = arrays["lengths"], arrays["starts"]
-        by_row = {name: len(arrays[name]) for name in ("numbers", "attribute_ids", "starts", "lengths")}
+        by_row = {name: len(arrays[name]) for name in ("ids", "numbers", "attribute_ids", "starts", "lengths")}
         if set(by_row.values()) != {num_products}:
             raise BundleError(f"{folder.name}: columns of {by_row} rows, the bundle has {num_products} products")
         steps = int(starts[-1]) + int(lengths[-1].sum()) if num_products else 0

@@ -27,6 +27,8 @@ FEATURES: tuple[str, ...] = (
     "category_asked",
     "price_asked",
     "trait_asked",
+    "clicked_before",  # log(1 + times that this shopper clicked this very product)
+    "bought_before",  # the same of purchases
     "price_above",  # bands (of 5) between the price and the shopper's mean band; 0 if either is unknown
     "price_distance",  # the same without its sign
     "price_ratio",  # log of the price over its category's median

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Codes, Float16s, Floats, Ints
+from models.arrays import Codes, Float16s, Floats, Ints, UInt32s
 from models.bundles.bundle import Bundle
 from models.index.float16 import SCALE, to_scaled_float32
 from models.lexical.fusion import word_evidence
@@ -42,6 +42,7 @@ _WORDS = slice(_AT["words_held"], _AT["lexical_score"] + 1)
 _CLICKS = slice(_AT["clicked_share"], _AT["clicked"] + 1)
 _TASTE_LIFTS = slice(_AT["type_probability"], _AT["trait_affinity"] + 1)  # what `_SUMS` makes of lifts by taste
 _WORD_LIFTS = slice(_AT["brand_asked"], _AT["trait_asked"] + 1)  # the same of lifts by words, without the type
+_OWN = slice(_AT["clicked_before"], _AT["bought_before"] + 1)
 _NUMBERS = slice(_AT["price_ratio"], _AT[STATIC_FEATURES[-1]] + 1)  # copies of the first columns of `Facts.numbers`
 _OF_QUERY = slice(_AT["query_words"], _AT["engaged"] + 1)
 _PRICE_BAND = NUMBERS.index("price_band")
@@ -219,6 +220,7 @@ class CandidateFeatures:
         words = [(search.words, search.query.locale) for search in searches]
         lifts = self._lift.by_words(words, counts, facts.attribute_ids)
         np.matmul(lifts, _SUMS[:, 1:], out=features[:, _WORD_LIFTS])
+        _fill_own(features, searches, facts.ids)
         features[:, _NUMBERS] = facts.numbers[:, :_PRICE_BAND]
         shared = np.array([search.shared for search in searches], np.float32).reshape(-1, 6)
         shared = np.repeat(shared, counts, axis=0)
@@ -276,6 +278,18 @@ class _Scratch(threading.local):
         if self._bits.shape[1] != columns:
             self._bits = np.empty((_BLOCK, columns), np.int32)
         return self._bits
+
+
+def _fill_own(features: Floats, searches: Sequence[_Search], ids: UInt32s) -> None:
+    """Writes how often each search's shopper clicked and bought its candidates."""
+    start = 0
+    for search in searches:
+        stop, taste = start + search.count, search.query.taste
+        if taste is not None:
+            at = np.searchsorted(taste.products, ids[start:stop])
+            own = np.flatnonzero(taste.products.take(at, mode="clip") == ids[start:stop])
+            features[start + own, _OWN] = taste.times[at[own]]
+        start = stop
 
 
 def _word_matches(searches: Sequence[_Search], facts: Facts) -> Ints:

@@ -3,19 +3,19 @@
 What is learned from all products together is the bundle's and stays so: the vocabulary of attributes, how common each is, the price bands
 and the median prices. So an attribute that only appended products share has the id 0, as one that no product shares.
 
-In addition to its memory-mapped vector a product takes 24 bytes of numbers, 2 or 4 bytes for each of 12 attributes, 6 bytes to locate its
-words, and 4 bytes for each word: up to 24 words of the title and 96 of other fields, in steps of 8.
+In addition to its memory-mapped vector a product takes 4 bytes of its id, 24 bytes of numbers, 2 or 4 bytes for each of 12 attributes,
+6 bytes to locate its words, and 4 bytes for each word: up to 24 words of the title and 96 of other fields, in steps of 8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Float16s, Floats, Ints, UInt64s
+from models.arrays import Float16s, Floats, Ints, UInt32s, UInt64s
 from models.bundles.bundle import Bundle
 from models.index.product_vectors import ProductVectors
 from models.products.changes import AddedProducts, ChangedOffers, Offered, Prepared, RemovedProducts
@@ -25,7 +25,7 @@ from models.products.product_table import ProductTable
 from models.ranking.baseline_shares import BaselineShares
 from models.ranking.column_files import COLUMNS_PART, ColumnArrays
 from models.ranking.product_words import PRICE_AT, TYPE_AT, ProductWords, Text, TextHashes
-from models.ranking.taste import NO_KEY, OTHER, category_key, price_key
+from models.ranking.taste import NO_KEY, OTHER, category_key, name_hash, price_key
 from models.unified.bundle_part import UNIFIED_PART
 from models.unified.price_bands import NUM_BANDS, PriceBands
 from models.unified.static_feature_names import STATIC_FEATURES
@@ -41,6 +41,7 @@ _MOST_RATIO = 3.0  # bound on the log of a price over its category's median
 class Facts:
     """The inputs to the features of n products, in the catalogue or not."""
 
+    ids: UInt32s  # (n,) `name_hash` of each id
     numbers: Floats  # (n, NUMBERS)
     attribute_ids: npt.NDArray[
         np.unsignedinteger
@@ -57,6 +58,7 @@ class ProductColumns:
     """Arrays by row of the catalogue; see `Facts`. It is parallel by row: appended to after `vectors`."""
 
     vectors: ProductVectors
+    ids: GrowingRows[np.uint32]
     numbers: GrowingRows[np.float32]
     attribute_ids: GrowingRows[np.unsignedinteger]
     words: GrowingRows[np.uint32]
@@ -89,6 +91,7 @@ class ProductColumns:
             arrays = compute_columns(table, bands, bundle.vectors()[:, manifest.dim :], manifest.boosts)
         return cls(
             vectors=bundle.product_vectors() if vectors is None else vectors,
+            ids=GrowingRows(arrays.ids),
             numbers=GrowingRows(arrays.numbers),
             attribute_ids=GrowingRows(arrays.attribute_ids),
             words=GrowingRows(arrays.words),
@@ -110,6 +113,7 @@ class ProductColumns:
         at = np.repeat(self.starts.take(rows) - before, steps)
         at += np.arange(len(at))
         return Facts(
+            ids=self.ids.take(rows),
             numbers=self.numbers.take(rows),
             attribute_ids=self.attribute_ids.take(rows),
             words=self.words.take(at),
@@ -124,7 +128,7 @@ class ProductColumns:
         """Returns the facts of products, and the lengths of their words."""
         texts, numbers = self._texts(added.products), self._numbers(added.products)
         self._fill_static(numbers, added.vectors[:, self.vectors.dim :])
-        return self._facts(texts, numbers), texts.lengths()
+        return self._facts(added.products, texts, numbers), texts.lengths()
 
     def append(self, added: AddedProducts) -> None:
         facts, lengths = self._new.take(added)
@@ -132,6 +136,7 @@ class ProductColumns:
         starts = len(self.words) + np.cumsum(steps) - steps
         self.words.append(facts.words)
         self.starts.append(starts)
+        self.ids.append(facts.ids)
         self.numbers.append(facts.numbers)
         self.attribute_ids.append(facts.attribute_ids)
         self.lengths.append(lengths)  # last: it is what counts
@@ -157,12 +162,16 @@ class ProductColumns:
         texts, numbers = self._texts(products), self._numbers(products)
         unknown = [NUMBERS.index(name) for name in STATIC_FEATURES if name != "in_stock"]
         numbers[:, unknown] = np.nan
-        return self._facts(texts, numbers)
+        return self._facts(products, texts, numbers)
 
-    def _facts(self, texts: ProductWords, numbers: Floats) -> Facts:
+    def _facts(self, products: Sequence[Product], texts: ProductWords, numbers: Floats) -> Facts:
         lengths = texts.lengths()
         return Facts(
-            numbers, self._ids(texts, numbers), texts.steps(), np.repeat(np.arange(lengths.size), lengths.ravel())
+            _id_hashes(product.id for product in products),
+            numbers,
+            self._attribute_ids(texts, numbers),
+            texts.steps(),
+            np.repeat(np.arange(lengths.size), lengths.ravel()),
         )
 
     def _texts(self, products: Sequence[Product]) -> ProductWords:
@@ -177,7 +186,7 @@ class ProductColumns:
             )
         return texts
 
-    def _ids(self, texts: ProductWords, numbers: Floats) -> npt.NDArray[np.unsignedinteger]:
+    def _attribute_ids(self, texts: ProductWords, numbers: Floats) -> npt.NDArray[np.unsignedinteger]:
         keys = texts.keys()
         keys[:, PRICE_AT] = _price_keys(numbers)
         return vocabulary_ids(self.vocabulary, keys)
@@ -232,6 +241,7 @@ def compute_columns(table: ProductTable, bands: PriceBands, features: Float16s, 
     lengths = texts.lengths()
     starts = np.cumsum(lengths.sum(axis=1, dtype=np.int64))
     return ColumnArrays(
+        ids=_id_hashes(table.strings("id", 0, len(table))),
         numbers=numbers,
         attribute_ids=attribute_ids,
         words=texts.steps(),
@@ -248,6 +258,10 @@ def vocabulary_ids(vocabulary: UInt64s, keys: UInt64s) -> npt.NDArray[np.unsigne
     at = np.searchsorted(vocabulary, keys)
     is_known = vocabulary.take(at, mode="clip") == keys if len(vocabulary) else np.zeros(keys.shape, np.bool_)
     return np.where(is_known, at + 1, 0).astype(np.min_scalar_type(len(vocabulary)))
+
+
+def _id_hashes(ids: Iterable[str]) -> UInt32s:
+    return np.fromiter(map(name_hash, ids), np.uint32)
 
 
 def _text_batches(table: ProductTable) -> Iterator[Iterator[Text]]:

@@ -25,7 +25,7 @@ from models.ranking.query_attributes import QueryAttributes
 from models.ranking.recipe import RankerRecipe, Structure, Transfer
 from models.ranking.tasks import TASKS
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SPEC_FILE = "ranker.json"
 WEIGHTS_FILE = "ranker.safetensors"
 MOST = 6.0  # standard deviations from the mean, at which features are clipped

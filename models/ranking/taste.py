@@ -1,4 +1,4 @@
-"""A shopper's taste: how much they engaged with each brand, category, price band and other attribute.
+"""A shopper's taste: how much they engaged with each brand, category, price band and other attribute, and with which products.
 
 An attribute is identified by a 64-bit key: its kind in the upper 32 bits, the CRC-32 of its value in the lower ones. Keys need
 no catalogue, so that any process can compute a taste, and it fits every bundle.
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from models.arrays import Floats, UInt64s
+from models.arrays import Floats, UInt32s, UInt64s
 from models.unified.history import HistoryItem, HistoryKind
 
 MAX_ITEMS = 64  # the latest clicks, and as many of the latest purchases, that make a taste
@@ -63,6 +63,8 @@ class Taste:
     weights: Floats  # (n,) total weight of the items that have the attribute
     price_band: float | None  # weighted mean, 0 to 4; None where no item has a price
     engaged: int  # number of items
+    products: UInt32s  # (m,) `name_hash` of the ids of the items' products, distinct, ascending
+    times: Floats  # (m, 2) log(1 + n) of the n times that each was clicked and bought
 
     @classmethod
     def from_history(cls, history: Sequence[HistoryItem]) -> Taste | None:
@@ -76,12 +78,21 @@ class Taste:
         sums = np.bincount(place, np.repeat(weights, [len(item_keys) for item_keys in keys_by_item]), len(keys))
         bands = [(i.price_band, w) for i, w in zip(engaged, weights.tolist(), strict=True) if i.price_band is not None]
         mean_band = sum(b * w for b, w in bands) / sum(w for _, w in bands) if bands else None
-        return cls(keys, sums.astype(np.float32), mean_band, len(engaged))
+        return cls(keys, sums.astype(np.float32), mean_band, len(engaged), *_own_products(engaged))
 
 
 def _latest(history: Sequence[HistoryItem], kind: HistoryKind) -> list[HistoryItem]:
     of_kind = [item for item in history if item.kind == kind]
     return of_kind if len(of_kind) <= MAX_ITEMS else sorted(of_kind, key=lambda item: item.time_ms)[-MAX_ITEMS:]
+
+
+def _own_products(engaged: Sequence[HistoryItem]) -> tuple[UInt32s, Floats]:
+    """Returns `products` and `times` of the clicks and purchases."""
+    hashes = np.fromiter((name_hash(item.product_id) for item in engaged), np.uint32)
+    products, place = np.unique(hashes, return_inverse=True)
+    is_bought = np.fromiter((item.kind == HistoryKind.PURCHASE for item in engaged), np.int64)
+    counts = np.bincount(2 * place + is_bought, minlength=2 * len(products)).reshape(-1, 2)
+    return products, np.log1p(counts).astype(np.float32)
 
 
 def present_keys(keys: Iterable[int]) -> UInt64s:

@@ -10,6 +10,7 @@
     ranking         rankers on result pages and in whole searches: SIMULATED store                      aisle evaluate ranking
 
     rankers, baselines, oracle_ranker    rankers that several studies compare
+    case_histories                       the histories that they read
 
 Simulated means that a program invented the shoppers, clicks and purchases: such reports say so in every heading. The measuring library is
 `models.evaluation`. Nothing but the command line imports this package.

@@ -18,7 +18,7 @@ interruption, and repeats only the stages whose inputs or recipe changed. `updat
 from models.train_all.recipe import RECIPES, LoopRecipe
 from models.train_all.shop import Look, Shop, look
 from models.train_all.train import TrainedAll, check_before, check_gate, train_all
-from models.train_all.update import Updated, UpdateLook, look_at_update, update_all
+from models.train_all.update import Updated, UpdateLook, look_at_update, trained_half_life, update_all
 
 __all__ = [
     "RECIPES",
@@ -33,5 +33,6 @@ __all__ = [
     "look",
     "look_at_update",
     "train_all",
+    "trained_half_life",
     "update_all",
 ]

@@ -104,6 +104,16 @@ class Updated:
     seconds: dict[str, float]  # by stage
 
 
+def trained_half_life(out: Path, before: Path | None) -> float:
+    """Returns `half_life_days` of the retrieval that would be updated; 0 for a bundle without."""
+    start = _start(out, before)
+    return (
+        float(read_spec(UNIFIED_PART.open(start))["recipe"].get("half_life_days", 0))
+        if UNIFIED_PART.is_in(start)
+        else 0.0
+    )
+
+
 def look_at_update(
     shop: Shop, recipe: LoopRecipe, out: Path, progress: Progress, *, before: Path | None = None
 ) -> UpdateLook:

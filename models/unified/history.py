@@ -39,6 +39,7 @@ class HistoryItem:
     category: str = ""
     price_band: int | None = None  # within its category, see `PriceBands`
     attributes: tuple[str, ...] = ()  # of the product, see `short_attributes`
+    product_id: str = ""
 
 
 def product_terms(product: Product) -> str:
@@ -68,6 +69,7 @@ def product_item(kind: HistoryKind, time_ms: int, product: Product, price_band: 
         category=product.category,
         price_band=price_band,
         attributes=attributes,
+        product_id=product.id,
     )
 
 

@@ -47,7 +47,8 @@ def unit(vectors: Floats) -> Floats:
 
 
 def silu(values: Floats) -> Floats:
-    return values / (1 + np.exp(-values))
+    with np.errstate(over="ignore"):  # far below 0 the exponential is infinite, and the result 0 as it should be
+        return values / (1 + np.exp(-values))
 
 
 def gelu(values: Floats) -> Floats:

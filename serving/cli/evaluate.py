@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,11 +106,11 @@ def evaluate_purchases(
     data: Annotated[Path, Option(exists=True, help="online_retail_purchases.parquet (UCI Online Retail).")],
     out_folder: Report,
     recipe: RecipeName = "small",
-    half_life_days: HalfLifeDays = 0,
+    half_life_days: HalfLifeDays = None,
     max_cases: Annotated[int | None, Option(min=100, help="Number of cases to draw. Default: all.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Trains the unified model on real purchases and compares it with popularity, earlier purchases and BM25.
+    """Trains on real purchases, and compares retrieval alone and a bundle as served with popularity, earlier purchases and BM25.
 
     The cases are the next invoices in the last fifth of the purchases; queries are derived from titles. Customers are resampled for the
     confidence intervals.
@@ -120,13 +119,16 @@ def evaluate_purchases(
     with needs("evaluate", "matplotlib", "bm25s"), progress_bars() as progress:  # not resumable
         from models.evaluation.report import write_report
         from models.studies.purchases.evaluate_online_retail import evaluate_online_retail, trained_rankers
-        from models.unified.recipe import RECIPES
+        from models.train_all import RECIPES
+        from serving.cli.served_search import ServedSearch
 
-        chosen = replace(choice("recipe", recipe, RECIPES), half_life_days=half_life_days)
+        chosen = choice("recipe", recipe, RECIPES)
         found = evaluate_online_retail(
             data,
             progress,
-            make_rankers=trained_rankers(chosen, out_folder / "work", seed),
+            make_rankers=trained_rankers(
+                chosen, out_folder / "work", ServedSearch, half_life_days=half_life_days, seed=seed
+            ),
             max_cases=max_cases,
             command=command_line(),
             seed=seed,

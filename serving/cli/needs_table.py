@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from models.arrays import Progress
     from models.needs.look_at_shop import Cut, Products
     from models.needs.plan import Plan
+    from models.needs.season import Season
 
 
 def print_plan(plan: Plan) -> None:
@@ -53,9 +54,9 @@ def looked_at(
     locale: str,
     beside: Path,
     has_text: bool = True,
-) -> Iterator[tuple[Path, ...]]:
+) -> Iterator[tuple[tuple[Path, ...], Season | None]]:
     """Looks at a shop for one stage and yields the logs to train it on, until the block ends: the originals, or mended copies next to
-    `beside`.
+    `beside`; and the season of the log.
 
     The other arguments are those of `look_at_shop`. Says what the stage lacks. Raises LogError if it cannot be trained.
     """
@@ -68,10 +69,24 @@ def looked_at(
     for lack in plan.lacks:
         out.print(f"without {lack.need.name}: {lack.found}; {lack.need.costs}", highlight=False)
     if not any(log.is_changed for log in seen.mended):
-        yield seen.paths
+        yield seen.paths, seen.season
         return
     beside.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{beside.name}.log.", dir=beside.parent) as folder:
-        paths = seen.write_logs(Path(folder))
+        paths, season = seen.write_logs(Path(folder)), seen.season
         del seen  # the tables of a long log take gigabytes
-        yield paths
+        yield paths, season
+
+
+def told_half_life(stated: float | None, season: Season | None) -> float:
+    """Returns the half-life that was stated, or that the log has; tells of one that nobody stated."""
+    if stated is not None:
+        return stated
+    if season is None:
+        return 0.0
+    out.print(
+        f"what sells changes with time: in retrieval an event counts half after {season.half_life_days:g} days, which makes those of the "
+        f"newest tenth {season.gain:.2f} nats likelier. --half-life-days states another value, 0 that all count alike",
+        highlight=False,
+    )
+    return season.half_life_days

@@ -48,10 +48,11 @@ Report = Annotated[Path, Option("--out", help="Folder for report.html, report.js
 RecipeName = Annotated[str, Option("--recipe", help="starter (a minute), small (CPU, minutes) or full (for a GPU).")]
 TypesRecipeName = Annotated[str, Option("--recipe", help="starter (seconds), small (minutes) or full (large logs).")]
 HalfLifeDays = Annotated[
-    float,
+    float | None,
     Option(
         min=0,
-        help="Days in which an event loses half its weight in retrieval, for shops that sell by season, e.g. 10. Default: all count alike.",
+        help="Days in which an event loses half its weight in retrieval, for shops that sell by season; 0: all count alike. Default: what "
+        "tells the log's newest events best by the older ones.",
     ),
 ]
 Device = Annotated[str, Option(help="Where the model is trained: cpu or cuda.")]

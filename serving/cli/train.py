@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option, Typer
 
 from serving.cli.failures import needs, resumable
-from serving.cli.needs_table import looked_at, print_left_out, print_plan, print_rows
+from serving.cli.needs_table import looked_at, print_left_out, print_plan, print_rows, told_half_life
 from serving.cli.options import (
     BundleOptions,
     Catalogue,
@@ -51,7 +51,7 @@ def train_unified(
     catalogue: Catalogue = None,
     events: Logs = None,
     recipe: RecipeName = "small",
-    half_life_days: HalfLifeDays = 0,
+    half_life_days: HalfLifeDays = None,
     seed: Seed = 0,
     device: Device = "cpu",
     tensorboard: TensorBoard = None,
@@ -71,7 +71,7 @@ def train_unified(
         from models.needs.shop_facts import Windows
         from models.unified.embed_products import UnifiedEmbedding
         from models.unified.recipe import RECIPES
-    chosen = replace(choice("recipe", recipe, RECIPES), half_life_days=half_life_days)
+    chosen = choice("recipe", recipe, RECIPES)
     check_training_device(device)
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)
@@ -89,8 +89,9 @@ def train_unified(
             progress,
             locale=made.locales[0],
             beside=out_folder,
-        ) as logs,
+        ) as (logs, season),
     ):
+        chosen = replace(chosen, half_life_days=told_half_life(half_life_days, season))
         embedding = UnifiedEmbedding(logs, chosen, seed, device, tensorboard)
         manifest = build_bundle(data.source, made, out_folder, progress, embedding=embedding, replace=force)
     print_built(manifest, out_folder, started)
@@ -169,7 +170,7 @@ def train_types(
             progress,
             locale=opened.manifest.locales[0],
             beside=out_folder,
-        ) as mended,
+        ) as (mended, _),
     ):
         progress("read the log", 0, None)
         rule, types = LabelRule(min_support=min_support), known.types if known else None
@@ -237,7 +238,7 @@ def train_text_encoder(
             locale="en-US",  # no words of this encoder depend on it
             beside=out_folder,
             has_text=bool(data.source.text_attributes),
-        ) as logs,
+        ) as (logs, _),
     ):
         trained = train(
             data.source, logs, out_folder, chosen, stages, base, seed, progress, device=device, logs=tensorboard
@@ -310,7 +311,7 @@ def train_ranker(
             progress,
             locale=opened.manifest.locales[0],
             beside=out_folder,
-        ) as mended,
+        ) as (mended, _),
     ):
         pages = read_pages(opened, mended, chosen, seed=seed, progress=progress)
         taught_by: Path | None = None
@@ -361,7 +362,7 @@ def train_all(
     recipe: Annotated[
         str, Option(help="starter (minutes), small (half an hour on two cores) or full (for a GPU).")
     ] = "small",
-    half_life_days: HalfLifeDays = 0,
+    half_life_days: HalfLifeDays = None,
     before: Annotated[
         Path | None,
         Option(
@@ -426,23 +427,26 @@ def train_all(
         from models.devices import check_training_device
         from models.evaluation.compare_bundles import known_pages
         from models.evaluation.gate import Gate
-        from models.train_all import RECIPES, Shop, check_before, check_gate, look
+        from models.train_all import RECIPES, Shop, check_before, check_gate, look, trained_half_life
         from models.train_all import train_all as train
         from serving.cli.served_search import ServedSearch
     gate = Gate.parse(fail_below or [])
     chosen = choice("recipe", recipe, RECIPES)
-    chosen = replace(chosen, unified=replace(chosen.unified, half_life_days=half_life_days))
     check_training_device(device)
     started = time.monotonic()
     data = shop_data(store, catalogue, events, columns)
     shop = Shop(data.source, data.logs, bundle.recipe(out_folder, data.currency), simulated=store is not None)
     if update:
+        days = trained_half_life(out_folder, before) if half_life_days is None else half_life_days
+        chosen = replace(chosen, unified=replace(chosen.unified, half_life_days=days))
         _update_all(shop, chosen, out_folder, before, seed, device, check=check, started=started)
         return
     earlier = check_before(before, out_folder)
     with progress_bars() as progress:
         looked = look(shop, chosen, progress, refit=refit)
     print_plan(looked.plan)
+    days = told_half_life(half_life_days, looked.seen.season)
+    chosen = replace(chosen, unified=replace(chosen.unified, half_life_days=days))
     looked.plan.check()
     check_gate(gate, looked.plan)
     if earlier is not None and looked.seen.windows.report is not None:

@@ -38,6 +38,7 @@ from models.train_all import (
     look,
     look_at_update,
     train_all,
+    trained_half_life,
     update_all,
 )
 from models.unified.bundle_part import UNIFIED_PART
@@ -265,6 +266,7 @@ def test_what_cannot_be_updated_is_refused_with_what_differs(
     other = replace(tiny_loop, unified=replace(tiny_loop.unified, half_life_days=10))
     with pytest.raises(BundleError, match=r"half_life_days was 0\.0 and is 10; give the options of its training"):
         look_at(grown, other)
+    assert trained_half_life(out, None) == 0.0
     other = replace(tiny_loop, unified=replace(tiny_loop.unified, name="small"))
     with pytest.raises(BundleError, match=r"trained by recipe tiny, not small; name its recipe with --recipe"):
         look_at(grown, other)

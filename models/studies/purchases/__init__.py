@@ -3,5 +3,6 @@
 A case is what one invoice holds of one kind of product, given the customer's earlier invoices. Command: `aisle evaluate purchases`.
 
     online_retail             reads the data as a catalogue and a shopping log
-    evaluate_online_retail    baselines and the unified model, trained on the earlier purchases
+    evaluate_online_retail    baselines, the unified model, and a bundle as served, trained on the earlier purchases
+    served_bundle             trains that bundle, and searches it
 """

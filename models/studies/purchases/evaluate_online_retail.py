@@ -14,14 +14,18 @@ from models.evaluation.cases import Cases, Split, build_cases
 from models.evaluation.results import Ranker, evaluate_rankers
 from models.evaluation.run_facts import RunFacts
 from models.evaluation.summary import Comparison, Summary, summarise
+from models.evaluation.whole_catalogue import OpenSearch
+from models.needs.season import find_season
 from models.products.product import product_text
 from models.products.product_table import ProductTable, write_products
 from models.studies.baselines import Bm25Ranker, BuyAgainRanker, PopularAmongRanker, PopularRanker, popularity
+from models.studies.case_histories import history_events
 from models.studies.purchases.online_retail import OnlineRetail, read_online_retail
+from models.studies.purchases.served_bundle import served_rankers, train_bundle
 from models.studies.rankers import WithoutHistories
-from models.studies.unified.unified_ranker import UnifiedRanker, history_events
+from models.studies.unified.unified_ranker import UnifiedRanker
+from models.train_all import LoopRecipe
 from models.unified.history import HistoryBlocks
-from models.unified.recipe import UnifiedRecipe
 from models.unified.shopping_log import ShoppingLog
 from models.unified.train_unified import train_unified
 from models.unified.unified_model import UnifiedModel
@@ -74,8 +78,11 @@ def evaluate_online_retail(
     return OnlineRetailEvaluation(summary, _facts(retail, cases, command, seed))
 
 
-def trained_rankers(recipe: UnifiedRecipe, work: Path, seed: int = 0) -> MakeRankers:
-    """Returns a function that trains the unified model in `work` on the earlier purchases, and ranks with and without histories."""
+def trained_rankers(
+    recipe: LoopRecipe, work: Path, open_search: OpenSearch, *, half_life_days: float | None = None, seed: int = 0
+) -> MakeRankers:
+    """Returns a function that trains in `work` on the earlier purchases: the unified model alone, which then ranks with and without
+    histories, and a whole bundle, which `open_search` opens as a service would. Without a half-life that of the log's season is taken."""
 
     def make(retail: OnlineRetail, cases: Cases, progress: Progress) -> Sequence[Ranker]:
         shutil.rmtree(work, ignore_errors=True)
@@ -83,10 +90,18 @@ def trained_rankers(recipe: UnifiedRecipe, work: Path, seed: int = 0) -> MakeRan
         write_products(work / "products.arrow", retail.products, ())
         table = ProductTable(work / "products.arrow")
         log = ShoppingLog.from_table(retail.log, [product.id for product in retail.products])
-        window_recipe = replace(recipe, train_share=1 - TEST_SHARE, history=PURCHASES)
+        season = find_season(log, cases.split.train_end_ms) if half_life_days is None else None
+        days = (season.half_life_days if season else 0.0) if half_life_days is None else half_life_days
+        chosen = replace(recipe, unified=replace(recipe.unified, half_life_days=days))
+        window_recipe = replace(chosen.unified, train_share=1 - TEST_SHARE, history=PURCHASES)
         train_unified(table, log, window_recipe, work / "model", progress, seed=seed)
         model = UnifiedRanker("unified", UnifiedModel.load(work / "model"), table, history_events(cases.events))
-        return [model, WithoutHistories(model, "unified, history hidden")]
+        bundle = train_bundle(retail, cases.split.train_end_ms, chosen, work / "served", progress, seed)
+        return [
+            model,
+            WithoutHistories(model, "unified, history hidden"),
+            *served_rankers(bundle, cases, retail, open_search),
+        ]
 
     return make
 

@@ -23,9 +23,10 @@ from models.events.event_log import log_digests
 from models.products.product import product_text
 from models.products.product_table import ProductTable, write_products
 from models.studies.baselines import Bm25Ranker, BuyAgainRanker, PopularInCategoryRanker
+from models.studies.case_histories import history_events
 from models.studies.oracle_ranker import ORACLES, known_to_oracles, load_oracles
 from models.studies.rankers import TextRanker, WithOthersHistories, WithoutHistories
-from models.studies.unified.unified_ranker import UnifiedRanker, history_events
+from models.studies.unified.unified_ranker import UnifiedRanker
 from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, Variant, choose_variants, variants_of
 from models.text_encoder.encoder import TextEncoder
 from models.text_encoder.export import export_encoder

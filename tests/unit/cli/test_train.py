@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 from models.bundles.bundle import Bundle
 from models.evaluation.gate import METRICS
 from models.events.event import EVENT_SCHEMA
+from models.needs.season import Season
 from models.query_types.add_to_bundle import add_types
 from models.query_types.bundle_part import TYPES_PART
 from models.query_types.type_model import TypeModel
 from models.sample_store import write_sample_log
 from serving.cli.main import app
+from serving.cli.needs_table import told_half_life
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +138,13 @@ def test_a_locale_is_added_to_the_classifier_that_a_bundle_has(
 def test_the_help_names_every_figure_that_can_be_required() -> None:
     told = CliRunner().invoke(app, ["train", "all", "--help"], env={"COLUMNS": "400"}).output
     assert [name for name in METRICS if name not in told] == []
+
+
+def test_a_season_is_told_and_a_stated_half_life_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    season = Season(half_life_days=10, gain=0.18)
+    assert told_half_life(0, season) == 0
+    assert told_half_life(30, None) == 30
+    assert told_half_life(None, None) == 0
+    assert capsys.readouterr().out == ""
+    assert told_half_life(None, season) == 10
+    assert "counts half after 10 days" in " ".join(capsys.readouterr().out.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,6 +151,28 @@ def test_only_the_latest_of_a_long_history_make_a_taste(shop: list[Product]) -> 
     assert long.engaged == short.engaged == 2 * MAX_ITEMS
     assert np.array_equal(long.keys, short.keys)
     assert long.weights.max() == 2 * MAX_ITEMS
+
+
+def test_products_that_this_shopper_clicked_and_bought_before_are_known(
+    features: CandidateFeatures, ask: QueryInput, bundle: Bundle
+) -> None:
+    first, second, last = (bundle.products().product(row) for row in (0, 1, 5))
+    history = [
+        *(item(first, HistoryKind.PURCHASE, at) for at in range(3)),
+        item(first),
+        item(second),
+        item(replace(last, id="sold-out")),
+    ]
+    known = replace(ask, taste=Taste.from_history(history))
+    assert column(features, known, "bought_before") == [round(math.log1p(3), 4), 0, 0, 0, 0, 0]
+    assert column(features, known, "clicked_before") == [round(math.log1p(1), 4)] * 2 + [0] * 4
+    # The next search of a batch has a shopper of its own.
+    other = replace(ask, taste=Taste.from_history([item(second)]))
+    both = features.compute_many([known, ask, other], [EVERY, EVERY, EVERY])
+    assert np.flatnonzero(both[:, FEATURES.index("clicked_before")]).tolist() == [0, 1, 13]
+    # A product that a caller sends is known by its id.
+    sent = features.compute_for_products(known, [replace(last, id=first.id), last])
+    assert sent[:, FEATURES.index("bought_before")].round(4).tolist() == [pytest.approx(math.log1p(3), abs=1e-4), 0]
 
 
 def test_prices_stand_against_the_shoppers_usual_band_and_the_categorys_median(

@@ -172,7 +172,7 @@ def test_a_ranker_of_other_features_is_refused_by_what_differs(
 def test_what_is_no_ranker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RankerError, match="holds no ranker"):
         Ranker.load(tmp_path)
-    with pytest.raises(RankerError, match="format version 9 is not 3"):
+    with pytest.raises(RankerError, match="format version 9 is not 4"):
         Ranker.load(edited(tmp_path / "old", format_version=9))
     with pytest.raises(RankerError, match="is damaged"):
         Ranker.load(edited(tmp_path / "damaged", recipe={"name": "x"}))

@@ -15,9 +15,9 @@ from models.evaluation.cases import Cases, Split, build_cases
 from models.evaluation.numbered_log import read_log
 from models.evaluation.page import JSON_FILE
 from models.sample_store import SAMPLE_COLUMNS, write_sample_log
+from models.studies.case_histories import history_events
 from models.studies.oracle_ranker import TruthError, load_oracles
 from models.studies.unified.evaluate_unified import UnifiedEvaluation, evaluate_unified
-from models.studies.unified.unified_ranker import history_events
 from models.studies.unified.unified_variants import HALF, NO_HISTORY_EVER, choose_variants, variants_of
 from models.unified.recipe import STARTER, QueryGeneration, TowerSizes, UnifiedRecipe
 from models.unified.words import WordHashing
