@@ -43,7 +43,7 @@ class Service:
         lines = (json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{"))
         return [line for line in lines if line["event"] == name]
 
-    def wait_for(self, name: str, count: int, seconds: float = 240) -> list[dict[str, Any]]:
+    def wait_for(self, name: str, count: int, seconds: float = 600) -> list[dict[str, Any]]:
         """Returns the lines of an event when it has happened `count` times. Raises LoadError after `seconds`."""
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up:

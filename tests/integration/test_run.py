@@ -217,7 +217,7 @@ def json_lines(service: Service) -> list[dict[str, object]]:
     return [json.loads(line) for line in service.log.read_text().splitlines()]
 
 
-def wait_until(condition, seconds: float = 240):  # type: ignore[no-untyped-def]
+def wait_until(condition, seconds: float = 600):  # type: ignore[no-untyped-def]
     """Returns the first true answer of a condition."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
