@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 
 from models.studies.purchases.evaluate_online_retail import evaluate_online_retail, trained_rankers
 from models.studies.purchases.online_retail import FILE
-from models.unified.recipe import UnifiedRecipe
+from models.train_all import LoopRecipe
+from serving.cli.served_search import ServedSearch
 
 MUGS, CUSTOMERS, INVOICES = 60, 120, 12
 
 
 def test_a_customer_is_offered_what_they_bought_before(
-    tmp_path: Path, tiny_recipe: UnifiedRecipe, silent: Callable[[str, int, int | None], None]
+    tmp_path: Path, tiny_loop: LoopRecipe, silent: Callable[[str, int, int | None], None]
 ) -> None:
     """Each customer buys one of sixty mugs; the word "mug" alone cannot tell which."""
     random = np.random.default_rng(0)
@@ -44,7 +45,8 @@ def test_a_customer_is_offered_what_they_bought_before(
         "Country": ["Malta"] * len(rows),
     }
     pq.write_table(pa.table(columns), tmp_path / FILE)
-    make_rankers = trained_rankers(replace(tiny_recipe, epochs=40), tmp_path / "work")
+    recipe = replace(tiny_loop, unified=replace(tiny_loop.unified, epochs=40))
+    make_rankers = trained_rankers(recipe, tmp_path / "work", ServedSearch)
     found = evaluate_online_retail(tmp_path / FILE, silent, make_rankers=make_rankers).summary
     known, hidden = (found.overall[name]["recall@5"] for name in ("unified", "unified, history hidden"))
     assert known.low > hidden.high
