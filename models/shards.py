@@ -261,6 +261,7 @@ class _Cut:
         starts = np.cumsum(steps) - steps
         at = np.repeat(whole.starts[self._rows] - starts, steps) + np.arange(steps.sum())
         cut = {
+            "ids": whole.ids[self._rows],
             "numbers": whole.numbers[self._rows],
             "attribute_ids": whole.attribute_ids[self._rows],
             "lengths": lengths,

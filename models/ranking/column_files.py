@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import Codes, Floats, UInt32s, UInt64s
-from models.bundles.bundle import Bundle
+from models.bundles.bundle import Bundle, reading
 from models.bundles.manifest import BundleError
 from models.bundles.part import Part
 from models.ranking.baseline_shares import BaselineShares
@@ -99,3 +99,17 @@ def _load(bundle: Bundle, folder: Path) -> ColumnArrays:
 
 
 COLUMNS_PART = Part("columns", _load)
+
+
+def find_columns(bundle: Bundle) -> ColumnArrays | None:
+    """Maps the bundle's columns; returns None for a bundle without, and for columns of an earlier format.
+
+    Whoever trains a ranker anew on such a bundle, or compares it in a report, computes them. Raises BundleError for damaged ones.
+    """
+    if not COLUMNS_PART.is_in(bundle):
+        return None
+    path = bundle.folder / COLUMNS_PART.name / _FACTS
+    with reading(path):
+        if int(json.loads(path.read_text(encoding="utf-8"))["format_version"]) < FORMAT_VERSION:
+            return None
+    return COLUMNS_PART.open(bundle)

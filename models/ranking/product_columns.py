@@ -23,7 +23,7 @@ from models.products.growing_rows import GrowingRows
 from models.products.product import Product
 from models.products.product_table import ProductTable
 from models.ranking.baseline_shares import BaselineShares
-from models.ranking.column_files import COLUMNS_PART, ColumnArrays
+from models.ranking.column_files import ColumnArrays, find_columns
 from models.ranking.product_words import PRICE_AT, TYPE_AT, ProductWords, Text, TextHashes
 from models.ranking.taste import NO_KEY, OTHER, category_key, name_hash, price_key
 from models.unified.bundle_part import UNIFIED_PART
@@ -83,10 +83,13 @@ class ProductColumns:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, vectors: ProductVectors | None = None) -> ProductColumns:
-        """Maps the bundle's columns; computes them for a bundle without. `vectors` are the bundle's, if they were opened before."""
+        """Maps the bundle's columns; computes them for a bundle without, or with those of an earlier format.
+
+        `vectors` are the bundle's, if they were opened before.
+        """
         table, manifest = bundle.products(), bundle.manifest
         bands = price_bands(bundle, table)
-        arrays = COLUMNS_PART.find(bundle)
+        arrays = find_columns(bundle)
         if arrays is None:
             arrays = compute_columns(table, bands, bundle.vectors()[:, manifest.dim :], manifest.boosts)
         return cls(

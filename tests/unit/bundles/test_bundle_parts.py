@@ -18,9 +18,12 @@ from models.bundles.files import record_files
 from models.bundles.manifest import MANIFEST, BundleError, Manifest, content_version
 from models.query_types.add_to_bundle import add_types
 from models.query_types.type_model import TypeModel
+from models.ranking import column_files
 from models.ranking.add_to_bundle import add_ranker
 from models.ranking.bundle_part import RANKER_PART
+from models.ranking.column_files import COLUMNS_PART
 from models.ranking.feature_names import FEATURES
+from models.ranking.product_columns import ProductColumns
 from models.ranking.ranker import Ranker, Scaling, shapes
 from models.ranking.recipe import RankerRecipe
 from models.ranking.teacher.bundle_part import TEACHER_PART
@@ -155,6 +158,21 @@ def test_a_bundle_whose_parts_read_other_features_is_refused_and_can_be_mended(u
         TEACHER_PART.open(old)
     add_ranker(old, ranker_of(), tmp_path / "new", report=REPORT)
     assert RANKER_PART.open(Bundle(tmp_path / "new")).features == FEATURES
+
+
+def test_columns_of_an_earlier_format_are_computed_where_a_ranker_is_trained_anew(
+    unified: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(column_files, "FORMAT_VERSION", column_files.FORMAT_VERSION - 1)
+        add_ranker(unified, ranker_of(), tmp_path / "old", report=REPORT)
+    old = Bundle(tmp_path / "old")
+    with pytest.raises(BundleError, match=r"format 1 is not 2; train the ranker again"):
+        COLUMNS_PART.open(old)
+    rows = np.arange(old.manifest.products)
+    computed, fresh = (ProductColumns.from_bundle(bundle).take(rows) for bundle in (old, unified))
+    assert np.array_equal(computed.ids, fresh.ids)
+    assert np.array_equal(computed.numbers, fresh.numbers)
 
 
 def test_a_damaged_ranker_stops_the_start(unified: Bundle, tmp_path: Path) -> None:
