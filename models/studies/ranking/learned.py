@@ -32,6 +32,8 @@ PERSONAL_FEATURES = (
     "category_affinity",
     "price_affinity",
     "trait_affinity",
+    "clicked_before",
+    "bought_before",
     "price_above",
     "price_distance",
     "shopper_known",
