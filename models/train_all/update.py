@@ -197,7 +197,10 @@ def _check_same(start: Bundle, spec: dict[str, Any], shop: Shop, recipe: LoopRec
 
     for part in (RANKER_PART, TEACHER_PART):  # one of other features is refused now, not after the training
         if part.is_in(start):
-            part.open(start)
+            try:
+                part.open(start)
+            except BundleError as error:
+                raise BundleError(f"{error}; {IN_FULL}") from None
 
 
 def _check_older(start: Bundle, older: int, since_ms: int) -> None:
