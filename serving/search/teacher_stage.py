@@ -44,14 +44,14 @@ class TeacherStage:
     ) -> Outcome[Floats]:
         """Returns the chances (candidates, 3).
 
-        This is where a teacher is too late: raises DeadlineExceeded at once where its measured speed leaves no time for it, and later when
-        it has not answered in time. Raises what the stage raises.
+        This is where a teacher is too late: raises DeadlineExceeded at once where its measured speed leaves no time for it, unless that has
+        to be tried anew, and later when it has not answered in time. Raises what the stage raises.
         """
         left_s = deadline - time.monotonic()
         left_s -= max(ANSWER_S, ANSWER_SHARE * left_s)
         costs = self.costs.of(query.text, candidates)
         expected_s = self.stage.batcher.expected_s(int(costs.sum()))
-        if left_s <= DEADLINE_MARGIN * expected_s:
+        if left_s <= DEADLINE_MARGIN * expected_s and not self.stage.batcher.is_stale():
             raise DeadlineExceeded(
                 f"there is no time for it: it takes about {expected_s * 1000:.0f} ms, and {max(left_s, 0) * 1000:.0f} ms are left"
             )

@@ -48,6 +48,9 @@ MIN_RETRY_S = 0.01
 # An item is admitted when its deadline leaves this many times the time that its answer is expected to take. An answer that comes too late
 # was computed in place of one that would have been in time, and under overload the expectation is seldom too high.
 DEADLINE_MARGIN = 2.0
+# A measured speed counts for this time after the last batch. One batch that a stall, or a replica that died, made slow may leave an
+# estimate by which every call is refused; then no batch would ever be measured again.
+STALE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class Batcher(Generic[Item, Result]):
         self._cost_per_s = 0.0  # of one slot
         self._batch_s = 0.0  # what a batch takes under load
         self._measured = 0  # batches that made these two
+        self._idle_since = 0.0  # the end of the last batch
         self._items = self._batches = self._failed = 0
         # Both only grow. An item that was refused at the door for a cost that nobody knew yet counts as much as others do.
         self.offered_cost = 0.0  # of all items that came: accepted, or refused because the stage is overloaded
@@ -199,6 +203,10 @@ class Batcher(Generic[Item, Result]):
         own_s = cost / self.cost_per_s() if self._cost_per_s else 0.0
         return self.expected_wait_s() + max(own_s, self._batch_s)
 
+    def is_stale(self) -> bool:
+        """Whether the measured speed has to be tried anew: it is no reason to refuse an item."""
+        return not self._in_flight and self._clock() > self._idle_since + STALE_S
+
     def cost_per_s(self) -> float:
         """Returns the measured speed of all slots, in cost a second; 0 before any batch."""
         return self._cost_per_s * max(1, self._slots())
@@ -265,6 +273,7 @@ class Batcher(Generic[Item, Result]):
 
     def _batch_done(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
+        self._idle_since = self._clock()
         self._pull()
 
     def _take_batch(self) -> list[_Entry[Item, Result]]:
@@ -272,8 +281,12 @@ class Batcher(Generic[Item, Result]):
         batch: list[_Entry[Item, Result]] = []
         widest = 0
         now = self._clock()
+        if self.is_stale():
+            self._measured, late_s = 0, 0.0  # the next batch that is measured counts whole
+        else:
+            late_s = self._batch_s / 2
         while (entry := self._queue.next()) is not None:
-            if entry.deadline <= now + self._batch_s / 2:  # the answer would be late
+            if entry.deadline <= now + late_s:  # the answer would be late
                 self._queue.pop()
                 self._count_refusal("expired")
                 entry.future.set_exception(DeadlineExceeded("the deadline passed while the call was queued"))

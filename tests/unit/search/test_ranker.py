@@ -32,6 +32,7 @@ from serving.search.request import Diversity, RankCall, Ranking, RankModel, Sear
 from serving.search.results import Results
 from serving.search.retrieve import Retrieve
 from serving.search.teacher_stage import TeacherStage
+from serving.stages.batcher import STALE_S
 from tests.fake_stage import FakeStage
 from tests.unit.search.conftest import MakePipeline
 
@@ -223,12 +224,19 @@ async def test_a_teacher_that_is_late_is_not_waited_for(pipeline: SearchPipeline
 
 
 async def test_a_teacher_that_would_be_late_is_not_asked(pipeline: SearchPipeline, teacher: Teacher) -> None:
-    teacher.batcher._batch_s = 1000.0  # as it measured
+    teacher.batcher._batch_s, teacher.batcher._idle_since = 1000.0, time.monotonic()  # as it measured
     results = await ask(pipeline, seconds=1000, model=RankModel.TEACHER)
     assert not teacher.items
     ((part, reason),) = reasons(results)
     assert part == "teacher"
     assert "it takes about 1000000 ms" in reason
+
+
+async def test_a_teacher_that_was_late_long_ago_is_asked_again(pipeline: SearchPipeline, teacher: Teacher) -> None:
+    teacher.batcher._batch_s, teacher.batcher._idle_since = 1000.0, time.monotonic() - 2 * STALE_S
+    results = await ask(pipeline, seconds=1000, model=RankModel.TEACHER)
+    assert teacher.items
+    assert not reasons(results)
 
 
 async def test_where_the_student_fails_hits_stay_as_retrieved(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import DeadlineExceeded, Overloaded, Unavailable
-from serving.stages.batcher import BURST_BATCHES, SHORT_QUEUE_ITEMS, Batcher, Outcome
+from serving.stages.batcher import BURST_BATCHES, SHORT_QUEUE_ITEMS, STALE_S, Batcher, Outcome
 from tests.fake_clock import FakeClock
 
 
@@ -384,3 +384,22 @@ async def test_the_counters_add_up() -> None:
     assert (stats.items, stats.batches, stats.failed, stats.queued_items, stats.queued_cost) == (10, 1, 1, 0, 0)
     assert (stats.mean_batch_items, stats.mean_batch_cost) == (10, 40)
     assert stats.compute_ms_p50 == pytest.approx(1)
+
+
+@pytest.mark.parametrize("waits_s", [0.1, 3 * STALE_S])
+async def test_a_stage_that_stalled_once_is_tried_again(waits_s: float) -> None:
+    """A batch of a minute leaves an estimate by which nobody could be answered in time; without a batch it would stay."""
+    stage = FakeStage(seconds=60.0)
+    batcher = batcher_of(stage, max_batch_cost=2)
+    await asyncio.gather(*queue(batcher, range(2)))
+    stage.seconds = 0.01
+    assert batcher.expected_s(1) > 1
+    stage.clock.now += waits_s
+    asked = batcher.submit(3, deadline=stage.clock.now + 1)
+    if waits_s < STALE_S:
+        with pytest.raises(DeadlineExceeded):
+            await asked
+        return
+    assert (await asked).value == 6
+    assert batcher.expected_s(1) < 0.1  # one batch mends it
+    assert (await batcher.submit(4, deadline=stage.clock.now + 1)).value == 8
