@@ -13,11 +13,11 @@ from models.unified.window_signals import recency
 
 HALF_LIVES = (80.0, 40.0, 20.0, 10.0, 5.0)  # days
 LEAST_EVENTS = 1_000  # clicks, carts and purchases, to say anything
-LEAST_GAIN = (
-    0.02  # nats an event; a shop that sells by season gave 0.12 to 0.21, a simulated one without seasons 0.002 at most
-)
+# Nats an event. A shop that sells by season gave 0.12 to 0.21, a simulated one without seasons 0.002 at most.
+LEAST_GAIN = 0.02
 _TOLD = 0.1  # the newest share of the events, which the others have to tell
-_ENOUGH = 0.9  # of the best gain: retrieval also learns from the events that a half-life weighs down, so the longest that has it is taken
+# Of the best gain: the longest half-life that has it is taken, since retrieval also learns from the events that it weighs down.
+_ENOUGH = 0.9
 _AVERAGE = 1.0  # engagements at the average rate that are added to those of each product
 
 
